@@ -1,1 +1,43 @@
-//! Placeholder.
+//! The network of foretoken and its objective: a decoder-only transformer that predicts the next token,
+//! written once for every Burn backend.
+//!
+//! What is worth knowing before reading on:
+//! - the architecture is GPT-2's: learned positions, pre-norm blocks, GELU, and a head that shares its
+//!   weights with the token embedding unless told otherwise;
+//! - the backend is a value, a [`Device`](burn::tensor::Device), not a type parameter;
+//! - a model is [initialised](ModelConfig::init) to the same bits on every backend;
+//! - the objective is the exact negative log-likelihood of each target, in nats ([`TokenLoss`]).
+//!
+//! This crate knows tensors. It knows no files, no terminal and no training loop.
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use foretoken_model::ModelConfig;
+//!
+//! let device = Device::default();
+//! let model = ModelConfig::new(65, 64, 2, 4, 32).init(1, &device)?;
+//! let inputs = Tensor::<2, Int>::from_data([[7, 8, 9]], &device);
+//! let targets = Tensor::<2, Int>::from_data([[8, 9, 10]], &device);
+//! let nats: f32 = model.next_token_loss(inputs, targets).mean().into_scalar();
+//! assert!((nats - 65f32.ln()).abs() < 0.01);
+//! # Ok::<(), foretoken_model::ModelError>(())
+//! ```
+
+mod attention;
+mod block;
+mod config;
+mod error;
+mod feed_forward;
+mod generate;
+mod init;
+mod loss;
+mod random;
+mod sampling;
+mod transformer;
+
+pub use config::{Gelu, ModelConfig};
+pub use error::ModelError;
+pub use generate::generate;
+pub use loss::TokenLoss;
+pub use sampling::{Sampler, SamplingConfig};
+pub use transformer::Transformer;

@@ -1,0 +1,183 @@
+//! Every architectural choice as data, and the numbers that follow from the choices alone.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::transformer::Transformer;
+
+/// The two functions that go by the name GELU (Hendrycks and Gimpel 2016, <https://arxiv.org/abs/1606.08415>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gelu {
+    /// `x Φ(x)`, with the Gaussian distribution function Φ.
+    Exact,
+    /// The paper's approximation through `tanh`, which GPT-2 was trained with.
+    Tanh,
+}
+
+/// The shape of a [`Transformer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Number of token ids, from 0.
+    pub vocab_size: usize,
+    /// Longest sequence the model attends over, in tokens.
+    pub context: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads per block; they share the width equally.
+    pub heads: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Width inside the feed-forward layers.
+    pub hidden: usize,
+    /// Whether linear layers and norms have biases. The head never has one.
+    pub bias: bool,
+    /// Whether the head is the token embedding transposed, or a matrix of its own.
+    pub tied_head: bool,
+    /// Added to the variance in LayerNorm.
+    pub norm_epsilon: f64,
+    /// The feed-forward layers' activation.
+    pub gelu: Gelu,
+}
+
+impl ModelConfig {
+    /// A GPT-2 of the given size: feed-forward layers four times as wide as the residual stream, biases, a
+    /// tied head, GELU by `tanh`.
+    pub fn new(
+        vocab_size: usize,
+        context: usize,
+        layers: usize,
+        heads: usize,
+        width: usize,
+    ) -> Self {
+        Self {
+            vocab_size,
+            context,
+            layers,
+            heads,
+            width,
+            hidden: 4 * width,
+            bias: true,
+            tied_head: true,
+            norm_epsilon: 1e-5,
+            gelu: Gelu::Tanh,
+        }
+    }
+
+    /// Sets the width inside the feed-forward layers.
+    pub fn with_hidden(mut self, hidden: usize) -> Self {
+        self.hidden = hidden;
+        self
+    }
+
+    /// Sets whether linear layers and norms have biases.
+    pub fn with_bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets whether the head shares its weights with the token embedding.
+    pub fn with_tied_head(mut self, tied_head: bool) -> Self {
+        self.tied_head = tied_head;
+        self
+    }
+
+    /// Sets what LayerNorm adds to the variance.
+    pub fn with_norm_epsilon(mut self, norm_epsilon: f64) -> Self {
+        self.norm_epsilon = norm_epsilon;
+        self
+    }
+
+    /// Sets the feed-forward layers' activation.
+    pub fn with_gelu(mut self, gelu: Gelu) -> Self {
+        self.gelu = gelu;
+        self
+    }
+
+    /// Checks that a model of this shape can exist.
+    ///
+    /// # Errors
+    /// Names the first number that is zero or out of range, or the two that clash.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("context", self.context),
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("width", self.width),
+            ("hidden", self.hidden),
+        ];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(ModelError::Zero { name });
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(ModelError::WidthNotDivisible {
+                width: self.width,
+                heads: self.heads,
+            });
+        }
+        // A zero epsilon turns a constant row into NaN.
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
+            return Err(ModelError::OutOfRange {
+                name: "norm_epsilon",
+                value: self.norm_epsilon,
+                expected: "positive and finite",
+            });
+        }
+        Ok(())
+    }
+
+    /// Number of parameters; a tied head counts once.
+    pub fn parameters(&self) -> usize {
+        self.parameters_without_positions() + self.context * self.width
+    }
+
+    /// Number of parameters without the position embedding, the count that nanoGPT prints and that is
+    /// usually meant by a model's size.
+    pub fn parameters_without_positions(&self) -> usize {
+        let bias = usize::from(self.bias);
+        let linear = |inputs: usize, outputs: usize| (inputs + bias) * outputs;
+        let norm = (1 + bias) * self.width;
+        let block = 2 * norm
+            + linear(self.width, 3 * self.width)
+            + linear(self.width, self.width)
+            + linear(self.width, self.hidden)
+            + linear(self.hidden, self.width);
+        let embeddings = if self.tied_head { 1 } else { 2 };
+        embeddings * self.vocab_size * self.width + self.layers * block + norm
+    }
+
+    /// Floating-point operations that one training step, forward and backward, spends per token:
+    /// `6 N + 12 layers width context`.
+    ///
+    /// The convention of PaLM's appendix B (<https://arxiv.org/abs/2204.02311>), which does not take
+    /// credit for what the causal mask makes unnecessary. N counts what each token is multiplied with:
+    /// every parameter but the position embedding and, where the head is not tied, the token embedding,
+    /// which is only looked up.
+    pub fn flops_per_token(&self) -> f64 {
+        let looked_up = if self.tied_head {
+            0
+        } else {
+            self.vocab_size * self.width
+        };
+        let multiplied = (self.parameters_without_positions() - looked_up) as f64;
+        6.0 * multiplied + 12.0 * self.layers as f64 * self.width as f64 * self.context as f64
+    }
+
+    /// A model of this shape with freshly initialised weights on `device`.
+    ///
+    /// The weights are a function of `seed` and of nothing else: not of the backend, the number of threads
+    /// or the order in which parameters are created. Linear and embedding weights are normal with standard
+    /// deviation 0.02, divided by `√(2 layers)` where a layer writes to the residual stream; biases are 0
+    /// and norms are the identity, as in GPT-2. They are drawn when they are first read, so that a model
+    /// whose weights are loaded from a checkpoint costs nothing to initialise.
+    ///
+    /// # Errors
+    /// When the configuration does not [`validate`](Self::validate).
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
+        self.validate()?;
+        Ok(Transformer::new(self, seed, device))
+    }
+}

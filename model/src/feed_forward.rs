@@ -1,0 +1,55 @@
+//! The feed-forward layer of a block: two linear layers with GELU between them, position by position.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
+
+use crate::config::{Gelu, ModelConfig};
+use crate::init::Initializer;
+
+/// `down(gelu(up(x)))`.
+#[derive(Module, Debug)]
+pub(crate) struct FeedForward {
+    /// `[width, hidden]`.
+    up: Linear,
+    /// Writes to the residual stream, `[hidden, width]`.
+    down: Linear,
+    #[module(skip)]
+    gelu: Gelu,
+}
+
+impl FeedForward {
+    pub(crate) fn new(config: &ModelConfig, init: &Initializer<'_>) -> Self {
+        let (width, hidden) = (config.width, config.hidden);
+        Self {
+            up: init.linear("up", width, hidden),
+            down: init.residual_linear("down", hidden, width),
+            gelu: config.gelu,
+        }
+    }
+
+    /// `[batch, length, width] -> [batch, length, width]`.
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.down.forward(self.gelu.forward(self.up.forward(x)))
+    }
+}
+
+impl Gelu {
+    /// Element by element.
+    pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            // Not Burn's `gelu`: where a backend brings no derivative of its own, as wgpu and NdArray
+            // do not, it differentiates the other approximation.
+            Gelu::Exact => ((x.clone() * FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5,
+            // x/2 (1 + tanh y) = x sigmoid(2 y), which takes fewer operations.
+            Gelu::Tanh => {
+                let square = x.clone() * x.clone();
+                let scale = 2.0 * FRAC_2_PI.sqrt();
+                x.clone() * sigmoid((square * (0.044715 * scale) + scale) * x)
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The network against a reference in f64: logits, losses, and the gradient of every parameter.
+
+mod common;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use common::{Reference, Weights};
+use foretoken_model::{Gelu, ModelConfig, Transformer};
+
+/// Odd sizes, so that no transposed or misaligned read goes unseen; biased and not, tied and not.
+fn configs() -> [ModelConfig; 3] {
+    let config = ModelConfig::new(7, 5, 2, 3, 9).with_hidden(11);
+    [
+        config.clone(),
+        config
+            .with_bias(false)
+            .with_tied_head(false)
+            .with_gelu(Gelu::Exact),
+        ModelConfig::new(11, 6, 1, 1, 5).with_norm_epsilon(1e-2),
+    ]
+}
+
+/// Rows of (inputs, targets); the first has a repeated token, so that embedding gradients must add up.
+const ROWS: [([usize; 5], [usize; 5]); 2] = [
+    ([3, 1, 3, 6, 0], [1, 3, 6, 0, 2]),
+    ([2, 5, 4, 4, 1], [5, 4, 4, 1, 6]),
+];
+
+/// Gives every parameter values of the size they have in a trained model, in the precision `dtype`.
+/// As initialised, biases and gains are 0 and 1 and the logits nearly alike: most mistakes would not show.
+struct Disturb {
+    dtype: DType,
+    count: usize,
+}
+
+impl ModuleMapper for Disturb {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let values: Vec<f32> = (0..shape.num_elements())
+                .map(|_| {
+                    self.count += 1;
+                    // As f32, so that both precisions start from the same values.
+                    (0.7 * (self.count as f64 * 1.618).sin() + 0.1) as f32
+                })
+                .collect();
+            Tensor::from_data(
+                TensorData::new(values, shape),
+                (&tensor.device(), self.dtype),
+            )
+        })
+    }
+}
+
+fn model(config: &ModelConfig, dtype: DType) -> Transformer {
+    let model = config.init(0, &Device::flex()).unwrap();
+    model.map(&mut Disturb { dtype, count: 0 }).train()
+}
+
+/// Reads every parameter, or its gradient, by path.
+struct Read<'a> {
+    gradients: Option<&'a Gradients>,
+    path: Vec<String>,
+    values: Weights,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = match self.gradients {
+            Some(gradients) => param.val().grad(gradients).unwrap(),
+            None => param.val(),
+        };
+        let values = tensor.try_into_vec_as().unwrap();
+        assert!(self.values.insert(self.path.join("."), values).is_none());
+    }
+}
+
+fn read(model: &Transformer, gradients: Option<&Gradients>) -> Weights {
+    let mut read = Read {
+        gradients,
+        path: Vec::new(),
+        values: Weights::new(),
+    };
+    model.visit(&mut read);
+    read.values
+}
+
+fn tokens(rows: &[&[usize]], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = rows.concat().into_iter().map(|id| id as i64).collect();
+    Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), device)
+}
+
+#[track_caller]
+fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    // Relative to the largest: a sum that cancels is as inaccurate as its terms.
+    let scale = expected.iter().fold(1e-3, |m: f64, e| m.max(e.abs()));
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let error = (a - e).abs() / scale;
+        assert!(error <= tolerance, "{what}[{i}]: {a} instead of {e}");
+    }
+}
+
+/// Sums of some hundred terms: f64 rounds them to about 1e-14, f32 to about 1e-5 after two blocks.
+const FORWARD: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-5)];
+/// A central difference with step 1e-5 is itself wrong by some 1e-10 (truncation) and 1e-11 (rounding),
+/// relative to derivatives of size 1.
+const BACKWARD: [(DType, f64); 2] = [(DType::F64, 1e-7), (DType::F32, 1e-4)];
+
+#[test]
+fn logits_and_losses_match_the_reference() {
+    for config in configs() {
+        for (dtype, tolerance) in FORWARD {
+            let model = model(&config, dtype);
+            let weights = read(&model, None);
+            let reference = Reference {
+                config: &config,
+                weights: &weights,
+            };
+            for length in [1, 2, 5] {
+                let inputs: Vec<&[usize]> = ROWS.iter().map(|row| &row.0[..length]).collect();
+                let targets: Vec<&[usize]> = ROWS.iter().map(|row| &row.1[..length]).collect();
+                let expected: Vec<f64> = inputs
+                    .iter()
+                    .flat_map(|row| reference.logits(row).concat())
+                    .collect();
+                let logits = model.logits(tokens(&inputs, &model.device()));
+                assert_eq!(logits.dims(), [2, length, config.vocab_size]);
+                let logits: Vec<f64> = logits.try_into_vec_as().unwrap();
+                assert_close(&logits, &expected, tolerance, "logits");
+
+                let expected: Vec<f64> = inputs
+                    .iter()
+                    .zip(&targets)
+                    .flat_map(|(inputs, targets)| reference.nats(inputs, targets))
+                    .collect();
+                let loss = model.next_token_loss(
+                    tokens(&inputs, &model.device()),
+                    tokens(&targets, &model.device()),
+                );
+                assert_eq!(loss.nats.dims(), [2, length]);
+                let mean: f64 = loss.mean().into_scalar();
+                let nats: Vec<f64> = loss.nats.try_into_vec_as().unwrap();
+                assert_close(&nats, &expected, tolerance, "nats");
+                let expected_mean = expected.iter().sum::<f64>() / expected.len() as f64;
+                assert_close(&[mean], &[expected_mean], tolerance, "mean");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_every_parameter_match_finite_differences() {
+    const STEP: f64 = 1e-5;
+    let inputs = ROWS.each_ref().map(|row| &row.0[..]);
+    let targets = ROWS.each_ref().map(|row| &row.1[..]);
+    for config in configs() {
+        let weights = read(&model(&config, DType::F64), None);
+        assert_eq!(
+            weights.values().map(Vec::len).sum::<usize>(),
+            config.parameters()
+        );
+        let mean = |weights: &Weights| {
+            let reference = Reference {
+                config: &config,
+                weights,
+            };
+            let nats: f64 = ROWS
+                .iter()
+                .flat_map(|(inputs, targets)| reference.nats(inputs, targets))
+                .sum();
+            nats / 10.0
+        };
+        let mut moved = weights.clone();
+        let mut expected = Weights::new();
+        for (path, values) in &weights {
+            let differences = (0..values.len()).map(|i| {
+                let mut at = |offset: f64| {
+                    moved.get_mut(path).unwrap()[i] = values[i] + offset;
+                    mean(&moved)
+                };
+                let difference = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+                at(0.0);
+                difference
+            });
+            expected.insert(path.clone(), differences.collect());
+        }
+
+        for (dtype, tolerance) in BACKWARD {
+            let model = model(&config, dtype);
+            let device = model.device();
+            let loss = model.next_token_loss(tokens(&inputs, &device), tokens(&targets, &device));
+            let gradients = read(&model, Some(&loss.mean().backward()));
+            assert_eq!(gradients.len(), expected.len());
+            for (path, expected) in &expected {
+                assert_close(&gradients[path], expected, tolerance, path);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_changes_no_logit_before_it() {
+    let config = ModelConfig::new(13, 9, 2, 2, 6);
+    let model = model(&config, DType::F32);
+    let bits = |tokens: Tensor<2, Int>| -> Vec<u32> {
+        let logits: Vec<f32> = model.logits(tokens).try_into_vec_as().unwrap();
+        logits.into_iter().map(f32::to_bits).collect()
+    };
+    let text = [4, 0, 7, 7, 12, 1, 3, 9, 5];
+    let before = bits(tokens(&[&text], &model.device()));
+    for position in 0..text.len() {
+        let mut changed = text;
+        changed[position] = (changed[position] + 6) % 13;
+        let after = bits(tokens(&[&changed], &model.device()));
+        let logits = |bits: &[u32]| bits.chunks(13).map(<[u32]>::to_vec).collect::<Vec<_>>();
+        for (t, (before, after)) in logits(&before).iter().zip(logits(&after)).enumerate() {
+            // And the logits from there on do change: the token is not simply ignored.
+            assert_eq!(
+                *before == after,
+                t < position,
+                "token {position}, logits {t}"
+            );
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "6 tokens do not fit a context of 5")]
+fn a_sequence_longer_than_the_context_panics() {
+    let model = model(&ModelConfig::new(7, 5, 1, 1, 4), DType::F32);
+    model.logits(tokens(&[&[0, 1, 2, 3, 4, 5]], &model.device()));
+}
