@@ -27,16 +27,17 @@ impl CausalSelfAttention {
         }
     }
 
-    /// `[batch, length, width] -> [batch, length, width]`, with the [`causal_mask`] of that length.
-    pub(crate) fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
-        let [batch, length, width] = x.dims();
+    /// `[batch * length, width] -> [batch * length, width]`, with the [`causal_mask`] of that length.
+    pub(crate) fn forward(&self, x: Tensor<2>, mask: Tensor<4>) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let [_, _, _, length] = mask.dims();
         let (heads, head_width) = (self.heads, width / self.heads);
 
         // Heads before slicing: the three slices are then views, which products read where they lie.
         let qkv = self
             .qkv
             .forward(x)
-            .reshape([batch, length, 3 * heads, head_width])
+            .reshape([rows / length, length, 3 * heads, head_width])
             .swap_dims(1, 2); // [batch, 3 heads, length, head_width]
         let queries = qkv.clone().narrow(1, 0, heads);
         let keys = qkv.clone().narrow(1, heads, heads);
@@ -53,7 +54,7 @@ impl CausalSelfAttention {
         let mixed = weights.matmul(values) / total; // [batch, heads, length, head_width]
 
         self.output
-            .forward(mixed.swap_dims(1, 2).reshape([batch, length, width]))
+            .forward(mixed.swap_dims(1, 2).reshape([rows, width]))
     }
 }
 

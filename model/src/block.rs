@@ -28,8 +28,8 @@ impl Block {
         }
     }
 
-    /// `[batch, length, width] -> [batch, length, width]`, with the causal mask of that length.
-    pub(crate) fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
+    /// `[batch * length, width] -> [batch * length, width]`, with the causal mask of that length.
+    pub(crate) fn forward(&self, x: Tensor<2>, mask: Tensor<4>) -> Tensor<2> {
         let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), mask);
         x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
     }

@@ -61,19 +61,23 @@ impl Transformer {
     /// # Panics
     /// When `length` is more than the model's context.
     pub fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let [_, length] = tokens.dims();
+        let [batch, length] = tokens.dims();
         let context = self.config.context;
         assert!(
             length <= context,
             "{length} tokens do not fit a context of {context}"
         );
         let positions = self.position_embedding.weight.val().narrow(0, 0, length);
-        let mut x = self.token_embedding.forward(tokens) + positions.unsqueeze();
+        let x = self.token_embedding.forward(tokens) + positions.unsqueeze();
         let mask = causal_mask(length, &x.device(), x.dtype());
+        // All positions are rows of one matrix from here on: only attention looks across them, and one
+        // large product is faster than one per sequence.
+        let width = self.config.width;
+        let mut x = x.reshape([batch * length, width]);
         for block in &self.blocks {
             x = block.forward(x, mask.clone());
         }
-        self.final_norm.forward(x)
+        self.final_norm.forward(x).reshape([batch, length, width])
     }
 
     /// Unnormalised log-probabilities of the token that follows each token:
@@ -96,9 +100,12 @@ impl Transformer {
 
     /// The head: `[batch, length, width] -> [batch, length, vocab_size]`.
     pub(crate) fn unembed(&self, hidden: Tensor<3>) -> Tensor<3> {
-        match &self.head {
-            Some(head) => head.forward(hidden),
-            None => linear(hidden, self.token_embedding.weight.val().transpose(), None),
-        }
+        let [batch, length, width] = hidden.dims();
+        let rows = hidden.reshape([batch * length, width]);
+        let logits = match &self.head {
+            Some(head) => head.forward(rows),
+            None => linear(rows, self.token_embedding.weight.val().transpose(), None),
+        };
+        logits.reshape([batch, length, self.config.vocab_size])
     }
 }
