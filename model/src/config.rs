@@ -181,3 +181,73 @@ impl ModelConfig {
         Ok(Transformer::new(self, seed, device))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+
+    fn small() -> ModelConfig {
+        ModelConfig::new(7, 5, 2, 3, 9)
+    }
+
+    #[test]
+    fn counts_are_those_of_the_model() {
+        for config in [
+            small(),
+            small().with_bias(false),
+            small().with_tied_head(false),
+            small()
+                .with_hidden(11)
+                .with_bias(false)
+                .with_tied_head(false),
+        ] {
+            let model = config.init(0, &Device::default()).unwrap();
+            assert_eq!(model.num_params(), config.parameters());
+        }
+    }
+
+    #[test]
+    fn gpt2_has_its_published_size() {
+        let gpt2 = ModelConfig::new(50257, 1024, 12, 12, 768);
+        assert_eq!(gpt2.parameters(), 124_439_808);
+        assert_eq!(gpt2.parameters_without_positions(), 123_653_376);
+        let flops = 6.0 * 123_653_376.0 + 12.0 * 12.0 * 768.0 * 1024.0;
+        assert_eq!(gpt2.flops_per_token(), flops);
+        // The head costs the same whether or not it is tied.
+        assert_eq!(gpt2.with_tied_head(false).flops_per_token(), flops);
+    }
+
+    #[test]
+    fn an_impossible_shape_is_refused_by_its_numbers() {
+        let message = |config: ModelConfig| match config.init(0, &Device::default()) {
+            Ok(_) => panic!("{config:?} is not refused"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(
+            message(ModelConfig::new(65, 64, 4, 4, 130)),
+            "width 130 is not divisible by heads 4"
+        );
+        assert_eq!(
+            message(ModelConfig::new(65, 0, 4, 4, 128)),
+            "context is 0; it must be at least 1"
+        );
+        for epsilon in [0.0, -1e-5, f64::NAN, f64::INFINITY] {
+            assert!(message(small().with_norm_epsilon(epsilon)).contains("norm_epsilon"));
+        }
+        let zeros: [fn(&mut ModelConfig) -> &mut usize; 6] = [
+            |c| &mut c.vocab_size,
+            |c| &mut c.context,
+            |c| &mut c.layers,
+            |c| &mut c.heads,
+            |c| &mut c.width,
+            |c| &mut c.hidden,
+        ];
+        for size in zeros {
+            let mut config = small();
+            *size(&mut config) = 0;
+            assert!(message(config).contains("is 0"));
+        }
+    }
+}

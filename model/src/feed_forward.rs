@@ -55,3 +55,31 @@ impl Gelu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// Value and derivative, summed over nothing: one number in, two out.
+    fn gelu(gelu: Gelu, x: f32) -> (f64, f64) {
+        let x = Tensor::<1>::from_data([x], &Device::default().autodiff()).require_grad();
+        let y = gelu.forward(x.clone());
+        let gradients = y.clone().sum().backward();
+        let slope = x.grad(&gradients).unwrap();
+        (y.into_scalar(), slope.into_scalar())
+    }
+
+    #[test]
+    fn is_finite_and_linear_far_from_zero() {
+        for kind in [Gelu::Exact, Gelu::Tanh] {
+            for x in [10.0, 50.0, 1e4, 1e8] {
+                assert_eq!(gelu(kind, x), (f64::from(x), 1.0), "{kind:?} at {x}");
+                let (value, slope) = gelu(kind, -x);
+                assert!(value.abs() < 1e-15, "{kind:?} at -{x}: {value}");
+                assert!(slope.abs() < 1e-15, "{kind:?} at -{x}: {slope}");
+            }
+        }
+    }
+}

@@ -131,3 +131,187 @@ impl<'a> Initializer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::thread;
+
+    use burn::module::{Module, ModuleVisitor};
+    use burn::tensor::Int;
+
+    use super::*;
+    use crate::transformer::Transformer;
+
+    /// Values by path; checks on its way that every parameter's id belongs to its path.
+    #[derive(Default)]
+    struct Collect {
+        path: Vec<String>,
+        values: BTreeMap<String, Vec<f32>>,
+    }
+
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let path = self.path.join(".");
+            assert_eq!(param.id, ParamId::from(random::hash(&path)), "{path}");
+            let values = param.val().try_into_vec_as().unwrap();
+            assert!(self.values.insert(path, values).is_none());
+        }
+    }
+
+    fn values(model: &Transformer) -> BTreeMap<String, Vec<f32>> {
+        let mut collect = Collect::default();
+        model.visit(&mut collect);
+        collect.values
+    }
+
+    fn model(config: &ModelConfig, seed: u64) -> Transformer {
+        config.init(seed, &Device::default()).unwrap()
+    }
+
+    #[test]
+    fn paths_name_the_parameters() {
+        let config = ModelConfig::new(5, 3, 2, 1, 2).with_tied_head(false);
+        let paths: Vec<String> = values(&model(&config, 0)).into_keys().collect();
+        let block = |layer: usize| {
+            [
+                "attention.output.bias",
+                "attention.output.weight",
+                "attention.qkv.bias",
+                "attention.qkv.weight",
+                "attention_norm.beta",
+                "attention_norm.gamma",
+                "feed_forward.down.bias",
+                "feed_forward.down.weight",
+                "feed_forward.up.bias",
+                "feed_forward.up.weight",
+                "feed_forward_norm.beta",
+                "feed_forward_norm.gamma",
+            ]
+            .map(|name| format!("blocks.{layer}.{name}"))
+        };
+        let rest = [
+            "final_norm.beta",
+            "final_norm.gamma",
+            "head.weight",
+            "position_embedding.weight",
+            "token_embedding.weight",
+        ];
+        let expected = [block(0), block(1)].concat().into_iter();
+        let expected: Vec<String> = expected.chain(rest.map(str::to_owned)).collect();
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn weights_are_pinned_to_the_bit() {
+        let values = values(&model(&ModelConfig::new(65, 64, 4, 4, 128), 1));
+        let bits = |path: &str| {
+            values[path][..3]
+                .iter()
+                .map(|v| v.to_bits())
+                .collect::<Vec<_>>()
+        };
+        // From a second implementation. A change here changes the start of every experiment ever run.
+        assert_eq!(
+            bits("token_embedding.weight"),
+            [0xbc36_95ec, 0xbc14_063a, 0xbb41_5bf9]
+        );
+        assert_eq!(
+            bits("blocks.3.attention.output.weight"),
+            [0xbb9c_59e2, 0x3b02_4872, 0xbbc3_714d]
+        );
+    }
+
+    #[test]
+    fn neither_order_nor_threads_nor_other_parameters_matter() {
+        let config = ModelConfig::new(11, 6, 3, 2, 8);
+        let expected = values(&model(&config, 7));
+        let other_seed = values(&model(&config, 8));
+        let unbiased = values(&model(&config.clone().with_bias(false), 7));
+
+        // Read for the first time from the last to the first block, each on a thread of its own.
+        let model = model(&config, 7);
+        for layer in (0..3).rev() {
+            let tokens = Tensor::<2, Int>::zeros([1, layer + 1], &Device::default());
+            thread::scope(|scope| scope.spawn(|| model.hidden(tokens)).join().unwrap());
+        }
+        assert_eq!(values(&model), expected);
+
+        for (path, values) in unbiased {
+            assert_eq!(values, expected[&path], "{path}");
+            let random = path.ends_with("weight");
+            assert_eq!(random, values != other_seed[&path], "{path}");
+        }
+    }
+
+    #[test]
+    fn weights_have_the_deviation_they_should() {
+        let layers = 3;
+        let config = ModelConfig::new(200, 100, layers, 2, 64).with_tied_head(false);
+        for (path, values) in values(&model(&config, 0)) {
+            let count = values.len() as f64;
+            let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
+            let square = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / count;
+            let expected = match path.as_str() {
+                p if p.ends_with("bias") || p.ends_with("beta") => {
+                    assert!(values.iter().all(|v| *v == 0.0), "{path}");
+                    continue;
+                }
+                p if p.ends_with("gamma") => {
+                    assert!(values.iter().all(|v| *v == 1.0), "{path}");
+                    continue;
+                }
+                p if p.contains("output") || p.contains("down") => STD / (6f64).sqrt(),
+                _ => STD,
+            };
+            // Five standard errors.
+            assert!(mean.abs() < 5.0 * expected / count.sqrt(), "{path}");
+            let relative = square.sqrt() / expected - 1.0;
+            assert!(
+                relative.abs() < 5.0 / (2.0 * count).sqrt(),
+                "{path}: {relative}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_untrained_model_knows_nothing() {
+        for (vocab_size, layers, heads, width) in [
+            (65, 4, 2, 8),
+            (257, 2, 3, 24),
+            (1000, 12, 2, 16),
+            (5000, 3, 2, 64),
+            (300, 2, 4, 128),
+        ] {
+            let config = ModelConfig::new(vocab_size, 32, layers, heads, width);
+            for config in [
+                config.clone(),
+                config.with_tied_head(false).with_bias(false),
+            ] {
+                let ids = |name| {
+                    let mut rng = random::stream(0, name);
+                    let id = |_| (random::uniform(&mut rng) * vocab_size as f64) as i64;
+                    let data = TensorData::new((0..64 * 32).map(id).collect::<Vec<_>>(), [64, 32]);
+                    Tensor::<2, Int>::from_data(data, &Device::default())
+                };
+                let loss = model(&config, 5).next_token_loss(ids("inputs"), ids("targets"));
+                let nats: f64 = loss.mean().into_scalar();
+                // The final norm gives vectors of length √width, so logits have a variance of STD² width,
+                // which costs half of it over ln(vocab): 0.005 at width 24, 0.15 in GPT-2.
+                let excess = nats - (vocab_size as f64).ln();
+                let expected = STD * STD * width as f64 / 2.0;
+                let message = format!("{config:?}: {excess} over, expected {expected}");
+                assert!((excess - expected).abs() < 0.01, "{message}");
+                assert!(width > 24 || excess.abs() < 0.01, "{message}");
+            }
+        }
+    }
+}

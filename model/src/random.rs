@@ -45,3 +45,55 @@ pub(crate) fn normals(rng: &mut impl RngCore, count: usize) -> Vec<f64> {
     numbers.truncate(count);
     numbers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_seeds_select_streams() {
+        let first = |seed, name| stream(seed, name).next_u64();
+        assert_eq!(first(1, "a"), first(1, "a"));
+        assert_ne!(first(1, "a"), first(1, "b"));
+        assert_ne!(first(1, "a"), first(2, "a"));
+    }
+
+    #[test]
+    fn hash_is_fnv_1a() {
+        // From the test vectors of its authors.
+        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash("foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn normals_are_standard_normal() {
+        let count = 200_000;
+        let numbers = normals(&mut stream(3, "normals"), count);
+        assert_eq!(numbers.len(), count);
+        let moment = |power| numbers.iter().map(|z| z.powi(power)).sum::<f64>() / count as f64;
+        // Five standard errors each: those of the moments are √(1, 2, 15, 96) / √count.
+        for (power, expected, variance) in
+            [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)]
+        {
+            let bound = 5.0 * f64::sqrt(variance / count as f64);
+            let moment = moment(power);
+            assert!(
+                (moment - expected).abs() < bound,
+                "moment {power}: {moment}"
+            );
+        }
+        // Neither within a pair nor between pairs does one number foretell the next.
+        for lag in [1, 2] {
+            let products = numbers.iter().zip(&numbers[lag..]).map(|(a, b)| a * b);
+            let correlation = products.sum::<f64>() / count as f64;
+            assert!(correlation.abs() < 5.0 / f64::sqrt(count as f64));
+        }
+    }
+
+    #[test]
+    fn an_odd_count_is_the_start_of_the_next() {
+        let numbers = |count| normals(&mut stream(0, ""), count);
+        assert_eq!(numbers(3), numbers(4)[..3]);
+        assert!(numbers(0).is_empty());
+    }
+}
