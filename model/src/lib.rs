@@ -19,7 +19,7 @@
 //! let inputs = Tensor::<2, Int>::from_data([[7, 8, 9]], &device);
 //! let targets = Tensor::<2, Int>::from_data([[8, 9, 10]], &device);
 //! let nats: f32 = model.next_token_loss(inputs, targets).mean().into_scalar();
-//! assert!((nats - 65f32.ln()).abs() < 0.01);
+//! assert!((nats - 65f32.ln()).abs() < 0.1); // untrained, it finds all 65 about equally likely
 //! # Ok::<(), foretoken_model::ModelError>(())
 //! ```
 

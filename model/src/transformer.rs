@@ -59,7 +59,7 @@ impl Transformer {
     /// Position `t` depends on tokens `0..=t` alone.
     ///
     /// # Panics
-    /// When `length` is more than the model's context.
+    /// When `length` is 0 or more than the model's context.
     pub fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let context = self.config.context;
@@ -84,7 +84,7 @@ impl Transformer {
     /// `[batch, length] -> [batch, length, vocab_size]`.
     ///
     /// # Panics
-    /// When `length` is more than the model's context.
+    /// When `length` is 0 or more than the model's context.
     pub fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.unembed(self.hidden(tokens))
     }
@@ -93,7 +93,7 @@ impl Transformer {
     /// `[batch, length]`, and `targets` are usually the inputs' successors.
     ///
     /// # Panics
-    /// When the shapes differ, or `length` is more than the model's context.
+    /// When the shapes differ, or `length` is 0 or more than the model's context.
     pub fn next_token_loss(&self, inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> TokenLoss {
         TokenLoss::from_logits(self.logits(inputs), targets)
     }
