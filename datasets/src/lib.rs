@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Text in, token windows out. This crate knows no model: between it and the model pass only token
+//! ids, targets and weights.
+//!
+//! ```text
+//! read_text → Corpus (Tokenizer, two Splits) → Windows → TrainLoader, EvalLoader → TokenBatch
+//! ```
+
+mod batch;
+mod corpus;
+mod error;
+mod source;
+mod tokenizer;
+mod windows;
+
+pub use batch::{EvalLoader, EvalLoaderConfig, TokenBatch, TrainLoader, TrainLoaderConfig};
+pub use corpus::{Corpus, Split};
+pub use error::DataError;
+pub use source::read_text;
+pub use tokenizer::Tokenizer;
+pub use windows::{EvaluationWindows, Window, Windows};

@@ -1,0 +1,62 @@
+//! The real corpus, from the file to the batches of one epoch. The numbers it is checked against are those
+//! that nanoGPT's `data/shakespeare_char` prints.
+
+use std::path::PathBuf;
+
+use burn::{data::dataloader::DataLoader, tensor::Device};
+use foretoken_datasets::{Corpus, EvalLoaderConfig, Tokenizer, read_text};
+
+/// The folder `shared` beside the checkout, or the one that `FORETOKEN_SHARED` names.
+fn shakespeare() -> Option<String> {
+    let shared = std::env::var_os("FORETOKEN_SHARED").map_or_else(
+        || {
+            [env!("CARGO_MANIFEST_DIR"), "../../shared"]
+                .iter()
+                .collect()
+        },
+        PathBuf::from,
+    );
+    let path = shared.join("data/tinyshakespeare.txt");
+    if !path.exists() {
+        println!("skipped: there is no {}", path.display());
+        return None;
+    }
+    Some(read_text(path.to_str().expect("a path in UTF-8")).expect("a readable text"))
+}
+
+#[test]
+fn tiny_shakespeare_by_character() {
+    let Some(text) = shakespeare() else { return };
+    let corpus = Corpus::from_text(&text, "char").unwrap();
+    assert_eq!(corpus.tokenizer.vocab_size(), 65);
+    assert_eq!(corpus.train.tokens(), 1_003_854);
+    assert_eq!(corpus.valid.tokens(), 111_540);
+    let decoded = corpus.tokenizer.decode(corpus.train.ids()).unwrap();
+    assert_eq!(decoded, text[..1_003_854]);
+
+    let config = EvalLoaderConfig {
+        context: 64,
+        batch: 12,
+        windows: None,
+    };
+    let loader = config.init(&corpus.valid, &Device::flex()).unwrap();
+    let tokens: usize = loader
+        .iter()
+        .map(|batch| batch.unwrap().target_tokens)
+        .sum();
+    assert_eq!(tokens, 111_539);
+}
+
+#[test]
+fn tiny_shakespeare_in_hugging_face() {
+    let Some(text) = shakespeare() else { return };
+    for tokenizer in [Tokenizer::byte(), Tokenizer::char(&text)] {
+        let reference: tokenizers::Tokenizer = tokenizer.to_json().parse().unwrap();
+        let ids = tokenizer.encode(&text).unwrap();
+        assert_eq!(
+            reference.encode(text.as_str(), false).unwrap().get_ids(),
+            ids
+        );
+        assert_eq!(reference.decode(&ids, false).unwrap(), text);
+    }
+}
