@@ -55,9 +55,9 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Splits one text by position: of its n characters (Unicode scalar values), the first ⌊9n/10⌋ are for
-    /// training and the rest for validation. The cut does not depend on the tokenizer, so what is
-    /// held out is the same text for all of them.
+    /// Splits one text by position: of its n characters (Unicode scalar values), the first ⌊9n/10⌋
+    /// are for training and the rest for validation. The cut does not depend on the tokenizer, so
+    /// what is held out is the same text for all of them.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl Corpus {
         Self::from_parts(train, valid, spec)
     }
 
-    /// Takes a training and a validation text as they are. A `char` vocabulary has the characters of both,
-    /// so that validation cannot meet one that has no id.
+    /// Takes a training and a validation text as they are. A `char` vocabulary has the characters
+    /// of both, so that validation cannot meet one that has no id.
     ///
     /// # Errors
     ///
@@ -88,8 +88,8 @@ impl Corpus {
         })
     }
 
-    /// SHA-256, in hexadecimal, of the tokenizer and the ids of both splits. Equal fingerprints mean that a
-    /// run can be resumed on this corpus.
+    /// SHA-256, in hexadecimal, of the tokenizer and the ids of both splits. Equal fingerprints
+    /// mean that a run can be resumed on this corpus.
     pub fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.tokenizer.to_json());

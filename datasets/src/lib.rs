@@ -8,13 +8,15 @@
 mod batch;
 mod corpus;
 mod error;
+mod loader;
 mod source;
 mod tokenizer;
 mod windows;
 
-pub use batch::{EvalLoader, EvalLoaderConfig, TokenBatch, TrainLoader, TrainLoaderConfig};
+pub use batch::TokenBatch;
 pub use corpus::{Corpus, Split};
 pub use error::DataError;
+pub use loader::{EvalLoader, EvalLoaderConfig, TrainLoader, TrainLoaderConfig};
 pub use source::read_text;
 pub use tokenizer::Tokenizer;
 pub use windows::{EvaluationWindows, Window, Windows};

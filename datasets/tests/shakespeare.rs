@@ -1,5 +1,5 @@
-//! The real corpus, from the file to the batches of one epoch. The numbers it is checked against are those
-//! that nanoGPT's `data/shakespeare_char` prints.
+//! The real corpus, from the file to the batches of one epoch. The numbers it is checked against
+//! are those that nanoGPT's `data/shakespeare_char` prints.
 
 use std::path::PathBuf;
 

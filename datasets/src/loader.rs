@@ -1,0 +1,429 @@
+//! Which batches a run reads, through Burn's `DataLoader`. An item of a loader is one window, that
+//! is one row of a batch. Reading a batch is copying a few thousand numbers: no threads are needed
+//! for it.
+
+use std::{ops::Range, sync::Arc};
+
+use burn::{
+    data::{
+        dataloader::{DataLoader, DataLoaderIterator, Progress},
+        dataset::DatasetError,
+    },
+    tensor::Device,
+};
+
+use crate::{
+    DataError, Split, TokenBatch,
+    windows::{EvaluationWindows, Window, Windows},
+};
+
+/// How a training loader reads a split.
+#[derive(Clone, Debug)]
+pub struct TrainLoaderConfig {
+    /// Inputs in a row.
+    pub context: usize,
+    /// Rows in a micro-batch, which is what the loader yields.
+    pub batch: usize,
+    /// Micro-batches in a step. Micro-batch m holds the rows from m · batch of the step's
+    /// batch · accumulation, so 4 micro-batches of 8 read what one of 32 does.
+    pub accumulation: usize,
+    /// Steps in the run.
+    pub steps: usize,
+    /// Decides on the order of the windows, see [`Windows`].
+    pub seed: u64,
+}
+
+impl TrainLoaderConfig {
+    /// The loader of a whole run, for batches on `device`.
+    ///
+    /// # Errors
+    ///
+    /// A split shorter than one window.
+    pub fn init(&self, split: &Split, device: &Device) -> Result<TrainLoader, DataError> {
+        let rows = self.batch * self.accumulation;
+        Ok(TrainLoader {
+            split: split.clone(),
+            windows: Windows::new(split.tokens(), self.context, rows, self.seed)?,
+            context: self.context,
+            batch: self.batch,
+            items: 0..self.steps * rows,
+            device: device.clone(),
+        })
+    }
+}
+
+/// The training windows of a run, as micro-batches in the order of training.
+///
+/// Item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation, so steps a to b are
+/// `slice(a * R, b * R)`. Iterating twice gives the same batches.
+#[derive(Clone)]
+pub struct TrainLoader {
+    split: Split,
+    windows: Windows,
+    context: usize,
+    batch: usize,
+    items: Range<usize>,
+    device: Device,
+}
+
+impl TrainLoader {
+    fn read(&self, items: Range<usize>) -> TokenBatch {
+        let rows = self.windows.rows();
+        let windows: Vec<Window> = items
+            .map(|item| Window {
+                offset: self.windows.offset(item / rows, item % rows),
+                skip: 0,
+            })
+            .collect();
+        TokenBatch::new(&self.split, self.context, &windows, &self.device)
+    }
+}
+
+impl DataLoader<TokenBatch> for TrainLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
+        Box::new(Batches::new(self.items.clone(), self.batch, |items| {
+            self.read(items)
+        }))
+    }
+
+    fn num_items(&self) -> usize {
+        self.items.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
+        Arc::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<TokenBatch>> {
+        Arc::new(Self {
+            items: slice(&self.items, start, end),
+            ..self.clone()
+        })
+    }
+}
+
+/// How an evaluation loader reads a split.
+#[derive(Clone, Debug)]
+pub struct EvalLoaderConfig {
+    /// Inputs in a row.
+    pub context: usize,
+    /// Rows in a batch, at most.
+    pub batch: usize,
+    /// How many windows to read, spread evenly over the split; `None`, or more than there are: the
+    /// whole split, each target once.
+    pub windows: Option<usize>,
+}
+
+impl EvalLoaderConfig {
+    /// The loader of one evaluation, for batches on `device`.
+    ///
+    /// # Errors
+    ///
+    /// A split shorter than one window.
+    pub fn init(&self, split: &Split, device: &Device) -> Result<EvalLoader, DataError> {
+        let windows = EvaluationWindows::new(split.tokens(), self.context)?;
+        let count = self.windows.unwrap_or(usize::MAX).min(windows.count());
+        Ok(EvalLoader {
+            split: split.clone(),
+            context: self.context,
+            batch: self.batch.min(count),
+            items: 0..count,
+            count,
+            windows,
+            device: device.clone(),
+        })
+    }
+}
+
+/// The evaluation windows of a split, the same ones each time.
+///
+/// All batches have the same shape, because backends that compile their kernels do so for each
+/// shape anew: the last one is filled up with rows of which no target counts.
+#[derive(Clone)]
+pub struct EvalLoader {
+    split: Split,
+    windows: EvaluationWindows,
+    /// How many windows are read, of those that there are.
+    count: usize,
+    context: usize,
+    batch: usize,
+    items: Range<usize>,
+    device: Device,
+}
+
+impl EvalLoader {
+    fn read(&self, items: Range<usize>) -> TokenBatch {
+        let window = |item| {
+            self.windows
+                .window(item * self.windows.count() / self.count)
+        };
+        let mut windows: Vec<Window> = items.map(window).collect();
+        windows.resize(
+            self.batch,
+            Window {
+                offset: 0,
+                skip: self.context,
+            },
+        );
+        TokenBatch::new(&self.split, self.context, &windows, &self.device)
+    }
+}
+
+impl DataLoader<TokenBatch> for EvalLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
+        Box::new(Batches::new(self.items.clone(), self.batch, |items| {
+            self.read(items)
+        }))
+    }
+
+    fn num_items(&self) -> usize {
+        self.items.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
+        Arc::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<TokenBatch>> {
+        Arc::new(Self {
+            items: slice(&self.items, start, end),
+            ..self.clone()
+        })
+    }
+}
+
+/// Items `start..end` of a loader that holds `items`.
+fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
+    assert!(
+        start <= end && end <= items.len(),
+        "{} items have no slice {start}..{end}",
+        items.len()
+    );
+    items.start + start..items.start + end
+}
+
+/// Items read in order, a batch at a time.
+struct Batches<F> {
+    items: Range<usize>,
+    next: usize,
+    batch: usize,
+    read: F,
+}
+
+impl<F> Batches<F> {
+    fn new(items: Range<usize>, batch: usize, read: F) -> Self {
+        Self {
+            next: items.start,
+            items,
+            batch,
+            read,
+        }
+    }
+}
+
+impl<F: Fn(Range<usize>) -> TokenBatch> Iterator for Batches<F> {
+    type Item = Result<TokenBatch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.next;
+        self.next = self.items.end.min(start + self.batch);
+        (start < self.next).then(|| Ok((self.read)(start..self.next)))
+    }
+}
+
+impl<F: Fn(Range<usize>) -> TokenBatch> DataLoaderIterator<TokenBatch> for Batches<F> {
+    fn progress(&self) -> Progress {
+        let done = self.next - self.items.start;
+        Progress::new(done, self.items.len(), Some("windows".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{Tensor, tensor::Int};
+
+    use super::*;
+    use crate::Corpus;
+
+    /// 1000 characters of 1 and 2 bytes, 900 of them for training; ids repeat every 23.
+    fn corpus() -> Corpus {
+        let alphabet = "abcdefghijklmnopqrstuvé";
+        let text: String = alphabet.chars().cycle().take(1000).collect();
+        Corpus::from_text(&text, "char").unwrap()
+    }
+
+    fn train(batch: usize, accumulation: usize) -> TrainLoader {
+        let config = TrainLoaderConfig {
+            context: 16,
+            batch,
+            accumulation,
+            steps: 10,
+            seed: 5,
+        };
+        config.init(&corpus().train, &Device::flex()).unwrap()
+    }
+
+    fn eval(batch: usize, windows: Option<usize>) -> EvalLoader {
+        let config = EvalLoaderConfig {
+            context: 16,
+            batch,
+            windows,
+        };
+        config.init(&corpus().valid, &Device::flex()).unwrap()
+    }
+
+    fn ids(tensor: &Tensor<2, Int>) -> Vec<Vec<i64>> {
+        let ids: Vec<i64> = tensor.to_data().iter().collect();
+        ids.chunks(tensor.dims()[1]).map(<[i64]>::to_vec).collect()
+    }
+
+    /// Inputs of all rows that a loader yields, in order.
+    fn rows(loader: &dyn DataLoader<TokenBatch>) -> Vec<Vec<i64>> {
+        loader
+            .iter()
+            .flat_map(|batch| ids(&batch.unwrap().inputs))
+            .collect()
+    }
+
+    #[test]
+    fn rows_are_the_windows_and_targets_are_one_further() {
+        let (corpus, loader) = (corpus(), train(6, 2));
+        let windows = Windows::new(corpus.train.tokens(), 16, 12, 5).unwrap();
+        let slice = |from: usize| -> Vec<i64> {
+            corpus.train.ids()[from..from + 16]
+                .iter()
+                .map(|&id| i64::from(id))
+                .collect()
+        };
+        let batches: Vec<TokenBatch> = loader.iter().map(Result::unwrap).collect();
+        assert_eq!(batches.len(), 20);
+        for (i, batch) in batches.iter().enumerate() {
+            assert_eq!(batch.inputs.dims(), [6, 16]);
+            assert!(batch.weights.is_none());
+            let (inputs, targets) = (ids(&batch.inputs), ids(&batch.targets));
+            for row in 0..6 {
+                let offset = windows.offset(i / 2, i % 2 * 6 + row);
+                assert_eq!(inputs[row], slice(offset));
+                assert_eq!(targets[row], slice(offset + 1));
+            }
+            // The last letter of the alphabet is the one of two bytes.
+            let two_bytes = targets.iter().flatten().filter(|&&id| id == 22).count();
+            assert_eq!(batch.target_tokens, 6 * 16);
+            assert_eq!(batch.target_bytes, 6 * 16 + two_bytes);
+        }
+    }
+
+    #[test]
+    fn accumulation_reads_what_one_large_batch_does() {
+        assert_eq!(rows(&train(8, 4)), rows(&train(32, 1)));
+    }
+
+    #[test]
+    fn resuming_and_dealing_read_what_one_run_does() {
+        let loader = train(8, 4);
+        let whole = rows(&loader);
+        assert_eq!(whole.len(), loader.num_items());
+        assert_eq!(rows(&loader), whole, "iterating again");
+        let (first, rest) = (loader.slice(0, 3 * 32), loader.slice(3 * 32, 10 * 32));
+        assert_eq!([rows(&*first), rows(&*rest)].concat(), whole);
+        assert_eq!(rows(&*rest.slice(32, 64)), whole[128..160]);
+        let bounds: Vec<usize> = (0..=7).map(|worker| worker * whole.len() / 7).collect();
+        let dealt = bounds
+            .windows(2)
+            .flat_map(|b| rows(&*loader.slice(b[0], b[1])));
+        assert_eq!(dealt.collect::<Vec<_>>(), whole);
+        assert_eq!(rows(&*loader.to_device(&Device::flex())), whole);
+    }
+
+    #[test]
+    fn progress_counts_windows() {
+        let loader = train(8, 4).slice(32, 52);
+        let mut iterator = loader.iter();
+        let mut seen = vec![];
+        while iterator.next().is_some() {
+            seen.push(iterator.progress().items_processed);
+        }
+        assert_eq!(seen, [8, 16, 20]);
+        assert!(iterator.progress().is_completed());
+        assert!(iterator.next().is_none());
+    }
+
+    #[test]
+    fn evaluation_is_exact_over_the_whole_split() {
+        let split = corpus().valid;
+        // 99 targets: six full windows, and a seventh of which 3 count.
+        for batch in [1, 4, 7, 64] {
+            let mut counted = vec![];
+            let (mut tokens, mut bytes) = (0, 0);
+            for batch in eval(batch, None).iter().map(Result::unwrap) {
+                let targets = ids(&batch.targets).concat();
+                let weights: Vec<f32> = match &batch.weights {
+                    Some(weights) => weights.to_data().iter().collect(),
+                    None => vec![1.; targets.len()],
+                };
+                let here = targets
+                    .iter()
+                    .zip(&weights)
+                    .filter(|(_, w)| **w == 1.)
+                    .map(|(t, _)| *t);
+                counted.extend(here.map(|id| id as u32));
+                assert!(weights.iter().all(|&weight| weight == 0. || weight == 1.));
+                tokens += batch.target_tokens;
+                bytes += batch.target_bytes;
+            }
+            assert_eq!(counted, split.ids()[1..]);
+            assert_eq!((tokens, bytes), (99, split.bytes_of(&split.ids()[1..])));
+        }
+    }
+
+    #[test]
+    fn evaluation_batches_have_one_shape() {
+        for (batch, expected) in [(4, vec![[4, 16]; 2]), (64, vec![[7, 16]])] {
+            let loader = eval(batch, None);
+            assert_eq!(loader.num_items(), 7);
+            let shapes: Vec<_> = loader.iter().map(|b| b.unwrap().inputs.dims()).collect();
+            assert_eq!(shapes, expected);
+        }
+    }
+
+    #[test]
+    fn some_evaluation_windows_are_spread_over_the_split() {
+        let all = rows(&eval(1, None));
+        let some = rows(&eval(1, Some(3)));
+        assert_eq!(some, [&all[0], &all[2], &all[4]].map(Clone::clone));
+        assert_eq!(rows(&eval(1, Some(100))), all);
+        assert_eq!(rows(&*eval(1, Some(3)).slice(1, 3)), some[1..]);
+    }
+
+    #[test]
+    fn ids_have_the_integer_type_of_the_device() {
+        let device = Device::flex();
+        let batch = train(8, 1).iter().next().unwrap().unwrap();
+        assert_eq!(batch.inputs.dtype(), device.settings().int_dtype.into());
+    }
+
+    #[test]
+    fn a_split_shorter_than_a_window_is_an_error() {
+        let split = corpus().valid;
+        let config = EvalLoaderConfig {
+            context: 100,
+            batch: 1,
+            windows: None,
+        };
+        let error = config.init(&split, &Device::flex()).err().unwrap();
+        assert!(matches!(
+            error,
+            DataError::TooShort {
+                tokens: 100,
+                needed: 101,
+                ..
+            }
+        ));
+    }
+}

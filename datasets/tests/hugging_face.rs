@@ -1,0 +1,40 @@
+//! A saved tokenizer gives the same ids and the same text in Hugging Face `tokenizers`.
+
+use foretoken_datasets::Tokenizer;
+use proptest::prelude::*;
+
+/// The reference: our JSON, loaded by Hugging Face's crate.
+fn reference(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
+    tokenizer.to_json().parse().unwrap()
+}
+
+fn assert_parity(text: &str) {
+    for tokenizer in [Tokenizer::byte(), Tokenizer::char(text)] {
+        let reference = reference(&tokenizer);
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(reference.encode(text, true).unwrap().get_ids(), ids);
+        assert_eq!(reference.decode(&ids, false).unwrap(), text);
+        assert_eq!(reference.get_vocab_size(true), tokenizer.vocab_size());
+    }
+}
+
+#[test]
+fn chosen_texts() {
+    assert_parity("");
+    assert_parity("To be,\r\nor\tnot: él 叫 🦀\u{0}\u{301} <unk> [UNK] ");
+    // All characters of up to three bytes.
+    assert_parity(&('\0'..='\u{FFFF}').collect::<String>());
+}
+
+proptest! {
+    #[test]
+    fn any_text(text in any::<String>()) {
+        assert_parity(&text);
+    }
+}
+
+#[test]
+fn an_unknown_character_is_an_error_there_too() {
+    let tokenizer = Tokenizer::char("abc");
+    assert!(reference(&tokenizer).encode("abd", false).is_err());
+}
