@@ -1,7 +1,13 @@
-//! Windows → tensors.
+//! Windows → tensors, one batch after the other.
+
+use std::ops::Range;
 
 use burn::{
     Tensor,
+    data::{
+        dataloader::{DataLoaderIterator, Progress},
+        dataset::DatasetError,
+    },
     tensor::{Device, Int, TensorData},
 };
 
@@ -41,12 +47,10 @@ impl TokenBatch {
             target_bytes += split.bytes_of(counted);
         }
         let weights = windows.iter().any(|window| window.skip > 0).then(|| {
-            let weight = |place, skip| if place < skip { 0f32 } else { 1. };
-            let row = |window: &Window| {
-                let skip = window.skip;
-                (0..context).map(move |place| weight(place, skip))
-            };
-            let weights: Vec<f32> = windows.iter().flat_map(row).collect();
+            let weights: Vec<f32> = windows
+                .iter()
+                .flat_map(|w| (0..context).map(|place| if place < w.skip { 0. } else { 1. }))
+                .collect();
             Tensor::from_data(TensorData::new(weights, shape), device)
         });
         Self {
@@ -56,5 +60,41 @@ impl TokenBatch {
             target_tokens,
             target_bytes,
         }
+    }
+}
+
+/// Items read in order, a batch at a time.
+pub(crate) struct Batches<F> {
+    items: Range<usize>,
+    next: usize,
+    batch: usize,
+    read: F,
+}
+
+impl<F> Batches<F> {
+    pub(crate) fn new(items: Range<usize>, batch: usize, read: F) -> Self {
+        Self {
+            next: items.start,
+            items,
+            batch,
+            read,
+        }
+    }
+}
+
+impl<F: Fn(Range<usize>) -> TokenBatch> Iterator for Batches<F> {
+    type Item = Result<TokenBatch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.next;
+        self.next = self.items.end.min(start + self.batch);
+        (start < self.next).then(|| Ok((self.read)(start..self.next)))
+    }
+}
+
+impl<F: Fn(Range<usize>) -> TokenBatch> DataLoaderIterator<TokenBatch> for Batches<F> {
+    fn progress(&self) -> Progress {
+        let done = self.next - self.items.start;
+        Progress::new(done, self.items.len(), Some("windows".into()))
     }
 }

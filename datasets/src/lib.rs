@@ -9,6 +9,7 @@ mod batch;
 mod corpus;
 mod error;
 mod loader;
+mod permutation;
 mod source;
 mod tokenizer;
 mod windows;

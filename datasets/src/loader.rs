@@ -5,15 +5,13 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::{
-    data::{
-        dataloader::{DataLoader, DataLoaderIterator, Progress},
-        dataset::DatasetError,
-    },
+    data::dataloader::{DataLoader, DataLoaderIterator},
     tensor::Device,
 };
 
 use crate::{
-    DataError, Split, TokenBatch,
+    DataError, Split,
+    batch::{Batches, TokenBatch},
     windows::{EvaluationWindows, Window, Windows},
 };
 
@@ -156,18 +154,14 @@ pub struct EvalLoader {
 
 impl EvalLoader {
     fn read(&self, items: Range<usize>) -> TokenBatch {
-        let window = |item| {
-            self.windows
-                .window(item * self.windows.count() / self.count)
-        };
+        let there_are = self.windows.count();
+        let window = |item| self.windows.window(item * there_are / self.count);
         let mut windows: Vec<Window> = items.map(window).collect();
-        windows.resize(
-            self.batch,
-            Window {
-                offset: 0,
-                skip: self.context,
-            },
-        );
+        let uncounted = Window {
+            offset: 0,
+            skip: self.context,
+        };
+        windows.resize(self.batch, uncounted);
         TokenBatch::new(&self.split, self.context, &windows, &self.device)
     }
 }
@@ -206,42 +200,6 @@ fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
         items.len()
     );
     items.start + start..items.start + end
-}
-
-/// Items read in order, a batch at a time.
-struct Batches<F> {
-    items: Range<usize>,
-    next: usize,
-    batch: usize,
-    read: F,
-}
-
-impl<F> Batches<F> {
-    fn new(items: Range<usize>, batch: usize, read: F) -> Self {
-        Self {
-            next: items.start,
-            items,
-            batch,
-            read,
-        }
-    }
-}
-
-impl<F: Fn(Range<usize>) -> TokenBatch> Iterator for Batches<F> {
-    type Item = Result<TokenBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.next;
-        self.next = self.items.end.min(start + self.batch);
-        (start < self.next).then(|| Ok((self.read)(start..self.next)))
-    }
-}
-
-impl<F: Fn(Range<usize>) -> TokenBatch> DataLoaderIterator<TokenBatch> for Batches<F> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.items.start;
-        Progress::new(done, self.items.len(), Some("windows".into()))
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-use crate::DataError;
+use crate::{DataError, permutation::Permutation};
 
 /// A window of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,70 +91,23 @@ impl Windows {
         );
         let index = step as u64 * self.rows as u64 + row as u64;
         let windows = self.windows as u64;
-        let epoch = Epoch::new(self.seed, index / windows);
-        let phase = epoch.phase(self.phases as u64);
-        let window = epoch.permute(index % windows, windows);
-        (phase + window * self.context as u64) as usize
+        let mut random = random_of(self.seed, index / windows);
+        // Uniform below `phases`, but for a bias of `phases / 2^64`.
+        let phase = (u128::from(random.next_u64()) * self.phases as u128) >> 64;
+        let window = Permutation::draw(windows, &mut random).apply(index % windows);
+        phase as usize + window as usize * self.context
     }
 }
 
-/// Feistel rounds. Four make a permutation that cannot be told from a random one if their functions
-/// cannot (Luby and Rackoff 1988); the others are for small domains, where functions of few bits
-/// are weak.
-const ROUNDS: usize = 8;
-
-/// What is drawn for one pass over the text.
-struct Epoch {
-    phase: u64,
-    keys: [u64; ROUNDS],
-}
-
-impl Epoch {
-    fn new(seed: u64, epoch: u64) -> Self {
-        // The rest of the key says what the numbers are for: another use of the same seed, such as
-        // drawing weights, must not see the same stream.
-        let mut key = *b"........foretoken/windows/order.";
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut random = ChaCha8Rng::from_seed(key);
-        random.set_stream(epoch);
-        Self {
-            phase: random.next_u64(),
-            keys: std::array::from_fn(|_| random.next_u64()),
-        }
-    }
-
-    /// A number below `phases`, uniform up to a bias of `phases / 2^64`.
-    fn phase(&self, phases: u64) -> u64 {
-        ((u128::from(self.phase) * u128::from(phases)) >> 64) as u64
-    }
-
-    /// Where `index` goes in a permutation of `0..windows`.
-    ///
-    /// A Feistel network permutes `0..4^k`, the first such range to hold all windows. Walking along
-    /// its cycle until it comes back below `windows` makes a permutation of these (Black and
-    /// Rogaway 2002); fewer than four steps are expected.
-    fn permute(&self, mut index: u64, windows: u64) -> u64 {
-        let bits = u64::BITS - (windows - 1).leading_zeros();
-        let half = bits.div_ceil(2);
-        let mask = (1u64 << half) - 1;
-        loop {
-            let (mut left, mut right) = (index >> half, index & mask);
-            for key in self.keys {
-                (left, right) = (right, left ^ (mix(right ^ key) & mask));
-            }
-            index = left << half | right;
-            if index < windows {
-                return index;
-            }
-        }
-    }
-}
-
-/// Spreads each bit of `x` over all 64: the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
+/// The random numbers of one epoch.
+fn random_of(seed: u64, epoch: u64) -> ChaCha8Rng {
+    // The rest of the key says what the numbers are for: another use of the same seed, such as
+    // drawing weights, must not see the same stream.
+    let mut key = *b"........foretoken/windows/order.";
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut random = ChaCha8Rng::from_seed(key);
+    random.set_stream(epoch);
+    random
 }
 
 /// The evaluation windows: fixed ones that count each target of a text (each token but the first)
@@ -230,16 +183,6 @@ mod tests {
             .collect()
     }
 
-    /// The windows of each of `epochs` epochs, by number, without the phase: the bare permutations.
-    fn permutations(windows: usize, epochs: u64) -> impl Iterator<Item = Vec<usize>> {
-        (0..epochs).map(move |epoch| {
-            let epoch = Epoch::new(7, epoch);
-            (0..windows)
-                .map(|i| epoch.permute(i as u64, windows as u64) as usize)
-                .collect()
-        })
-    }
-
     proptest! {
         #[test]
         fn every_window_once_per_epoch(
@@ -281,11 +224,16 @@ mod tests {
 
     #[test]
     fn each_epoch_and_each_seed_has_its_order() {
-        let orders: HashSet<Vec<usize>> = permutations(50, 100).collect();
-        assert_eq!(orders.len(), 100);
-        let order = |seed| offsets(&Windows::new(1000, 10, 8, seed).unwrap(), 100);
+        let order = |seed| {
+            let windows = Windows::new(1000, 10, 8, seed).unwrap();
+            let offsets = offsets(&windows, 20 * windows.per_epoch());
+            let number = |epoch: &[usize]| epoch.iter().map(|offset| offset / 10).collect();
+            let epochs: Vec<Vec<usize>> = offsets.chunks(windows.per_epoch()).map(number).collect();
+            epochs
+        };
         assert_eq!(order(1), order(1));
-        assert_ne!(order(1), order(2));
+        let distinct: HashSet<Vec<usize>> = [order(1), order(2)].concat().into_iter().collect();
+        assert_eq!(distinct.len(), 40);
     }
 
     /// A text barely longer than one window has only as many phases as there are places for it.
@@ -333,48 +281,6 @@ mod tests {
         let order = |rows| offsets(&Windows::new(5000, 16, rows, 11).unwrap(), 960);
         assert_eq!(order(32), order(8));
         assert_eq!(order(32), order(5));
-    }
-
-    /// Which window is read at which place, and which one follows which: 64 fills the range of the
-    /// Feistel network, 20 and 5 do not.
-    #[test]
-    fn orders_are_uniform() {
-        let epochs = 20_000;
-        for windows in [5, 20, 64] {
-            let mut places = vec![0u32; windows * windows];
-            let mut successors = vec![0u32; windows * windows];
-            for order in permutations(windows, epochs) {
-                for (place, &window) in order.iter().enumerate() {
-                    places[place * windows + window] += 1;
-                }
-                successors[order[0] * windows + order[1]] += 1;
-            }
-            // An epoch fills a cell in every row and column of `places`, which leaves (n - 1)^2
-            // degrees of freedom, and makes Pearson's statistic larger by n / (n - 1).
-            let ratio = windows as f64 / (windows - 1) as f64;
-            check_uniform(&places, ratio, (windows - 1).pow(2));
-            // No window follows itself.
-            let pair = |cell: &usize| cell / windows != cell % windows;
-            let pairs: Vec<u32> = (0..successors.len())
-                .filter(pair)
-                .map(|cell| successors[cell])
-                .collect();
-            check_uniform(&pairs, 1.0, pairs.len() - 1);
-        }
-    }
-
-    /// Pearson's chi-square statistic, divided by `ratio`, must lie within 5 standard deviations of
-    /// its mean.
-    fn check_uniform(counts: &[u32], ratio: f64, freedom: usize) {
-        let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
-        let square = |&count: &u32| (f64::from(count) - expected).powi(2) / expected;
-        let statistic = counts.iter().map(square).sum::<f64>() / ratio;
-        let (mean, deviation) = (freedom as f64, (2.0 * freedom as f64).sqrt());
-        println!(
-            "{} cells: {statistic:.1}, expected {mean} ± {deviation:.1}",
-            counts.len()
-        );
-        assert!((statistic - mean).abs() < 5.0 * deviation, "not uniform");
     }
 
     /// The order is part of what a run is: changing it changes every run that is resumed.
