@@ -13,6 +13,7 @@ mod permutation;
 mod source;
 mod tokenizer;
 mod windows;
+pub mod world;
 
 pub use batch::TokenBatch;
 pub use corpus::{Corpus, Split};

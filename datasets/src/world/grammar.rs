@@ -1,0 +1,184 @@
+//! Probabilistic context-free grammars as data: a sampler that returns `−log₂ P` of what it drew, and
+//! the exact expectations behind it. What the grammar says is the lexicon's business, not this file's.
+
+use rand_chacha::rand_core::RngCore;
+
+/// Rules in which every reference names an *earlier* rule. Derivations therefore end, and every
+/// expectation is one pass over the rules. The last rule is the start symbol.
+#[derive(Debug, Default)]
+pub(super) struct Grammar {
+    pub(super) rules: Vec<Rule>,
+}
+
+/// A nonterminal: one of its alternatives is drawn, in proportion to the weights.
+#[derive(Debug)]
+pub(super) struct Rule {
+    name: String,
+    pub(super) alternatives: Vec<Alternative>,
+    /// Sum of the weights.
+    pub(super) total: u32,
+}
+
+/// One right-hand side: a sequence of parts, and its weight among its siblings.
+#[derive(Debug)]
+pub(super) struct Alternative {
+    pub(super) weight: u32,
+    pub(super) parts: Vec<Part>,
+}
+
+/// A terminal, or a reference to the rule at an index.
+#[derive(Debug, PartialEq)]
+pub(super) enum Part {
+    Literal(String),
+    Rule(usize),
+}
+
+/// Expected size of what a rule derives.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Expected {
+    /// Entropy of the derivation, in bits.
+    pub(super) bits: f64,
+    /// Mean length of the text, in bytes.
+    pub(super) bytes: f64,
+}
+
+impl Grammar {
+    /// Adds a rule from `(weight, template)` pairs, where `{name}` in a template refers to a rule added
+    /// before.
+    ///
+    /// # Panics
+    /// On an unknown or repeated name, an unclosed brace, a weight of zero or a rule without
+    /// alternatives: mistakes in the lexicon, which no input can cause.
+    pub(super) fn rule<T: AsRef<str>>(
+        &mut self,
+        name: &str,
+        alternatives: impl IntoIterator<Item = (u32, T)>,
+    ) {
+        assert!(self.find(name).is_none(), "two rules are named `{name}`");
+        let alternatives: Vec<Alternative> = alternatives
+            .into_iter()
+            .map(|(weight, template)| {
+                assert!(weight > 0, "`{name}` has an alternative of weight zero");
+                let parts = self.parts(template.as_ref());
+                Alternative { weight, parts }
+            })
+            .collect();
+        assert!(!alternatives.is_empty(), "`{name}` has no alternatives");
+        self.rules.push(Rule {
+            name: name.to_owned(),
+            total: alternatives.iter().map(|a| a.weight).sum(),
+            alternatives,
+        });
+    }
+
+    /// Draws one derivation of the start symbol; returns its text and `−log₂` of its probability.
+    pub(super) fn sample(&self, rng: &mut impl RngCore) -> (String, f64) {
+        let mut text = String::new();
+        let bits = self.expand(self.rules.len() - 1, rng, &mut text);
+        (text, bits)
+    }
+
+    /// Expectations for the start symbol. The entropy is that of the *text* where no text has two
+    /// derivations, and an upper bound to it elsewhere.
+    pub(super) fn expected(&self) -> Expected {
+        let mut expected: Vec<Expected> = Vec::with_capacity(self.rules.len());
+        for rule in &self.rules {
+            let mut sum = Expected::default();
+            for alternative in &rule.alternatives {
+                let probability = f64::from(alternative.weight) / f64::from(rule.total);
+                sum.bits += probability * rule.bits(alternative);
+                for part in &alternative.parts {
+                    let part = match part {
+                        Part::Literal(literal) => Expected {
+                            bits: 0.0,
+                            bytes: literal.len() as f64,
+                        },
+                        Part::Rule(index) => expected[*index],
+                    };
+                    sum.bits += probability * part.bits;
+                    sum.bytes += probability * part.bytes;
+                }
+            }
+            expected.push(sum);
+        }
+        expected.last().copied().unwrap_or_default()
+    }
+
+    fn expand(&self, index: usize, rng: &mut impl RngCore, text: &mut String) -> f64 {
+        let rule = &self.rules[index];
+        let alternative = rule.at(below(rng, rule.total));
+        let mut bits = rule.bits(alternative);
+        for part in &alternative.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Rule(index) => bits += self.expand(*index, rng, text),
+            }
+        }
+        bits
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.name == name)
+    }
+
+    /// Splits `The {animal} sleeps.` into literals and references.
+    fn parts(&self, template: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut rest = template;
+        while let Some((literal, tail)) = rest.split_once('{') {
+            let Some((name, tail)) = tail.split_once('}') else {
+                panic!("unclosed brace in `{template}`");
+            };
+            let Some(index) = self.find(name) else {
+                panic!("`{template}` refers to `{name}`, which no earlier rule defines");
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.to_owned()));
+            }
+            parts.push(Part::Rule(index));
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        parts
+    }
+}
+
+impl Rule {
+    /// `−log₂` of the probability of one of this rule's alternatives.
+    fn bits(&self, alternative: &Alternative) -> f64 {
+        (f64::from(self.total) / f64::from(alternative.weight)).log2()
+    }
+
+    /// The alternative that owns `ticket`, of `total` tickets dealt by weight.
+    fn at(&self, ticket: u32) -> &Alternative {
+        let mut end = 0;
+        self.alternatives
+            .iter()
+            .find(|alternative| {
+                end += alternative.weight;
+                ticket < end
+            })
+            .expect("a ticket is below the sum of the weights")
+    }
+}
+
+/// A uniform integer in `0..bound`, by rejection: every value has *exactly* the same probability, so
+/// the bits charged for a choice are the bits of the choice.
+fn below(rng: &mut impl RngCore, bound: u32) -> u32 {
+    let limit = u32::MAX - u32::MAX % bound;
+    loop {
+        let draw = rng.next_u32();
+        if draw < limit {
+            return draw % bound;
+        }
+    }
+}
+
+/// Fisher–Yates with [`below`].
+pub(super) fn shuffle<T>(items: &mut [T], rng: &mut impl RngCore) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(rng, last as u32 + 1) as usize);
+    }
+}
