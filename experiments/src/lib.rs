@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod backend;
+pub mod environment;

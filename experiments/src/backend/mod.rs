@@ -1,0 +1,220 @@
+//! Names ⇄ devices: which backends exist, which are compiled in, and which work on this machine.
+//!
+//! This is the only place that names a Burn device. Everything else takes a [`Backend`] by name and
+//! a [`Device`] from [`Backend::device`], so that no other code depends on which backends a build has.
+//!
+//! [`Device`]: burn::tensor::Device
+
+mod measure;
+mod open;
+
+pub use measure::matmul_gflops;
+pub use open::Probe;
+pub(crate) use open::cpu_model;
+
+use std::fmt;
+use std::str::FromStr;
+
+#[cfg(not(any(
+    feature = "flex",
+    feature = "ndarray",
+    feature = "libtorch",
+    feature = "wgpu",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "cubecl-cpu"
+)))]
+compile_error!(
+    "foretoken needs at least one backend: enable one or more of the features flex, ndarray, \
+     libtorch, wgpu, wgpu-tuned, cuda, rocm, cubecl-cpu (flex is the default)"
+);
+
+/// A Burn backend, whether or not this build contains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// Burn's own CPU kernels in Rust.
+    Flex,
+    /// The `ndarray` crate on the CPU. Deprecated in Burn, gone in 0.23.
+    NdArray,
+    /// PyTorch's tensor library, on the CPU. Deprecated in Burn, gone in 0.23.
+    LibTorch,
+    /// Vulkan, Metal or DirectX 12, whichever the machine has, through WGSL.
+    Wgpu,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// AMD GPUs.
+    Rocm,
+    /// CubeCL's kernels compiled for the CPU by LLVM.
+    CubeclCpu,
+}
+
+impl Backend {
+    /// Every backend, in the order in which a default is looked for.
+    pub const ALL: [Self; 7] = [
+        Self::Flex,
+        Self::NdArray,
+        Self::LibTorch,
+        Self::Wgpu,
+        Self::Cuda,
+        Self::Rocm,
+        Self::CubeclCpu,
+    ];
+
+    /// The name used on the command line, in experiment files and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::NdArray => "ndarray",
+            Self::LibTorch => "libtorch",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+            Self::CubeclCpu => "cubecl-cpu",
+        }
+    }
+
+    /// The Cargo feature that compiles this backend in: the one of the same name.
+    pub fn feature(self) -> &'static str {
+        self.name()
+    }
+
+    /// Whether this build contains the backend.
+    pub fn compiled_in(self) -> bool {
+        match self {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::NdArray => cfg!(feature = "ndarray"),
+            Self::LibTorch => cfg!(feature = "libtorch"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Rocm => cfg!(feature = "rocm"),
+            Self::CubeclCpu => cfg!(feature = "cubecl-cpu"),
+        }
+    }
+
+    /// The first backend of [`Backend::ALL`] that is compiled in. Whether it has a device is for
+    /// [`Backend::device`] to say.
+    pub fn default_backend() -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.compiled_in())
+            .expect("a build without any backend does not compile")
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = BackendError;
+
+    fn from_str(name: &str) -> Result<Self, BackendError> {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.name() == name)
+            .ok_or_else(|| BackendError::Unknown(name.to_owned()))
+    }
+}
+
+/// Why a backend cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No backend has this name.
+    #[error("unknown backend \"{0}\"{nearest}; the backends are {all}", nearest = nearest(.0), all = names())]
+    Unknown(String),
+    /// The backend exists, but this build does not contain it.
+    #[error("backend {backend} is not compiled in: rebuild with --features {feature}", feature = .backend.feature())]
+    NotCompiledIn {
+        /// The backend asked for.
+        backend: Backend,
+    },
+    /// The backend is compiled in, but this machine has no device for it, or the device does not work.
+    #[error("backend {backend} does not work here: {reason}; {advice}", advice = open::advice(*.backend))]
+    NoDevice {
+        /// The backend asked for.
+        backend: Backend,
+        /// What went wrong, in the driver's or Burn's own words where there are any.
+        reason: String,
+    },
+    /// The device failed while its speed was measured.
+    #[error("matrix product failed: {0}")]
+    Measure(String),
+}
+
+/// `, the nearest is "flex"` for a name within reach of a known one, else nothing.
+fn nearest(name: &str) -> String {
+    /// Jaro-Winkler similarity below which a suggestion confuses more than it helps.
+    const CLOSE: f64 = 0.7;
+    let name = name.to_lowercase();
+    Backend::ALL
+        .into_iter()
+        .map(|backend| (strsim::jaro_winkler(&name, backend.name()), backend))
+        .filter(|(similarity, _)| *similarity >= CLOSE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, backend)| format!(", the nearest is \"{backend}\""))
+        .unwrap_or_default()
+}
+
+fn names() -> String {
+    Backend::ALL.map(Backend::name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_as_its_backend() {
+        for backend in Backend::ALL {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_and_the_list() {
+        for (typed, meant) in [
+            ("wgpuu", "wgpu"),
+            ("Flex", "flex"),
+            ("torch", "libtorch"),
+            ("cubecl", "cubecl-cpu"),
+            ("nd-array", "ndarray"),
+        ] {
+            let error = typed.parse::<Backend>().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("the nearest is \"{meant}\"")),
+                "{error}"
+            );
+            assert!(error.contains("flex, ndarray, libtorch"), "{error}");
+        }
+        let error = "xyzzy".parse::<Backend>().unwrap_err().to_string();
+        assert!(!error.contains("nearest"), "{error}");
+    }
+
+    #[test]
+    fn the_default_is_the_first_one_compiled_in() {
+        let default = Backend::default_backend();
+        assert!(default.compiled_in());
+        assert!(
+            Backend::ALL
+                .iter()
+                .take_while(|backend| **backend != default)
+                .all(|backend| !backend.compiled_in())
+        );
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_names_its_feature() {
+        for backend in Backend::ALL.into_iter().filter(|b| !b.compiled_in()) {
+            let error = backend.device().unwrap_err();
+            assert_eq!(error, BackendError::NotCompiledIn { backend });
+            assert!(
+                error
+                    .to_string()
+                    .ends_with(&format!("rebuild with --features {}", backend.feature())),
+                "{error}"
+            );
+        }
+    }
+}

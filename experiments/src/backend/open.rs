@@ -1,0 +1,344 @@
+//! Opening a backend's device, and saying what it is and whether it works.
+//!
+//! Drivers fail in their own ways: CubeCL panics when CUDA's compiler library is missing, often on a
+//! thread of its own; a software Vulkan driver can take minutes over a kernel. A device is therefore
+//! opened once per process, on a helper thread, and has to add two numbers before anybody gets it:
+//! whatever goes wrong there becomes one sentence. A driver that crashes the process cannot be
+//! caught this way; nor can a missing libtorch, which stops the program before it starts.
+
+use std::panic;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::{Backend, BackendError};
+
+/// How long a device may take to add two numbers. A first kernel has to be compiled: seconds on a
+/// GPU, tens of seconds with a software Vulkan driver.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The element types worth listing for a device.
+const DTYPES: [DType; 12] = [
+    DType::F64,
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::I64,
+    DType::I32,
+    DType::I16,
+    DType::I8,
+    DType::U64,
+    DType::U32,
+    DType::U16,
+    DType::U8,
+];
+
+/// What is known about a backend on this machine, from [`Backend::probe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The backend that was probed.
+    pub backend: Backend,
+    /// Whether this build contains it.
+    pub compiled_in: bool,
+    /// The Cargo feature that adds it.
+    pub feature: &'static str,
+    /// Whether its device computes, else why not.
+    pub usable: Result<(), String>,
+    /// The GPU, or the CPU model; `None` if not usable.
+    pub device_name: Option<String>,
+    /// The driver or library behind the device, with its version, where it says so.
+    pub driver: Option<String>,
+    /// Element types with storage and arithmetic, widest first; empty if not usable.
+    pub dtypes: Vec<String>,
+}
+
+/// A device that has been seen to compute.
+struct Opened {
+    device: Device,
+    name: String,
+    driver: Option<String>,
+}
+
+impl Backend {
+    /// The backend's default device, without autodiff: the CPU, or the GPU its driver lists first.
+    ///
+    /// The first call opens the device and has it add two numbers; that also fixes its default
+    /// element types to the backend's own. Later calls return the same device.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::NotCompiledIn`], or [`BackendError::NoDevice`] when there is no device or it
+    /// does not compute.
+    pub fn device(self) -> Result<Device, BackendError> {
+        self.opened().map(|opened| opened.device.clone())
+    }
+
+    /// Everything known about the backend here. Never fails: what is wrong is part of the answer.
+    pub fn probe(self) -> Probe {
+        let opened = self.opened();
+        Probe {
+            backend: self,
+            compiled_in: self.compiled_in(),
+            feature: self.feature(),
+            device_name: opened.as_ref().ok().map(|opened| opened.name.clone()),
+            driver: opened
+                .as_ref()
+                .ok()
+                .and_then(|opened| opened.driver.clone()),
+            dtypes: opened
+                .as_ref()
+                .map(|opened| supported(&opened.device))
+                .unwrap_or_default(),
+            usable: opened.map(|_| ()).map_err(|error| match error {
+                BackendError::NotCompiledIn { .. } => "not compiled in".to_owned(),
+                BackendError::NoDevice { reason, .. } => reason,
+                other => other.to_string(),
+            }),
+        }
+    }
+
+    fn opened(self) -> Result<&'static Opened, BackendError> {
+        static OPENED: [OnceLock<Result<Opened, String>>; Backend::ALL.len()] =
+            [const { OnceLock::new() }; Backend::ALL.len()];
+        if !self.compiled_in() {
+            return Err(BackendError::NotCompiledIn { backend: self });
+        }
+        OPENED[self as usize]
+            .get_or_init(|| {
+                guarded(move || {
+                    let opened = open(self)?;
+                    computes(&opened.device)?;
+                    Ok(opened)
+                })
+            })
+            .as_ref()
+            .map_err(|reason| BackendError::NoDevice {
+                backend: self,
+                reason: reason.clone(),
+            })
+    }
+}
+
+// NdArray and LibTorch are deprecated in Burn 0.22 and gone in 0.23; 0.22 is pinned because it is the
+// newest release that has them.
+#[allow(deprecated)]
+fn open(backend: Backend) -> Result<Opened, String> {
+    match backend {
+        #[cfg(feature = "flex")]
+        Backend::Flex => Ok(on_cpu(Device::flex(), None)),
+        #[cfg(feature = "ndarray")]
+        Backend::NdArray => Ok(on_cpu(Device::ndarray(), None)),
+        #[cfg(feature = "libtorch")]
+        Backend::LibTorch => Ok(on_cpu(
+            Device::libtorch(),
+            Some(concat!("libtorch ", env!("FORETOKEN_LIBTORCH"))),
+        )),
+        #[cfg(feature = "wgpu")]
+        Backend::Wgpu => {
+            let (device, setup) = Device::wgpu_options()
+                .init_with_setup()
+                .map_err(|error| error.to_string())?;
+            let adapter = setup.adapter.get_info();
+            Ok(Opened {
+                device,
+                driver: Some(
+                    format!(
+                        "{} {} {}",
+                        adapter.backend, adapter.driver, adapter.driver_info
+                    )
+                    .trim_end()
+                    .to_owned(),
+                ),
+                name: adapter.name,
+            })
+        }
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => first_of(
+            burn::tensor::DeviceType::Cuda,
+            "no NVIDIA GPU with a driver was found",
+            std::fs::read_to_string("/proc/driver/nvidia/version")
+                .ok()
+                .and_then(|version| version.lines().next().map(str::to_owned)),
+        ),
+        #[cfg(feature = "rocm")]
+        Backend::Rocm => first_of(
+            burn::tensor::DeviceType::Rocm,
+            "no AMD GPU with the HIP runtime was found",
+            None,
+        ),
+        #[cfg(feature = "cubecl-cpu")]
+        Backend::CubeclCpu => Ok(on_cpu(Device::cpu(), None)),
+        #[allow(unreachable_patterns)] // unless every backend is compiled in
+        _ => Err("not compiled in".to_owned()),
+    }
+}
+
+/// What to do about a backend that is compiled in and does not work.
+pub(super) fn advice(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Wgpu => {
+            "install a Vulkan driver (the GPU vendor's, or a software one), or use another backend: \
+             `foretoken backends` lists what works here"
+        }
+        Backend::Cuda => {
+            "check that `nvidia-smi` lists a GPU and that the CUDA toolkit (NVRTC) is installed, or \
+             use another backend: `foretoken backends` lists what works here"
+        }
+        Backend::Rocm => {
+            "check that `rocminfo` lists a GPU and that the HIP runtime is installed, or use another \
+             backend: `foretoken backends` lists what works here"
+        }
+        Backend::Flex | Backend::NdArray | Backend::LibTorch | Backend::CubeclCpu => {
+            "use another backend: `foretoken backends` lists what works here"
+        }
+    }
+}
+
+fn on_cpu(device: Device, library: Option<&str>) -> Opened {
+    Opened {
+        device,
+        name: cpu_model(),
+        driver: library.map(str::to_owned),
+    }
+}
+
+/// The first device of a GPU runtime that can be listed without opening it.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn first_of(
+    kind: burn::tensor::DeviceType,
+    nothing: &str,
+    driver: Option<String>,
+) -> Result<Opened, String> {
+    let device = Device::enumerate(kind)
+        .into_iter()
+        .next()
+        .ok_or_else(|| nothing.to_owned())?;
+    let name = device.identity().map(|identity| identity.name);
+    Ok(Opened {
+        name: name.unwrap_or_else(|| format!("{device:?}")),
+        device,
+        driver,
+    })
+}
+
+/// The CPU as it calls itself, or its architecture where it has no name.
+pub(crate) fn cpu_model() -> String {
+    let mut system = sysinfo::System::new();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    system
+        .cpus()
+        .first()
+        .map(|cpu| cpu.brand().trim().to_owned())
+        .filter(|brand| !brand.is_empty())
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+fn supported(device: &Device) -> Vec<String> {
+    DTYPES
+        .into_iter()
+        .filter(|dtype| device.supports_dtype(*dtype))
+        .map(|dtype| dtype.name().to_owned())
+        .collect()
+}
+
+/// Has the device add 1 to [1, 2].
+fn computes(device: &Device) -> Result<(), String> {
+    let sum = (Tensor::<1>::from_floats([1.0, 2.0], device) + 1.0)
+        .try_into_vec_as::<f32>()
+        .map_err(|error| format!("{error:?}"))?;
+    if sum == [2.0, 3.0] {
+        Ok(())
+    } else {
+        Err(format!("the device says that [1, 2] + 1 is {sum:?}"))
+    }
+}
+
+/// Runs `work` on a thread of its own, and turns a panic or a silence longer than [`PATIENCE`] into
+/// the reason.
+///
+/// A panic on a thread of CubeCL's reaches the caller only as a broken channel, so the panic hook, which
+/// is the whole process's, is replaced while `work` runs: the first message anywhere is the reason, and
+/// none is printed.
+fn guarded<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let first_panic = Arc::new(OnceLock::new());
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new({
+        let first_panic = first_panic.clone();
+        move |panic| {
+            let message = panic
+                .payload_as_str()
+                .unwrap_or("a panic without a message");
+            // Only the first one explains anything; the others follow from it.
+            let _ = first_panic.set(message.trim().to_owned());
+        }
+    }));
+    let (sender, receiver) = mpsc::channel();
+    // A receiver that has stopped waiting has reported that already.
+    thread::spawn(move || sender.send(work()).ok());
+    let outcome = receiver.recv_timeout(PATIENCE);
+    panic::set_hook(hook);
+
+    match outcome {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(format!(
+            "the device did not answer within {} s",
+            PATIENCE.as_secs()
+        )),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(first_panic
+            .get()
+            .cloned()
+            .unwrap_or_else(|| "the device stopped without a message".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn flex_works_everywhere() {
+        let probe = Backend::Flex.probe();
+        assert_eq!(probe.usable, Ok(()));
+        assert!(probe.compiled_in);
+        assert!(probe.device_name.is_some_and(|name| !name.is_empty()));
+        assert!(probe.dtypes.iter().any(|dtype| dtype == "f32"));
+    }
+
+    #[test]
+    fn every_backend_can_be_probed_without_a_panic() {
+        for backend in Backend::ALL {
+            let probe = backend.probe();
+            assert_eq!(probe.usable.is_ok(), backend.device().is_ok());
+            assert_eq!(probe.usable.is_ok(), !probe.dtypes.is_empty());
+            if !probe.compiled_in {
+                assert_eq!(probe.usable, Err("not compiled in".to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_on_another_thread_is_the_reason() {
+        let outcome: Result<(), _> = guarded(|| {
+            let runner = thread::spawn(|| panic!("no libexample.so"));
+            runner.join().map_err(|_| "broken channel").expect("runner")
+        });
+        assert_eq!(outcome, Err("no libexample.so".to_owned()));
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on_and_so_is_an_answer() {
+        assert_eq!(
+            guarded(|| Err::<(), _>("no adapter".to_owned())),
+            Err("no adapter".to_owned())
+        );
+        assert_eq!(guarded(|| Ok(3)), Ok(3));
+    }
+}
