@@ -38,7 +38,8 @@ pub enum Backend {
     NdArray,
     /// PyTorch's tensor library, on the CPU. Deprecated in Burn, gone in 0.23.
     LibTorch,
-    /// Vulkan, Metal or DirectX 12, whichever the machine has, through WGSL.
+    /// Vulkan, Metal or DirectX 12, whichever the machine has (OpenGL where it has none of them),
+    /// through WGSL.
     Wgpu,
     /// NVIDIA GPUs.
     Cuda,
@@ -181,14 +182,20 @@ mod tests {
             ("cubecl", "cubecl-cpu"),
             ("nd-array", "ndarray"),
         ] {
-            let error = typed.parse::<Backend>().unwrap_err().to_string();
+            let error = typed
+                .parse::<Backend>()
+                .expect_err("not a backend")
+                .to_string();
             assert!(
                 error.contains(&format!("the nearest is \"{meant}\"")),
                 "{error}"
             );
             assert!(error.contains("flex, ndarray, libtorch"), "{error}");
         }
-        let error = "xyzzy".parse::<Backend>().unwrap_err().to_string();
+        let error = "xyzzy"
+            .parse::<Backend>()
+            .expect_err("not a backend")
+            .to_string();
         assert!(!error.contains("nearest"), "{error}");
     }
 
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn a_backend_that_is_not_compiled_in_names_its_feature() {
         for backend in Backend::ALL.into_iter().filter(|b| !b.compiled_in()) {
-            let error = backend.device().unwrap_err();
+            let error = backend.device().expect_err("not compiled in");
             assert_eq!(error, BackendError::NotCompiledIn { backend });
             assert!(
                 error

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::wgpu::WgpuInitError;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{Backend, BackendError};
@@ -137,21 +139,25 @@ fn open(backend: Backend) -> Result<Opened, String> {
         )),
         #[cfg(feature = "wgpu")]
         Backend::Wgpu => {
-            let (device, setup) = Device::wgpu_options()
-                .init_with_setup()
-                .map_err(|error| error.to_string())?;
+            let (device, setup) =
+                Device::wgpu_options()
+                    .init_with_setup()
+                    .map_err(|error| match error {
+                        WgpuInitError::AdapterUnavailable { message, .. } => message,
+                        other => other.to_string(),
+                    })?;
             let adapter = setup.adapter.get_info();
+            // Drivers leave out what they like.
+            let mut driver = adapter.backend.to_string();
+            for part in [adapter.driver, adapter.driver_info] {
+                if !part.is_empty() {
+                    driver = format!("{driver} {part}");
+                }
+            }
             Ok(Opened {
                 device,
-                driver: Some(
-                    format!(
-                        "{} {} {}",
-                        adapter.backend, adapter.driver, adapter.driver_info
-                    )
-                    .trim_end()
-                    .to_owned(),
-                ),
                 name: adapter.name,
+                driver: Some(driver),
             })
         }
         #[cfg(feature = "cuda")]
