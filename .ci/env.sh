@@ -31,12 +31,8 @@ foretoken_libtorch() {
             echo "python3 cannot make a virtual environment: install python3 and python3-venv" >&2
             return 1
         }
-        # The CPU build is a tenth of the size; where its index is out of reach, the usual one will do.
         local pip=("$venv/bin/python3" -m pip install --quiet --disable-pip-version-check)
-        "${pip[@]}" setuptools &&
-            { "${pip[@]}" --retries 0 --timeout 15 torch==2.9.0 \
-                --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
-                "${pip[@]}" torch==2.9.0; } || {
+        "${pip[@]}" setuptools torch==2.9.0 || {
             echo "pip cannot install torch==2.9.0: it exists for Python 3.10 to 3.14" >&2
             rm -rf "$venv"
             return 1

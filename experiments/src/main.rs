@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `foretoken`: train decoder-only transformers on the next token, on every Burn backend.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -15,6 +15,10 @@ pub(crate) use open::cpu_model;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::spelling::nearest;
+
 #[cfg(not(any(
     feature = "flex",
     feature = "ndarray",
@@ -30,7 +34,8 @@ compile_error!(
 );
 
 /// A Burn backend, whether or not this build contains it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Backend {
     /// Burn's own CPU kernels in Rust.
     Flex,
@@ -108,6 +113,20 @@ impl fmt::Display for Backend {
     }
 }
 
+impl From<Backend> for String {
+    fn from(backend: Backend) -> Self {
+        backend.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for Backend {
+    type Error = BackendError;
+
+    fn try_from(name: String) -> Result<Self, BackendError> {
+        name.parse()
+    }
+}
+
 impl FromStr for Backend {
     type Err = BackendError;
 
@@ -123,7 +142,7 @@ impl FromStr for Backend {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No backend has this name.
-    #[error("unknown backend \"{0}\"{nearest}; the backends are {all}", nearest = nearest(.0), all = names())]
+    #[error("unknown backend \"{0}\"{nearest}; the backends are {all}", nearest = suggestion(.0), all = names())]
     Unknown(String),
     /// The backend exists, but this build does not contain it.
     #[error("backend {backend} is not compiled in: rebuild with --features {feature}", feature = .backend.feature())]
@@ -145,16 +164,9 @@ pub enum BackendError {
 }
 
 /// `, the nearest is "flex"` for a name within reach of a known one, else nothing.
-fn nearest(name: &str) -> String {
-    /// Jaro-Winkler similarity below which a suggestion confuses more than it helps.
-    const CLOSE: f64 = 0.7;
-    let name = name.to_lowercase();
-    Backend::ALL
-        .into_iter()
-        .map(|backend| (strsim::jaro_winkler(&name, backend.name()), backend))
-        .filter(|(similarity, _)| *similarity >= CLOSE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, backend)| format!(", the nearest is \"{backend}\""))
+fn suggestion(name: &str) -> String {
+    nearest(name, Backend::ALL.map(Backend::name))
+        .map(|name| format!(", the nearest is \"{name}\""))
         .unwrap_or_default()
 }
 

@@ -1,0 +1,80 @@
+//! Where a training step's time goes: windows, forward, forward with backward. Tokens per second.
+
+use std::hint::black_box;
+
+use burn::data::dataloader::DataLoader;
+use burn::tensor::Device;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use foretoken::learner::LanguageModel;
+use foretoken_benches::{CHAR, usable_backends};
+use foretoken_datasets::{Corpus, TokenBatch, TrainLoader, TrainLoaderConfig};
+use foretoken_model::ModelConfig;
+
+fn loader(device: &Device) -> TrainLoader {
+    let text: String = ('\u{20}'..)
+        .take(CHAR.vocab_size)
+        .cycle()
+        .take(100_000)
+        .collect();
+    let corpus = Corpus::from_text(&text, "char").expect("the text is long enough");
+    let config = TrainLoaderConfig {
+        context: CHAR.context,
+        batch: CHAR.batch,
+        accumulation: 1,
+        steps: 100,
+        seed: 1,
+    };
+    config
+        .init(&corpus.train, device)
+        .expect("the text is long enough")
+}
+
+fn first(loader: &dyn DataLoader<TokenBatch>) -> TokenBatch {
+    let batch = loader.iter().next().expect("there are 100 steps");
+    batch.expect("windows are in memory")
+}
+
+fn step(criterion: &mut Criterion) {
+    for backend in usable_backends() {
+        let device = backend.device().expect("usable");
+        let config = ModelConfig::new(
+            CHAR.vocab_size,
+            CHAR.context,
+            CHAR.layers,
+            CHAR.heads,
+            CHAR.width,
+        );
+        let transformer = config.init(1, &device).expect("a valid shape");
+        let model = LanguageModel { transformer };
+        let mut group = criterion.benchmark_group(format!("{}/{backend}", CHAR.name));
+        group.throughput(Throughput::Elements((CHAR.batch * CHAR.context) as u64));
+        group.sample_size(10);
+
+        let windows = loader(&device);
+        group.bench_function("windows", |bencher| {
+            bencher.iter(|| {
+                black_box(first(&windows));
+                device.sync()
+            });
+        });
+        group.bench_function("forward", |bencher| {
+            bencher.iter(|| {
+                black_box(burn::train::InferenceStep::step(&model, first(&windows)));
+                device.sync()
+            });
+        });
+        let training = device.clone().autodiff();
+        let learner = burn::module::Module::fork(model.clone(), &training);
+        let windows = loader(&training);
+        group.bench_function("forward and backward", |bencher| {
+            bencher.iter(|| {
+                black_box(burn::train::TrainStep::step(&learner, first(&windows)));
+                device.sync()
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, step);
+criterion_main!(benches);

@@ -1,0 +1,404 @@
+//! Checkpoints that are complete or absent, written through burn-train's own checkpointing seam.
+//!
+//! burn-train saves a learner as three records, each through a checkpointer of its own and each in
+//! place. Here the three checkpointers only hand over bytes; one writer puts them, with their
+//! checksums, into a directory beside the final one, syncs it and renames it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use burn::tensor::Bytes;
+use burn::train::checkpoint::{
+    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
+};
+use burn::train::metric::store::EventStoreClient;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::experiment::hex;
+use crate::run::{write_atomically, write_synced};
+
+const STATE: &str = "checkpoint.json";
+
+/// The three records of a learner, by file name.
+pub(crate) const PARTS: [&str; 3] = ["model.bpk", "optimizer.bpk", "scheduler.bpk"];
+
+/// Everything besides weights and optimizer state that a run needs to go on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimizer steps taken.
+    pub step: usize,
+    /// Training tokens seen.
+    pub tokens: usize,
+    /// Seconds spent in training steps.
+    pub seconds: f64,
+    /// The step of the last evaluation.
+    pub evaluated: usize,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Evaluations since the best one.
+    pub evaluations_since_best: usize,
+    /// SHA-256 over tokens and tokenizer.
+    pub data: String,
+}
+
+impl RunState {
+    /// Whether these weights have been evaluated; initial weights need not be.
+    pub(crate) fn is_evaluated(&self) -> bool {
+        self.evaluated == self.step
+    }
+}
+
+/// The lowest validation loss and the step that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps taken.
+    pub step: usize,
+    /// Nats per token.
+    pub loss: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    #[serde(flatten)]
+    state: RunState,
+    sha256: BTreeMap<String, String>,
+}
+
+/// A checkpoint read back and verified.
+#[derive(Debug)]
+pub struct Saved {
+    /// Where the run stood.
+    pub state: RunState,
+    parts: BTreeMap<String, Vec<u8>>,
+}
+
+impl Saved {
+    /// The bytes of one part.
+    pub fn part(&self, name: &str) -> Option<&[u8]> {
+        self.parts.get(name).map(Vec::as_slice)
+    }
+}
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    directory: PathBuf,
+}
+
+impl Checkpoints {
+    /// The checkpoints under `directory`, which need not exist yet.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The directory of the checkpoint at `step`.
+    pub fn path(&self, step: usize) -> PathBuf {
+        self.directory.join(format!("step-{step}"))
+    }
+
+    /// Steps that have a checkpoint, ascending. Directories left half-written have another name.
+    pub fn steps(&self) -> Vec<usize> {
+        let mut steps: Vec<usize> = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_prefix("step-")?.parse().ok())
+            .collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// Writes a checkpoint, then removes those that are neither the last nor the best.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses; checkpoints that existed before are untouched then.
+    pub fn save(&self, state: &RunState, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+        let path = self.path(state.step);
+        if path.exists() {
+            // Interrupted inside an evaluation, then resumed: the weights are the same, the state is not.
+            let mut file =
+                read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
+            file.state = state.clone();
+            write_atomically(&path.join(STATE), &to_json(&file)?)?;
+        } else {
+            let partial = self.directory.join(format!(".step-{}.partial", state.step));
+            let written = self.write(&partial, &path, state, parts);
+            if written.is_err() {
+                let _ = fs::remove_dir_all(&partial);
+            }
+            written?;
+        }
+        let best = state.best.map(|best| best.step);
+        for step in self.steps() {
+            if step < state.step && Some(step) != best {
+                let path = self.path(step);
+                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        partial: &Path,
+        path: &Path,
+        state: &RunState,
+        parts: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), Error> {
+        if partial.exists() {
+            fs::remove_dir_all(partial).map_err(Error::io("remove", partial))?;
+        }
+        fs::create_dir_all(partial).map_err(Error::io("create", partial))?;
+        let mut sha256 = BTreeMap::new();
+        for (name, bytes) in parts {
+            write_synced(&partial.join(name), bytes)?;
+            sha256.insert(name.clone(), hex(&Sha256::digest(bytes)));
+        }
+        let file = StateFile {
+            state: state.clone(),
+            sha256,
+        };
+        write_synced(&partial.join(STATE), &to_json(&file)?)?;
+        sync_directory(partial)?;
+        fs::rename(partial, path).map_err(Error::io("write", path))?;
+        sync_directory(&self.directory)
+    }
+
+    /// Reads the checkpoint at `step` and checks every byte of it.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or not what was written.
+    pub fn load(&self, step: usize) -> Result<Saved, Error> {
+        let path = self.path(step);
+        let corrupt = |message: String| {
+            let others: Vec<_> = self
+                .steps()
+                .into_iter()
+                .filter(|other| *other != step)
+                .collect();
+            let advice = match others.last() {
+                Some(other) => format!("remove it to resume from step {other}"),
+                None => "there is no other checkpoint: start the run again".into(),
+            };
+            Error::checkpoint(&path, format!("{message}; {advice}"))
+        };
+        let file = read_state(&path).map_err(corrupt)?;
+        let mut parts = BTreeMap::new();
+        for name in PARTS {
+            let bytes =
+                fs::read(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))?;
+            if file.sha256.get(name) != Some(&hex(&Sha256::digest(&bytes))) {
+                return Err(corrupt(format!(
+                    "{name} is damaged: its SHA-256 differs from the one recorded"
+                )));
+            }
+            parts.insert(name.to_string(), bytes);
+        }
+        Ok(Saved {
+            state: file.state,
+            parts,
+        })
+    }
+}
+
+fn read_state(path: &Path) -> Result<StateFile, String> {
+    let json = fs::read(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
+    serde_json::from_slice(&json).map_err(|error| format!("{STATE} is damaged: {error}"))
+}
+
+fn to_json(file: &StateFile) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec_pretty(file).map_err(|error| Error::Training(error.to_string()))
+}
+
+/// A rename lasts once the directory that holds the name is on disk.
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    #[cfg(unix)]
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::io("write", path))?;
+    #[cfg(not(unix))]
+    let _ = (path, File::open);
+    Ok(())
+}
+
+/// Saves whenever the loop asks: the loop knows when.
+pub(crate) struct Always;
+
+impl CheckpointingStrategy for Always {
+    fn checkpointing(
+        &mut self,
+        _epoch: usize,
+        _store: &EventStoreClient,
+    ) -> Vec<CheckpointingAction> {
+        vec![CheckpointingAction::Save]
+    }
+}
+
+/// One of burn-train's three checkpointers: passes a record's bytes on, or hands back saved ones.
+pub(crate) struct PartCheckpointer {
+    part: &'static str,
+    outbox: mpsc::Sender<(&'static str, Result<Vec<u8>, String>)>,
+    saved: Option<Vec<u8>>,
+}
+
+/// The receiving end of the three checkpointers.
+pub(crate) struct PartInbox(mpsc::Receiver<(&'static str, Result<Vec<u8>, String>)>);
+
+/// Three checkpointers, in the order of [`PARTS`], restoring from `saved` where there is one.
+pub(crate) fn part_checkpointers(saved: Option<&Saved>) -> ([PartCheckpointer; 3], PartInbox) {
+    let (outbox, inbox) = mpsc::channel();
+    let checkpointers = PARTS.map(|part| PartCheckpointer {
+        part,
+        outbox: outbox.clone(),
+        saved: saved.and_then(|saved| saved.part(part)).map(<[u8]>::to_vec),
+    });
+    (checkpointers, PartInbox(inbox))
+}
+
+impl PartInbox {
+    /// Waits for the three parts of one checkpoint.
+    pub(crate) fn collect(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        let mut parts = BTreeMap::new();
+        for _ in PARTS {
+            let (part, bytes) = self
+                .0
+                .recv()
+                .map_err(|_| Error::Training("a checkpointer thread died".into()))?;
+            let bytes = bytes.map_err(|error| Error::Training(format!("{part}: {error}")))?;
+            parts.insert(part.to_string(), bytes);
+        }
+        Ok(parts)
+    }
+}
+
+impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
+    fn save(&self, _epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let bytes = record
+            .checkpoint_into_bytes()
+            .map(|bytes| bytes.to_vec())
+            .map_err(|error| error.to_string());
+        self.outbox
+            .send((self.part, bytes))
+            .map_err(|error| CheckpointerError::Unknown(error.to_string()))
+    }
+
+    fn delete(&self, _epoch: usize) -> Result<(), CheckpointerError> {
+        Ok(())
+    }
+
+    fn restore(&self, _epoch: usize) -> Result<R, CheckpointerError> {
+        let bytes = self
+            .saved
+            .clone()
+            .ok_or_else(|| CheckpointerError::Unknown("nothing to restore".into()))?;
+        R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(fill: u8) -> BTreeMap<String, Vec<u8>> {
+        PARTS
+            .iter()
+            .map(|name| (name.to_string(), vec![fill; 1000]))
+            .collect()
+    }
+
+    fn state(step: usize, best: usize) -> RunState {
+        RunState {
+            step,
+            best: Some(Best {
+                step: best,
+                loss: 1.25,
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_last_and_the_best_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path().join("checkpoints"));
+        for (step, best) in [(10, 10), (20, 20), (30, 20), (40, 20)] {
+            checkpoints
+                .save(&state(step, best), &parts(step as u8))
+                .unwrap();
+        }
+        assert_eq!(checkpoints.steps(), [20, 40]);
+        let saved = checkpoints.load(20).unwrap();
+        assert_eq!(saved.state, state(20, 20));
+        assert_eq!(saved.part("model.bpk"), Some(&[20u8; 1000][..]));
+    }
+
+    #[test]
+    fn any_flipped_byte_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), &parts(1)).unwrap();
+        checkpoints.save(&state(20, 10), &parts(2)).unwrap();
+        for name in PARTS {
+            let path = checkpoints.path(20).join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[500] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+            let error = checkpoints.load(20).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            assert!(error.to_string().contains("resume from step 10"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+            bytes[500] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+        }
+        checkpoints.load(20).unwrap();
+        fs::write(checkpoints.path(20).join(STATE), "{").unwrap();
+        assert!(checkpoints.load(20).is_err());
+    }
+
+    #[test]
+    fn saving_the_same_step_again_renews_its_state() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 5), &parts(1)).unwrap();
+        checkpoints.save(&state(10, 10), &parts(1)).unwrap();
+        assert_eq!(checkpoints.load(10).unwrap().state, state(10, 10));
+    }
+
+    #[test]
+    fn a_half_written_checkpoint_does_not_exist_and_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), &parts(1)).unwrap();
+        let partial = root.path().join(".step-20.partial");
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("model.bpk"), "half").unwrap();
+        assert_eq!(checkpoints.steps(), [10]);
+        checkpoints.save(&state(20, 20), &parts(2)).unwrap();
+        assert_eq!(
+            checkpoints.load(20).unwrap().part("model.bpk"),
+            Some(&[2u8; 1000][..])
+        );
+        assert!(!partial.exists());
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_leaves_the_others() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), &parts(1)).unwrap();
+        // A file where the directory should go: writing fails whoever runs the test.
+        fs::write(root.path().join(".step-20.partial"), "in the way").unwrap();
+        let error = checkpoints.save(&state(20, 20), &parts(2)).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(checkpoints.steps(), [10]);
+        checkpoints.load(10).unwrap();
+    }
+}

@@ -1,0 +1,40 @@
+//! The command line. One file per command; each parses, calls the library, prints.
+
+mod backends;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Train decoder-only transformers on the next token, on every Burn backend.
+///
+/// Without a command, trains the embedded experiment: a small GPT on a synthetic world whose entropy
+/// is known, so that the loss has a floor to be compared with.
+#[derive(Parser)]
+#[command(name = "foretoken", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::TrainArgs),
+    Backends(backends::BackendsArgs),
+}
+
+/// Exit code 0 for success, 2 for what the user can mend, 1 for what failed on its way, 130 for a run
+/// that was interrupted.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => train::run(train::TrainArgs::default()),
+        Some(Command::Train(args)) => train::run(args),
+        Some(Command::Backends(args)) => backends::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(error.exit_code())
+    })
+}

@@ -1,0 +1,179 @@
+//! `foretoken train`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use burn::train::Interrupter;
+use clap::{Args, ValueEnum};
+use foretoken::renderer::{Dashboard, terminal};
+use foretoken::train::{Finished, Summary, TrainOptions, train};
+use foretoken::{Error, Experiment};
+
+/// Train an experiment and write a run directory
+///
+/// Prints validation loss in nats per token, bits per byte and perplexity at the end, beside the
+/// entropy of the text where that is known.
+#[derive(Args, Default)]
+#[command(after_help = "\
+Examples:
+  foretoken train                                   the embedded experiment
+  foretoken train --backend wgpu                    the same on a GPU
+  foretoken train my.toml --set train.steps=500     a file, with one key changed
+  foretoken train --resume                          go on where the last run was stopped
+
+Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second Ctrl-C quits at once.")]
+pub(super) struct TrainArgs {
+    /// Experiment file (TOML); without one, the embedded experiment, or with --resume and --out the
+    /// one that the run was started with
+    experiment: Option<PathBuf>,
+    /// Backend to run on, as `foretoken backends` lists them; overrides backend.name
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// Change a key of the experiment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Continue the latest run of this experiment on this backend, or the one in --out
+    #[arg(long)]
+    resume: bool,
+    /// Run directory [default: runs/<experiment>-<backend>-<n>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What to show meanwhile; auto is tui on a terminal and plain elsewhere
+    #[arg(long, value_enum, default_value_t)]
+    dashboard: DashboardArg,
+    /// Print one JSON object at the end and nothing else on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
+enum DashboardArg {
+    /// tui on a terminal, plain elsewhere
+    #[default]
+    Auto,
+    /// Full-screen dashboard
+    Tui,
+    /// One line per evaluation
+    Plain,
+    /// Nothing
+    None,
+}
+
+impl TrainArgs {
+    fn experiment(&self) -> Result<Experiment, Error> {
+        let mut overrides = self.overrides.clone();
+        if let Some(name) = &self.backend {
+            overrides.push(format!("backend.name=\"{name}\""));
+        }
+        let of_run = self
+            .out
+            .as_ref()
+            .filter(|_| self.resume)
+            .map(|out| out.join("experiment.toml"))
+            .filter(|file| file.is_file());
+        match self.experiment.as_deref().or(of_run.as_deref()) {
+            Some(path) => Experiment::load(path, &overrides),
+            None => Experiment::embedded(&overrides),
+        }
+    }
+
+    fn dashboard(&self) -> Dashboard {
+        let tui = match self.dashboard {
+            DashboardArg::None => return Dashboard::None,
+            DashboardArg::Tui => true,
+            DashboardArg::Plain => false,
+            DashboardArg::Auto => {
+                std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !self.json
+            }
+        };
+        match (tui, self.json) {
+            (true, false) => Dashboard::Tui,
+            (_, true) => Dashboard::PlainOnStderr,
+            (false, false) => Dashboard::Plain,
+        }
+    }
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
+    let experiment = args.experiment()?;
+    let interrupter = Interrupter::new();
+    interrupt_on_ctrl_c(&interrupter);
+    let options = TrainOptions {
+        resume: args.resume,
+        out: args.out.clone(),
+        dashboard: args.dashboard(),
+        interrupter,
+    };
+    match train(experiment, options)? {
+        Finished::Complete { summary, .. } if args.json => {
+            let json = serde_json::to_string(&summary)
+                .map_err(|error| Error::Training(error.to_string()))?;
+            println!("{json}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Finished::Complete {
+            summary,
+            sample,
+            early,
+        } => {
+            print_summary(&summary, &sample, early);
+            Ok(ExitCode::SUCCESS)
+        }
+        Finished::Interrupted { run, step } => {
+            eprintln!(
+                "interrupted after {step} steps; checkpoint written. To go on:\n  foretoken train --resume --out {}",
+                run.display()
+            );
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+/// The first Ctrl-C asks the loop to stop; the second does not wait.
+fn interrupt_on_ctrl_c(interrupter: &Interrupter) {
+    terminal::remember();
+    let interrupter = interrupter.clone();
+    let handler = move || {
+        if interrupter.should_stop() {
+            terminal::restore();
+            std::process::exit(130);
+        }
+        interrupter.stop(Some("interrupted"));
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("warning: Ctrl-C will not write a checkpoint: {error}");
+    }
+}
+
+fn print_summary(summary: &Summary, sample: &str, early: bool) {
+    let floor = match summary.floor_bits_per_byte {
+        Some(floor) => format!(
+            "   (floor {floor:.4}: the entropy of the text; {:+.4} above it)",
+            summary.bits_per_byte - floor
+        ),
+        None => String::new(),
+    };
+    let stopped = if early { ", stopped early" } else { "" };
+    println!(
+        "\n{} steps, {} tokens on {}{stopped}",
+        summary.steps, summary.tokens, summary.backend
+    );
+    println!("  train loss       {:.4} nats/token", summary.train_loss);
+    println!("  validation loss  {:.4} nats/token", summary.valid_loss);
+    println!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
+    println!("  perplexity       {:.3}", summary.perplexity);
+    println!(
+        "  speed            {:.0} tokens/s, MFU {:.1} % of the measured peak, {:.0} s of training",
+        summary.tokens_per_second,
+        100.0 * summary.mfu,
+        summary.seconds
+    );
+    if !sample.is_empty() {
+        println!("\nSample:");
+        for line in sample.lines() {
+            println!("  {line}");
+        }
+    }
+    println!("\nRun directory: {}", summary.run.display());
+}

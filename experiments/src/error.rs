@@ -1,0 +1,120 @@
+//! Everything that can go wrong in a run, and whose fault it is.
+
+use std::path::{Path, PathBuf};
+
+use foretoken_datasets::DataError;
+use foretoken_model::ModelError;
+
+use crate::backend::BackendError;
+
+/// What stopped a command. [`Error::exit_code`] separates what the user can mend from what failed on
+/// its way.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The experiment file, or an override, does not describe an experiment.
+    #[error("{origin}: {message}")]
+    Experiment {
+        /// The file, or the `--set` argument.
+        origin: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The text cannot become token windows.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model's configuration contradicts itself.
+    #[error("[model] {0}")]
+    Model(#[from] ModelError),
+    /// The backend is not compiled in or has no device.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The run directory cannot be used as asked.
+    #[error("{}: {message}", path.display())]
+    RunDirectory {
+        /// The run directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A checkpoint is not what was written.
+    #[error("checkpoint {}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint's directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// Reading or writing failed: no space, no permission, a broken disk.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// "read", "write", "create", …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The loss stopped being a number.
+    #[error(
+        "the loss is {loss} at step {step} (learning rate {learning_rate:.3e}, gradient norm {gradient_norm}): \
+         lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; {checkpoint}"
+    )]
+    NotFinite {
+        /// The loss, in nats per token.
+        loss: f64,
+        /// The step that produced it, counted from 0.
+        step: usize,
+        /// The learning rate of that step.
+        learning_rate: f64,
+        /// The gradient norm of that step, before clipping.
+        gradient_norm: f64,
+        /// Where the last good checkpoint lies, in words.
+        checkpoint: String,
+    },
+    /// The training loop failed in a way that is not the user's doing.
+    #[error("training failed: {0}")]
+    Training(String),
+}
+
+impl Error {
+    /// 2 for what the user can mend in the experiment, the data or the arguments; 1 for a run that
+    /// failed on its way.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Experiment { .. }
+            | Self::Data(_)
+            | Self::Model(_)
+            | Self::Backend(_)
+            | Self::RunDirectory { .. }
+            | Self::Checkpoint { .. } => 2,
+            Self::Io { .. } | Self::NotFinite { .. } | Self::Training(_) => 1,
+        }
+    }
+
+    /// Names what was being done to which file when the system refused.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn run_directory(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::RunDirectory {
+            path: path.as_ref().to_path_buf(),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn checkpoint(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            path: path.as_ref().to_path_buf(),
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a run shows while it trains: burn-train's dashboard, plain lines, or nothing.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use burn::train::Interrupter;
+use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::Experiment;
+
+/// What to show while training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dashboard {
+    /// burn-train's full-screen dashboard.
+    Tui,
+    /// One line per evaluation on standard output, and a progress bar on a terminal.
+    Plain,
+    /// As [`Plain`](Self::Plain), but on standard error: standard output is kept for machines.
+    PlainOnStderr,
+    /// Nothing.
+    None,
+}
+
+/// The renderer of a run that stands at `step`, after `intervals_done` evaluation intervals if it is
+/// resumed.
+pub(crate) fn init(
+    dashboard: Dashboard,
+    experiment: &Experiment,
+    step: usize,
+    interrupter: Interrupter,
+    intervals_done: Option<usize>,
+) -> Box<dyn MetricsRenderer> {
+    match dashboard {
+        Dashboard::Tui => {
+            let tui = TuiMetricsRendererWrapper::new(interrupter, intervals_done);
+            terminal::let_ctrl_c_interrupt();
+            Box::new(tui)
+        }
+        Dashboard::Plain => Box::new(Lines::new(experiment, step, Some(Stream::Stdout))),
+        Dashboard::PlainOnStderr => Box::new(Lines::new(experiment, step, Some(Stream::Stderr))),
+        Dashboard::None => Box::new(Lines::new(experiment, step, None)),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A progress bar, and a line per evaluation.
+struct Lines {
+    bar: ProgressBar,
+    stream: Option<Stream>,
+    names: HashMap<MetricId, String>,
+    train: HashMap<String, f64>,
+    valid: HashMap<String, f64>,
+    validating: bool,
+    steps: usize,
+    step: usize,
+    interval_start: usize,
+}
+
+impl Lines {
+    fn new(experiment: &Experiment, step: usize, stream: Option<Stream>) -> Self {
+        let steps = experiment.train.steps;
+        let bar = ProgressBar::with_draw_target(
+            Some(steps as u64),
+            match stream {
+                Some(_) if std::io::stderr().is_terminal() => ProgressDrawTarget::stderr_with_hz(4),
+                _ => ProgressDrawTarget::hidden(),
+            },
+        );
+        if let Ok(style) = ProgressStyle::with_template(
+            "{bar:30} step {pos}/{len}  {msg}  {elapsed} elapsed, {eta} left",
+        ) {
+            bar.set_style(style);
+        }
+        bar.set_position(step as u64);
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self {
+            bar,
+            stream,
+            names: HashMap::new(),
+            train: HashMap::new(),
+            valid: HashMap::new(),
+            validating: false,
+            steps,
+            step,
+            interval_start: step,
+        }
+    }
+
+    fn value(values: &HashMap<String, f64>, name: &str) -> f64 {
+        values.get(name).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Loss in nats per token; speed over the interval.
+    fn evaluation_line(&self) -> String {
+        let width = self.steps.to_string().len();
+        format!(
+            "step {:>width$}/{}  valid loss {:.4}  train loss {:.4}  bits/byte {:.4}  perplexity {:.2}  accuracy {:.1} %  {:.0} tokens/s  MFU {:.1} %",
+            self.step,
+            self.steps,
+            Self::value(&self.valid, "Loss"),
+            Self::value(&self.train, "Loss"),
+            Self::value(&self.valid, "Bits per byte"),
+            Self::value(&self.valid, "Perplexity"),
+            Self::value(&self.valid, "Accuracy"),
+            Self::value(&self.train, "Tokens/s"),
+            Self::value(&self.train, "MFU"),
+        )
+    }
+
+    fn remember(
+        names: &HashMap<MetricId, String>,
+        values: &mut HashMap<String, f64>,
+        state: MetricState,
+    ) {
+        if let MetricState::Numeric(entry, Some(number)) = state
+            && let Some(name) = names.get(&entry.metric_id)
+        {
+            values.insert(name.clone(), number.current());
+        }
+    }
+}
+
+impl MetricsRendererTraining for Lines {
+    fn update_train(&mut self, state: MetricState) {
+        Self::remember(&self.names, &mut self.train, state);
+    }
+
+    fn update_valid(&mut self, state: MetricState) {
+        Self::remember(&self.names, &mut self.valid, state);
+    }
+}
+
+impl TrainingProgressLogger for Lines {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+
+    fn start_split(&mut self, split: &str, _total_items: usize) {
+        self.validating = split != "train";
+        self.interval_start = self.step;
+    }
+
+    fn update_split(&mut self, items_processed: usize) {
+        if !self.validating {
+            self.step = self.interval_start + items_processed;
+            self.bar.set_position(self.step as u64);
+            self.bar
+                .set_message(format!("loss {:.4}", Self::value(&self.train, "Loss")));
+        }
+    }
+
+    fn update_epoch(&mut self, _epoch: usize) {
+        let line = self.evaluation_line();
+        match self.stream {
+            Some(Stream::Stdout) => self.bar.suspend(|| println!("{line}")),
+            Some(Stream::Stderr) => self.bar.suspend(|| eprintln!("{line}")),
+            None => {}
+        }
+    }
+
+    fn end_split(&mut self) {
+        self.validating = false;
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn log_event_training(&mut self, _event: String) {}
+}
+
+impl EvaluationProgressLogger for Lines {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRendererEvaluation for Lines {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl MetricsRenderer for Lines {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, definition: MetricDefinition) {
+        self.names
+            .insert(definition.metric_id, definition.name.to_string());
+    }
+}
+
+/// The run directory's own `metrics.jsonl` is the log; burn-train's is not wanted beside it.
+pub(crate) struct Discard;
+
+impl MetricLogger for Discard {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
+}
+
+/// The dashboard's raw mode turns Ctrl-C into an ordinary key that it ignores. This gives it back its
+/// meaning, and the terminal its state when a run is cut short.
+pub mod terminal {
+    #[cfg(unix)]
+    mod unix {
+        use std::sync::OnceLock;
+        use std::time::{Duration, Instant};
+
+        use rustix::stdio::stdin;
+        use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+        static BEFORE: OnceLock<Termios> = OnceLock::new();
+
+        /// Remembers the terminal as it is.
+        pub fn remember() {
+            if let Ok(termios) = tcgetattr(stdin()) {
+                let _ = BEFORE.set(termios);
+            }
+        }
+
+        /// Waits for raw mode, which the dashboard's thread switches on, and lets the interrupt key
+        /// raise its signal again.
+        pub(crate) fn let_ctrl_c_interrupt() {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < deadline {
+                match tcgetattr(stdin()) {
+                    Ok(mut termios) if !termios.local_modes.contains(LocalModes::ICANON) => {
+                        termios.local_modes |= LocalModes::ISIG;
+                        let _ = tcsetattr(stdin(), OptionalActions::Now, &termios);
+                        return;
+                    }
+                    Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+                    Err(_) => return,
+                }
+            }
+        }
+
+        /// Puts the terminal back as it was remembered and leaves the dashboard's screen.
+        pub fn restore() {
+            let Some(before) = BEFORE.get() else { return };
+            let raw =
+                tcgetattr(stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
+            if raw {
+                let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+                // Mouse reporting off, main screen, cursor on.
+                print!("\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1049l\x1b[?25h");
+                let _ = std::io::Write::flush(&mut std::io::stdout());
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) use unix::let_ctrl_c_interrupt;
+    #[cfg(unix)]
+    pub use unix::{remember, restore};
+
+    /// Other systems keep the dashboard's own keys: `q`, then `s`, stops the run.
+    #[cfg(not(unix))]
+    mod other {
+        /// Nothing to remember.
+        pub fn remember() {}
+        /// Nothing to restore.
+        pub fn restore() {}
+        pub(crate) fn let_ctrl_c_interrupt() {}
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) use other::let_ctrl_c_interrupt;
+    #[cfg(not(unix))]
+    pub use other::{remember, restore};
+}

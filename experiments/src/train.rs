@@ -1,0 +1,369 @@
+//! Experiment → burn-train's learner → run directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::tensor::Device;
+use burn::train::metric::{CpuMemory, CpuUse};
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use foretoken_datasets::{EvalLoaderConfig, TrainLoaderConfig};
+use foretoken_model::{ModelConfig, Sampler, SamplingConfig, generate};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::matmul_gflops;
+use crate::checkpoint::{self, Checkpoints, RunState, Saved, part_checkpointers};
+use crate::data::Data;
+use crate::environment::Environment;
+use crate::learner::LanguageModel;
+use crate::metrics::{Measure, StepMetric, Totals};
+use crate::optimizer::WarmupCosine;
+use crate::renderer::{self, Dashboard};
+use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use crate::training_loop::{Ending, LoopState, TrainingLoop};
+use crate::{Error, Experiment};
+
+/// How to run, as opposed to what.
+pub struct TrainOptions {
+    /// Continue an existing run.
+    pub resume: bool,
+    /// The run directory; by default the next free one under `runs/`.
+    pub out: Option<PathBuf>,
+    /// What to show meanwhile.
+    pub dashboard: Dashboard,
+    /// Stops the run after the step under way.
+    pub interrupter: Interrupter,
+}
+
+/// What a complete run is summed up in; `--json` prints it, `result.json` keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The backend's name.
+    pub backend: String,
+    /// Optimizer steps taken.
+    pub steps: usize,
+    /// Training tokens seen.
+    pub tokens: usize,
+    /// Nats per token, mean over the steps of the last evaluation interval.
+    pub train_loss: f64,
+    /// Nats per token over the whole validation split.
+    pub valid_loss: f64,
+    /// Bits per byte over the whole validation split.
+    pub bits_per_byte: f64,
+    /// exp(`valid_loss`).
+    pub perplexity: f64,
+    /// Entropy of the validation text in bits per byte, where its source is known.
+    pub floor_bits_per_byte: Option<f64>,
+    /// Training tokens per second of training.
+    pub tokens_per_second: f64,
+    /// Model FLOPs utilisation: a share of the measured matrix-product peak, 0 to 1.
+    pub mfu: f64,
+    /// Seconds in training steps.
+    pub seconds: f64,
+}
+
+/// How a call of [`train`] ended.
+#[derive(Debug)]
+pub enum Finished {
+    /// The run is complete.
+    Complete {
+        /// Its figures.
+        summary: Summary,
+        /// Text that the model generated.
+        sample: String,
+        /// Whether it stopped early.
+        early: bool,
+    },
+    /// The run can be resumed.
+    Interrupted {
+        /// Its directory.
+        run: PathBuf,
+        /// Steps taken.
+        step: usize,
+    },
+}
+
+/// Trains an experiment, or continues it.
+///
+/// # Errors
+///
+/// What the user can mend is found before anything is written; see [`Error::exit_code`].
+pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
+    let device = experiment.backend.name.device()?;
+    let data = Data::load(&experiment.data)?;
+    let model_config = experiment
+        .model
+        .config(data.corpus.tokenizer.vocab_size())?;
+    let settings = &experiment.train;
+    let train_loader = TrainLoaderConfig {
+        context: experiment.model.context,
+        batch: settings.batch,
+        accumulation: settings.accumulation,
+        steps: settings.steps,
+        seed: settings.seed,
+    }
+    .init(&data.corpus.train, &device)?;
+    let eval_loader = |windows: usize| {
+        EvalLoaderConfig {
+            context: experiment.model.context,
+            batch: settings.batch,
+            windows: (windows > 0).then_some(windows),
+        }
+        .init(&data.corpus.valid, &device)
+    };
+    let valid_loader = Arc::new(eval_loader(settings.eval_windows)?);
+    let whole_validation = Arc::new(eval_loader(0)?);
+    let fingerprint = data.corpus.fingerprint();
+
+    let (run, saved) = match options.resume {
+        true => open_run(options.out.as_deref(), &experiment, &fingerprint)?,
+        false => (
+            RunDirectory::create(options.out.as_deref(), &experiment)?,
+            None,
+        ),
+    };
+    if let Some(finished) = finished_before(&run) {
+        return Ok(finished);
+    }
+    let state = match &saved {
+        Some(saved) => saved.state.clone(),
+        None => RunState {
+            data: fingerprint,
+            ..Default::default()
+        },
+    };
+    let log = MetricsLog::open(&run, state.step)?;
+    if !options.resume {
+        run.write("experiment.toml", experiment.to_toml())?;
+        run.write("tokenizer.json", data.corpus.tokenizer.to_json())?;
+    }
+    run.write(
+        "environment.json",
+        serde_json::to_vec_pretty(&Environment::capture(experiment.backend.name))
+            .map_err(|error| Error::Training(error.to_string()))?,
+    )?;
+
+    let peak = matmul_gflops(&device)? * 1e9;
+    let started_at = state.step;
+    let (checkpointers, parts) = part_checkpointers(saved.as_ref());
+    let training_loop = Arc::new(TrainingLoop {
+        experiment: experiment.clone(),
+        device: device.clone(),
+        whole_validation,
+        checkpoints: Checkpoints::new(run.checkpoints()),
+        seconds_per_token_at_peak: model_config.flops_per_token() / peak,
+        progress: Mutex::new(LoopState {
+            state,
+            log,
+            parts,
+            outcome: None,
+        }),
+    });
+    let epochs = settings.steps.div_ceil(settings.eval_every);
+    let label = format!("{} on {}", experiment.name, experiment.backend.name);
+    let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
+    let renderer = renderer::init(
+        options.dashboard,
+        &experiment,
+        started_at,
+        options.interrupter.clone(),
+        intervals_done,
+    );
+    let mut training =
+        SupervisedTraining::<LanguageModel>::new(run.path(), Arc::new(train_loader), valid_loader)
+            .with_training_strategy(TrainingStrategy::Custom(training_loop.clone()))
+            .with_interrupter(options.interrupter)
+            .with_application_logger(None)
+            .with_metric_logger(renderer::Discard)
+            .renderer(renderer)
+            .num_epochs(epochs)
+            .label(&label);
+    let metric = |measure| {
+        let floor = data
+            .floor_bits_per_byte
+            .filter(|_| measure == Measure::BitsPerByte);
+        StepMetric::new(measure).with_floor(floor)
+    };
+    for measure in Measure::ALL {
+        training = training.metric_train_numeric(metric(measure));
+    }
+    for measure in Measure::OF_EVALUATION {
+        training = training.metric_valid_numeric(metric(measure));
+    }
+    training = training
+        .metric_train_numeric(CpuUse::new())
+        .metric_train_numeric(CpuMemory::new());
+    let [model, optimizer, scheduler] = checkpointers;
+    training = training.with_custom_checkpointers(model, optimizer, scheduler);
+    training = training.with_checkpointing_strategy(checkpoint::Always);
+    if let Some(epoch) = intervals_done {
+        training = training.checkpoint(epoch);
+    }
+
+    let result = training.launch(learner(&experiment, &model_config, &device)?);
+    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    drop(result.renderer);
+    let outcome = {
+        let mut progress = training_loop
+            .progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        progress.outcome.take()
+    };
+    let outcome = outcome.unwrap_or_else(|| {
+        Err(Error::Training(match result.error {
+            Some(error) => error.to_string(),
+            None => "the loop did not run".into(),
+        }))
+    })?;
+    if outcome.ending == Ending::Interrupted {
+        return Ok(Finished::Interrupted {
+            run: run.path().into(),
+            step: outcome.state.step,
+        });
+    }
+    let early = outcome.ending == Ending::EarlyStop;
+    let sample = sample(&experiment, &data, &result.model)?;
+    let summary = summarise(
+        &run,
+        &experiment,
+        &outcome.state,
+        &outcome.evaluation,
+        data.floor_bits_per_byte,
+        model_config.flops_per_token() / peak,
+    )?;
+    run.write("sample.txt", &sample)?;
+    let record = CompleteRun { early, summary };
+    let json =
+        serde_json::to_vec_pretty(&record).map_err(|error| Error::Training(error.to_string()))?;
+    run.write("result.json", json)?;
+    Ok(Finished::Complete {
+        summary: record.summary,
+        sample,
+        early,
+    })
+}
+
+/// What `result.json` holds.
+#[derive(Serialize, Deserialize)]
+struct CompleteRun {
+    early: bool,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+/// The result of a run that needs no more training.
+fn finished_before(run: &RunDirectory) -> Option<Finished> {
+    let record: CompleteRun = serde_json::from_str(&run.read("result.json")?).ok()?;
+    Some(Finished::Complete {
+        summary: record.summary,
+        sample: run.read("sample.txt").unwrap_or_default(),
+        early: record.early,
+    })
+}
+
+/// The run to continue and its last checkpoint, if it got that far.
+fn open_run(
+    out: Option<&Path>,
+    experiment: &Experiment,
+    fingerprint: &str,
+) -> Result<(RunDirectory, Option<Saved>), Error> {
+    let run = match out {
+        Some(path) => RunDirectory::open(path)?,
+        None => RunDirectory::latest(experiment)?,
+    };
+    let differences = experiment.differences(&run.experiment()?);
+    if !differences.is_empty() {
+        return Err(Error::run_directory(
+            run.path(),
+            format!(
+                "holds another experiment: {}; leave out the differing --set, or start a new run without --resume",
+                differences.join(", ")
+            ),
+        ));
+    }
+    let checkpoints = Checkpoints::new(run.checkpoints());
+    let saved = match checkpoints.steps().last() {
+        Some(step) => Some(checkpoints.load(*step)?),
+        None => None,
+    };
+    if let Some(saved) = &saved
+        && saved.state.data != fingerprint
+    {
+        return Err(Error::run_directory(
+            run.path(),
+            "was trained on other data: the text behind [data] has changed since; restore it, or start a new run",
+        ));
+    }
+    Ok((run, saved))
+}
+
+fn learner(
+    experiment: &Experiment,
+    config: &ModelConfig,
+    device: &Device,
+) -> Result<Learner<LanguageModel>, Error> {
+    let model = LanguageModel {
+        transformer: config.init(experiment.train.seed, &device.clone().autodiff())?,
+    };
+    let schedule = WarmupCosine {
+        config: experiment.optimizer.clone(),
+        steps: experiment.train.steps,
+        next: 0,
+    };
+    Ok(Learner::new(
+        model,
+        experiment.optimizer.init(),
+        ModuleLrScheduler::new(schedule),
+    ))
+}
+
+fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result<String, Error> {
+    let tokens = experiment.train.sample_tokens;
+    if tokens == 0 {
+        return Ok(String::new());
+    }
+    // The validation split opens at a document's border or in the middle of a sentence; either way its
+    // first token is one the model knows.
+    let prompt = &data.corpus.valid.ids()[..1];
+    let mut sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
+    let continuation = generate(&model.transformer, prompt, tokens, &mut sampler, |_| {})?;
+    let text = [prompt, &continuation].concat();
+    Ok(data.corpus.tokenizer.decode(&text)?)
+}
+
+fn summarise(
+    run: &RunDirectory,
+    experiment: &Experiment,
+    state: &RunState,
+    evaluation: &Totals,
+    floor_bits_per_byte: Option<f64>,
+    seconds_per_token_at_peak: f64,
+) -> Result<Summary, Error> {
+    let losses: Vec<f64> = read_metrics(run)?
+        .iter()
+        .rev()
+        .filter_map(|record| match record {
+            Record::Step { loss, .. } => Some(*loss),
+            Record::Evaluation { .. } => None,
+        })
+        .take(experiment.train.eval_every)
+        .collect();
+    let tokens_per_second = state.tokens as f64 / state.seconds;
+    Ok(Summary {
+        run: run.path().into(),
+        backend: experiment.backend.name.to_string(),
+        steps: state.step,
+        tokens: state.tokens,
+        train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
+        valid_loss: evaluation.loss(),
+        bits_per_byte: evaluation.bits_per_byte(),
+        perplexity: evaluation.perplexity(),
+        floor_bits_per_byte,
+        tokens_per_second,
+        mfu: tokens_per_second * seconds_per_token_at_peak,
+        seconds: state.seconds,
+    })
+}

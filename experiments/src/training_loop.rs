@@ -1,0 +1,408 @@
+//! The loop, as a burn-train learning strategy. burn-train counts epochs; here an epoch is one
+//! evaluation interval, and a step is an optimizer step.
+//!
+//! What burn-train's own strategy does not do, and this one does: take the mean over accumulated
+//! micro-batches, clip by the global norm, record every step, resume at any step, stop on a loss that is
+//! not finite, and checkpoint in one piece.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use burn::data::dataloader::{DataLoader, Progress};
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use burn::train::{
+    EventProcessorTraining, InferenceStep, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
+};
+use foretoken_datasets::TokenBatch;
+
+use crate::checkpoint::{Best, Checkpoints, PartInbox, RunState};
+use crate::learner::LanguageModel;
+use crate::metrics::{Report, StepOutput, Totals};
+use crate::optimizer::{gradient_norm, scale_gradients};
+use crate::run::{MetricsLog, Record};
+use crate::{Error, Experiment};
+
+/// Why a loop ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All steps are done.
+    Complete,
+    /// The validation loss stopped improving.
+    EarlyStop,
+    /// The user asked for it; a checkpoint is written.
+    Interrupted,
+}
+
+/// What a loop leaves behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// Why it ended.
+    pub(crate) ending: Ending,
+    /// Where it stood.
+    pub(crate) state: RunState,
+    /// Over the whole validation split; empty if interrupted.
+    pub(crate) evaluation: Totals,
+}
+
+/// Everything the loop needs beyond what burn-train hands it.
+pub(crate) struct TrainingLoop {
+    pub(crate) experiment: Experiment,
+    /// Without autodiff.
+    pub(crate) device: Device,
+    /// The whole validation split; the loader that burn-train holds may read less of it.
+    pub(crate) whole_validation: Arc<dyn DataLoader<TokenBatch>>,
+    pub(crate) checkpoints: Checkpoints,
+    /// See [`Report::seconds_per_token_at_peak`].
+    pub(crate) seconds_per_token_at_peak: f64,
+    pub(crate) progress: Mutex<LoopState>,
+}
+
+/// What changes while the loop runs.
+pub(crate) struct LoopState {
+    pub(crate) state: RunState,
+    pub(crate) log: MetricsLog,
+    pub(crate) parts: PartInbox,
+    pub(crate) outcome: Option<Result<Outcome, Error>>,
+}
+
+type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
+type Components = TrainingComponents<LanguageModel>;
+
+impl SupervisedLearningStrategy<LanguageModel> for TrainingLoop {
+    fn fit(
+        &self,
+        mut components: Components,
+        mut learner: Learner<LanguageModel>,
+        train: TrainLoader<LanguageModel>,
+        valid: ValidLoader<LanguageModel>,
+        _starting_epoch: usize,
+    ) -> (LanguageModel, Processor) {
+        learner.fork(&self.device.clone().autodiff());
+        let mut progress = self
+            .progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = self.run(
+            &mut progress,
+            &mut components,
+            &mut learner,
+            &*train,
+            &*valid,
+        );
+        progress.outcome = Some(result);
+        (learner.model(), components.event_processor)
+    }
+}
+
+impl TrainingLoop {
+    fn run(
+        &self,
+        progress: &mut LoopState,
+        components: &mut Components,
+        learner: &mut Learner<LanguageModel>,
+        train: &dyn DataLoader<TokenBatch>,
+        valid: &dyn DataLoader<TokenBatch>,
+    ) -> Result<Outcome, Error> {
+        let settings = &self.experiment.train;
+        let mut evaluation = None;
+        while !self.is_done(&progress.state) {
+            // A run interrupted inside an interval goes on to the end of that interval; one interrupted
+            // inside an evaluation evaluates again.
+            let start = progress.state.step;
+            let due = !progress.state.is_evaluated()
+                && (start.is_multiple_of(settings.eval_every) || start == settings.steps);
+            let (interval, end) = match due {
+                true => (start.div_ceil(settings.eval_every), start),
+                false => {
+                    let interval = start / settings.eval_every + 1;
+                    (
+                        interval,
+                        (interval * settings.eval_every).min(settings.steps),
+                    )
+                }
+            };
+            notify(
+                components,
+                LearnerEvent::StartSplit {
+                    epoch_number: interval,
+                    total_items: end - start,
+                },
+            )?;
+            while progress.state.step < end && !components.interrupter.should_stop() {
+                let report = self.step(progress, learner, train)?;
+                let done = progress.state.step - start;
+                let item = TrainingItem::new(
+                    StepOutput::Ready(report),
+                    Progress::new(done, end - start, Some("steps".into())),
+                    Some(progress.state.step),
+                    Some(learner.lr_current()),
+                );
+                notify(components, LearnerEvent::ProcessedItem(item))?;
+            }
+            notify(components, LearnerEvent::EndSplit(interval))?;
+
+            let Some(totals) = self.evaluate(components, learner, valid, interval)? else {
+                return self.interrupted(progress, components, learner);
+            };
+            evaluation = Some(totals);
+            self.judge(progress, &totals)?;
+            notify(components, LearnerEvent::EndEpoch(interval))?;
+            self.checkpoint(progress, components, learner)?;
+        }
+
+        // What the run is summed up in is exact: every target of the validation split, once.
+        let evaluation = match evaluation {
+            Some(evaluation) if settings.eval_windows == 0 => Some(evaluation),
+            _ => {
+                let interval = progress.state.step.div_ceil(settings.eval_every);
+                self.evaluate(components, learner, &*self.whole_validation, interval)?
+            }
+        };
+        let Some(evaluation) = evaluation else {
+            return self.interrupted(progress, components, learner);
+        };
+        let early = progress.state.step < settings.steps;
+        Ok(Outcome {
+            ending: if early {
+                Ending::EarlyStop
+            } else {
+                Ending::Complete
+            },
+            evaluation,
+            state: progress.state.clone(),
+        })
+    }
+
+    fn interrupted(
+        &self,
+        progress: &mut LoopState,
+        components: &mut Components,
+        learner: &Learner<LanguageModel>,
+    ) -> Result<Outcome, Error> {
+        self.checkpoint(progress, components, learner)?;
+        Ok(Outcome {
+            ending: Ending::Interrupted,
+            evaluation: Totals::default(),
+            state: progress.state.clone(),
+        })
+    }
+
+    /// Whether all steps are taken, or the validation loss has not improved for as long as the experiment
+    /// allows; and that is evaluated.
+    fn is_done(&self, state: &RunState) -> bool {
+        let settings = &self.experiment.train;
+        let stalled =
+            settings.early_stop > 0 && state.evaluations_since_best >= settings.early_stop;
+        state.is_evaluated() && (state.step == settings.steps || stalled)
+    }
+
+    /// One optimizer step: forward and backward over the micro-batches, clip, update.
+    fn step(
+        &self,
+        progress: &mut LoopState,
+        learner: &mut Learner<LanguageModel>,
+        train: &dyn DataLoader<TokenBatch>,
+    ) -> Result<Report, Error> {
+        let started = Instant::now();
+        let settings = &self.experiment.train;
+        let step = progress.state.step;
+        let rows = settings.batch * settings.accumulation;
+        let windows = train.slice(step * rows, (step + 1) * rows);
+
+        let mut accumulator = GradientsAccumulator::new();
+        let mut outputs = Vec::with_capacity(settings.accumulation);
+        for batch in windows.iter() {
+            let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+            let output = learner.train_step(batch);
+            accumulator.accumulate(&learner.model(), output.grads);
+            outputs.push(output.item);
+        }
+        let (gradients, norm) = self.mean_and_clip(&learner.model(), accumulator.grads());
+        learner.lr_step();
+        learner.optimizer_step(gradients);
+
+        let device_error =
+            |error: &dyn std::fmt::Display| Error::Training(format!("the device failed: {error}"));
+        let mut totals = Totals::default();
+        for output in outputs {
+            totals += output.read().map_err(|error| device_error(&error))?;
+        }
+        let gradient_norm = norm
+            .try_into_scalar::<f64>()
+            .map_err(|error| device_error(&error))?;
+        self.device.sync().map_err(|error| device_error(&error))?;
+
+        let report = Report {
+            totals,
+            seconds: started.elapsed().as_secs_f64(),
+            seconds_per_token_at_peak: self.seconds_per_token_at_peak,
+            learning_rate: learner.lr_current().base(),
+            gradient_norm,
+        };
+        if !totals.loss().is_finite() || !gradient_norm.is_finite() {
+            return Err(self.not_finite(&report, step));
+        }
+        progress.state.step += 1;
+        progress.state.tokens += totals.tokens;
+        progress.state.seconds += report.seconds;
+        progress.log.append(&Record::Step {
+            step,
+            tokens: progress.state.tokens,
+            loss: totals.loss(),
+            gradient_norm,
+            learning_rate: report.learning_rate,
+            seconds: report.seconds,
+        })?;
+        Ok(report)
+    }
+
+    /// Sums of gradients → their mean, clipped by its global norm; with that norm before clipping, `[1]`.
+    ///
+    /// The clip is PyTorch's `clip_grad_norm_`: scale by min(1, clip / (norm + 1e-6)).
+    fn mean_and_clip(
+        &self,
+        model: &LanguageModel,
+        sums: GradientsParams,
+    ) -> (GradientsParams, Tensor<1>) {
+        let mean = 1.0 / self.experiment.train.accumulation as f64;
+        let clip = self.experiment.optimizer.clip;
+        let norm = gradient_norm(model, &sums, &self.device).mul_scalar(mean);
+        let factor = match clip > 0.0 {
+            true => norm
+                .clone()
+                .add_scalar(1e-6)
+                .recip()
+                .mul_scalar(clip)
+                .clamp_max(1.0)
+                .mul_scalar(mean),
+            false if mean != 1.0 => norm.full_like(mean),
+            false => return (sums, norm),
+        };
+        (scale_gradients(model, sums, &factor), norm)
+    }
+
+    /// Sums over the loader's windows, or nothing where the user interrupts.
+    fn evaluate(
+        &self,
+        components: &mut Components,
+        learner: &Learner<LanguageModel>,
+        loader: &dyn DataLoader<TokenBatch>,
+        interval: usize,
+    ) -> Result<Option<Totals>, Error> {
+        if components.interrupter.should_stop() {
+            return Ok(None);
+        }
+        let model = learner.model().valid();
+        let total = loader.num_items();
+        notify_valid(
+            components,
+            LearnerEvent::StartSplit {
+                epoch_number: interval,
+                total_items: total,
+            },
+        )?;
+        let started = Instant::now();
+        let mut totals = Totals::default();
+        let mut iterator = loader.iter();
+        while let Some(batch) = iterator.next() {
+            let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+            totals += InferenceStep::step(&model, batch)
+                .read()
+                .map_err(|error| Error::Training(format!("the device failed: {error}")))?;
+            if components.interrupter.should_stop() {
+                return Ok(None);
+            }
+            // An evaluation is one point of a curve: its last batch brings the report.
+            let progress = iterator.progress();
+            let output = match progress.is_completed() {
+                false => StepOutput::Partial,
+                true => StepOutput::Ready(Report {
+                    totals,
+                    seconds: started.elapsed().as_secs_f64(),
+                    seconds_per_token_at_peak: self.seconds_per_token_at_peak,
+                    learning_rate: 0.0,
+                    gradient_norm: 0.0,
+                }),
+            };
+            let item = TrainingItem::new(output, progress, None, None);
+            notify_valid(components, LearnerEvent::ProcessedItem(item))?;
+        }
+        notify_valid(components, LearnerEvent::EndSplit(interval))?;
+        Ok(Some(totals))
+    }
+
+    /// Records an evaluation, and whether it is the best.
+    fn judge(&self, progress: &mut LoopState, totals: &Totals) -> Result<(), Error> {
+        let state = &mut progress.state;
+        state.evaluated = state.step;
+        progress.log.append(&Record::Evaluation {
+            step: state.step,
+            tokens: state.tokens,
+            loss: totals.loss(),
+            bits_per_byte: totals.bits_per_byte(),
+            perplexity: totals.perplexity(),
+            accuracy: totals.accuracy(),
+            targets: totals.tokens,
+        })?;
+        if state.best.is_none_or(|best| totals.loss() < best.loss) {
+            state.best = Some(Best {
+                step: state.step,
+                loss: totals.loss(),
+            });
+            state.evaluations_since_best = 0;
+        } else {
+            state.evaluations_since_best += 1;
+        }
+        Ok(())
+    }
+
+    /// Saves where the run stands; returns once the disk has it.
+    fn checkpoint(
+        &self,
+        progress: &mut LoopState,
+        components: &mut Components,
+        learner: &Learner<LanguageModel>,
+    ) -> Result<(), Error> {
+        progress.log.sync()?;
+        if let Some(checkpointer) = &mut components.checkpointer {
+            checkpointer.checkpoint(learner, progress.state.step, &components.event_store);
+            let parts = progress.parts.collect()?;
+            self.checkpoints.save(&progress.state, &parts)?;
+        }
+        Ok(())
+    }
+
+    fn not_finite(&self, report: &Report, step: usize) -> Error {
+        let checkpoint = match self.checkpoints.steps().last() {
+            Some(last) => format!(
+                "the last good checkpoint is {}",
+                self.checkpoints.path(*last).display()
+            ),
+            None => "there is no checkpoint yet".into(),
+        };
+        Error::NotFinite {
+            loss: report.totals.loss(),
+            step,
+            learning_rate: report.learning_rate,
+            gradient_norm: report.gradient_norm,
+            checkpoint,
+        }
+    }
+}
+
+fn notify(components: &mut Components, event: LearnerEvent<StepOutput>) -> Result<(), Error> {
+    components
+        .event_processor
+        .process_train(event)
+        .map_err(|error| Error::Training(error.to_string()))
+}
+
+fn notify_valid(components: &mut Components, event: LearnerEvent<StepOutput>) -> Result<(), Error> {
+    components
+        .event_processor
+        .process_valid(event)
+        .map_err(|error| Error::Training(error.to_string()))
+}

@@ -1,0 +1,124 @@
+//! The program as a user runs it: arguments in; exit code, output and run directory out.
+#![allow(clippy::unwrap_used)]
+
+mod backends;
+mod mistakes;
+mod resume;
+mod training;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The world, small enough for every backend: 2 layers of width 32, windows of 4 × 16 tokens, 25 steps,
+/// an evaluation every 10.
+const TINY: [&str; 14] = [
+    "data.world.train_bytes=20000",
+    "data.world.valid_bytes=2000",
+    "model.layers=2",
+    "model.heads=2",
+    "model.width=32",
+    "model.context=16",
+    "train.seed=5",
+    "train.steps=25",
+    "train.batch=4",
+    "train.accumulation=1",
+    "train.eval_every=10",
+    "train.eval_windows=8",
+    "train.sample_tokens=0",
+    "optimizer.warmup=5",
+];
+
+/// A directory to run in, and the arguments that every call gets.
+struct Bench {
+    root: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// `foretoken ARGS`, run in the directory.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+        command.current_dir(self.root.path()).args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// `foretoken train` on [`TINY`] with more arguments.
+    fn tiny(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&["train"]);
+        for assignment in TINY {
+            command.args(["--set", assignment]);
+        }
+        command.args(args);
+        command
+    }
+
+    /// A tiny run that must succeed; returns its directory.
+    fn tiny_run(&self, out: &str, args: &[&str]) -> PathBuf {
+        let output = self.tiny(&["--out", out]).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        self.path(out)
+    }
+}
+
+/// Both streams, for messages of failed assertions.
+fn text(output: &Output) -> String {
+    format!(
+        "exit {:?}\nstdout: {}\nstderr: {}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Asserts the exit code, that the error is one line, and what it contains.
+fn assert_refused(output: &Output, code: i32, contains: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{}", text(output));
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    assert_eq!(
+        (lines.len(), stderr.lines().count()),
+        (1, 1),
+        "{}",
+        text(output)
+    );
+    for part in contains {
+        assert!(stderr.contains(part), "no {part:?} in: {stderr}");
+    }
+}
+
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(run.join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// One number of every line of a kind, with all its digits.
+fn column(run: &Path, kind: &str, name: &str) -> Vec<f64> {
+    metrics(run)
+        .iter()
+        .filter(|line| line["kind"] == kind)
+        .map(|line| line[name].as_f64().unwrap())
+        .collect()
+}
+
+fn relative_difference(a: f64, b: f64) -> f64 {
+    (a - b).abs() / b.abs()
+}

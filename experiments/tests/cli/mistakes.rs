@@ -1,0 +1,266 @@
+//! What users get wrong is one line that says what to do, and costs nothing.
+
+use super::*;
+use std::fs;
+
+/// `foretoken train mine.toml`, with `path` as data.
+fn with_text(bench: &Bench, path: &str) -> std::process::Output {
+    fs::write(
+        bench.path("mine.toml"),
+        format!(
+            "[data]\npath = \"{path}\"\n[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 8\n\
+             [train]\nsteps = 3\nbatch = 2\neval_every = 2\n[optimizer]\nwarmup = 1\n"
+        ),
+    )
+    .unwrap();
+    bench.run(&["train", "mine.toml"])
+}
+
+fn nothing_was_written(bench: &Bench) -> bool {
+    !bench.path("runs").exists()
+}
+
+#[test]
+fn missing_empty_and_short_texts() {
+    let bench = Bench::new();
+    assert_refused(&with_text(&bench, "absent.txt"), 2, &["absent.txt"]);
+    assert_refused(&with_text(&bench, "texts/*.md"), 2, &["texts/*.md"]);
+    fs::write(bench.path("empty.txt"), "").unwrap();
+    assert_refused(&with_text(&bench, "empty.txt"), 2, &["empty.txt", "empty"]);
+    fs::write(bench.path("short.txt"), "twenty characters, no").unwrap();
+    assert_refused(&with_text(&bench, "short.txt"), 2, &["9"]);
+    fs::write(bench.path("latin1.txt"), b"caf\xe9 ".repeat(100)).unwrap();
+    assert_refused(
+        &with_text(&bench, "latin1.txt"),
+        2,
+        &["latin1.txt", "UTF-8"],
+    );
+    assert!(nothing_was_written(&bench));
+}
+
+#[test]
+fn missing_and_broken_experiments() {
+    let bench = Bench::new();
+    assert_refused(
+        &bench.run(&["train", "absent.toml"]),
+        2,
+        &["absent.toml: no such experiment file"],
+    );
+    fs::write(bench.path("broken.toml"), "[data\n").unwrap();
+    assert_refused(
+        &bench.run(&["train", "broken.toml"]),
+        2,
+        &["broken.toml: line 1"],
+    );
+    fs::write(bench.path("lacking.toml"), "[data]\npath = \"x\"\n").unwrap();
+    assert_refused(
+        &bench.run(&["train", "lacking.toml"]),
+        2,
+        &["lacking.toml", "missing key `model`"],
+    );
+    assert_refused(
+        &bench.tiny(&["--set", "train.bacth=3"]).output().unwrap(),
+        2,
+        &["did you mean `batch`?"],
+    );
+    assert!(nothing_was_written(&bench));
+}
+
+#[test]
+fn a_model_that_contradicts_itself() {
+    let bench = Bench::new();
+    let heads = bench.tiny(&["--set", "model.heads=3"]).output().unwrap();
+    assert_refused(&heads, 2, &["[model]", "32", "3"]);
+    let vocabulary = bench
+        .tiny(&["--set", "model.vocab_size=7"])
+        .output()
+        .unwrap();
+    assert_refused(
+        &vocabulary,
+        2,
+        &["model.vocab_size: 7 is smaller than the tokenizer's vocabulary"],
+    );
+    assert!(nothing_was_written(&bench));
+}
+
+#[test]
+fn backends_that_are_not_there() {
+    use foretoken::backend::Backend;
+    let bench = Bench::new();
+    let unknown = bench.tiny(&["--backend", "flx"]).output().unwrap();
+    assert_refused(&unknown, 2, &["flx", "flex"]);
+    for backend in Backend::ALL
+        .into_iter()
+        .filter(|backend| !backend.compiled_in())
+    {
+        let output = bench.tiny(&["--backend", backend.name()]).output().unwrap();
+        assert_refused(&output, 2, &[backend.name(), "rebuild with --features"]);
+    }
+    if Backend::Wgpu.compiled_in() {
+        let output = bench
+            .tiny(&["--backend", "wgpu"])
+            // No Vulkan driver, and none of OpenGL's to fall back on.
+            .env("VK_DRIVER_FILES", "/nonexistent.json")
+            .env("VK_ICD_FILENAMES", "/nonexistent.json")
+            .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
+            .output()
+            .unwrap();
+        assert_refused(&output, 2, &["wgpu does not work here"]);
+    }
+    assert!(nothing_was_written(&bench));
+}
+
+#[test]
+fn directories_that_hold_something_else() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("mine")).unwrap();
+    fs::write(bench.path("mine/precious.txt"), "precious").unwrap();
+    assert_refused(
+        &bench.tiny(&["--out", "mine"]).output().unwrap(),
+        2,
+        &["mine: already exists", "--resume"],
+    );
+    assert_refused(
+        &bench.tiny(&["--out", "mine", "--resume"]).output().unwrap(),
+        2,
+        &["mine: is not a run directory"],
+    );
+    assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 1);
+    assert_refused(
+        &bench.tiny(&["--resume"]).output().unwrap(),
+        2,
+        &["no run to resume"],
+    );
+    fs::write(bench.path("file"), "").unwrap();
+    assert_refused(
+        &bench.tiny(&["--out", "file"]).output().unwrap(),
+        2,
+        &["file"],
+    );
+}
+
+#[test]
+fn a_run_of_another_experiment_or_other_data() {
+    let bench = Bench::new();
+    let run = bench.tiny_run("run", &[]);
+    let before = fs::read(run.join("metrics.jsonl")).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    let other = bench
+        .tiny(&["--out", "run", "--resume", "--set", "optimizer.clip=2.5"])
+        .output()
+        .unwrap();
+    assert_refused(
+        &other,
+        2,
+        &[
+            "holds another experiment",
+            "optimizer.clip (2.5 here, 1.0 there)",
+        ],
+    );
+    assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), before);
+
+    fs::write(bench.path("text.txt"), "abcdefgh ".repeat(100)).unwrap();
+    assert!(with_text(&bench, "text.txt").status.success());
+    fs::remove_file(bench.path("runs/mine-flex-1/result.json")).unwrap();
+    fs::write(bench.path("text.txt"), "abcdefgi ".repeat(100)).unwrap();
+    let output = bench.run(&["train", "mine.toml", "--resume"]);
+    assert_refused(&output, 2, &["was trained on other data"]);
+}
+
+#[test]
+fn a_corrupt_checkpoint_is_named_and_the_one_before_it_still_works() {
+    let bench = Bench::new();
+    // No learning: the first evaluation stays the best, so its checkpoint is kept beside the last.
+    let frozen = [
+        "--set",
+        "optimizer.learning_rate=0",
+        "--set",
+        "optimizer.min_learning_rate=0",
+    ];
+    let run = bench.tiny_run("run", &frozen);
+    fs::remove_file(run.join("result.json")).unwrap();
+    let model = run.join("checkpoints/step-25/model.bpk");
+    let mut bytes = fs::read(&model).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&model, bytes).unwrap();
+    let resume = || bench.run(&["train", "--resume", "--out", "run"]);
+    assert_refused(
+        &resume(),
+        2,
+        &[
+            "step-25: model.bpk is damaged",
+            "remove it to resume from step",
+        ],
+    );
+    fs::remove_dir_all(run.join("checkpoints/step-25")).unwrap();
+    let output = resume();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_names_the_last_checkpoint() {
+    let bench = Bench::new();
+    let wild = [
+        "optimizer.learning_rate=1e30",
+        "optimizer.clip=0",
+        "optimizer.warmup=15",
+    ];
+    let wild: Vec<_> = wild.iter().flat_map(|arg| ["--set", arg]).collect();
+    let output = bench.tiny(&["--out", "run"]).args(&wild).output().unwrap();
+    assert_refused(
+        &output,
+        1,
+        &["the loss is", "at step", "learning rate", "checkpoint"],
+    );
+    assert!(!bench.path("run/result.json").exists());
+}
+
+/// Needs the right to mount; skipped, and said so, where there is none.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_fails_the_run_and_keeps_the_last_checkpoint() {
+    let bench = Bench::new();
+    let disk = bench.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // Room for about one checkpoint of the tiny model, not for two and their staging.
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=500k", "tmpfs"])
+        .arg(&disk)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        println!("skipped: no right to mount a small disk");
+        return;
+    }
+    let output = bench.tiny(&["--out", "disk/run"]).output().unwrap();
+    let checkpoints = foretoken::checkpoint::Checkpoints::new(disk.join("run/checkpoints"));
+    let readable: Vec<_> = checkpoints
+        .steps()
+        .into_iter()
+        .map(|step| checkpoints.load(step).is_ok())
+        .collect();
+    let _ = std::process::Command::new("umount").arg(&disk).status();
+    assert_refused(&output, 1, &["No space left on device"]);
+    assert_eq!(
+        readable,
+        [true],
+        "the checkpoint before the disk was full is whole"
+    );
+}
+
+#[test]
+fn help_teaches() {
+    let bench = Bench::new();
+    let help = bench.run(&["train", "--help"]);
+    let stdout = String::from_utf8(help.stdout).unwrap();
+    for part in ["Examples:", "--resume", "--set <KEY=VALUE>", "Ctrl-C"] {
+        assert!(stdout.contains(part), "{part} is missing from:\n{stdout}");
+    }
+    assert!(
+        stdout.lines().all(|line| line.chars().count() <= 100),
+        "{stdout}"
+    );
+    let unknown = bench.run(&["trian"]);
+    assert_eq!(unknown.status.code(), Some(2));
+}

@@ -1,0 +1,222 @@
+//! What a complete run leaves behind, and that its numbers are what they are called.
+
+use super::*;
+
+#[test]
+fn a_run_directory_holds_what_is_promised() {
+    let bench = Bench::new();
+    let run = bench.tiny_run("run", &["--set", "train.sample_tokens=20"]);
+    for name in [
+        "experiment.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "tokenizer.json",
+        "sample.txt",
+        "result.json",
+        "checkpoints/step-25/model.bpk",
+    ] {
+        assert!(run.join(name).is_file(), "{name} is missing");
+    }
+    assert_eq!(
+        column(&run, "step", "step"),
+        (0..25).map(f64::from).collect::<Vec<_>>()
+    );
+    assert_eq!(column(&run, "evaluation", "step"), [10.0, 20.0, 25.0]);
+    assert_eq!(
+        *column(&run, "step", "tokens").last().unwrap(),
+        25.0 * 4.0 * 16.0
+    );
+    let environment: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("environment.json")).unwrap())
+            .unwrap();
+    assert_eq!(environment["backend"], "flex");
+    assert!(
+        !std::fs::read_to_string(run.join("sample.txt"))
+            .unwrap()
+            .is_empty()
+    );
+
+    // The resolved experiment reruns to the same bits.
+    let again = bench.path("again");
+    let output = bench.run(&["train", "run/experiment.toml", "--out", "again"]);
+    assert!(output.status.success(), "{}", text(&output));
+    for kind in ["step", "evaluation"] {
+        assert_eq!(column(&again, kind, "loss"), column(&run, kind, "loss"));
+    }
+}
+
+#[test]
+fn json_is_one_object_on_standard_output() {
+    let bench = Bench::new();
+    let output = bench.tiny(&["--out", "run", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let keys: Vec<_> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "run",
+            "backend",
+            "steps",
+            "tokens",
+            "train_loss",
+            "valid_loss",
+            "bits_per_byte",
+            "perplexity",
+            "floor_bits_per_byte",
+            "tokens_per_second",
+            "mfu",
+            "seconds"
+        ]
+    );
+    let number = |key: &str| json[key].as_f64().unwrap();
+    let (nats, bits) = (number("valid_loss"), number("bits_per_byte"));
+    // Characters of the world are one byte each.
+    assert!(relative_difference(nats / std::f64::consts::LN_2, bits) < 1e-12);
+    assert!(relative_difference(nats.exp(), number("perplexity")) < 1e-12);
+    assert!(
+        bits > number("floor_bits_per_byte"),
+        "25 steps cannot reach the floor"
+    );
+    assert!((0.0..1.5).contains(&number("mfu")), "{}", number("mfu"));
+    assert_eq!(json["backend"], "flex");
+}
+
+#[test]
+fn a_text_of_unknown_entropy_has_no_floor() {
+    let bench = Bench::new();
+    let words = "the quick brown fox jumps over the lazy dog, naïvely. ".repeat(40);
+    std::fs::write(bench.path("text.txt"), words).unwrap();
+    std::fs::write(
+        bench.path("mine.toml"),
+        "[data]\npath = \"*.txt\"\ntokenizer = \"byte\"\n[model]\nlayers = 1\nheads = 2\nwidth = 16\n\
+         context = 8\n[train]\nsteps = 3\nbatch = 2\neval_every = 2\n[optimizer]\nwarmup = 1\n",
+    )
+    .unwrap();
+    let output = bench.run(&["train", "mine.toml", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["floor_bits_per_byte"].is_null());
+    assert_eq!(json["run"], "runs/mine-flex-1");
+    // An untrained model knows nothing: ln 256 nats, 8 bits a byte.
+    let first = column(&bench.path("runs/mine-flex-1"), "step", "loss")[0];
+    assert!((first - 256f64.ln()).abs() < 0.005, "{first}");
+}
+
+#[test]
+fn accumulated_micro_batches_make_the_same_step_as_one_batch() {
+    let bench = Bench::new();
+    let run = |name, batch, accumulation| {
+        let batch = format!("train.batch={batch}");
+        let accumulation = format!("train.accumulation={accumulation}");
+        bench.tiny_run(
+            name,
+            &[
+                "--set",
+                &batch,
+                "--set",
+                &accumulation,
+                "--set",
+                "train.steps=12",
+            ],
+        )
+    };
+    let (whole, split) = (run("whole", 32, 1), run("split", 8, 4));
+    assert_eq!(
+        column(&whole, "step", "tokens"),
+        column(&split, "step", "tokens")
+    );
+    // The same sums in another order: f32 rounding (6e-8) over sums of 512 terms, then 12 updates that
+    // Adam's division by √v amplifies where gradients are near zero.
+    for name in ["loss", "gradient_norm"] {
+        let (whole, split) = (column(&whole, "step", name), column(&split, "step", name));
+        for (step, (a, b)) in whole.iter().zip(&split).enumerate() {
+            assert!(
+                relative_difference(*a, *b) < 1e-4,
+                "{name} at step {step}: {a} and {b}"
+            );
+        }
+    }
+    // A sum in the mean's place would be a norm four times as large.
+    assert!(column(&whole, "step", "gradient_norm")[0] > 0.0);
+}
+
+#[test]
+fn the_gradient_norm_is_recorded_before_clipping() {
+    let bench = Bench::new();
+    let free = bench.tiny_run("free", &["--set", "optimizer.clip=0"]);
+    let tight = bench.tiny_run("tight", &["--set", "optimizer.clip=0.01"]);
+    let (free, tight) = (
+        column(&free, "step", "gradient_norm"),
+        column(&tight, "step", "gradient_norm"),
+    );
+    assert_eq!(free[0], tight[0]);
+    assert!(free[0] > 0.01);
+}
+
+#[test]
+fn a_run_that_stops_improving_stops_early() {
+    let bench = Bench::new();
+    // A learning rate of nothing: no evaluation can improve on the first.
+    let args = [
+        "optimizer.learning_rate=0",
+        "optimizer.min_learning_rate=0",
+        "train.steps=100",
+        "train.eval_every=5",
+        "train.early_stop=2",
+    ];
+    let args: Vec<_> = args.iter().flat_map(|arg| ["--set", arg]).collect();
+    let run = bench.tiny_run("run", &args);
+    assert_eq!(column(&run, "evaluation", "step"), [5.0, 10.0, 15.0]);
+    let result = std::fs::read_to_string(run.join("result.json")).unwrap();
+    assert!(result.contains("\"early\": true"), "{result}");
+}
+
+#[test]
+fn learning_happens() {
+    let bench = Bench::new();
+    let run = bench.tiny_run(
+        "run",
+        &[
+            "--set",
+            "train.steps=150",
+            "--set",
+            "optimizer.learning_rate=5e-3",
+        ],
+    );
+    let losses = column(&run, "step", "loss");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(
+        mean(&losses[140..]) < mean(&losses[..10]) - 0.5,
+        "{losses:?}"
+    );
+}
+
+/// The embedded experiment in a third of its steps: near the floor already, and never below it.
+#[test]
+fn the_world_is_learnt_down_to_its_floor_and_not_below() {
+    let bench = Bench::new();
+    let output = bench.run(&["train", "--json", "--set", "train.steps=800"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bits = json["bits_per_byte"].as_f64().unwrap();
+    let floor = json["floor_bits_per_byte"].as_f64().unwrap();
+    println!("{bits} bits/byte, floor {floor}");
+    assert!(bits < floor + 0.35, "{bits} bits/byte is far from {floor}");
+    // E[Q/P] ≤ 1 for any model Q of texts that P generates, so by Markov's inequality a model codes the
+    // validation text in k bits less than −log₂ P with a probability of at most 2⁻ᵏ.
+    let bytes = 32_768.0;
+    assert!(
+        (floor - bits) * bytes < 20.0,
+        "{bits} bits/byte is below {floor}"
+    );
+    let sample = std::fs::read_to_string(bench.path("runs/world-flex-1/sample.txt")).unwrap();
+    assert!(sample.len() >= 300, "{sample}");
+}
