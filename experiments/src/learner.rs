@@ -28,8 +28,7 @@ impl LanguageModel {
         };
         let nats = nats.sum();
         let output = StepOutput::Pending {
-            nats: nats.clone().detach(),
-            correct: correct.sum(),
+            sums: Box::new(Tensor::cat(vec![nats.clone().detach(), correct.sum()], 0)),
             tokens: batch.target_tokens,
             bytes: batch.target_bytes,
         };

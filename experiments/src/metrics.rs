@@ -73,12 +73,10 @@ pub struct Report {
 
 /// What a step hands to burn-train: sums still on the device, or the report made of them.
 pub enum StepOutput {
-    /// Not read yet; sums of shape `[1]`.
+    /// Not read yet.
     Pending {
-        /// Sum of nats.
-        nats: Tensor<1>,
-        /// Number of correct predictions.
-        correct: Tensor<1>,
+        /// Sum of nats and number of correct predictions, `[2]`: one read fetches both.
+        sums: Box<Tensor<1>>,
         /// Number of targets.
         tokens: usize,
         /// Bytes of the targets.
@@ -96,19 +94,26 @@ impl StepOutput {
     /// # Errors
     ///
     /// When the device failed on the way.
-    pub fn read(self) -> Result<Totals, TensorReadError> {
+    pub fn read(self) -> Result<Totals, ExecutionError> {
         match self {
             Self::Pending {
-                nats,
-                correct,
+                sums,
                 tokens,
                 bytes,
-            } => Ok(Totals {
-                nats: nats.try_into_scalar::<f64>()?,
-                correct: correct.try_into_scalar::<f64>()?,
-                tokens,
-                bytes,
-            }),
+            } => {
+                let mut sums = sums
+                    .try_into_data()?
+                    .iter::<f64>()
+                    .collect::<Vec<_>>()
+                    .into_iter();
+                let mut next = || sums.next().unwrap_or(f64::NAN);
+                Ok(Totals {
+                    nats: next(),
+                    correct: next(),
+                    tokens,
+                    bytes,
+                })
+            }
             Self::Ready(report) => Ok(report.totals),
             Self::Partial => Ok(Totals::default()),
         }

@@ -31,9 +31,10 @@ pub enum Dashboard {
 }
 
 /// The renderer of a run that stands at `step`, after `intervals_done` evaluation intervals if it is
-/// resumed.
+/// resumed. `headline` says what is run.
 pub(crate) fn init(
     dashboard: Dashboard,
+    headline: String,
     experiment: &Experiment,
     step: usize,
     interrupter: Interrupter,
@@ -45,9 +46,11 @@ pub(crate) fn init(
             terminal::let_ctrl_c_interrupt();
             Box::new(tui)
         }
-        Dashboard::Plain => Box::new(Lines::new(experiment, step, Some(Stream::Stdout))),
-        Dashboard::PlainOnStderr => Box::new(Lines::new(experiment, step, Some(Stream::Stderr))),
-        Dashboard::None => Box::new(Lines::new(experiment, step, None)),
+        Dashboard::Plain => Box::new(Lines::new(headline, experiment, step, Some(Stream::Stdout))),
+        Dashboard::PlainOnStderr => {
+            Box::new(Lines::new(headline, experiment, step, Some(Stream::Stderr)))
+        }
+        Dashboard::None => Box::new(Lines::new(headline, experiment, step, None)),
     }
 }
 
@@ -59,6 +62,7 @@ enum Stream {
 
 /// A progress bar, and a line per evaluation.
 struct Lines {
+    headline: String,
     bar: ProgressBar,
     stream: Option<Stream>,
     names: HashMap<MetricId, String>,
@@ -71,7 +75,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(experiment: &Experiment, step: usize, stream: Option<Stream>) -> Self {
+    fn new(headline: String, experiment: &Experiment, step: usize, stream: Option<Stream>) -> Self {
         let steps = experiment.train.steps;
         let bar = ProgressBar::with_draw_target(
             Some(steps as u64),
@@ -89,6 +93,7 @@ impl Lines {
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(500));
         Self {
+            headline,
             bar,
             stream,
             names: HashMap::new(),
@@ -98,6 +103,14 @@ impl Lines {
             steps,
             step,
             interval_start: step,
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match self.stream {
+            Some(Stream::Stdout) => self.bar.suspend(|| println!("{line}")),
+            Some(Stream::Stderr) => self.bar.suspend(|| eprintln!("{line}")),
+            None => {}
         }
     }
 
@@ -146,7 +159,9 @@ impl MetricsRendererTraining for Lines {
 }
 
 impl TrainingProgressLogger for Lines {
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {
+        self.say(&self.headline);
+    }
 
     fn start_split(&mut self, split: &str, _total_items: usize) {
         self.validating = split != "train";
@@ -163,12 +178,7 @@ impl TrainingProgressLogger for Lines {
     }
 
     fn update_epoch(&mut self, _epoch: usize) {
-        let line = self.evaluation_line();
-        match self.stream {
-            Some(Stream::Stdout) => self.bar.suspend(|| println!("{line}")),
-            Some(Stream::Stderr) => self.bar.suspend(|| eprintln!("{line}")),
-            None => {}
-        }
+        self.say(&self.evaluation_line());
     }
 
     fn end_split(&mut self) {

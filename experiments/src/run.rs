@@ -11,7 +11,7 @@
 //!   result.json        the summary that `--json` prints; present once the run is complete
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -237,7 +237,8 @@ impl MetricsLog {
             .create(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        if file.try_lock().is_err() {
+        // A file system without locks is no reason to refuse.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(Error::run_directory(
                 &run.path,
                 "another process is writing this run; wait for it, or name another --out",

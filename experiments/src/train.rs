@@ -164,8 +164,17 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let epochs = settings.steps.div_ceil(settings.eval_every);
     let label = format!("{} on {}", experiment.name, experiment.backend.name);
     let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
+    let headline = format!(
+        "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
+        model_config.parameters(),
+        settings.batch * settings.accumulation * model_config.context,
+        data.corpus.train.tokens(),
+        peak / 1e9,
+        run.path().display()
+    );
     let renderer = renderer::init(
         options.dashboard,
+        headline,
         &experiment,
         started_at,
         options.interrupter.clone(),

@@ -1,4 +1,5 @@
 //! The network against a reference in f64: logits, losses, and the gradient of every parameter.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! `foretoken train`
 
 use std::io::IsTerminal;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,20 +79,21 @@ impl TrainArgs {
         }
     }
 
-    fn dashboard(&self) -> Dashboard {
-        let tui = match self.dashboard {
-            DashboardArg::None => return Dashboard::None,
-            DashboardArg::Tui => true,
-            DashboardArg::Plain => false,
-            DashboardArg::Auto => {
-                std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !self.json
+    fn dashboard(&self) -> Result<Dashboard, Error> {
+        let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        Ok(match self.dashboard {
+            DashboardArg::None => Dashboard::None,
+            DashboardArg::Tui if !terminal || self.json => {
+                return Err(Error::Experiment {
+                    origin: "--dashboard tui".into(),
+                    message: "needs a terminal for input and output, and no --json".into(),
+                });
             }
-        };
-        match (tui, self.json) {
-            (true, false) => Dashboard::Tui,
-            (_, true) => Dashboard::PlainOnStderr,
-            (false, false) => Dashboard::Plain,
-        }
+            DashboardArg::Auto | DashboardArg::Plain if self.json => Dashboard::PlainOnStderr,
+            DashboardArg::Auto if !terminal => Dashboard::Plain,
+            DashboardArg::Auto | DashboardArg::Tui => Dashboard::Tui,
+            DashboardArg::Plain => Dashboard::Plain,
+        })
     }
 }
 
@@ -102,10 +104,18 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     let options = TrainOptions {
         resume: args.resume,
         out: args.out.clone(),
-        dashboard: args.dashboard(),
+        dashboard: args.dashboard()?,
         interrupter,
     };
-    match train(experiment, options)? {
+    // Burn panics where a device fails, and burn-train where the user kills a run from the dashboard; both
+    // have said why by then.
+    let finished = std::panic::catch_unwind(AssertUnwindSafe(|| train(experiment, options)))
+        .unwrap_or_else(|_| {
+            Err(Error::Training(
+                "the run was cut short; --resume goes on from its last checkpoint".into(),
+            ))
+        })?;
+    match finished {
         Finished::Complete { summary, .. } if args.json => {
             let json = serde_json::to_string(&summary)
                 .map_err(|error| Error::Training(error.to_string()))?;

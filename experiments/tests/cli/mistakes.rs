@@ -111,6 +111,14 @@ fn backends_that_are_not_there() {
 }
 
 #[test]
+fn a_dashboard_without_a_terminal() {
+    let bench = Bench::new();
+    let output = bench.tiny(&["--dashboard", "tui"]).output().unwrap();
+    assert_refused(&output, 2, &["--dashboard tui: needs a terminal"]);
+    assert!(nothing_was_written(&bench));
+}
+
+#[test]
 fn directories_that_hold_something_else() {
     let bench = Bench::new();
     fs::create_dir(bench.path("mine")).unwrap();

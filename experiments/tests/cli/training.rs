@@ -149,6 +149,33 @@ fn accumulated_micro_batches_make_the_same_step_as_one_batch() {
 }
 
 #[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let bench = Bench::new();
+    let run = |threads: &str| {
+        let out = format!("threads-{threads}");
+        // Wide enough for Burn to split the work.
+        let output = bench
+            .command(&["train", "--json", "--out", &out])
+            .args(["--set", "train.steps=12", "--set", "train.batch=16"])
+            .args([
+                "--set",
+                "model.width=128",
+                "--set",
+                "data.world.train_bytes=50000",
+            ])
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        column(&bench.path(&out), "step", "loss")
+    };
+    let one = run("1");
+    for threads in ["2", "7"] {
+        assert_eq!(run(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
 fn the_gradient_norm_is_recorded_before_clipping() {
     let bench = Bench::new();
     let free = bench.tiny_run("free", &["--set", "optimizer.clip=0"]);
