@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::experiment::hex;
 use crate::run::{write_atomically, write_synced};
 
 const STATE: &str = "checkpoint.json";
@@ -156,14 +155,14 @@ impl Checkpoints {
             fs::remove_dir_all(partial).map_err(Error::io("remove", partial))?;
         }
         fs::create_dir_all(partial).map_err(Error::io("create", partial))?;
-        let mut sha256 = BTreeMap::new();
+        let mut checksums = BTreeMap::new();
         for (name, bytes) in parts {
             write_synced(&partial.join(name), bytes)?;
-            sha256.insert(name.clone(), hex(&Sha256::digest(bytes)));
+            checksums.insert(name.clone(), sha256(bytes));
         }
         let file = StateFile {
             state: state.clone(),
-            sha256,
+            sha256: checksums,
         };
         write_synced(&partial.join(STATE), &to_json(&file)?)?;
         sync_directory(partial)?;
@@ -195,7 +194,7 @@ impl Checkpoints {
         for name in PARTS {
             let bytes =
                 fs::read(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))?;
-            if file.sha256.get(name) != Some(&hex(&Sha256::digest(&bytes))) {
+            if file.sha256.get(name) != Some(&sha256(&bytes)) {
                 return Err(corrupt(format!(
                     "{name} is damaged: its SHA-256 differs from the one recorded"
                 )));
@@ -207,6 +206,14 @@ impl Checkpoints {
             parts,
         })
     }
+}
+
+/// Lower-case hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn read_state(path: &Path) -> Result<StateFile, String> {

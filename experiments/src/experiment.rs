@@ -5,7 +5,6 @@ use std::path::Path;
 use foretoken_datasets::world::WorldConfig;
 use foretoken_model::{Gelu, ModelConfig};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::backend::Backend;
@@ -281,17 +280,6 @@ impl Experiment {
         toml::to_string_pretty(self).expect("an experiment is always TOML")
     }
 
-    /// SHA-256 of the resolved file without the backend: what two runs must share to be compared.
-    pub fn hash(&self) -> String {
-        let portable = Self {
-            backend: BackendSection {
-                name: Backend::Flex,
-            },
-            ..self.clone()
-        };
-        hex(&Sha256::digest(portable.to_toml()))
-    }
-
     /// The keys whose values differ between two experiments, as `key: ours, theirs`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let flatten = |experiment: &Self| {
@@ -334,11 +322,6 @@ fn flatten(prefix: &str, value: &toml::Value, leaves: &mut Vec<(String, String)>
         }
         leaf => leaves.push((prefix.to_string(), leaf.to_string())),
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Puts `a.b=value` into the table. The value is TOML; what is not TOML is taken as a string, so
@@ -466,8 +449,6 @@ mod tests {
         let experiment = Experiment::embedded(&["train.seed=11".into()]).unwrap();
         let again = Experiment::parse(&experiment.to_toml(), "x", "other", &[]).unwrap();
         assert_eq!(again, experiment);
-        assert_eq!(again.hash(), experiment.hash());
-        assert_ne!(Experiment::embedded(&[]).unwrap().hash(), experiment.hash());
     }
 
     #[test]

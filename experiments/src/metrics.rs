@@ -8,10 +8,9 @@ use burn::train::metric::{
     Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
     NumericEntry, SerializedEntry,
 };
-use serde::{Deserialize, Serialize};
 
 /// Sums over target tokens, from which every quality measure follows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
     /// Negative log-likelihood of all targets, in nats.
     pub nats: f64,
@@ -228,6 +227,8 @@ pub struct StepMetric {
     note: String,
     last: Option<Report>,
     interval: Option<Report>,
+    /// The interval before, shown until the next one has something to show.
+    before: Option<Report>,
 }
 
 impl StepMetric {
@@ -239,6 +240,7 @@ impl StepMetric {
             note: String::new(),
             last: None,
             interval: None,
+            before: None,
         }
     }
 
@@ -249,7 +251,8 @@ impl StepMetric {
     }
 
     fn entry(&self) -> SerializedEntry {
-        let Some(interval) = self.interval.map(|report| self.measure.of(&report)) else {
+        let shown = self.interval.or(self.before);
+        let Some(interval) = shown.map(|report| self.measure.of(&report)) else {
             return SerializedEntry::new("-".into(), SerializedEntry::NOT_AVAILABLE.into());
         };
         let last = self.last.map(|report| self.measure.of(&report));
@@ -318,7 +321,7 @@ impl Metric for StepMetric {
     }
 
     fn clear(&mut self) {
-        self.interval = None;
+        self.before = self.interval.take();
     }
 }
 
