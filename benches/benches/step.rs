@@ -7,10 +7,10 @@ use burn::tensor::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foretoken::learner::LanguageModel;
 use foretoken_benches::{CHAR, usable_backends};
-use foretoken_datasets::{Corpus, TokenBatch, TrainLoader, TrainLoaderConfig};
+use foretoken_datasets::{Corpus, TokenBatch, TrainLoaderConfig, WindowLoader};
 use foretoken_model::ModelConfig;
 
-fn loader(device: &Device) -> TrainLoader {
+fn loader(device: &Device) -> WindowLoader {
     let text: String = ('\u{20}'..)
         .take(CHAR.vocab_size)
         .cycle()

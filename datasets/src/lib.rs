@@ -2,7 +2,7 @@
 //! ids, targets and weights.
 //!
 //! ```text
-//! read_text → Corpus (Tokenizer, two Splits) → Windows → TrainLoader, EvalLoader → TokenBatch
+//! read_text → Corpus (Tokenizer, two Splits) → Windows → WindowLoader → TokenBatch
 //! ```
 
 mod batch;
@@ -18,7 +18,7 @@ pub mod world;
 pub use batch::TokenBatch;
 pub use corpus::{Corpus, Split};
 pub use error::DataError;
-pub use loader::{EvalLoader, EvalLoaderConfig, TrainLoader, TrainLoaderConfig};
+pub use loader::{EvalLoaderConfig, TrainLoaderConfig, WindowLoader};
 pub use source::read_text;
 pub use tokenizer::Tokenizer;
 pub use windows::{EvaluationWindows, Window, Windows};

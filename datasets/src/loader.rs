@@ -2,7 +2,7 @@
 //! is one row of a batch. Reading a batch is copying a few thousand numbers: no threads are needed
 //! for it.
 
-use std::{ops::Range, sync::Arc};
+use std::{iter, ops::Range, sync::Arc};
 
 use burn::{
     data::dataloader::{DataLoader, DataLoaderIterator},
@@ -37,68 +37,15 @@ impl TrainLoaderConfig {
     /// # Errors
     ///
     /// A split shorter than one window.
-    pub fn init(&self, split: &Split, device: &Device) -> Result<TrainLoader, DataError> {
+    pub fn init(&self, split: &Split, device: &Device) -> Result<WindowLoader, DataError> {
         let rows = self.batch * self.accumulation;
-        Ok(TrainLoader {
+        Ok(WindowLoader {
             split: split.clone(),
-            windows: Windows::new(split.tokens(), self.context, rows, self.seed)?,
+            order: Order::Training(Windows::new(split.tokens(), self.context, rows, self.seed)?),
             context: self.context,
             batch: self.batch,
             items: 0..self.steps * rows,
             device: device.clone(),
-        })
-    }
-}
-
-/// The training windows of a run, as micro-batches in the order of training.
-///
-/// Item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation, so steps a to b are
-/// `slice(a * R, b * R)`. Iterating twice gives the same batches.
-#[derive(Clone)]
-pub struct TrainLoader {
-    split: Split,
-    windows: Windows,
-    context: usize,
-    batch: usize,
-    items: Range<usize>,
-    device: Device,
-}
-
-impl TrainLoader {
-    fn read(&self, items: Range<usize>) -> TokenBatch {
-        let rows = self.windows.rows();
-        let windows: Vec<Window> = items
-            .map(|item| Window {
-                offset: self.windows.offset(item / rows, item % rows),
-                skip: 0,
-            })
-            .collect();
-        TokenBatch::new(&self.split, self.context, &windows, &self.device)
-    }
-}
-
-impl DataLoader<TokenBatch> for TrainLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
-        Box::new(Batches::new(self.items.clone(), self.batch, |items| {
-            self.read(items)
-        }))
-    }
-
-    fn num_items(&self) -> usize {
-        self.items.len()
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
-        Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
-        })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<TokenBatch>> {
-        Arc::new(Self {
-            items: slice(&self.items, start, end),
-            ..self.clone()
         })
     }
 }
@@ -121,52 +68,75 @@ impl EvalLoaderConfig {
     /// # Errors
     ///
     /// A split shorter than one window.
-    pub fn init(&self, split: &Split, device: &Device) -> Result<EvalLoader, DataError> {
+    pub fn init(&self, split: &Split, device: &Device) -> Result<WindowLoader, DataError> {
         let windows = EvaluationWindows::new(split.tokens(), self.context)?;
         let count = self.windows.unwrap_or(usize::MAX).min(windows.count());
-        Ok(EvalLoader {
+        Ok(WindowLoader {
             split: split.clone(),
             context: self.context,
             batch: self.batch.min(count),
             items: 0..count,
-            count,
-            windows,
+            order: Order::Evaluation { windows, count },
             device: device.clone(),
         })
     }
 }
 
-/// The evaluation windows of a split, the same ones each time.
+/// The windows of a run, as batches in the order in which they are read. Iterating twice gives the
+/// same batches.
 ///
-/// All batches have the same shape, because backends that compile their kernels do so for each
-/// shape anew: the last one is filled up with rows of which no target counts.
+/// In training, item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation, so steps a to b
+/// are `slice(a * R, b * R)`.
+///
+/// In evaluation, all batches have the same shape, because backends that compile their kernels do so
+/// for each shape anew: the last one is filled up with rows of which no target counts.
 #[derive(Clone)]
-pub struct EvalLoader {
+pub struct WindowLoader {
     split: Split,
-    windows: EvaluationWindows,
-    /// How many windows are read, of those that there are.
-    count: usize,
+    order: Order,
     context: usize,
     batch: usize,
     items: Range<usize>,
     device: Device,
 }
 
-impl EvalLoader {
+/// Which window an item is.
+#[derive(Clone)]
+enum Order {
+    Training(Windows),
+    /// `count` windows are read, of those that there are, spread evenly.
+    Evaluation {
+        windows: EvaluationWindows,
+        count: usize,
+    },
+}
+
+impl WindowLoader {
     fn read(&self, items: Range<usize>) -> TokenBatch {
-        let there_are = self.windows.count();
-        let window = |item| self.windows.window(item * there_are / self.count);
-        let mut windows: Vec<Window> = items.map(window).collect();
-        let uncounted = Window {
-            offset: 0,
-            skip: self.context,
+        let windows: Vec<Window> = match &self.order {
+            Order::Training(windows) => {
+                let rows = windows.rows();
+                let window = |item| Window {
+                    offset: windows.offset(item / rows, item % rows),
+                    skip: 0,
+                };
+                items.map(window).collect()
+            }
+            Order::Evaluation { windows, count } => {
+                let window = |item| windows.window(item * windows.count() / count);
+                let uncounted = Window {
+                    offset: 0,
+                    skip: self.context,
+                };
+                let filled = items.map(window).chain(iter::repeat(uncounted));
+                filled.take(self.batch).collect()
+            }
         };
-        windows.resize(self.batch, uncounted);
         TokenBatch::new(&self.split, self.context, &windows, &self.device)
     }
 }
 
-impl DataLoader<TokenBatch> for EvalLoader {
+impl DataLoader<TokenBatch> for WindowLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
         Box::new(Batches::new(self.items.clone(), self.batch, |items| {
             self.read(items)
@@ -216,7 +186,7 @@ mod tests {
         Corpus::from_text(&text, "char").unwrap()
     }
 
-    fn train(batch: usize, accumulation: usize) -> TrainLoader {
+    fn train(batch: usize, accumulation: usize) -> WindowLoader {
         let config = TrainLoaderConfig {
             context: 16,
             batch,
@@ -227,7 +197,7 @@ mod tests {
         config.init(&corpus().train, &Device::flex()).unwrap()
     }
 
-    fn eval(batch: usize, windows: Option<usize>) -> EvalLoader {
+    fn eval(batch: usize, windows: Option<usize>) -> WindowLoader {
         let config = EvalLoaderConfig {
             context: 16,
             batch,
