@@ -222,7 +222,7 @@ fn read_state(path: &Path) -> Result<StateFile, String> {
 }
 
 fn to_json(file: &StateFile) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec_pretty(file).map_err(|error| Error::Training(error.to_string()))
+    Ok(serde_json::to_vec_pretty(file)?)
 }
 
 /// A rename lasts once the directory that holds the name is on disk.

@@ -76,6 +76,13 @@ pub enum Error {
     Training(String),
 }
 
+/// Our own types are always JSON; where they are not, the run fails and says so.
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Training(error.to_string())
+    }
+}
+
 impl Error {
     /// 2 for what the user can mend in the experiment, the data or the arguments; 1 for a run that
     /// failed on its way.
@@ -102,6 +109,10 @@ impl Error {
             path,
             source,
         }
+    }
+
+    pub(crate) fn device(error: impl std::fmt::Display) -> Self {
+        Self::Training(format!("the device failed: {error}"))
     }
 
     pub(crate) fn run_directory(path: impl AsRef<Path>, message: impl Into<String>) -> Self {

@@ -267,8 +267,7 @@ impl MetricsLog {
     ///
     /// When the disk refuses.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
-        let mut line =
-            serde_json::to_vec(record).map_err(|error| Error::Training(error.to_string()))?;
+        let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         self.file
             .write_all(&line)

@@ -136,16 +136,17 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     };
     let log = MetricsLog::open(&run, state.step)?;
     if !options.resume {
-        run.write("experiment.toml", experiment.to_toml())?;
+        // The experiment last: it is what makes the directory a run that can be resumed.
         run.write("tokenizer.json", data.corpus.tokenizer.to_json())?;
+        run.write("experiment.toml", experiment.to_toml())?;
     }
     run.write(
         "environment.json",
-        serde_json::to_vec_pretty(&Environment::capture(experiment.backend.name))
-            .map_err(|error| Error::Training(error.to_string()))?,
+        serde_json::to_vec_pretty(&Environment::capture(experiment.backend.name))?,
     )?;
 
     let peak = matmul_gflops(&device)? * 1e9;
+    let seconds_per_token_at_peak = model_config.flops_per_token() / peak;
     let started_at = state.step;
     let (checkpointers, parts) = part_checkpointers(saved.as_ref());
     let training_loop = Arc::new(TrainingLoop {
@@ -153,7 +154,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         device: device.clone(),
         whole_validation,
         checkpoints: Checkpoints::new(run.checkpoints()),
-        seconds_per_token_at_peak: model_config.flops_per_token() / peak,
+        seconds_per_token_at_peak,
         progress: Mutex::new(LoopState {
             state,
             log,
@@ -241,13 +242,11 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         &outcome.state,
         &outcome.evaluation,
         data.floor_bits_per_byte,
-        model_config.flops_per_token() / peak,
+        seconds_per_token_at_peak,
     )?;
     run.write("sample.txt", &sample)?;
     let record = CompleteRun { early, summary };
-    let json =
-        serde_json::to_vec_pretty(&record).map_err(|error| Error::Training(error.to_string()))?;
-    run.write("result.json", json)?;
+    run.write("result.json", serde_json::to_vec_pretty(&record)?)?;
     Ok(Finished::Complete {
         summary: record.summary,
         sample,

@@ -224,16 +224,12 @@ impl TrainingLoop {
         learner.lr_step();
         learner.optimizer_step(gradients);
 
-        let device_error =
-            |error: &dyn std::fmt::Display| Error::Training(format!("the device failed: {error}"));
         let mut totals = Totals::default();
         for output in outputs {
-            totals += output.read().map_err(|error| device_error(&error))?;
+            totals += output.read().map_err(Error::device)?;
         }
-        let gradient_norm = norm
-            .try_into_scalar::<f64>()
-            .map_err(|error| device_error(&error))?;
-        self.device.sync().map_err(|error| device_error(&error))?;
+        let gradient_norm = norm.try_into_scalar::<f64>().map_err(Error::device)?;
+        self.device.sync().map_err(Error::device)?;
 
         let report = Report {
             totals,
@@ -311,7 +307,7 @@ impl TrainingLoop {
             let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
             totals += InferenceStep::step(&model, batch)
                 .read()
-                .map_err(|error| Error::Training(format!("the device failed: {error}")))?;
+                .map_err(Error::device)?;
             if components.interrupter.should_stop() {
                 return Ok(None);
             }

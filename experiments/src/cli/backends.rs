@@ -86,8 +86,7 @@ pub(super) fn run(args: BackendsArgs) -> Result<ExitCode, Error> {
         .map(|backend| Row::new(backend.probe(), args.measure))
         .collect();
     if args.json {
-        let json = serde_json::to_string_pretty(&rows)
-            .map_err(|error| Error::Training(error.to_string()))?;
+        let json = serde_json::to_string_pretty(&rows)?;
         println!("{json}");
         return Ok(ExitCode::SUCCESS);
     }

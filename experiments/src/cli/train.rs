@@ -117,8 +117,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
         })?;
     match finished {
         Finished::Complete { summary, .. } if args.json => {
-            let json = serde_json::to_string(&summary)
-                .map_err(|error| Error::Training(error.to_string()))?;
+            let json = serde_json::to_string(&summary)?;
             println!("{json}");
             Ok(ExitCode::SUCCESS)
         }
