@@ -46,7 +46,11 @@ pub enum DataError {
     },
 
     /// The file is not valid UTF-8.
-    #[error("{} is not UTF-8 at byte {offset}: convert it first, for example with iconv -t UTF-8", .path.display())]
+    #[error(
+        "{} is not UTF-8 at byte {offset}: convert it first, for example with iconv -t UTF-8, or build it with \
+         foretoken data build --invalid-utf8 replace",
+        .path.display()
+    )]
     NotUtf8 {
         /// The file.
         path: PathBuf,
@@ -115,7 +119,10 @@ pub enum DataError {
     },
 
     /// The tokenizer specification names no tokenizer.
-    #[error("there is no tokenizer {spec:?}: use \"byte\" or \"char\"")]
+    #[error(
+        "there is no tokenizer {spec:?}: use \"byte\", \"char\", \"bpe:VOCAB\" such as bpe:8192, or the path \
+         of a tokenizer.json"
+    )]
     UnknownTokenizer {
         /// The specification as it was given.
         spec: String,
@@ -129,4 +136,48 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+
+    /// A document cannot be read out of its file.
+    #[error("{}, {place}: {reason}", .path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// Where in it: `line 7`, `row 12`, …
+        place: String,
+        /// What is wrong there and what to do.
+        reason: String,
+    },
+
+    /// A token file is truncated, foreign or damaged.
+    #[error("{}: byte {offset}: {reason}", .path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there and what to do.
+        reason: String,
+    },
+
+    /// A folder or a setting does not make a dataset.
+    #[error("{}: {reason}", .path.display())]
+    Dataset {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+
+    /// A well-known corpus cannot be had.
+    #[error("{name}: {reason}")]
+    Fetch {
+        /// The corpus, or its file.
+        name: String,
+        /// What went wrong and what to do instead.
+        reason: String,
+    },
+
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
 }
