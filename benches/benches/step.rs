@@ -7,7 +7,9 @@ use burn::tensor::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foretoken::learner::LanguageModel;
 use foretoken_benches::{CHAR, usable_backends};
-use foretoken_datasets::{Corpus, TokenBatch, TrainLoaderConfig, WindowLoader};
+use foretoken_datasets::{
+    Corpus, TokenBatch, TokenizerSpec, TrainLoaderConfig, TrainSource, WindowLoader,
+};
 use foretoken_model::ModelConfig;
 
 fn loader(device: &Device) -> WindowLoader {
@@ -16,7 +18,7 @@ fn loader(device: &Device) -> WindowLoader {
         .cycle()
         .take(100_000)
         .collect();
-    let corpus = Corpus::from_text(&text, "char").expect("the text is long enough");
+    let corpus = Corpus::from_text(&text, "", &TokenizerSpec::Char).expect("known characters");
     let config = TrainLoaderConfig {
         context: CHAR.context,
         batch: CHAR.batch,
@@ -25,7 +27,7 @@ fn loader(device: &Device) -> WindowLoader {
         seed: 1,
     };
     config
-        .init(&corpus.train, device)
+        .init(&[TrainSource::new("text", corpus.train)], device)
         .expect("the text is long enough")
 }
 

@@ -1,17 +1,13 @@
-//! Windows → tensors, one batch after the other.
+//! Windows → a batch: read and weighted on the host, copied to a device as tensors.
 
-use std::ops::Range;
+use std::slice;
 
 use burn::{
     Tensor,
-    data::{
-        dataloader::{DataLoaderIterator, Progress},
-        dataset::DatasetError,
-    },
     tensor::{Device, Int, TensorData},
 };
 
-use crate::{Split, windows::Window};
+use crate::{DataError, LossWeights, Split, windows::Window};
 
 /// Rows of inputs, and the token that follows each of them.
 #[derive(Clone, Debug)]
@@ -20,81 +16,95 @@ pub struct TokenBatch {
     pub inputs: Tensor<2, Int>,
     /// The ids one token further on, `[batch, context]`.
     pub targets: Tensor<2, Int>,
-    /// `[batch, context]`: 1 where a target counts, 0 where it does not. `None` means that all
-    /// count.
+    /// `[batch, context]`: how much a target counts, 0 where it does not. `None` means that all
+    /// count once.
     pub weights: Option<Tensor<2>>,
-    /// How many targets count.
+    /// How many targets count: those of a weight larger than 0.
     pub target_tokens: usize,
     /// How many bytes of text the targets that count stand for.
     pub target_bytes: usize,
+    /// The sum of the weights of all targets; 0 where none counts.
+    pub target_weight: f64,
 }
 
-impl TokenBatch {
-    /// Copies windows of a split to a device.
-    pub(crate) fn new(split: &Split, context: usize, windows: &[Window], device: &Device) -> Self {
-        let shape = [windows.len(), context];
-        let mut inputs = Vec::with_capacity(windows.len() * context);
-        let mut targets = Vec::with_capacity(windows.len() * context);
-        let (mut target_tokens, mut target_bytes) = (0, 0);
-        for window in windows {
-            let ids = &split.ids()[window.offset..][..context + 1];
+/// A batch that no device has yet.
+#[derive(Debug)]
+pub(crate) struct HostBatch {
+    shape: [usize; 2],
+    inputs: Vec<i32>,
+    targets: Vec<i32>,
+    /// Empty where all targets count once.
+    weights: Vec<f32>,
+    target_tokens: usize,
+    target_bytes: usize,
+    target_weight: f64,
+}
+
+/// Where a row is read.
+pub(crate) struct Row<'a> {
+    pub(crate) split: &'a Split,
+    pub(crate) weights: &'a LossWeights,
+    pub(crate) window: Window,
+}
+
+impl HostBatch {
+    /// Reads `size` rows.
+    pub(crate) fn read<'a>(
+        context: usize,
+        size: usize,
+        rows: impl Iterator<Item = Row<'a>>,
+    ) -> Result<Self, DataError> {
+        let mut batch = Self {
+            shape: [0, context],
+            inputs: Vec::with_capacity(size * context),
+            targets: Vec::with_capacity(size * context),
+            weights: vec![0.; size * context],
+            target_tokens: 0,
+            target_bytes: 0,
+            target_weight: 0.,
+        };
+        let mut ids = vec![0; context + 1];
+        for (number, row) in rows.take(size).enumerate() {
+            let (split, window) = (row.split, row.window);
+            split.read(window.offset, &mut ids)?;
             // Burn has no unsigned default; no vocabulary comes near 2^31. Where the integers of
             // the device are wider, `from_data` widens them.
-            inputs.extend(ids[..context].iter().map(|&id| id as i32));
-            targets.extend(ids[1..].iter().map(|&id| id as i32));
-            let counted = &ids[1 + window.skip..];
-            target_tokens += counted.len();
-            target_bytes += split.bytes_of(counted);
+            batch
+                .inputs
+                .extend(ids[..context].iter().map(|&id| id as i32));
+            batch.targets.extend(ids[1..].iter().map(|&id| id as i32));
+            batch.shape[0] += 1;
+
+            let weights = &mut batch.weights[number * context..][window.counted.clone()];
+            let first_target = window.offset + 1 + window.counted.start;
+            row.weights.read(first_target, weights)?;
+            for (id, &weight) in ids[1..][window.counted].iter().zip(&*weights) {
+                if weight > 0. {
+                    batch.target_tokens += 1;
+                    batch.target_bytes += split.bytes_of(slice::from_ref(id));
+                }
+                batch.target_weight += f64::from(weight);
+            }
         }
-        let weights = windows.iter().any(|window| window.skip > 0).then(|| {
-            let weights: Vec<f32> = windows
-                .iter()
-                .flat_map(|w| (0..context).map(|place| if place < w.skip { 0. } else { 1. }))
-                .collect();
-            Tensor::from_data(TensorData::new(weights, shape), device)
-        });
-        Self {
-            inputs: Tensor::from_data(TensorData::new(inputs, shape), device),
-            targets: Tensor::from_data(TensorData::new(targets, shape), device),
+        batch.weights.truncate(batch.targets.len());
+        if batch.weights.iter().all(|&weight| weight == 1.) {
+            batch.weights.clear();
+        }
+        Ok(batch)
+    }
+
+    /// Copies the batch to a device.
+    pub(crate) fn into_tensors(self, device: &Device) -> TokenBatch {
+        let shape = self.shape;
+        let weights = (!self.weights.is_empty())
+            .then(|| Tensor::from_data(TensorData::new(self.weights, shape), device));
+        TokenBatch {
+            inputs: Tensor::from_data(TensorData::new(self.inputs, shape), device),
+            targets: Tensor::from_data(TensorData::new(self.targets, shape), device),
             weights,
-            target_tokens,
-            target_bytes,
+            target_tokens: self.target_tokens,
+            target_bytes: self.target_bytes,
+            target_weight: self.target_weight,
         }
-    }
-}
-
-/// Items read in order, a batch at a time.
-pub(crate) struct Batches<F> {
-    items: Range<usize>,
-    next: usize,
-    batch: usize,
-    read: F,
-}
-
-impl<F> Batches<F> {
-    pub(crate) fn new(items: Range<usize>, batch: usize, read: F) -> Self {
-        Self {
-            next: items.start,
-            items,
-            batch,
-            read,
-        }
-    }
-}
-
-impl<F: Fn(Range<usize>) -> TokenBatch> Iterator for Batches<F> {
-    type Item = Result<TokenBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.next;
-        self.next = self.items.end.min(start + self.batch);
-        (start < self.next).then(|| Ok((self.read)(start..self.next)))
-    }
-}
-
-impl<F: Fn(Range<usize>) -> TokenBatch> DataLoaderIterator<TokenBatch> for Batches<F> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.items.start;
-        Progress::new(done, self.items.len(), Some("windows".into()))
     }
 }

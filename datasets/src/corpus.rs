@@ -1,47 +1,19 @@
-//! A tokenizer, and the tokens it makes of a training and a validation text.
+//! A tokenizer, and the tokens it makes of a training and a validation text: in memory, or in a folder.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 
-use crate::{DataError, Tokenizer};
-
-/// Tokens in their order, and the bytes of text that they stand for. Cloning shares the tokens.
-#[derive(Clone, Debug)]
-pub struct Split {
-    ids: Arc<[u32]>,
-    /// Bytes of each token of the vocabulary, by id.
-    token_lengths: Arc<[usize]>,
-}
-
-impl Split {
-    fn encode(text: &str, tokenizer: &Tokenizer) -> Result<Self, DataError> {
-        Ok(Self {
-            ids: tokenizer.encode(text)?.into(),
-            token_lengths: tokenizer.token_lengths().into(),
-        })
-    }
-
-    /// The token ids.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// How many tokens there are.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// How many bytes of text the tokens stand for.
-    pub fn bytes(&self) -> usize {
-        self.bytes_of(&self.ids)
-    }
-
-    /// How many bytes of text some tokens of this vocabulary stand for.
-    pub(crate) fn bytes_of(&self, ids: &[u32]) -> usize {
-        ids.iter().map(|&id| self.token_lengths[id as usize]).sum()
-    }
-}
+use crate::{
+    DataError, Split, TokenFile, Tokenizer, TokenizerSpec, TrainOptions,
+    build::{TOKENIZER, documents_file, sha256},
+    documents::DocumentIndex,
+    manifest::{Manifest, TokensEntry},
+};
 
 /// What a run trains on and is judged by.
 #[derive(Clone, Debug)]
@@ -52,118 +24,215 @@ pub struct Corpus {
     pub train: Split,
     /// The tokens to evaluate on.
     pub valid: Split,
+    /// Where the index of training documents lies, if there is one on disk.
+    documents: Option<PathBuf>,
 }
 
 impl Corpus {
-    /// Splits one text by position: of its n characters (Unicode scalar values), the first ⌊9n/10⌋
-    /// are for training and the rest for validation. The cut does not depend on the tokenizer, so
-    /// what is held out is the same text for all of them.
+    /// Takes a training and a validation text as they are. A vocabulary of characters has those of both,
+    /// so that validation cannot meet one that has no id; merges are learned from the training text.
     ///
     /// # Errors
     ///
-    /// A `spec` that [`Tokenizer::from_spec`] does not know.
-    pub fn from_text(text: &str, spec: &str) -> Result<Self, DataError> {
-        let train_characters = text.chars().count() * 9 / 10;
-        let cut = text
-            .char_indices()
-            .nth(train_characters)
-            .map_or(text.len(), |(offset, _)| offset);
-        let (train, valid) = text.split_at(cut);
-        Self::from_parts(train, valid, spec)
-    }
-
-    /// Takes a training and a validation text as they are. A `char` vocabulary has the characters
-    /// of both, so that validation cannot meet one that has no id.
-    ///
-    /// # Errors
-    ///
-    /// A `spec` that [`Tokenizer::from_spec`] does not know.
-    pub fn from_parts(train: &str, valid: &str, spec: &str) -> Result<Self, DataError> {
-        let characters = train.chars().chain(valid.chars());
-        let tokenizer = Tokenizer::from_spec_and_characters(spec, characters)?;
+    /// A tokenizer that cannot be had, or that cannot encode the text.
+    pub fn from_text(train: &str, valid: &str, spec: &TokenizerSpec) -> Result<Self, DataError> {
+        let texts = match spec {
+            TokenizerSpec::Bpe { .. } => vec![train],
+            _ => vec![train, valid],
+        };
+        let tokenizer = Tokenizer::train(spec, texts.into_iter().map(Ok), TrainOptions::default())?;
+        let lengths: Arc<[usize]> = tokenizer.token_lengths().into();
         Ok(Self {
-            train: Split::encode(train, &tokenizer)?,
-            valid: Split::encode(valid, &tokenizer)?,
+            train: Split::from_ids(tokenizer.encode(train)?, lengths.clone()),
+            valid: Split::from_ids(tokenizer.encode(valid)?, lengths),
             tokenizer,
+            documents: None,
         })
     }
 
-    /// SHA-256, in hexadecimal, of the tokenizer and the ids of both splits. Equal fingerprints
-    /// mean that a run can be resumed on this corpus.
-    pub fn fingerprint(&self) -> String {
+    /// Opens a folder that [`build`](crate::build()) has written, or one of token files that nanoGPT or
+    /// llm.c have: `.bin` files, those with `train` in their names to train on, those with `val` to
+    /// evaluate on. For the latter `tokenizer` names the `tokenizer.json` that the ids were made with,
+    /// unless one lies in the folder.
+    ///
+    /// No token is read: a file's blocks are checked when they are first used.
+    ///
+    /// # Errors
+    ///
+    /// A folder that is neither, or unfinished, damaged or changed since.
+    pub fn open(folder: &Path, tokenizer: Option<&Path>) -> Result<Self, DataError> {
+        match Bins::find(folder)? {
+            Some(bins) => bins.open(folder, tokenizer),
+            None => Self::open_built(folder).map(|(corpus, _)| corpus),
+        }
+    }
+
+    /// Whether [`open`](Self::open) is the way to read a path, as opposed to building it first.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be listed.
+    pub fn is_tokens(path: &Path) -> Result<bool, DataError> {
+        Ok(path.is_dir()
+            && (path.join(Manifest::FILE).exists()
+                || crate::build::is_unfinished(path)
+                || Bins::find(path)?.is_some()))
+    }
+
+    /// Opens a folder that [`build`](crate::build()) has written, with its manifest.
+    ///
+    /// # Errors
+    ///
+    /// A folder without a manifest, and files that are not what the manifest says.
+    pub fn open_built(folder: &Path) -> Result<(Self, Manifest), DataError> {
+        let manifest = Manifest::read(folder)?;
+        let path = folder.join(TOKENIZER);
+        let json = fs::read(&path).map_err(|reason| DataError::Read {
+            path: path.clone(),
+            reason,
+        })?;
+        if sha256(&json) != manifest.tokenizer.sha256 {
+            return Err(changed(&path));
+        }
+        let tokenizer = Tokenizer::load(&path)?;
+        let lengths: Arc<[usize]> = tokenizer.token_lengths().into();
+        let split = |entry: &TokensEntry| -> Result<Split, DataError> {
+            let files = entry
+                .shards
+                .iter()
+                .map(|shard| -> Result<TokenFile, DataError> {
+                    let path = folder.join(&shard.file);
+                    let file = TokenFile::open(&path)?;
+                    match file.tokens() as u64 == shard.tokens {
+                        true => Ok(file),
+                        false => Err(changed(&path)),
+                    }
+                });
+            Split::from_files(files.collect::<Result<_, _>>()?, lengths.clone())
+        };
+        let corpus = Self {
+            train: split(&manifest.train)?,
+            valid: split(&manifest.valid)?,
+            tokenizer,
+            documents: Some(folder.join(documents_file("train"))),
+        };
+        Ok((corpus, manifest))
+    }
+
+    /// Where the training documents start: read from disk, or found by the tokens between them.
+    ///
+    /// # Errors
+    ///
+    /// A damaged index, tokens that cannot be read, and a tokenizer that has no end-of-text token.
+    pub fn training_documents(&self) -> Result<DocumentIndex, DataError> {
+        if let Some(path) = &self.documents {
+            return DocumentIndex::open(path);
+        }
+        let border = self
+            .tokenizer
+            .end_of_text()
+            .ok_or_else(|| DataError::Dataset {
+                path: "data.windows".into(),
+                reason: "documents have no borders here: this tokenizer has no end-of-text token"
+                    .into(),
+            })?;
+        DocumentIndex::scan(&self.train, border)
+    }
+
+    /// SHA-256, in hexadecimal, of the tokenizer and the tokens of both splits. Equal fingerprints mean
+    /// that a run can be resumed on this corpus. Of token files it is their checksums that are hashed.
+    ///
+    /// # Errors
+    ///
+    /// Tokens that cannot be read.
+    pub fn fingerprint(&self) -> Result<String, DataError> {
         let mut hasher = Sha256::new();
         hasher.update(self.tokenizer.to_json());
         for split in [&self.train, &self.valid] {
             // The length keeps a token that moves from one split to the other from going unnoticed.
             hasher.update((split.tokens() as u64).to_le_bytes());
-            for id in split.ids() {
-                hasher.update(id.to_le_bytes());
-            }
+            hasher.update(split.fingerprint()?);
         }
-        format!("{:x}", hasher.finalize())
+        Ok(format!("{:x}", hasher.finalize()))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn changed(path: &Path) -> DataError {
+    DataError::Dataset {
+        path: path.into(),
+        reason:
+            "is not the file that the manifest names: it has changed since; build the dataset again"
+                .into(),
+    }
+}
 
-    #[test]
-    fn nine_tenths_by_characters() {
-        // 21 characters of 1 to 4 bytes: ⌊18.9⌋ of them are for training.
-        let text = "aé叫🦀bcd".repeat(3);
-        for spec in ["byte", "char"] {
-            let corpus = Corpus::from_text(&text, spec).unwrap();
-            let decode = |split: &Split| corpus.tokenizer.decode(split.ids()).unwrap();
-            assert_eq!(decode(&corpus.train).chars().count(), 18);
-            assert_eq!(decode(&corpus.train) + &decode(&corpus.valid), text);
-            assert_eq!(corpus.train.bytes() + corpus.valid.bytes(), text.len());
+/// Token files of other programs.
+struct Bins {
+    train: Vec<PathBuf>,
+    valid: Vec<PathBuf>,
+}
+
+impl Bins {
+    /// The `.bin` files of a folder without a manifest, in the byte order of their names.
+    fn find(folder: &Path) -> Result<Option<Self>, DataError> {
+        if !folder.is_dir() || folder.join(Manifest::FILE).exists() {
+            return Ok(None);
         }
-    }
-
-    #[test]
-    fn short_texts_split_without_panic() {
-        for text in ["", "é", "éé"] {
-            let corpus = Corpus::from_text(text, "char").unwrap();
-            assert_eq!(
-                corpus.train.tokens() + corpus.valid.tokens(),
-                text.chars().count()
-            );
-        }
-    }
-
-    #[test]
-    fn the_vocabulary_covers_both_parts() {
-        let corpus = Corpus::from_parts("bé", "ab", "char").unwrap();
-        assert_eq!(corpus.tokenizer, Tokenizer::char("abé"));
-        assert_eq!(corpus.train.ids(), [1, 2]);
-        assert_eq!(corpus.valid.ids(), [0, 1]);
-        assert_eq!((corpus.train.tokens(), corpus.train.bytes()), (2, 3));
-    }
-
-    #[test]
-    fn an_unknown_tokenizer_is_an_error() {
-        let error = Corpus::from_text("text", "words").unwrap_err();
-        assert!(matches!(error, DataError::UnknownTokenizer { .. }));
-    }
-
-    #[test]
-    fn the_fingerprint_tells_corpora_apart() {
-        let print = |train, valid, spec| {
-            Corpus::from_parts(train, valid, spec)
-                .unwrap()
-                .fingerprint()
+        let failed = |reason| DataError::Read {
+            path: folder.into(),
+            reason,
         };
-        let reference = print("abc", "ab", "char");
-        assert_eq!(reference.len(), 64);
-        assert_eq!(print("abc", "ab", "char"), reference);
-        assert_ne!(print("abc", "ab", "byte"), reference, "other tokenizer");
-        assert_ne!(
-            print("abd", "ab", "char"),
-            reference,
-            "same ids, other characters"
-        );
-        assert_ne!(print("abc", "ba", "char"), reference, "other order");
-        assert_ne!(print("abca", "b", "char"), reference, "other cut");
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
+        }
+        names.sort();
+        let with = |part: &str| -> Vec<PathBuf> {
+            let named = |name: &&std::ffi::OsString| {
+                let name = name.to_string_lossy();
+                name.ends_with(".bin") && name.contains(part)
+            };
+            names
+                .iter()
+                .filter(named)
+                .map(|name| folder.join(name))
+                .collect()
+        };
+        let bins = Self {
+            train: with("train"),
+            valid: with("val"),
+        };
+        Ok((!bins.train.is_empty()).then_some(bins))
+    }
+
+    fn open(self, folder: &Path, tokenizer: Option<&Path>) -> Result<Corpus, DataError> {
+        let beside = folder.join(TOKENIZER);
+        let path = match tokenizer {
+            Some(path) => path,
+            None if beside.exists() => &beside,
+            None => {
+                return Err(DataError::Dataset {
+                    path: folder.into(),
+                    reason: "token files without a tokenizer: name the tokenizer.json that the ids were made \
+                             with (data.tokenizer), or put it in the folder"
+                        .into(),
+                });
+            }
+        };
+        let tokenizer = Tokenizer::load(path)?;
+        let lengths: Arc<[usize]> = tokenizer.token_lengths().into();
+        let split = |paths: Vec<PathBuf>| {
+            let files = paths
+                .iter()
+                .map(TokenFile::open)
+                .collect::<Result<_, _>>()?;
+            Split::from_files(files, lengths.clone())
+        };
+        Ok(Corpus {
+            train: split(self.train)?,
+            valid: split(self.valid)?,
+            tokenizer,
+            documents: None,
+        })
     }
 }

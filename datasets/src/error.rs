@@ -104,6 +104,18 @@ pub enum DataError {
         position: usize,
     },
 
+    /// Splits that are to be one, made with different tokenizers.
+    #[error(
+        "tokens of different vocabularies ({one} and {other} tokens) do not make one split: build all \
+         files with the same tokenizer"
+    )]
+    MixedVocabularies {
+        /// Tokens in the vocabulary of the first.
+        one: usize,
+        /// Tokens in the vocabulary of one that differs.
+        other: usize,
+    },
+
     /// A character that a `char` tokenizer never saw.
     #[error(
         "the character {character:?} at byte {offset} is not among the {vocab_size} characters of \
@@ -126,6 +138,29 @@ pub enum DataError {
     UnknownTokenizer {
         /// The specification as it was given.
         spec: String,
+    },
+
+    /// A byte-pair encoding of no possible size.
+    #[error(
+        "{spec}: VOCAB in bpe:VOCAB is a whole number from {min} (256 bytes and <|endoftext|>) to {max}; \
+         8k is 8192"
+    )]
+    VocabSize {
+        /// The specification as it was given.
+        spec: String,
+        /// The fewest tokens.
+        min: usize,
+        /// The most tokens.
+        max: usize,
+    },
+
+    /// The tokenizer of a file fails at its work.
+    #[error("the tokenizer cannot {action}: {reason}: use another tokenizer, such as byte")]
+    Tokenize {
+        /// What it was to do.
+        action: &'static str,
+        /// What Hugging Face `tokenizers` says.
+        reason: String,
     },
 
     /// The file is not a tokenizer that this crate can use.

@@ -2,23 +2,49 @@
 //! ids, targets and weights.
 //!
 //! ```text
-//! read_text → Corpus (Tokenizer, two Splits) → Windows → WindowLoader → TokenBatch
+//! files ─find_sources, documents→ text ─Tokenizer→ ids ─build→ a folder of token files
+//!       ─Corpus→ two Splits ─Windows, Mixture→ WindowLoader → TokenBatch
 //! ```
 
 mod batch;
+mod build;
+mod check;
 mod corpus;
+mod documents;
 mod error;
+mod fetch;
+pub mod files;
 mod loader;
+mod manifest;
+mod mapped;
+mod mixture;
 mod permutation;
+mod prefetch;
+mod reader;
 mod source;
+mod split;
+mod token_file;
 mod tokenizer;
+mod weights;
 mod windows;
 pub mod world;
 
 pub use batch::TokenBatch;
-pub use corpus::{Corpus, Split};
+pub use build::{BuildOptions, BuildProgress, Built, Monitor, build, build_cached};
+pub use check::{Checked, check};
+pub use corpus::Corpus;
+pub use documents::{DocumentIndex, DocumentIndexWriter};
 pub use error::DataError;
-pub use loader::{EvalLoaderConfig, TrainLoaderConfig, WindowLoader};
-pub use source::read_text;
-pub use tokenizer::Tokenizer;
-pub use windows::{EvaluationWindows, Window, Windows};
+pub use fetch::{CorpusEntry, CorpusFile, CorpusMember, FetchOptions, Fetched, corpora, fetch};
+pub use loader::{EvalLoaderConfig, TrainLoaderConfig, TrainSource, WindowLoader};
+pub use manifest::{
+    Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
+};
+pub use mixture::Mixture;
+pub use reader::{Document, Documents, InvalidUtf8, ReadOptions, documents};
+pub use source::{Format, SourceFile, Sources, find_sources};
+pub use split::Split;
+pub use token_file::{TokenFile, TokenFileWriter};
+pub use tokenizer::{Tokenizer, TokenizerSpec, TrainOptions};
+pub use weights::{LossWeights, TokenWeights};
+pub use windows::{EvaluationWindows, Window, WindowOrder, Windows};

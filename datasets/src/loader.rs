@@ -1,21 +1,55 @@
 //! Which batches a run reads, through Burn's `DataLoader`. An item of a loader is one window, that
-//! is one row of a batch. Reading a batch is copying a few thousand numbers: no threads are needed
-//! for it.
+//! is one row of a batch.
 
-use std::{iter, ops::Range, sync::Arc};
+#[cfg(test)]
+mod tests;
+
+use std::{iter, ops::Range, path::PathBuf, sync::Arc};
 
 use burn::{
-    data::dataloader::{DataLoader, DataLoaderIterator},
+    data::{
+        dataloader::{DataLoader, DataLoaderIterator, Progress},
+        dataset::DatasetError,
+    },
     tensor::Device,
 };
 
 use crate::{
-    DataError, Split,
-    batch::{Batches, TokenBatch},
-    windows::{EvaluationWindows, Window, Windows},
+    DataError, LossWeights, Mixture, Split,
+    batch::{HostBatch, Row, TokenBatch},
+    prefetch::Prefetch,
+    windows::{EvaluationWindows, Window, WindowOrder, Windows},
 };
 
-/// How a training loader reads a split.
+/// A dataset to train on.
+#[derive(Clone, Debug)]
+pub struct TrainSource {
+    /// What errors call it.
+    pub name: String,
+    /// Its tokens.
+    pub split: Split,
+    /// How training goes through them.
+    pub order: WindowOrder,
+    /// How much its targets count.
+    pub loss_weights: LossWeights,
+    /// Its part of the rows, relative to the weights of the other datasets; see [`Mixture`].
+    pub weight: f64,
+}
+
+impl TrainSource {
+    /// A dataset that is read in epochs, with all weights 1.
+    pub fn new(name: impl Into<String>, split: Split) -> Self {
+        Self {
+            name: name.into(),
+            split,
+            order: WindowOrder::default(),
+            loss_weights: LossWeights::default(),
+            weight: 1.,
+        }
+    }
+}
+
+/// How a training loader reads datasets.
 #[derive(Clone, Debug)]
 pub struct TrainLoaderConfig {
     /// Inputs in a row.
@@ -27,23 +61,55 @@ pub struct TrainLoaderConfig {
     pub accumulation: usize,
     /// Steps in the run.
     pub steps: usize,
-    /// Decides on the order of the windows, see [`Windows`].
+    /// Decides on the order of the windows, see [`Windows`], and of the datasets, see [`Mixture`].
     pub seed: u64,
 }
 
 impl TrainLoaderConfig {
-    /// The loader of a whole run, for batches on `device`.
+    /// The loader of a whole run, for batches on `device`. With several datasets each is read as it
+    /// would be alone, and the rows are mixed.
     ///
     /// # Errors
     ///
-    /// A split shorter than one window.
-    pub fn init(&self, split: &Split, device: &Device) -> Result<WindowLoader, DataError> {
+    /// No dataset; one shorter than one window; weights that are none, or those of other tokens. Of
+    /// several datasets, the error says which.
+    pub fn init(
+        &self,
+        datasets: &[TrainSource],
+        device: &Device,
+    ) -> Result<WindowLoader, DataError> {
+        let parts: Vec<(&str, f64)> = datasets
+            .iter()
+            .map(|dataset| (dataset.name.as_str(), dataset.weight))
+            .collect();
+        let mixture = Mixture::new(&parts, self.seed)?;
         let rows = self.batch * self.accumulation;
+        let dataset = |source: &TrainSource| {
+            let tokens = source.split.tokens();
+            source.loss_weights.check(tokens)?;
+            Ok(Dataset {
+                windows: Windows::new(&source.order, tokens, self.context, rows, self.seed)?,
+                split: source.split.clone(),
+                loss_weights: source.loss_weights.clone(),
+            })
+        };
+        let name = |source: &TrainSource, error: DataError| match datasets {
+            [_] => error,
+            _ => DataError::Dataset {
+                path: PathBuf::from(&source.name),
+                reason: error.to_string(),
+            },
+        };
+        let datasets: Vec<Dataset> = datasets
+            .iter()
+            .map(|source| dataset(source).map_err(|error| name(source, error)))
+            .collect::<Result<_, DataError>>()?;
         Ok(WindowLoader {
-            split: split.clone(),
-            order: Order::Training(Windows::new(split.tokens(), self.context, rows, self.seed)?),
-            context: self.context,
-            batch: self.batch,
+            reader: Arc::new(Reader {
+                rows: Rows::Training { mixture, datasets },
+                context: self.context,
+                batch: self.batch,
+            }),
             items: 0..self.steps * rows,
             device: device.clone(),
         })
@@ -72,11 +138,17 @@ impl EvalLoaderConfig {
         let windows = EvaluationWindows::new(split.tokens(), self.context)?;
         let count = self.windows.unwrap_or(usize::MAX).min(windows.count());
         Ok(WindowLoader {
-            split: split.clone(),
-            context: self.context,
-            batch: self.batch.min(count),
+            reader: Arc::new(Reader {
+                rows: Rows::Evaluation {
+                    split: split.clone(),
+                    weights: LossWeights::default(),
+                    windows,
+                    count,
+                },
+                context: self.context,
+                batch: self.batch.min(count),
+            }),
             items: 0..count,
-            order: Order::Evaluation { windows, count },
             device: device.clone(),
         })
     }
@@ -85,6 +157,9 @@ impl EvalLoaderConfig {
 /// The windows of a run, as batches in the order in which they are read. Iterating twice gives the
 /// same batches.
 ///
+/// An iterator reads a few batches ahead, on a thread that ends with it: one iterator over many
+/// steps keeps a device busier than one for each step.
+///
 /// In training, item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation, so steps a to b
 /// are `slice(a * R, b * R)`.
 ///
@@ -92,55 +167,87 @@ impl EvalLoaderConfig {
 /// for each shape anew: the last one is filled up with rows of which no target counts.
 #[derive(Clone)]
 pub struct WindowLoader {
-    split: Split,
-    order: Order,
-    context: usize,
-    batch: usize,
+    reader: Arc<Reader>,
     items: Range<usize>,
     device: Device,
 }
 
+/// Items → a batch.
+struct Reader {
+    rows: Rows,
+    context: usize,
+    batch: usize,
+}
+
 /// Which window an item is.
-#[derive(Clone)]
-enum Order {
-    Training(Windows),
+enum Rows {
+    Training {
+        mixture: Mixture,
+        datasets: Vec<Dataset>,
+    },
     /// `count` windows are read, of those that there are, spread evenly.
     Evaluation {
+        split: Split,
+        weights: LossWeights,
         windows: EvaluationWindows,
         count: usize,
     },
 }
 
-impl WindowLoader {
-    fn read(&self, items: Range<usize>) -> TokenBatch {
-        let windows: Vec<Window> = match &self.order {
-            Order::Training(windows) => {
-                let rows = windows.rows();
-                let window = |item| Window {
-                    offset: windows.offset(item / rows, item % rows),
-                    skip: 0,
-                };
-                items.map(window).collect()
+/// A [`TrainSource`] cut into windows.
+struct Dataset {
+    split: Split,
+    loss_weights: LossWeights,
+    windows: Windows,
+}
+
+impl Reader {
+    fn read(&self, items: Range<usize>) -> Result<HostBatch, DataError> {
+        match &self.rows {
+            Rows::Training { mixture, datasets } => {
+                let rows = items.clone().map(|item| {
+                    let (dataset, index) = mixture.place(item as u64);
+                    let dataset = &datasets[dataset];
+                    Row {
+                        split: &dataset.split,
+                        weights: &dataset.loss_weights,
+                        window: dataset.windows.nth(index),
+                    }
+                });
+                HostBatch::read(self.context, items.len(), rows)
             }
-            Order::Evaluation { windows, count } => {
-                let window = |item| windows.window(item * windows.count() / count);
+            Rows::Evaluation {
+                split,
+                weights,
+                windows,
+                count,
+            } => {
                 let uncounted = Window {
                     offset: 0,
-                    skip: self.context,
+                    counted: 0..0,
                 };
-                let filled = items.map(window).chain(iter::repeat(uncounted));
-                filled.take(self.batch).collect()
+                let rows = items
+                    .map(|item| windows.window(item * windows.count() / count))
+                    .chain(iter::repeat(uncounted))
+                    .map(|window| Row {
+                        split,
+                        weights,
+                        window,
+                    });
+                HostBatch::read(self.context, self.batch, rows)
             }
-        };
-        TokenBatch::new(&self.split, self.context, &windows, &self.device)
+        }
     }
 }
 
 impl DataLoader<TokenBatch> for WindowLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
-        Box::new(Batches::new(self.items.clone(), self.batch, |items| {
-            self.read(items)
-        }))
+        let reader = self.reader.clone();
+        let read = move |items| reader.read(items);
+        Box::new(Batches {
+            host: Prefetch::new(self.items.clone(), self.reader.batch, read),
+            device: &self.device,
+        })
     }
 
     fn num_items(&self) -> usize {
@@ -172,186 +279,23 @@ fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
     items.start + start..items.start + end
 }
 
-#[cfg(test)]
-mod tests {
-    use burn::{Tensor, tensor::Int};
+/// The batches of a loader. Tensors are made on the thread that asks for them.
+struct Batches<'a> {
+    host: Prefetch<HostBatch>,
+    device: &'a Device,
+}
 
-    use super::*;
-    use crate::Corpus;
+impl Iterator for Batches<'_> {
+    type Item = Result<TokenBatch, DatasetError>;
 
-    /// 1000 characters of 1 and 2 bytes, 900 of them for training; ids repeat every 23.
-    fn corpus() -> Corpus {
-        let alphabet = "abcdefghijklmnopqrstuvé";
-        let text: String = alphabet.chars().cycle().take(1000).collect();
-        Corpus::from_text(&text, "char").unwrap()
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.host.next()?;
+        Some(batch.map(|batch| batch.into_tensors(self.device)))
     }
+}
 
-    fn train(batch: usize, accumulation: usize) -> WindowLoader {
-        let config = TrainLoaderConfig {
-            context: 16,
-            batch,
-            accumulation,
-            steps: 10,
-            seed: 5,
-        };
-        config.init(&corpus().train, &Device::flex()).unwrap()
-    }
-
-    fn eval(batch: usize, windows: Option<usize>) -> WindowLoader {
-        let config = EvalLoaderConfig {
-            context: 16,
-            batch,
-            windows,
-        };
-        config.init(&corpus().valid, &Device::flex()).unwrap()
-    }
-
-    fn ids(tensor: &Tensor<2, Int>) -> Vec<Vec<i64>> {
-        let ids: Vec<i64> = tensor.to_data().iter().collect();
-        ids.chunks(tensor.dims()[1]).map(<[i64]>::to_vec).collect()
-    }
-
-    /// Inputs of all rows that a loader yields, in order.
-    fn rows(loader: &dyn DataLoader<TokenBatch>) -> Vec<Vec<i64>> {
-        loader
-            .iter()
-            .flat_map(|batch| ids(&batch.unwrap().inputs))
-            .collect()
-    }
-
-    #[test]
-    fn rows_are_the_windows_and_targets_are_one_further() {
-        let (corpus, loader) = (corpus(), train(6, 2));
-        let windows = Windows::new(corpus.train.tokens(), 16, 12, 5).unwrap();
-        let slice = |from: usize| -> Vec<i64> {
-            corpus.train.ids()[from..from + 16]
-                .iter()
-                .map(|&id| i64::from(id))
-                .collect()
-        };
-        let batches: Vec<TokenBatch> = loader.iter().map(Result::unwrap).collect();
-        assert_eq!(batches.len(), 20);
-        for (i, batch) in batches.iter().enumerate() {
-            assert_eq!(batch.inputs.dims(), [6, 16]);
-            assert!(batch.weights.is_none());
-            let (inputs, targets) = (ids(&batch.inputs), ids(&batch.targets));
-            for row in 0..6 {
-                let offset = windows.offset(i / 2, i % 2 * 6 + row);
-                assert_eq!(inputs[row], slice(offset));
-                assert_eq!(targets[row], slice(offset + 1));
-            }
-            // The last letter of the alphabet is the one of two bytes.
-            let two_bytes = targets.iter().flatten().filter(|&&id| id == 22).count();
-            assert_eq!(batch.target_tokens, 6 * 16);
-            assert_eq!(batch.target_bytes, 6 * 16 + two_bytes);
-        }
-    }
-
-    #[test]
-    fn accumulation_reads_what_one_large_batch_does() {
-        assert_eq!(rows(&train(8, 4)), rows(&train(32, 1)));
-    }
-
-    #[test]
-    fn resuming_and_dealing_read_what_one_run_does() {
-        let loader = train(8, 4);
-        let whole = rows(&loader);
-        assert_eq!(whole.len(), loader.num_items());
-        assert_eq!(rows(&loader), whole, "iterating again");
-        let (first, rest) = (loader.slice(0, 3 * 32), loader.slice(3 * 32, 10 * 32));
-        assert_eq!([rows(&*first), rows(&*rest)].concat(), whole);
-        assert_eq!(rows(&*rest.slice(32, 64)), whole[128..160]);
-        let bounds: Vec<usize> = (0..=7).map(|worker| worker * whole.len() / 7).collect();
-        let dealt = bounds
-            .windows(2)
-            .flat_map(|b| rows(&*loader.slice(b[0], b[1])));
-        assert_eq!(dealt.collect::<Vec<_>>(), whole);
-        assert_eq!(rows(&*loader.to_device(&Device::flex())), whole);
-    }
-
-    #[test]
-    fn progress_counts_windows() {
-        let loader = train(8, 4).slice(32, 52);
-        let mut iterator = loader.iter();
-        let mut seen = vec![];
-        while iterator.next().is_some() {
-            seen.push(iterator.progress().items_processed);
-        }
-        assert_eq!(seen, [8, 16, 20]);
-        assert!(iterator.progress().is_completed());
-        assert!(iterator.next().is_none());
-    }
-
-    #[test]
-    fn evaluation_is_exact_over_the_whole_split() {
-        let split = corpus().valid;
-        // 99 targets: six full windows, and a seventh of which 3 count.
-        for batch in [1, 4, 7, 64] {
-            let mut counted = vec![];
-            let (mut tokens, mut bytes) = (0, 0);
-            for batch in eval(batch, None).iter().map(Result::unwrap) {
-                let targets = ids(&batch.targets).concat();
-                let weights: Vec<f32> = match &batch.weights {
-                    Some(weights) => weights.to_data().iter().collect(),
-                    None => vec![1.; targets.len()],
-                };
-                let here = targets
-                    .iter()
-                    .zip(&weights)
-                    .filter(|(_, w)| **w == 1.)
-                    .map(|(t, _)| *t);
-                counted.extend(here.map(|id| id as u32));
-                assert!(weights.iter().all(|&weight| weight == 0. || weight == 1.));
-                tokens += batch.target_tokens;
-                bytes += batch.target_bytes;
-            }
-            assert_eq!(counted, split.ids()[1..]);
-            assert_eq!((tokens, bytes), (99, split.bytes_of(&split.ids()[1..])));
-        }
-    }
-
-    #[test]
-    fn evaluation_batches_have_one_shape() {
-        for (batch, expected) in [(4, vec![[4, 16]; 2]), (64, vec![[7, 16]])] {
-            let loader = eval(batch, None);
-            assert_eq!(loader.num_items(), 7);
-            let shapes: Vec<_> = loader.iter().map(|b| b.unwrap().inputs.dims()).collect();
-            assert_eq!(shapes, expected);
-        }
-    }
-
-    #[test]
-    fn some_evaluation_windows_are_spread_over_the_split() {
-        let all = rows(&eval(1, None));
-        let some = rows(&eval(1, Some(3)));
-        assert_eq!(some, [&all[0], &all[2], &all[4]].map(Clone::clone));
-        assert_eq!(rows(&eval(1, Some(100))), all);
-        assert_eq!(rows(&*eval(1, Some(3)).slice(1, 3)), some[1..]);
-    }
-
-    #[test]
-    fn ids_have_the_integer_type_of_the_device() {
-        let device = Device::flex();
-        let batch = train(8, 1).iter().next().unwrap().unwrap();
-        assert_eq!(batch.inputs.dtype(), device.settings().int_dtype.into());
-    }
-
-    #[test]
-    fn a_split_shorter_than_a_window_is_an_error() {
-        let split = corpus().valid;
-        let config = EvalLoaderConfig {
-            context: 100,
-            batch: 1,
-            windows: None,
-        };
-        let error = config.init(&split, &Device::flex()).err().unwrap();
-        assert!(matches!(
-            error,
-            DataError::TooShort {
-                tokens: 100,
-                needed: 101,
-                ..
-            }
-        ));
+impl DataLoaderIterator<TokenBatch> for Batches<'_> {
+    fn progress(&self) -> Progress {
+        self.host.progress()
     }
 }

@@ -1,6 +1,29 @@
-//! A permutation of `0..n` that is computed, not stored: a few keys, whatever n is.
+//! A permutation of `0..n` that is computed, not stored: a few keys, whatever n is. And the random
+//! numbers that such orders are drawn from.
 
-use rand_chacha::rand_core::RngCore;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+
+/// The random numbers of one `number`, such as an epoch, for one purpose.
+///
+/// The purpose is part of the key: another use of the same seed, such as drawing weights, must not
+/// see the same stream.
+pub(crate) fn random_of(purpose: &[u8; 24], seed: u64, number: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..].copy_from_slice(purpose);
+    let mut random = ChaCha8Rng::from_seed(key);
+    random.set_stream(number);
+    random
+}
+
+/// A number below `bound`, uniform but for a bias of `bound / 2^64`.
+pub(crate) fn below(bound: u64, random: &mut impl RngCore) -> u64 {
+    let product = u128::from(random.next_u64()) * u128::from(bound);
+    (product >> 64) as u64
+}
 
 /// Feistel rounds. Four make a permutation that cannot be told from a random one if their functions
 /// cannot (Luby and Rackoff 1988); the others are for small domains, where functions of few bits
@@ -52,9 +75,7 @@ fn mix(mut x: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
+pub(crate) mod tests {
     use super::*;
 
     fn draw(size: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
@@ -102,12 +123,18 @@ mod tests {
         }
     }
 
+    /// [`check_shares`] for cells that are equally likely.
+    pub(crate) fn check_uniform(counts: &[u32], ratio: f64, freedom: usize) {
+        let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
+        check_shares(counts, &vec![expected; counts.len()], ratio, freedom);
+    }
+
     /// Pearson's chi-square statistic, divided by `ratio`, must lie within 5 standard deviations of
     /// its mean.
-    fn check_uniform(counts: &[u32], ratio: f64, freedom: usize) {
-        let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
-        let square = |&count: &u32| (f64::from(count) - expected).powi(2) / expected;
-        let statistic = counts.iter().map(square).sum::<f64>() / ratio;
+    pub(crate) fn check_shares(counts: &[u32], expected: &[f64], ratio: f64, freedom: usize) {
+        let square =
+            |(&count, expected): (&u32, &f64)| (f64::from(count) - expected).powi(2) / expected;
+        let statistic = counts.iter().zip(expected).map(square).sum::<f64>() / ratio;
         let (mean, deviation) = (freedom as f64, (2.0 * freedom as f64).sqrt());
         println!(
             "{} cells: {statistic:.1}, expected {mean} ± {deviation:.1}",

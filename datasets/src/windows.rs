@@ -1,45 +1,83 @@
-//! Which windows of a text are read, and in which order: pure functions, no state, no index in
-//! memory.
+//! Which windows of a text are read, and in which order: pure functions, no state, no list of
+//! windows in memory.
 //!
 //! A window is `context + 1` consecutive tokens: the first `context` are inputs, the last `context`
 //! targets.
+//!
+//! Not here: where documents start ([`DocumentIndex`]), and which text a row is read from
+//! ([`Mixture`](crate::Mixture)).
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{RngCore, SeedableRng},
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use crate::{
+    DataError, DocumentIndex,
+    documents::DocumentWindows,
+    permutation::{Permutation, below, random_of},
 };
 
-use crate::{DataError, permutation::Permutation};
-
 /// A window of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Index of its first token.
     pub offset: usize,
-    /// How many of its first targets do not count, because another window counts them.
-    pub skip: usize,
+    /// Which of its targets, counted from 0, count: the others belong to another window or another
+    /// document.
+    pub counted: Range<usize>,
+}
+
+/// How training goes through a text.
+#[derive(Clone, Debug, Default)]
+pub enum WindowOrder {
+    /// In epochs of windows that do not overlap, see [`Windows`].
+    #[default]
+    Epoch,
+    /// Each window starts anywhere, independently of the others.
+    Random,
+    /// In epochs of windows that start where a document does, or `context` tokens further on, and
+    /// count no target of another document.
+    Documents(DocumentIndex),
 }
 
 /// The training windows: which one is read at row `row` of step `step`.
 ///
-/// Training is a sequence of rows, `rows` of them per step, and the sequence is cut into epochs.
-/// Within an epoch the windows start `context` tokens apart, so no target is read twice, and a
-/// permutation keyed by (seed, epoch) puts them in order: each window once. Where the first window
-/// starts, from 0 up to `context`, is drawn for each epoch, so that over the epochs every token is
-/// met at every place of a window. The price is at most `2 · context` tokens at the ends of the
-/// text, other ones each time, that an epoch leaves out.
+/// Training is a sequence of rows, `rows` of them per step. A row depends on nothing but (seed,
+/// step, row): resuming, or dealing rows to several devices or to micro-batches, cannot change what
+/// is read.
 ///
-/// A row depends on nothing but (seed, step, row): resuming, or dealing rows to several devices or
-/// to micro-batches, cannot change what is read.
+/// - [`Epoch`](WindowOrder::Epoch): the sequence is cut into epochs. Within an epoch the windows
+///   start `context` tokens apart, so no target is read twice, and a permutation keyed by (seed,
+///   epoch) puts them in order: each window once. Where the first window starts, from 0 up to
+///   `context`, is drawn for each epoch, so that over the epochs every token is met at every place
+///   of a window. The price is at most `2 · context` tokens at the ends of the text, other ones each
+///   time, that an epoch leaves out.
+/// - [`Random`](WindowOrder::Random): each window starts at a place drawn uniformly from all.
+/// - [`Documents`](WindowOrder::Documents): epochs too, of windows that count each target of each
+///   document once. A document's first input is the end-of-text token before it, so that its first
+///   token is a target; its last target is the end-of-text token after it.
 #[derive(Clone, Debug)]
 pub struct Windows {
-    /// Windows in an epoch.
-    windows: usize,
-    /// How many places the first window of an epoch may start at.
-    phases: usize,
+    order: Order,
     context: usize,
     rows: usize,
     seed: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Order {
+    Epoch {
+        /// Windows in an epoch.
+        windows: usize,
+        /// How many places the first window of an epoch may start at.
+        phases: usize,
+    },
+    Random {
+        /// How many places a window may start at.
+        places: usize,
+    },
+    Documents(DocumentWindows),
 }
 
 impl Windows {
@@ -48,29 +86,52 @@ impl Windows {
     ///
     /// # Errors
     ///
-    /// A text shorter than one window.
+    /// A text shorter than one window; documents of another text.
     ///
     /// # Panics
     ///
     /// If `context` is 0.
-    pub fn new(tokens: usize, context: usize, rows: usize, seed: u64) -> Result<Self, DataError> {
+    pub fn new(
+        order: &WindowOrder,
+        tokens: usize,
+        context: usize,
+        rows: usize,
+        seed: u64,
+    ) -> Result<Self, DataError> {
         check_length("training", tokens, context)?;
-        // The most windows that fit wherever the first one starts, and one where the text is too
-        // short for that.
-        let windows = ((tokens - context) / context).max(1);
-        let phases = (tokens - windows * context).min(context);
+        let order = match order {
+            WindowOrder::Epoch => {
+                // The most windows that fit wherever the first one starts, and one where the text
+                // is too short for that.
+                let windows = ((tokens - context) / context).max(1);
+                Order::Epoch {
+                    windows,
+                    phases: (tokens - windows * context).min(context),
+                }
+            }
+            WindowOrder::Random => Order::Random {
+                places: tokens - context,
+            },
+            WindowOrder::Documents(index) => {
+                Order::Documents(DocumentWindows::new(index, tokens, context)?)
+            }
+        };
         Ok(Self {
-            windows,
-            phases,
+            order,
             context,
             rows,
             seed,
         })
     }
 
-    /// Windows in an epoch.
+    /// Windows in an epoch. A random order has none: there it is how many windows it takes to read
+    /// as many targets as the text has.
     pub fn per_epoch(&self) -> usize {
-        self.windows
+        match &self.order {
+            Order::Epoch { windows, .. } => *windows,
+            Order::Random { places } => (places + self.context - 1).div_ceil(self.context),
+            Order::Documents(documents) => documents.count(),
+        }
     }
 
     /// Rows in a step.
@@ -78,43 +139,55 @@ impl Windows {
         self.rows
     }
 
-    /// Index of the first token of the window at row `row` of step `step`, both counted from 0.
+    /// The window at row `row` of step `step`, both counted from 0.
     ///
     /// # Panics
     ///
     /// If the step has no such row.
-    pub fn offset(&self, step: usize, row: usize) -> usize {
+    pub fn window(&self, step: usize, row: usize) -> Window {
         assert!(
             row < self.rows,
             "a step of {} rows has no row {row}",
             self.rows
         );
-        let index = step as u64 * self.rows as u64 + row as u64;
-        let windows = self.windows as u64;
-        let mut random = random_of(self.seed, index / windows);
-        // Uniform below `phases`, but for a bias of `phases / 2^64`.
-        let phase = (u128::from(random.next_u64()) * self.phases as u128) >> 64;
-        let window = Permutation::draw(windows, &mut random).apply(index % windows);
-        phase as usize + window as usize * self.context
+        self.nth(step as u64 * self.rows as u64 + row as u64)
     }
-}
 
-/// The random numbers of one epoch.
-fn random_of(seed: u64, epoch: u64) -> ChaCha8Rng {
-    // The rest of the key says what the numbers are for: another use of the same seed, such as
-    // drawing weights, must not see the same stream.
-    let mut key = *b"........foretoken/windows/order.";
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut random = ChaCha8Rng::from_seed(key);
-    random.set_stream(epoch);
-    random
+    /// The window at `index` of the sequence.
+    pub(crate) fn nth(&self, index: u64) -> Window {
+        let whole = |offset| Window {
+            offset,
+            counted: 0..self.context,
+        };
+        match &self.order {
+            Order::Epoch { windows, phases } => {
+                let windows = *windows as u64;
+                let purpose = b"foretoken/windows/order.";
+                let mut random = random_of(purpose, self.seed, index / windows);
+                let phase = below(*phases as u64, &mut random) as usize;
+                let window = Permutation::draw(windows, &mut random).apply(index % windows);
+                whole(phase + window as usize * self.context)
+            }
+            Order::Random { places } => {
+                let mut random = random_of(b"foretoken/windows/random", self.seed, index);
+                whole(below(*places as u64, &mut random) as usize)
+            }
+            Order::Documents(documents) => {
+                let windows = documents.count() as u64;
+                let purpose = b"foretoken/windows/docum.";
+                let mut random = random_of(purpose, self.seed, index / windows);
+                let window = Permutation::draw(windows, &mut random).apply(index % windows);
+                documents.window(window as usize)
+            }
+        }
+    }
 }
 
 /// The evaluation windows: fixed ones that count each target of a text (each token but the first)
 /// exactly once.
 ///
 /// They start `context` tokens apart, from 0. Where the last one would run over the end it starts
-/// earlier, and skips the targets that the one before it has counted.
+/// earlier, and does not count the targets that the one before it has counted.
 #[derive(Clone, Debug)]
 pub struct EvaluationWindows {
     targets: usize,
@@ -150,7 +223,7 @@ impl EvaluationWindows {
         let offset = first_target.min(self.targets - self.context);
         Window {
             offset,
-            skip: first_target - offset,
+            counted: first_target - offset..self.context,
         }
     }
 }
@@ -166,151 +239,4 @@ fn check_length(split: &'static str, tokens: usize, context: usize) -> Result<()
         });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::HashSet, thread};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The offsets of `count` rows from the start of training, in order.
-    fn offsets(windows: &Windows, count: usize) -> Vec<usize> {
-        (0..count)
-            .map(|i| windows.offset(i / windows.rows(), i % windows.rows()))
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn every_window_once_per_epoch(
-            context in 1usize..40,
-            beyond in 1usize..2000,
-            rows in 1usize..20,
-            seed: u64,
-        ) {
-            let tokens = context + beyond;
-            let windows = Windows::new(tokens, context, rows, seed).unwrap();
-            let per_epoch = windows.per_epoch();
-            for epoch in offsets(&windows, 3 * per_epoch).chunks(per_epoch) {
-                let mut sorted = epoch.to_vec();
-                sorted.sort_unstable();
-                let phase = sorted[0];
-                prop_assert!(phase < context);
-                let expected: Vec<usize> = (0..per_epoch).map(|i| phase + i * context).collect();
-                prop_assert_eq!(&sorted, &expected);
-                let end = sorted[per_epoch - 1] + context + 1;
-                prop_assert!(end <= tokens);
-                prop_assert!(phase + (tokens - end) < 2 * context, "more is left out than promised");
-            }
-        }
-
-        #[test]
-        fn evaluation_counts_each_target_once(context in 1usize..40, beyond in 1usize..500) {
-            let tokens = context + beyond;
-            let windows = EvaluationWindows::new(tokens, context).unwrap();
-            let mut counted = vec![0; tokens];
-            for window in (0..windows.count()).map(|i| windows.window(i)) {
-                for place in window.skip..context {
-                    counted[window.offset + 1 + place] += 1;
-                }
-            }
-            prop_assert_eq!(counted[0], 0);
-            prop_assert!(counted[1..].iter().all(|&count| count == 1), "{:?}", counted);
-        }
-    }
-
-    #[test]
-    fn each_epoch_and_each_seed_has_its_order() {
-        let order = |seed| {
-            let windows = Windows::new(1000, 10, 8, seed).unwrap();
-            let offsets = offsets(&windows, 20 * windows.per_epoch());
-            let number = |epoch: &[usize]| epoch.iter().map(|offset| offset / 10).collect();
-            let epochs: Vec<Vec<usize>> = offsets.chunks(windows.per_epoch()).map(number).collect();
-            epochs
-        };
-        assert_eq!(order(1), order(1));
-        let distinct: HashSet<Vec<usize>> = [order(1), order(2)].concat().into_iter().collect();
-        assert_eq!(distinct.len(), 40);
-    }
-
-    /// A text barely longer than one window has only as many phases as there are places for it.
-    #[test]
-    fn every_alignment_is_read() {
-        for (tokens, context, places) in [(1000, 16, 16), (20, 16, 4), (17, 16, 1), (32, 16, 16)] {
-            let windows = Windows::new(tokens, context, 4, 3).unwrap();
-            let offsets = offsets(&windows, 300 * windows.per_epoch());
-            let phases: HashSet<usize> = offsets.iter().map(|offset| offset % context).collect();
-            assert_eq!(phases.len(), places, "{tokens} tokens");
-        }
-    }
-
-    #[test]
-    fn any_number_of_workers_reads_the_same() {
-        let windows = Windows::new(5000, 16, 12, 11).unwrap();
-        let expected = offsets(&windows, 1200);
-        for workers in [1, 7] {
-            let mut read = vec![0; expected.len()];
-            thread::scope(|scope| {
-                let handles: Vec<_> = (0..workers)
-                    .map(|worker| {
-                        let windows = &windows;
-                        // Backwards, so that nothing can depend on the order of the calls.
-                        scope.spawn(move || {
-                            let rows = (0..1200).rev().filter(|i| i % workers == worker);
-                            rows.map(|i| (i, windows.offset(i / 12, i % 12)))
-                                .collect::<Vec<_>>()
-                        })
-                    })
-                    .collect();
-                for (i, offset) in handles
-                    .into_iter()
-                    .flat_map(|handle| handle.join().unwrap())
-                {
-                    read[i] = offset;
-                }
-            });
-            assert_eq!(read, expected);
-        }
-    }
-
-    #[test]
-    fn steps_of_other_sizes_read_the_same_sequence() {
-        let order = |rows| offsets(&Windows::new(5000, 16, rows, 11).unwrap(), 960);
-        assert_eq!(order(32), order(8));
-        assert_eq!(order(32), order(5));
-    }
-
-    /// The order is part of what a run is: changing it changes every run that is resumed.
-    #[test]
-    fn the_order_is_pinned() {
-        let windows = Windows::new(1000, 10, 4, 42).unwrap();
-        assert_eq!(offsets(&windows, 6), [98, 48, 838, 158, 978, 258]);
-        assert_eq!(windows.offset(1_000_000, 3), 594);
-    }
-
-    #[test]
-    fn a_short_text_is_an_error_with_both_numbers() {
-        let training = Windows::new(64, 64, 1, 0).unwrap_err();
-        let evaluation = EvaluationWindows::new(64, 64).unwrap_err();
-        for (error, name) in [(training, "training"), (evaluation, "evaluation")] {
-            assert!(matches!(
-                error,
-                DataError::TooShort {
-                    tokens: 64,
-                    needed: 65,
-                    ..
-                }
-            ));
-            let message = error.to_string();
-            assert!(
-                [name, "64", "65"].iter().all(|part| message.contains(part)),
-                "{message}"
-            );
-        }
-        assert!(Windows::new(65, 64, 1, 0).is_ok());
-        assert!(EvaluationWindows::new(65, 64).is_ok());
-    }
 }

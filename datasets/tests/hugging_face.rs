@@ -1,8 +1,15 @@
 //! A saved tokenizer gives the same ids and the same text in Hugging Face `tokenizers`.
 #![allow(clippy::unwrap_used)] // a test may panic
 
+use std::sync::LazyLock;
+
 use foretoken_datasets::Tokenizer;
 use proptest::prelude::*;
+
+static BPE: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let text = "The cat's on the mat, and the bat is at 1234 Élysée; 君の名は。\n";
+    Tokenizer::from_spec("bpe:300", &text.repeat(3)).unwrap()
+});
 
 /// The reference: our JSON, loaded by Hugging Face's crate.
 fn reference(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
@@ -10,12 +17,23 @@ fn reference(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
 }
 
 fn assert_parity(text: &str) {
-    for tokenizer in [Tokenizer::byte(), Tokenizer::char(text)] {
-        let reference = reference(&tokenizer);
-        let ids = tokenizer.encode(text).unwrap();
+    let char = Tokenizer::char(text);
+    for tokenizer in [
+        Tokenizer::byte(),
+        Tokenizer::byte().with_end_of_text(),
+        char.clone(),
+        char.with_end_of_text(),
+        BPE.clone(),
+    ] {
+        let mut reference = reference(&tokenizer);
+        let ids = tokenizer.encode_with_special_tokens(text).unwrap();
         assert_eq!(reference.encode(text, true).unwrap().get_ids(), ids);
         assert_eq!(reference.decode(&ids, false).unwrap(), text);
         assert_eq!(reference.get_vocab_size(true), tokenizer.vocab_size());
+        reference.set_encode_special_tokens(true);
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(reference.encode(text, true).unwrap().get_ids(), ids);
+        assert_eq!(reference.decode(&ids, false).unwrap(), text);
     }
 }
 
@@ -23,6 +41,7 @@ fn assert_parity(text: &str) {
 fn chosen_texts() {
     assert_parity("");
     assert_parity("To be,\r\n\n\nor\tnot: él 叫 🦀\u{0}\u{301} <unk> [UNK] ");
+    assert_parity("a<|endoftext|> b\n<|endoftext|><|endoftext|");
     // All characters of up to three bytes.
     assert_parity(&('\0'..='\u{FFFF}').collect::<String>());
 }

@@ -84,10 +84,12 @@ impl From<serde_json::Error> for Error {
 }
 
 impl Error {
-    /// 2 for what the user can mend in the experiment, the data or the arguments; 1 for a run that
-    /// failed on its way.
+    /// 2 for what the user can mend in the experiment, the data or the arguments; 1 for what failed on its
+    /// way; 130 for what the user interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Data(DataError::Interrupted) => 130,
+            Self::Data(DataError::Fetch { .. } | DataError::Write { .. }) => 1,
             Self::Experiment { .. }
             | Self::Data(_)
             | Self::Model(_)

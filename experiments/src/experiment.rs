@@ -35,25 +35,104 @@ pub struct Experiment {
     pub backend: BackendSection,
 }
 
-/// `[data]`: exactly one of `path` and `world`.
+/// `[data]`: exactly one of `path`, `world` and `mixture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
-    /// A text file, or a glob whose matches are read in sorted order.
+    /// A folder that `foretoken data build` has written; a folder of nanoGPT's or llm.c's `.bin` files; or
+    /// text (a file, a folder or a glob), which is built into a cache on first use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// `byte` or `char`.
-    #[serde(default = "DataSection::default_tokenizer")]
-    pub tokenizer: String,
+    /// Of text: `byte`, `char` (the default), `bpe:VOCAB` or the path of a `tokenizer.json`. Of `.bin`
+    /// files: the `tokenizer.json` that they were made with. A built folder has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Of text: the field of JSON Lines, or the column of Parquet.
+    #[serde(default = "DataSection::default_text_field")]
+    pub text_field: String,
+    /// Of text: the share that is for validation.
+    #[serde(default = "DataSection::default_valid")]
+    pub valid: f64,
+    /// Which windows are read, in which order.
+    #[serde(default)]
+    pub windows: WindowKind,
+    /// How much training targets count.
+    #[serde(default, skip_serializing_if = "LossWeight::is_one")]
+    pub loss_weight: LossWeight,
     /// The synthetic world, whose entropy is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,
+    /// Several datasets of one tokenizer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mixture: Vec<MixtureEntry>,
 }
 
 impl DataSection {
-    fn default_tokenizer() -> String {
-        "char".into()
+    /// What makes tokens of text where the experiment does not say.
+    pub const DEFAULT_TOKENIZER: &str = "char";
+
+    fn default_text_field() -> String {
+        "text".into()
     }
+
+    fn default_valid() -> f64 {
+        0.1
+    }
+}
+
+/// `[[data.mixture]]`: one dataset of several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixtureEntry {
+    /// As `data.path`.
+    pub path: String,
+    /// Its share of the training windows is `weight` over the sum of all weights.
+    #[serde(default = "MixtureEntry::default_weight")]
+    pub weight: f64,
+    /// How much its training targets count.
+    #[serde(default, skip_serializing_if = "LossWeight::is_one")]
+    pub loss_weight: LossWeight,
+}
+
+impl MixtureEntry {
+    fn default_weight() -> f64 {
+        1.0
+    }
+}
+
+/// How much training targets count in the loss, which is the weighted mean over them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossWeight {
+    /// All targets of a dataset the same.
+    Constant(f32),
+    /// Each its own: a file of little-endian f32, one for each training token in its place as a target.
+    File(String),
+}
+
+impl Default for LossWeight {
+    fn default() -> Self {
+        Self::Constant(1.0)
+    }
+}
+
+impl LossWeight {
+    fn is_one(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which training windows are read, in which order: a pure function of (seed, step, row) in each case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowKind {
+    /// Each window once per epoch, in an order of its own.
+    #[default]
+    Epoch,
+    /// Anywhere, independently.
+    Random,
+    /// Each starts in one document, and targets of the next do not count; once per epoch.
+    Documents,
 }
 
 /// `[model]`: a GPT-2 style decoder-only transformer.
@@ -249,17 +328,36 @@ impl Experiment {
         if self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(("name", format!("{:?} cannot name a directory", self.name)));
         }
-        match (&self.data.path, &self.data.world) {
-            (None, None) => {
+        let given: Vec<&str> = [
+            ("data.path", self.data.path.is_some()),
+            ("data.world", self.data.world.is_some()),
+            ("data.mixture", !self.data.mixture.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect();
+        match given[..] {
+            [] => {
                 return Err((
                     "data",
-                    "name the text with data.path, or add a [data.world] table for the synthetic world".into(),
+                    "name text or tokens with data.path, or several with [[data.mixture]], or add a \
+                     [data.world] table for the synthetic world"
+                        .into(),
                 ));
             }
-            (Some(_), Some(_)) => {
-                return Err(("data", "data.path and data.world exclude each other".into()));
+            [_] => {}
+            [..] => {
+                return Err((
+                    "data",
+                    format!("{} exclude each other", given.join(" and ")),
+                ));
             }
-            _ => {}
+        }
+        if !(self.data.valid > 0.0 && self.data.valid < 1.0) {
+            return Err((
+                "data.valid",
+                "must be a share above 0 and below 1, such as 0.1".into(),
+            ));
         }
         for (key, value) in [
             ("train.steps", self.train.steps),
@@ -430,7 +528,7 @@ mod tests {
         let overrides = ["data.tokenizer=byte".to_string()];
         assert_eq!(
             Experiment::embedded(&overrides).unwrap().data.tokenizer,
-            "byte"
+            Some("byte".into())
         );
     }
 

@@ -16,7 +16,7 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// The sum of nats over the targets that count, `[1]`, with what is measured beside it.
+    /// The sum of nats over the targets, each as much as it counts, `[1]`, with what is measured beside it.
     fn evaluate(&self, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
         let loss = self
             .transformer
@@ -29,6 +29,7 @@ impl LanguageModel {
         let nats = nats.sum();
         let output = StepOutput::Pending {
             sums: Box::new(Tensor::cat(vec![nats.clone().detach(), correct.sum()], 0)),
+            weight: batch.target_weight,
             tokens: batch.target_tokens,
             bytes: batch.target_bytes,
         };
@@ -36,15 +37,22 @@ impl LanguageModel {
     }
 }
 
+/// Rows × context of a batch: how many targets it has room for.
+pub(crate) fn places(batch: &TokenBatch) -> f64 {
+    batch.targets.shape().num_elements() as f64
+}
+
 impl TrainStep for LanguageModel {
     type Input = TokenBatch;
     type Output = StepOutput;
 
-    /// Gradients of the mean over the batch's targets.
+    /// Gradients of the sum over the batch's targets, divided by the number of places in the batch. Where
+    /// all targets count alike, that is the mean; where not, the mean is [`places`] over the weight of
+    /// all targets of the step times as much, which only the step knows.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
-        let targets = batch.target_tokens as f64;
+        let places = places(&batch);
         let (nats, output) = self.evaluate(batch);
-        let gradients = nats.div_scalar(targets).backward();
+        let gradients = nats.div_scalar(places).backward();
         TrainOutput::new(self, gradients, output)
     }
 }

@@ -11,6 +11,7 @@ pub mod experiment;
 pub mod learner;
 pub mod metrics;
 pub mod optimizer;
+pub mod progress;
 pub mod renderer;
 pub mod run;
 mod spelling;

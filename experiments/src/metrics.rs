@@ -12,11 +12,13 @@ use burn::train::metric::{
 /// Sums over target tokens, from which every quality measure follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
-    /// Negative log-likelihood of all targets, in nats.
+    /// Negative log-likelihood of all targets, in nats, each times its weight.
     pub nats: f64,
-    /// Targets that the model ranked first.
+    /// The weight of the targets that the model ranked first.
     pub correct: f64,
-    /// Number of targets.
+    /// The weight of all targets: their number, unless the experiment weights them.
+    pub weight: f64,
+    /// Number of targets that count.
     pub tokens: usize,
     /// Bytes that the targets stand for.
     pub bytes: usize,
@@ -25,7 +27,7 @@ pub struct Totals {
 impl Totals {
     /// Cross-entropy in nats per token: the objective.
     pub fn loss(&self) -> f64 {
-        self.nats / self.tokens as f64
+        self.nats / self.weight
     }
 
     /// exp(loss): the size of a uniform choice that would surprise as much.
@@ -34,14 +36,15 @@ impl Totals {
     }
 
     /// Bits to code one byte of text with this model: nats / ln 2 / bytes. Unlike the loss, comparable
-    /// across tokenizers.
+    /// across tokenizers. Where targets have weights, their weighted mean stands for each of them.
     pub fn bits_per_byte(&self) -> f64 {
-        self.nats / std::f64::consts::LN_2 / self.bytes as f64
+        let nats = self.nats * (self.tokens as f64 / self.weight);
+        nats / std::f64::consts::LN_2 / self.bytes as f64
     }
 
-    /// Share of targets that the model ranked first.
+    /// Share of targets that the model ranked first, by weight.
     pub fn accuracy(&self) -> f64 {
-        self.correct / self.tokens as f64
+        self.correct / self.weight
     }
 }
 
@@ -49,6 +52,7 @@ impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.nats += other.nats;
         self.correct += other.correct;
+        self.weight += other.weight;
         self.tokens += other.tokens;
         self.bytes += other.bytes;
     }
@@ -74,9 +78,11 @@ pub struct Report {
 pub enum StepOutput {
     /// Not read yet.
     Pending {
-        /// Sum of nats and number of correct predictions, `[2]`: one read fetches both.
+        /// Weighted sums of nats and of correct predictions, `[2]`: one read fetches both.
         sums: Box<Tensor<1>>,
-        /// Number of targets.
+        /// The weight of all targets.
+        weight: f64,
+        /// Number of targets that count.
         tokens: usize,
         /// Bytes of the targets.
         bytes: usize,
@@ -97,6 +103,7 @@ impl StepOutput {
         match self {
             Self::Pending {
                 sums,
+                weight,
                 tokens,
                 bytes,
             } => {
@@ -109,12 +116,24 @@ impl StepOutput {
                 Ok(Totals {
                     nats: next(),
                     correct: next(),
+                    weight,
                     tokens,
                     bytes,
                 })
             }
             Self::Ready(report) => Ok(report.totals),
             Self::Partial => Ok(Totals::default()),
+        }
+    }
+}
+
+impl StepOutput {
+    /// The weight of the targets of a batch, known without waiting for the device.
+    pub(crate) fn weight(&self) -> f64 {
+        match self {
+            Self::Pending { weight, .. } => *weight,
+            Self::Ready(report) => report.totals.weight,
+            Self::Partial => 0.0,
         }
     }
 }
@@ -354,6 +373,7 @@ mod tests {
             totals: Totals {
                 nats,
                 correct: tokens as f64 / 4.0,
+                weight: tokens as f64,
                 tokens,
                 bytes,
             },
@@ -370,13 +390,23 @@ mod tests {
         let totals = Totals {
             nats: 2.0 * 16f64.ln(),
             correct: 1.0,
+            weight: 2.0,
             tokens: 2,
             bytes: 4,
         };
-        assert!((totals.loss() - 16f64.ln()).abs() < 1e-12);
-        assert!((totals.perplexity() - 16.0).abs() < 1e-9);
-        assert!((totals.bits_per_byte() - 2.0).abs() < 1e-12);
-        assert!((totals.accuracy() - 0.5).abs() < 1e-12);
+        // Weighted alike, targets are as surprising as before.
+        let weighted = Totals {
+            nats: 3.0 * totals.nats,
+            correct: 3.0,
+            weight: 6.0,
+            ..totals
+        };
+        for totals in [totals, weighted] {
+            assert!((totals.loss() - 16f64.ln()).abs() < 1e-12);
+            assert!((totals.perplexity() - 16.0).abs() < 1e-9);
+            assert!((totals.bits_per_byte() - 2.0).abs() < 1e-12);
+            assert!((totals.accuracy() - 0.5).abs() < 1e-12);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use foretoken_datasets::files;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Experiment};
@@ -117,17 +118,9 @@ impl RunDirectory {
     }
 }
 
-/// Writes beside, syncs, renames.
+/// [`files::write_atomically`], with our errors.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let result = write_synced(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path).map_err(Error::io("write", path)));
-    if result.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    result
+    files::write_atomically(path, bytes).map_err(Error::io("write", path))
 }
 
 /// Writes a file and waits until the disk has it.

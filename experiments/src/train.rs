@@ -1,6 +1,7 @@
 //! Experiment → burn-train's learner → run directory.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
@@ -18,6 +19,7 @@ use crate::environment::Environment;
 use crate::learner::LanguageModel;
 use crate::metrics::{Measure, StepMetric, Totals};
 use crate::optimizer::WarmupCosine;
+use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
 use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use crate::training_loop::{Ending, LoopState, TrainingLoop};
@@ -33,6 +35,8 @@ pub struct TrainOptions {
     pub dashboard: Dashboard,
     /// Stops the run after the step under way.
     pub interrupter: Interrupter,
+    /// Stops the making of tokens, before the first step.
+    pub interrupted: Arc<AtomicBool>,
 }
 
 /// What a complete run is summed up in; `--json` prints it, `result.json` keeps it.
@@ -92,10 +96,10 @@ pub enum Finished {
 /// What the user can mend is found before anything is written; see [`Error::exit_code`].
 pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
     let device = experiment.backend.name.device()?;
-    let data = Data::load(&experiment.data)?;
-    let model_config = experiment
-        .model
-        .config(data.corpus.tokenizer.vocab_size())?;
+    let progress = BuildReporter::new(options.dashboard);
+    let data = Data::load(&experiment.data, progress.monitor(&options.interrupted))?;
+    drop(progress);
+    let model_config = experiment.model.config(data.tokenizer.vocab_size())?;
     let settings = &experiment.train;
     let train_loader = TrainLoaderConfig {
         context: experiment.model.context,
@@ -104,18 +108,18 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         steps: settings.steps,
         seed: settings.seed,
     }
-    .init(&data.corpus.train, &device)?;
+    .init(&data.train, &device)?;
     let eval_loader = |windows: usize| {
         EvalLoaderConfig {
             context: experiment.model.context,
             batch: settings.batch,
             windows: (windows > 0).then_some(windows),
         }
-        .init(&data.corpus.valid, &device)
+        .init(&data.valid, &device)
     };
     let valid_loader = Arc::new(eval_loader(settings.eval_windows)?);
     let whole_validation = Arc::new(eval_loader(0)?);
-    let fingerprint = data.corpus.fingerprint();
+    let fingerprint = data.fingerprint.clone();
 
     let (run, saved) = match options.resume {
         true => open_run(options.out.as_deref(), &experiment, &fingerprint)?,
@@ -137,7 +141,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let log = MetricsLog::open(&run, state.step)?;
     if !options.resume {
         // The experiment last: it is what makes the directory a run that can be resumed.
-        run.write("tokenizer.json", data.corpus.tokenizer.to_json())?;
+        run.write("tokenizer.json", data.tokenizer.to_json())?;
         run.write("experiment.toml", experiment.to_toml())?;
     }
     run.write(
@@ -169,7 +173,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
         model_config.parameters(),
         settings.batch * settings.accumulation * model_config.context,
-        data.corpus.train.tokens(),
+        data.train_tokens(),
         peak / 1e9,
         run.path().display()
     );
@@ -335,11 +339,11 @@ fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result
     }
     // The validation split opens at a document's border or in the middle of a sentence; either way its
     // first token is one the model knows.
-    let prompt = &data.corpus.valid.ids()[..1];
+    let prompt = data.valid.to_vec(0..1)?;
     let mut sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
-    let continuation = generate(&model.transformer, prompt, tokens, &mut sampler, |_| {})?;
-    let text = [prompt, &continuation].concat();
-    Ok(data.corpus.tokenizer.decode(&text)?)
+    let continuation = generate(&model.transformer, &prompt, tokens, &mut sampler, |_| {})?;
+    let text = [prompt, continuation].concat();
+    Ok(data.tokenizer.decode(&text)?)
 }
 
 fn summarise(

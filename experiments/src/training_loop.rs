@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use burn::data::dataloader::{DataLoader, Progress};
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
@@ -19,7 +19,7 @@ use burn::train::{
 use foretoken_datasets::TokenBatch;
 
 use crate::checkpoint::{Best, Checkpoints, PartInbox, RunState};
-use crate::learner::LanguageModel;
+use crate::learner::{LanguageModel, places};
 use crate::metrics::{Report, StepOutput, Totals};
 use crate::optimizer::{gradient_norm, scale_gradients};
 use crate::run::{MetricsLog, Record};
@@ -107,6 +107,10 @@ impl TrainingLoop {
         valid: &dyn DataLoader<TokenBatch>,
     ) -> Result<Outcome, Error> {
         let settings = &self.experiment.train;
+        // One iterator for all that is left to read, so that it can read ahead.
+        let rows = settings.batch * settings.accumulation;
+        let windows = train.slice(progress.state.step * rows, settings.steps * rows);
+        let mut batches = windows.iter();
         let mut evaluation = None;
         while !self.is_done(&progress.state) {
             // A run interrupted inside an interval goes on to the end of that interval; one interrupted
@@ -132,7 +136,7 @@ impl TrainingLoop {
                 },
             )?;
             while progress.state.step < end && !components.interrupter.should_stop() {
-                let report = self.step(progress, learner, train)?;
+                let report = self.step(progress, learner, &mut *batches)?;
                 let done = progress.state.step - start;
                 let item = TrainingItem::new(
                     StepOutput::Ready(report),
@@ -204,23 +208,30 @@ impl TrainingLoop {
         &self,
         progress: &mut LoopState,
         learner: &mut Learner<LanguageModel>,
-        train: &dyn DataLoader<TokenBatch>,
+        batches: &mut dyn DataLoaderIterator<TokenBatch>,
     ) -> Result<Report, Error> {
         let started = Instant::now();
-        let settings = &self.experiment.train;
+        let accumulation = self.experiment.train.accumulation;
         let step = progress.state.step;
-        let rows = settings.batch * settings.accumulation;
-        let windows = train.slice(step * rows, (step + 1) * rows);
 
         let mut accumulator = GradientsAccumulator::new();
-        let mut outputs = Vec::with_capacity(settings.accumulation);
-        for batch in windows.iter() {
+        let mut outputs = Vec::with_capacity(accumulation);
+        let mut batch_places = 0.0;
+        for batch in batches.take(accumulation) {
             let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+            batch_places = places(&batch);
             let output = learner.train_step(batch);
             accumulator.accumulate(&learner.model(), output.grads);
             outputs.push(output.item);
         }
-        let (gradients, norm) = self.mean_and_clip(&learner.model(), accumulator.grads());
+        let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
+        if weight <= 0.0 {
+            return Err(Error::Training(format!(
+                "no target of step {step} counts: all of their weights are 0"
+            )));
+        }
+        let mean = batch_places / weight;
+        let (gradients, norm) = self.mean_and_clip(&learner.model(), accumulator.grads(), mean);
         learner.lr_step();
         learner.optimizer_step(gradients);
 
@@ -255,15 +266,16 @@ impl TrainingLoop {
         Ok(report)
     }
 
-    /// Sums of gradients → their mean, clipped by its global norm; with that norm before clipping, `[1]`.
+    /// Sums of gradients → `mean` times as much, clipped by its global norm; with that norm before clipping,
+    /// `[1]`.
     ///
     /// The clip is PyTorch's `clip_grad_norm_`: scale by min(1, clip / (norm + 1e-6)).
     fn mean_and_clip(
         &self,
         model: &LanguageModel,
         sums: GradientsParams,
+        mean: f64,
     ) -> (GradientsParams, Tensor<1>) {
-        let mean = 1.0 / self.experiment.train.accumulation as f64;
         let clip = self.experiment.optimizer.clip;
         let norm = gradient_norm(model, &sums, &self.device).mul_scalar(mean);
         let factor = match clip > 0.0 {

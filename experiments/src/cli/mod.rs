@@ -1,6 +1,8 @@
 //! The command line. One file per command; each parses, calls the library, prints.
 
 mod backends;
+mod data;
+mod interrupt;
 mod train;
 
 use std::process::ExitCode;
@@ -21,16 +23,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    #[command(subcommand)]
+    Data(data::DataCommand),
     Backends(backends::BackendsArgs),
 }
 
-/// Exit code 0 for success, 2 for what the user can mend, 1 for what failed on its way, 130 for a run
-/// that was interrupted.
+/// Exit code 0 for success, 2 for what the user can mend, 1 for what failed on its way, 130 for what was
+/// interrupted.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => train::run(train::TrainArgs::default()),
         Some(Command::Train(args)) => train::run(args),
+        Some(Command::Data(command)) => data::run(command),
         Some(Command::Backends(args)) => backends::run(args),
     };
     result.unwrap_or_else(|error| {

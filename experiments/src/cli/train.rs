@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
-use foretoken::renderer::{Dashboard, terminal};
+use foretoken::renderer::Dashboard;
 use foretoken::train::{Finished, Summary, TrainOptions, train};
 use foretoken::{Error, Experiment};
+
+use super::interrupt::on_ctrl_c;
 
 /// Train an experiment and write a run directory
 ///
@@ -100,12 +102,14 @@ impl TrainArgs {
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     let experiment = args.experiment()?;
     let interrupter = Interrupter::new();
-    interrupt_on_ctrl_c(&interrupter);
+    let stop = interrupter.clone();
+    let interrupted = on_ctrl_c(move || stop.stop(Some("interrupted")));
     let options = TrainOptions {
         resume: args.resume,
         out: args.out.clone(),
         dashboard: args.dashboard()?,
         interrupter,
+        interrupted,
     };
     // Burn panics where a device fails, and burn-train where the user kills a run from the dashboard; both
     // have said why by then.
@@ -136,22 +140,6 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
             );
             Ok(ExitCode::from(130))
         }
-    }
-}
-
-/// The first Ctrl-C asks the loop to stop; the second does not wait.
-fn interrupt_on_ctrl_c(interrupter: &Interrupter) {
-    terminal::remember();
-    let interrupter = interrupter.clone();
-    let handler = move || {
-        if interrupter.should_stop() {
-            terminal::restore();
-            std::process::exit(130);
-        }
-        interrupter.stop(Some("interrupted"));
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C will not write a checkpoint: {error}");
     }
 }
 

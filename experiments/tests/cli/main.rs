@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backends;
+mod data;
 mod mistakes;
 mod resume;
 mod training;
@@ -48,6 +49,7 @@ impl Bench {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
         command.current_dir(self.root.path()).args(args);
+        command.env("FORETOKEN_CACHE", self.path("cache"));
         command
     }
 

@@ -1,0 +1,164 @@
+//! What an unfinished build has done, so that the same build can go on.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BuildOptions, Monitor, TOKENIZER, dataset, scan::Scan, sha256, write_error};
+use crate::{
+    DataError, Tokenizer,
+    files::write_atomically,
+    manifest::{Manifest, Recipe, SourceEntry, TextEntry, TokensEntry},
+};
+
+/// Everything that decides what comes out of a build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) recipe: Recipe,
+    pub(super) sources: Vec<SourceEntry>,
+}
+
+impl Plan {
+    pub(super) fn new(options: &BuildOptions, scan: &Scan) -> Result<Self, DataError> {
+        let recipe = options.recipe(scan.share.by)?;
+        let sources = scan.sources.clone();
+        Ok(Self { recipe, sources })
+    }
+
+    /// Whether a complete folder is what this plan makes.
+    pub(super) fn made(&self, manifest: &Manifest) -> bool {
+        (&self.recipe, &self.sources) == (&manifest.recipe, &manifest.sources)
+    }
+}
+
+/// How far a build is, at a point where everything it counts is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Documents read, empty ones included.
+    pub(super) documents: u64,
+    /// The shards listed are finished; the rest of the tokens is in the one after them.
+    pub(super) train: TokensEntry,
+    pub(super) valid: TokensEntry,
+    pub(super) text: TextEntry,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Contents {
+    plan: Option<Plan>,
+    /// SHA-256 of the folder's `tokenizer.json`.
+    tokenizer: Option<String>,
+    state: State,
+}
+
+/// `build.json`
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    contents: Contents,
+}
+
+impl Journal {
+    pub(super) const FILE: &str = "build.json";
+
+    /// The journal of a folder; starts one where the folder is neither complete nor begun.
+    pub(super) fn open(folder: &Path, complete: bool) -> Result<Self, DataError> {
+        let path = folder.join(Self::FILE);
+        // A journal that cannot be read is one of another version: the build starts anew.
+        let contents = fs::read(&path)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default();
+        let journal = Self { path, contents };
+        if !complete {
+            journal.write()?;
+        }
+        Ok(journal)
+    }
+
+    /// The tokenizer that an interrupted build of this plan has made.
+    pub(super) fn tokenizer(&self, folder: &Path, plan: &Plan) -> Option<Tokenizer> {
+        let json = fs::read(folder.join(TOKENIZER)).ok()?;
+        let same = self.contents.plan.as_ref() == Some(plan)
+            && self.contents.tokenizer.as_deref() == Some(sha256(&json).as_str());
+        same.then(|| Tokenizer::load(folder.join(TOKENIZER)).ok())?
+    }
+
+    /// Begins anew.
+    pub(super) fn start(&mut self, plan: Plan, tokenizer: String) -> Result<(), DataError> {
+        self.contents = Contents {
+            plan: Some(plan),
+            tokenizer: Some(tokenizer),
+            state: State::default(),
+        };
+        self.write()
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.contents.state
+    }
+
+    /// Notes a state, all of which must be on disk.
+    pub(super) fn note(&mut self, state: &State) -> Result<(), DataError> {
+        self.contents.state = state.clone();
+        self.write()
+    }
+
+    pub(super) fn remove(self) -> Result<(), DataError> {
+        match fs::remove_file(&self.path) {
+            Err(reason) if reason.kind() != std::io::ErrorKind::NotFound => {
+                Err(write_error(&self.path)(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self) -> Result<(), DataError> {
+        let json = serde_json::to_vec_pretty(&self.contents).expect("a journal is always JSON");
+        write_atomically(&self.path, &json).map_err(write_error(&self.path))
+    }
+}
+
+/// Keeps a second build out of a folder.
+#[derive(Debug)]
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    pub(super) const FILE: &str = "build.lock";
+
+    /// Takes the lock; where another build holds it, waits for that or fails.
+    pub(super) fn take(folder: &Path, wait: bool, monitor: Monitor<'_>) -> Result<Self, DataError> {
+        let path = folder.join(Self::FILE);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(write_error(&path))?;
+        // A file system without locks is no reason to refuse.
+        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            if !wait {
+                return Err(dataset(
+                    folder,
+                    "another build is at work here: wait for it, or name another --out".into(),
+                ));
+            }
+            monitor.check()?;
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(Self { path, _file: file })
+    }
+
+    /// Gives the folder free and leaves no trace.
+    pub(super) fn remove(self) {
+        // What stays behind does no harm: a lock is the hold on the file, not the file.
+        let _ = fs::remove_file(&self.path);
+    }
+}

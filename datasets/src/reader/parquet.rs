@@ -1,0 +1,329 @@
+//! Parquet: a row per document, of which one column is read. A file that is damaged, or made to do
+//! harm, is an error: pages are checked for what would make the decoders allocate without bound, and
+//! a panic of theirs is caught.
+
+use std::{
+    fs::File,
+    io::Read,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    vec,
+};
+
+use ::parquet::{
+    basic::{Encoding, Type},
+    column::{
+        page::{Page, PageMetadata, PageReader},
+        reader::ColumnReaderImpl,
+    },
+    data_type::{ByteArray, ByteArrayType},
+    errors::{ParquetError, Result as ParquetResult},
+    file::reader::{FileReader, SerializedFileReader},
+    schema::types::ColumnDescPtr,
+};
+
+use super::{
+    BoxedDocuments, Document, InvalidUtf8, ReadOptions,
+    compression::{self, Opened},
+    name_list, wrong,
+};
+use crate::{DataError, SourceFile};
+
+/// How many rows are decoded at once.
+const BATCH: usize = 1024;
+
+pub(super) fn documents(
+    file: &SourceFile,
+    options: &ReadOptions,
+    position: &Arc<AtomicU64>,
+) -> Result<BoxedDocuments, DataError> {
+    let failed = |reason| DataError::Read {
+        path: file.path.clone(),
+        reason,
+    };
+    let table: Box<dyn FileReader> = match compression::open(&file.path, &Arc::default())? {
+        Opened::Plain(_) => {
+            let plain = File::open(&file.path).map_err(failed)?;
+            Box::new(guarded(|| SerializedFileReader::new(plain)).map_err(|r| damaged(file, r))?)
+        }
+        Opened::Decompressed(mut reader) => {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map_err(failed)?;
+            let bytes = bytes::Bytes::from(bytes);
+            Box::new(guarded(|| SerializedFileReader::new(bytes)).map_err(|r| damaged(file, r))?)
+        }
+    };
+    let (column, descriptor) = find_column(table.as_ref(), &options.text_field)
+        .map_err(|reason| wrong(&file.path, "schema", reason))?;
+    let rows = u64::try_from(table.metadata().file_metadata().num_rows()).unwrap_or(0);
+    Ok(Box::new(Rows {
+        path: file.path.clone(),
+        table,
+        column,
+        descriptor,
+        next_group: 0,
+        group: None,
+        batch: Vec::new().into_iter(),
+        row: 0,
+        rows,
+        invalid: options.invalid_utf8,
+        bytes: file.bytes,
+        position: Arc::clone(position),
+    }))
+}
+
+fn damaged(file: &SourceFile, reason: String) -> DataError {
+    wrong(&file.path, "footer", reason)
+}
+
+/// Runs the decoder, and makes of all that can go wrong in it one line.
+fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let error = error.to_string();
+            let error: Vec<&str> = error.split_whitespace().collect();
+            let error = error.join(" ");
+            Err(format!(
+                "the Parquet file is damaged, or made in a way that is not supported ({error})"
+            ))
+        }
+        Err(_) => Err("the Parquet file is damaged".into()),
+    }
+}
+
+fn find_column(table: &dyn FileReader, field: &str) -> Result<(usize, ColumnDescPtr), String> {
+    let schema = table.metadata().file_metadata().schema_descr();
+    let names: Vec<String> = schema
+        .columns()
+        .iter()
+        .map(|column| column.path().string())
+        .collect();
+    let Some(index) = names.iter().position(|name| name == field) else {
+        let names = name_list(names.iter().map(String::as_str));
+        return Err(format!(
+            "there is no column {field:?}: the file has {names}; say which of them is the text"
+        ));
+    };
+    let column = schema.column(index);
+    if column.max_rep_level() > 0 {
+        return Err(format!(
+            "the column {field:?} holds lists: a text is needed in each row"
+        ));
+    }
+    if column.physical_type() != Type::BYTE_ARRAY {
+        return Err(format!(
+            "the column {field:?} holds {}, not strings",
+            column.physical_type()
+        ));
+    }
+    Ok((index, column))
+}
+
+/// A row group that is being read.
+struct Group {
+    reader: ColumnReaderImpl<ByteArrayType>,
+    rows_left: usize,
+}
+
+struct Rows {
+    path: PathBuf,
+    table: Box<dyn FileReader>,
+    column: usize,
+    descriptor: ColumnDescPtr,
+    next_group: usize,
+    group: Option<Group>,
+    batch: vec::IntoIter<Option<ByteArray>>,
+    /// How many rows are handed out, and how many there are.
+    row: u64,
+    rows: u64,
+    invalid: InvalidUtf8,
+    bytes: u64,
+    position: Arc<AtomicU64>,
+}
+
+impl Rows {
+    /// The next rows; none when the file is at its end.
+    fn read_batch(&mut self) -> ParquetResult<Vec<Option<ByteArray>>> {
+        loop {
+            let Some(group) = &mut self.group else {
+                if self.next_group == self.table.num_row_groups() {
+                    return Ok(Vec::new());
+                }
+                let row_group = self.table.get_row_group(self.next_group)?;
+                let rows = usize::try_from(row_group.metadata().num_rows())?;
+                let pages = CheckedPages {
+                    pages: row_group.get_column_page_reader(self.column)?,
+                    nullable: self.descriptor.max_def_level() > 0,
+                    rows,
+                };
+                self.group = Some(Group {
+                    reader: ColumnReaderImpl::new(Arc::clone(&self.descriptor), Box::new(pages)),
+                    rows_left: rows,
+                });
+                self.next_group += 1;
+                continue;
+            };
+            let (mut levels, mut texts) = (Vec::new(), Vec::new());
+            let (rows, ..) =
+                group
+                    .reader
+                    .read_records(BATCH, Some(&mut levels), None, &mut texts)?;
+            if rows > group.rows_left || rows == 0 && group.rows_left > 0 {
+                return Err(ParquetError::General(format!(
+                    "row group {} has not the number of rows it says",
+                    self.next_group - 1
+                )));
+            }
+            group.rows_left -= rows;
+            if rows == 0 {
+                self.group = None;
+                continue;
+            }
+            let present = self.descriptor.max_def_level();
+            if present == 0 {
+                return Ok(texts.into_iter().map(Some).collect());
+            }
+            let mut texts = texts.into_iter();
+            return levels
+                .into_iter()
+                .map(|level| match level == present {
+                    true => texts
+                        .next()
+                        .map(Some)
+                        .ok_or_else(|| ParquetError::General("a text is missing".into())),
+                    false => Ok(None),
+                })
+                .collect();
+        }
+    }
+
+    fn next_document(&mut self) -> Result<Option<Document>, String> {
+        if self.batch.as_slice().is_empty() {
+            self.batch = guarded(|| self.read_batch())?.into_iter();
+        }
+        let Some(text) = self.batch.next() else {
+            self.position.store(self.bytes, Ordering::Relaxed);
+            return Ok(None);
+        };
+        self.row += 1;
+        let share = u128::from(self.row.min(self.rows)) * u128::from(self.bytes);
+        let share = share.checked_div(u128::from(self.rows)).unwrap_or(0);
+        self.position.store(share as u64, Ordering::Relaxed);
+        let Some(text) = text else {
+            return Ok(Some(Document::default()));
+        };
+        let bytes = guarded(|| Ok(text.data().to_vec()))?;
+        Document::new(bytes, self.invalid)
+            .map(Some)
+            .map_err(|valid| format!("byte {} of the text is not UTF-8", valid + 1))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Document, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let place = format!("row {}", self.row + 1);
+        self.next_document()
+            .map_err(|reason| wrong(&self.path, place, reason))
+            .transpose()
+    }
+}
+
+/// Passes on the pages of a column, unless one claims to hold more than it can: the decoders allocate
+/// what a page claims before they look for it.
+struct CheckedPages {
+    pages: Box<dyn PageReader>,
+    nullable: bool,
+    /// Rows of the row group.
+    rows: usize,
+}
+
+impl CheckedPages {
+    fn check(&self, page: &Page) -> ParquetResult<()> {
+        let claimed = page.num_values() as usize;
+        let plausible = match page {
+            // Each text has a length of four bytes before it.
+            Page::DictionaryPage { buf, .. } => claimed <= buf.len() / 4,
+            _ => {
+                claimed <= self.rows
+                    && self
+                        .lengths(page)
+                        .is_none_or(|count| count <= claimed as u64)
+            }
+        };
+        if plausible {
+            Ok(())
+        } else {
+            let reason = format!("a page says that it holds {claimed} texts, which it cannot");
+            Err(ParquetError::General(reason))
+        }
+    }
+
+    /// How many lengths a page with delta-encoded lengths says that it holds.
+    fn lengths(&self, page: &Page) -> Option<u64> {
+        if !matches!(
+            page.encoding(),
+            Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY
+        ) {
+            return None;
+        }
+        let levels = match page {
+            Page::DataPageV2 {
+                def_levels_byte_len,
+                rep_levels_byte_len,
+                ..
+            } => *def_levels_byte_len as usize + *rep_levels_byte_len as usize,
+            _ if self.nullable => {
+                let length = page.buffer().first_chunk::<4>()?;
+                u32::from_le_bytes(*length) as usize + 4
+            }
+            _ => 0,
+        };
+        // The header of the lengths: block size, blocks, count.
+        let mut header = page.buffer().get(levels..)?.iter();
+        let mut number = || {
+            let mut value = 0_u64;
+            for shift in (0..64).step_by(7) {
+                let byte = *header.next()?;
+                value |= u64::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    return Some(value);
+                }
+            }
+            None
+        };
+        number()?;
+        number()?;
+        number()
+    }
+}
+
+impl PageReader for CheckedPages {
+    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
+        let page = self.pages.get_next_page()?;
+        page.iter().try_for_each(|page| self.check(page))?;
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
+        self.pages.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> ParquetResult<()> {
+        self.pages.skip_next_page()
+    }
+}
+
+impl Iterator for CheckedPages {
+    type Item = ParquetResult<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}

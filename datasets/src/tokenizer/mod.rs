@@ -1,0 +1,509 @@
+//! Text ⇄ token ids: one token per byte or per character, byte-pair encoding, or what a
+//! `tokenizer.json` says. All are saved as a `tokenizer.json` that Hugging Face `tokenizers` loads,
+//! and that gives the same ids there. Here are the public type and the first two kinds.
+
+mod gpt2;
+mod hugging_face;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod token_bytes;
+
+use std::{fmt, fs, path::Path, sync::Arc};
+
+use hugging_face::{HuggingFace, MAX_TOKENS, MIN_BPE_TOKENS};
+use serde_json::{Map, Value, json};
+pub use spec::TokenizerSpec;
+use token_bytes::{TokenBytes, byte_level_alphabet};
+use tokenizers::{Model, ModelWrapper};
+
+use crate::DataError;
+
+/// The special token between two texts, where this crate adds one.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A map from text to token ids and back. Cloning shares the vocabulary.
+#[derive(Clone)]
+pub struct Tokenizer {
+    kind: Kind,
+    tokens: Arc<TokenBytes>,
+    end_of_text: Option<u32>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// One token per byte of UTF-8; the id is the value of the byte.
+    Byte,
+    /// One token per character (Unicode scalar value). Sorted by code point: the id is the index.
+    Char(Arc<[char]>),
+    /// Anything else.
+    HuggingFace(Arc<HuggingFace>),
+}
+
+/// How [`Tokenizer::train`] goes about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// Have a token for the end of a text, added where there is none. A trained byte-pair encoding
+    /// always has one.
+    pub end_of_text: bool,
+    /// Draw progress bars on the terminal while a byte-pair encoding is trained, if stdout and
+    /// stderr are one.
+    pub progress: bool,
+}
+
+impl Tokenizer {
+    /// One token per byte of UTF-8: 256 tokens, and an id is the value of its byte.
+    pub fn byte() -> Self {
+        let mut tokens = TokenBytes::default();
+        for byte in 0..=u8::MAX {
+            tokens.push(&[byte], false);
+        }
+        Self {
+            kind: Kind::Byte,
+            tokens: tokens.into(),
+            end_of_text: None,
+        }
+    }
+
+    /// One token per distinct character of `text`, numbered from 0 in the order of code points.
+    pub fn char(text: &str) -> Self {
+        let mut characters = Characters::default();
+        characters.add(text);
+        characters.into_tokenizer()
+    }
+
+    /// The tokenizer that `spec` names (see [`TokenizerSpec`]), trained on `text` if it is one that
+    /// learns.
+    ///
+    /// # Errors
+    ///
+    /// A `spec` that names no tokenizer, or a file that holds none.
+    pub fn from_spec(spec: &str, text: &str) -> Result<Self, DataError> {
+        let texts = std::iter::once(Ok(text));
+        Self::train(&spec.parse()?, texts, TrainOptions::default())
+    }
+
+    /// The tokenizer that `spec` names: a `char` tokenizer has the characters of `texts`, a
+    /// byte-pair encoding their most frequent parts. For the other kinds no text is taken. Texts
+    /// are read one after the other and not kept. The same texts give the same tokenizer.
+    ///
+    /// A byte-pair encoding splits texts as GPT-2 does, has a token for each of the 256 bytes and
+    /// `<|endoftext|>` as the last one. It is smaller than asked for where all pairs that occur
+    /// twice are merged. It is trained on the first 2 GiB of text.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `texts`, a size that no byte-pair encoding has, or a file that holds no
+    /// tokenizer.
+    pub fn train<T: AsRef<str> + Send>(
+        spec: &TokenizerSpec,
+        texts: impl Iterator<Item = Result<T, DataError>> + Send,
+        options: TrainOptions,
+    ) -> Result<Self, DataError> {
+        let tokenizer = match spec {
+            TokenizerSpec::Byte => Self::byte(),
+            TokenizerSpec::Char => {
+                let mut characters = Characters::default();
+                for text in texts {
+                    characters.add(text?.as_ref());
+                }
+                characters.into_tokenizer()
+            }
+            &TokenizerSpec::Bpe { vocab_size } => {
+                if !(MIN_BPE_TOKENS..=MAX_TOKENS).contains(&vocab_size) {
+                    return Err(spec::bad_vocab_size(&spec.to_string()));
+                }
+                HuggingFace::train(vocab_size, texts, options.progress)?.into()
+            }
+            TokenizerSpec::File(path) => Self::load(path)?,
+        };
+        Ok(if options.end_of_text {
+            tokenizer.with_end_of_text()
+        } else {
+            tokenizer
+        })
+    }
+
+    /// The same tokenizer with an [`end_of_text`](Self::end_of_text): where there is none,
+    /// `<|endoftext|>` gets the next free id.
+    #[must_use]
+    pub fn with_end_of_text(self) -> Self {
+        if self.end_of_text.is_some() {
+            return self;
+        }
+        match &self.kind {
+            Kind::Byte | Kind::Char(_) => {
+                let mut tokens = TokenBytes::default();
+                for id in 0..self.tokens.len() as u32 {
+                    tokens.push(self.tokens.shown(id), false);
+                }
+                tokens.push(END_OF_TEXT.as_bytes(), true);
+                Self {
+                    end_of_text: Some(self.tokens.len() as u32),
+                    tokens: tokens.into(),
+                    kind: self.kind,
+                }
+            }
+            Kind::HuggingFace(loaded) => loaded
+                .with_end_of_text()
+                .expect("when it was loaded, the next id was free")
+                .into(),
+        }
+    }
+
+    /// Reads a `tokenizer.json`, whether [`save`](Self::save) has written it or not. What it says
+    /// on truncation, padding and dropout is passed over.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, that Hugging Face `tokenizers` does not load, in which two
+    /// tokens have one id, or with an id of 2^24 or more.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let json = fs::read_to_string(path).map_err(|reason| DataError::Read {
+            path: path.into(),
+            reason,
+        })?;
+        Self::from_json(&json).map_err(|reason| DataError::TokenizerFile {
+            path: path.into(),
+            reason,
+        })
+    }
+
+    fn from_json(json: &str) -> Result<Self, String> {
+        let (loaded, tokens) = HuggingFace::from_json(json)?;
+        Ok(match Self::native(&loaded) {
+            Some(native) => native,
+            None => (loaded, tokens).into(),
+        })
+    }
+
+    /// The byte or char tokenizer that has been written as `loaded`, if it is one.
+    fn native(loaded: &HuggingFace) -> Option<Self> {
+        let native = match loaded.model() {
+            ModelWrapper::BPE(model) if model.get_vocab_size() == 256 => Self::byte(),
+            ModelWrapper::WordLevel(model) => {
+                let mut characters = Characters::default();
+                for token in model.get_vocab().keys() {
+                    characters.add(token);
+                }
+                characters.into_tokenizer()
+            }
+            _ => return None,
+        };
+        let native = match loaded.end_of_text() {
+            Some(_) => native.with_end_of_text(),
+            None => native,
+        };
+        // What the library writes is the same if and only if the tokenizers are.
+        let (written, _) = HuggingFace::from_json(&native.to_json()).ok()?;
+        (written.json() == loaded.json()).then_some(native)
+    }
+
+    /// Writes [`to_json`](Self::to_json) to a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
+        let path = path.as_ref();
+        fs::write(path, self.to_json()).map_err(|reason| DataError::Write {
+            path: path.into(),
+            reason,
+        })
+    }
+
+    /// The tokenizer in the format of Hugging Face `tokenizers` (`tokenizer.json`).
+    pub fn to_json(&self) -> String {
+        let (pre_tokenizer, decoder, model) = match &self.kind {
+            Kind::HuggingFace(loaded) => return loaded.json().into(),
+            // Byte-pair encoding that merges nothing, over GPT-2's printable stand-ins for bytes.
+            Kind::Byte => {
+                let byte_level = json!({
+                    "type": "ByteLevel",
+                    "add_prefix_space": false,
+                    "trim_offsets": false,
+                    "use_regex": false,
+                });
+                let model = json!({
+                    "type": "BPE",
+                    "dropout": null,
+                    "unk_token": null,
+                    "continuing_subword_prefix": null,
+                    "end_of_word_suffix": null,
+                    "fuse_unk": false,
+                    "byte_fallback": false,
+                    "ignore_merges": false,
+                    "vocab": numbered(byte_level_alphabet()),
+                    "merges": [],
+                });
+                (byte_level.clone(), byte_level, model)
+            }
+            // Every character is a word. The unknown token is required by the format; being absent
+            // from the vocabulary, it makes an unknown character an error there as it is here.
+            Kind::Char(characters) => (
+                json!({
+                    "type": "Split",
+                    "pattern": { "Regex": r"[\s\S]" },
+                    "behavior": "Isolated",
+                    "invert": false,
+                }),
+                json!({ "type": "Fuse" }),
+                json!({
+                    "type": "WordLevel",
+                    "vocab": numbered(characters.iter().copied()),
+                    "unk_token": "<unk>",
+                }),
+            ),
+        };
+        let added_tokens: Vec<Value> = self
+            .end_of_text
+            .into_iter()
+            .map(|id| {
+                json!({
+                    "id": id,
+                    "content": END_OF_TEXT,
+                    "single_word": false,
+                    "lstrip": false,
+                    "rstrip": false,
+                    "normalized": false,
+                    "special": true,
+                })
+            })
+            .collect();
+        let json = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added_tokens,
+            "normalizer": null,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": null,
+            "decoder": decoder,
+            "model": model,
+        });
+        format!("{json:#}\n")
+    }
+
+    /// The largest token id and one: how many tokens there are, where there is no gap. Added tokens
+    /// count.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The id of the special token that ends a text, such as `<|endoftext|>` or `</s>`.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.end_of_text
+    }
+
+    /// The ids of a text. What looks like a special token in it is text, and none is added at its
+    /// ends. A long text may be encoded on several threads.
+    ///
+    /// # Errors
+    ///
+    /// A character that a `char` tokenizer does not have, or a text that the tokenizer of a file
+    /// fails on.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Kind::HuggingFace(loaded) = &self.kind {
+            return loaded.encode(text);
+        }
+        let mut ids = Vec::with_capacity(text.len());
+        self.encode_part(text, 0..text.len(), &mut ids)?;
+        Ok(ids)
+    }
+
+    /// The ids of a text in which special tokens are written by their names. For a text that was
+    /// made by hand; in one from elsewhere, anybody may have written `<|endoftext|>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Kind::HuggingFace(loaded) = &self.kind {
+            return loaded.encode_with_special_tokens(text);
+        }
+        let mut ids = Vec::with_capacity(text.len());
+        let mut start = 0;
+        if let Some(end_of_text) = self.end_of_text {
+            for (end, name) in text.match_indices(END_OF_TEXT) {
+                self.encode_part(text, start..end, &mut ids)?;
+                ids.push(end_of_text);
+                start = end + name.len();
+            }
+        }
+        self.encode_part(text, start..text.len(), &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Appends the ids of a part of a text, byte by byte or character by character.
+    fn encode_part(
+        &self,
+        text: &str,
+        part: std::ops::Range<usize>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), DataError> {
+        let start = part.start;
+        let Kind::Char(characters) = &self.kind else {
+            ids.extend(text[part].bytes().map(u32::from));
+            return Ok(());
+        };
+        for (offset, character) in text[part].char_indices() {
+            match characters.binary_search(&character) {
+                // There are fewer characters in Unicode than 2^21.
+                Ok(index) => ids.push(index as u32),
+                Err(_) => {
+                    return Err(DataError::UnknownCharacter {
+                        character,
+                        offset: start + offset,
+                        vocab_size: characters.len(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of some ids, special tokens by their names. Where bytes are cut in the middle of a
+    /// character, U+FFFD stands for them.
+    ///
+    /// # Errors
+    ///
+    /// An id outside the vocabulary, or ids that the tokenizer of a file fails on.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        let vocab_size = self.vocab_size();
+        if let Some(position) = ids.iter().position(|&id| id as usize >= vocab_size) {
+            return Err(DataError::TokenOutOfVocabulary {
+                id: ids[position],
+                vocab_size,
+                position,
+            });
+        }
+        if let Kind::HuggingFace(loaded) = &self.kind
+            && !loaded.is_byte_level()
+        {
+            return loaded.decode(ids);
+        }
+        let mut bytes = Vec::new();
+        for &id in ids {
+            bytes.extend_from_slice(self.tokens.shown(id));
+        }
+        Ok(match String::from_utf8_lossy(&bytes) {
+            std::borrow::Cow::Owned(marked) => marked,
+            std::borrow::Cow::Borrowed(text) => text.into(),
+        })
+    }
+
+    /// The bytes of text that a token stands for, which need not be whole characters. None for a
+    /// special token, which is a border and no text, and for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.tokens.text(id)
+    }
+
+    /// A token as it is shown to people: a special one by its name, cut characters as U+FFFD.
+    pub fn token_text(&self, id: u32) -> String {
+        String::from_utf8_lossy(self.tokens.shown(id)).into_owned()
+    }
+
+    /// How many bytes of UTF-8 each token stands for, by id: the lengths of
+    /// [`token_bytes`](Self::token_bytes). Bits per byte divide by these.
+    pub fn token_lengths(&self) -> Vec<usize> {
+        (0..self.vocab_size() as u32)
+            .map(|id| self.token_bytes(id).len())
+            .collect()
+    }
+
+    /// Whether the bytes of its tokens, one after the other, are always the text. So they are for
+    /// byte, char and the usual byte-level vocabularies. They are not where a tokenizer changes the
+    /// text (a space put before it, lowercase, a normal form, unknown words): token lengths then
+    /// count the text that `decode` gives.
+    pub fn is_exact(&self) -> bool {
+        match &self.kind {
+            Kind::Byte | Kind::Char(_) => true,
+            Kind::HuggingFace(loaded) => loaded.is_exact(),
+        }
+    }
+}
+
+impl From<(HuggingFace, TokenBytes)> for Tokenizer {
+    fn from((loaded, tokens): (HuggingFace, TokenBytes)) -> Self {
+        Self {
+            end_of_text: loaded.end_of_text(),
+            kind: Kind::HuggingFace(loaded.into()),
+            tokens: tokens.into(),
+        }
+    }
+}
+
+/// Tokenizers are equal if they are saved alike.
+impl PartialEq for Tokenizer {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Byte, Kind::Byte) => self.end_of_text == other.end_of_text,
+            (Kind::Char(ours), Kind::Char(theirs)) => {
+                ours == theirs && self.end_of_text == other.end_of_text
+            }
+            (Kind::HuggingFace(ours), Kind::HuggingFace(theirs)) => {
+                Arc::ptr_eq(ours, theirs) || ours.json() == theirs.json()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Tokenizer {}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Byte => "byte",
+            Kind::Char(_) => "char",
+            Kind::HuggingFace(_) => "Hugging Face",
+        };
+        f.debug_struct("Tokenizer")
+            .field("kind", &kind)
+            .field("vocab_size", &self.vocab_size())
+            .field("end_of_text", &self.end_of_text)
+            .finish()
+    }
+}
+
+/// The characters of some texts: whether each occurs, by code point.
+struct Characters(Vec<bool>);
+
+impl Default for Characters {
+    fn default() -> Self {
+        Self(vec![false; char::MAX as usize + 1])
+    }
+}
+
+impl Characters {
+    fn add(&mut self, text: &str) {
+        for character in text.chars() {
+            self.0[character as usize] = true;
+        }
+    }
+
+    fn into_tokenizer(self) -> Tokenizer {
+        let characters: Arc<[char]> = ('\0'..=char::MAX)
+            .filter(|&character| self.0[character as usize])
+            .collect();
+        let mut tokens = TokenBytes::default();
+        for character in characters.iter() {
+            tokens.push(character.encode_utf8(&mut [0; 4]).as_bytes(), false);
+        }
+        Tokenizer {
+            kind: Kind::Char(characters),
+            tokens: tokens.into(),
+            end_of_text: None,
+        }
+    }
+}
+
+/// `{token: id}`, with the ids in order.
+fn numbered(characters: impl IntoIterator<Item = char>) -> Map<String, Value> {
+    characters
+        .into_iter()
+        .enumerate()
+        .map(|(id, c)| (c.to_string(), id.into()))
+        .collect()
+}

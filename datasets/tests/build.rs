@@ -1,0 +1,239 @@
+//! Building a folder of tokens: the same bytes however many threads, shards and interruptions there were.
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use foretoken_datasets::{
+    BuildOptions, BuildProgress, Corpus, DataError, InvalidUtf8, Monitor, ReadOptions, SplitBy,
+    TokenizerSpec, build, build_cached, check,
+};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+const SILENT: Monitor<'static> = Monitor {
+    report: &|_| {},
+    interrupt: &NEVER,
+    bars: false,
+};
+
+fn options(input: &Path, tokenizer: &str) -> BuildOptions {
+    BuildOptions {
+        inputs: vec![input.to_str().unwrap().into()],
+        tokenizer: tokenizer.parse().unwrap(),
+        read: ReadOptions {
+            text_field: "text".into(),
+            separator: None,
+            invalid_utf8: InvalidUtf8::Refuse,
+        },
+        valid: 0.1,
+        shard_tokens: 50_000,
+        special_tokens: false,
+    }
+}
+
+/// Files of documents of many lengths, empty ones among them.
+fn corpus(folder: &Path) {
+    for file in 0..3 {
+        let lines: String = (0..4000)
+            .map(|i| {
+                let text = "a bé 叫 word, ".repeat((i * 7919 + file) % 23);
+                format!(
+                    "{{\"text\": \"{}{text}\"}}\n",
+                    if i % 50 == 0 { "" } else { "x" }
+                )
+            })
+            .collect();
+        fs::write(folder.join(format!("{file}.jsonl")), lines).unwrap();
+    }
+}
+
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    for tokenizer in ["byte", "char", "bpe:400"] {
+        let built: Vec<_> = [1, 2, 7]
+            .into_iter()
+            .map(|threads| {
+                let out = folder
+                    .path()
+                    .join(format!("out-{threads}-{}", tokenizer.replace(':', "-")));
+                let options = options(&folder.path().join("*.jsonl"), tokenizer);
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                pool.install(|| build(&options, &out, SILENT)).unwrap();
+                contents(&out)
+            })
+            .collect();
+        assert!(built[0] == built[1] && built[0] == built[2], "{tokenizer}");
+        assert!(
+            built[0].contains_key("train-00002.tokens"),
+            "{:?}",
+            built[0].keys()
+        );
+    }
+}
+
+/// Stops while tokens are made, again and again, each time going on with what was done before.
+#[test]
+fn interruptions_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let options = options(&folder.path().join("*.jsonl"), "bpe:400");
+    let undisturbed = folder.path().join("undisturbed");
+    build(&options, &undisturbed, SILENT).unwrap();
+    let expected = contents(&undisturbed);
+
+    let out = folder.path().join("out");
+    let mut resumed = 0;
+    for stop_after in 1.. {
+        let reports = AtomicUsize::new(0);
+        let interrupt = AtomicBool::new(false);
+        let report = |progress: BuildProgress| {
+            if matches!(progress, BuildProgress::Encoding { .. })
+                && reports.fetch_add(1, Ordering::Relaxed) + 1 >= stop_after
+            {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+        };
+        let monitor = Monitor {
+            report: &report,
+            interrupt: &interrupt,
+            bars: false,
+        };
+        match build(&options, &out, monitor) {
+            Err(DataError::Interrupted) => {
+                assert!(!out.join("manifest.json").exists());
+                let error = Corpus::open(&out, None).unwrap_err().to_string();
+                assert!(error.contains("not finished"), "{error}");
+            }
+            built => {
+                resumed = built.unwrap().resumed_bytes;
+                break;
+            }
+        }
+    }
+    assert!(resumed > 0, "nothing was left to go on with");
+    assert!(contents(&out) == expected);
+}
+
+/// Shards are a matter of files: the tokens are the same, and so is what is read of them.
+#[test]
+fn shards_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let tokens = |shard_tokens: u64| {
+        let out = folder.path().join(format!("out-{shard_tokens}"));
+        let options = BuildOptions {
+            shard_tokens,
+            ..options(&folder.path().join("*.jsonl"), "byte")
+        };
+        let built = build(&options, &out, SILENT).unwrap();
+        let shards = &built.manifest.train.shards;
+        assert!(
+            shards[..shards.len() - 1]
+                .iter()
+                .all(|shard| shard.tokens == shard_tokens)
+        );
+        check(&out, None, &mut |_, _| {}).unwrap();
+        let corpus = Corpus::open(&out, None).unwrap();
+        corpus.train.to_vec(0..corpus.train.tokens()).unwrap()
+    };
+    let whole = tokens(1_000_000);
+    assert!(
+        tokens(10_000) == whole && tokens(10_001) == whole && tokens(whole.len() as u64) == whole
+    );
+}
+
+#[test]
+fn a_single_text_is_split_by_position_and_has_no_border() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "aé叫🦀bcd".repeat(30);
+    let file = folder.path().join("text.txt");
+    fs::write(&file, &text).unwrap();
+    let out = folder.path().join("out");
+    let built = build(&options(&file, "char"), &out, SILENT).unwrap();
+    assert_eq!(built.manifest.recipe.split_by, SplitBy::Position);
+    assert_eq!(built.manifest.tokenizer.end_of_text, None);
+    let corpus = Corpus::open(&out, None).unwrap();
+    assert_eq!(corpus.tokenizer.vocab_size(), 7);
+    assert_eq!((corpus.train.tokens(), corpus.valid.tokens()), (189, 21));
+    let in_memory = Corpus::from_text(
+        &text.chars().take(189).collect::<String>(),
+        &text.chars().skip(189).collect::<String>(),
+        &TokenizerSpec::Char,
+    )
+    .unwrap();
+    assert_eq!(corpus.tokenizer, in_memory.tokenizer);
+    for (built, in_memory) in [
+        (&corpus.train, &in_memory.train),
+        (&corpus.valid, &in_memory.valid),
+    ] {
+        let all = 0..built.tokens();
+        assert_eq!(
+            built.to_vec(all.clone()).unwrap(),
+            in_memory.to_vec(all).unwrap()
+        );
+        assert_eq!(built.bytes().unwrap(), in_memory.bytes().unwrap());
+    }
+}
+
+#[test]
+fn the_cache_knows_a_file_that_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, root) = (folder.path().join("text.txt"), folder.path().join("cache"));
+    fs::write(&file, "some text that is long enough").unwrap();
+    let first = build_cached(&options(&file, "byte"), &root, SILENT).unwrap();
+    assert_eq!(
+        build_cached(&options(&file, "byte"), &root, SILENT).unwrap(),
+        first
+    );
+    assert_ne!(
+        build_cached(&options(&file, "char"), &root, SILENT).unwrap(),
+        first
+    );
+    fs::write(&file, "some text that is longer than the one before").unwrap();
+    assert_ne!(
+        build_cached(&options(&file, "byte"), &root, SILENT).unwrap(),
+        first
+    );
+}
+
+/// Two builds of the same folder at once: one waits for the other, or both want the same bytes.
+#[test]
+fn builds_of_one_cache_do_not_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let (options, root) = (
+        options(folder.path(), "bpe:300"),
+        folder.path().join("cache"),
+    );
+    let built: Vec<_> = std::thread::scope(|scope| {
+        let start = || scope.spawn(|| build_cached(&options, &root, SILENT).unwrap());
+        let threads = [start(), start(), start()];
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(built.iter().all(|path| *path == built[0]));
+    check(&built[0], None, &mut |_, _| {}).unwrap();
+}

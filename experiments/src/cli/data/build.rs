@@ -1,0 +1,215 @@
+//! `foretoken data build`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use foretoken::Error;
+use foretoken::progress::BuildReporter;
+use foretoken::renderer::Dashboard;
+use foretoken_datasets::{
+    BuildOptions, Built, DataError, InvalidUtf8, ReadOptions, SplitBy, TokenizerSpec, build,
+};
+
+use super::grouped;
+use crate::cli::interrupt::on_ctrl_c;
+
+/// Make a folder of tokens from text
+///
+/// Reads plain text (a document per file), JSON Lines and Parquet (a document per line or row), each also
+/// compressed with gzip or zstd. Folders are read recursively, in the byte order of paths. Documents are
+/// split by a hash of their text, so that copies of one document fall on the same side; where that would
+/// leave a side empty, as with a single file of plain text, the end of each document is for validation.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken data build corpus.txt --tokenizer bpe:8192 --out data/corpus
+  foretoken data build books/ 'web/*.jsonl.zst' --tokenizer gpt2/tokenizer.json --out data/mixed
+  foretoken data build stories.txt --separator '<|endoftext|>' --tokenizer bpe:4k --out data/stories
+  foretoken train my.toml --set data.path=data/corpus
+
+Interrupted or killed, the same command goes on where it stopped; the result is the same, byte for byte.")]
+pub(in crate::cli) struct BuildArgs {
+    /// Files, folders and globs, read in this order
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<String>,
+    /// byte, char, bpe:VOCAB (trained on the text), or the path of a Hugging Face tokenizer.json
+    #[arg(long, value_name = "SPEC")]
+    tokenizer: String,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Share of the documents that is for validation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    valid: f64,
+    /// Tokens per file; 100M, 500k and the like are understood
+    #[arg(long, value_name = "TOKENS", default_value = "100M", value_parser = count)]
+    shard_tokens: u64,
+    /// Field of JSON Lines, or column of Parquet, that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    text_field: String,
+    /// What stands between documents in plain text [default: the end of the file]
+    #[arg(long, value_name = "TEXT")]
+    separator: Option<String>,
+    /// What to do with bytes that are not UTF-8
+    #[arg(long, value_enum, default_value_t = InvalidUtf8Arg::Refuse)]
+    invalid_utf8: InvalidUtf8Arg,
+    /// Read special tokens written out in the text, such as <|endoftext|>, as those tokens
+    #[arg(long)]
+    special_tokens: bool,
+    /// Print the manifest as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum InvalidUtf8Arg {
+    /// Stop and name the file and the place
+    Refuse,
+    /// Put U+FFFD in their place, and count them
+    Replace,
+}
+
+/// A count with an optional suffix: k, M or G.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1_000),
+        Some((at, 'M')) => (&text[..at], 1_000_000),
+        Some((at, 'G' | 'B')) => (&text[..at], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number: u64 = digits
+        .replace('_', "")
+        .parse()
+        .map_err(|_| "expected a number such as 500k, 100M or 2G".to_string())?;
+    match number.checked_mul(factor) {
+        Some(0) | None => Err("expected a number from 1 up".into()),
+        Some(count) => Ok(count),
+    }
+}
+
+pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
+    let tokenizer: TokenizerSpec = args.tokenizer.parse()?;
+    let options = BuildOptions {
+        inputs: args.inputs,
+        tokenizer,
+        read: ReadOptions {
+            text_field: args.text_field,
+            separator: args.separator,
+            invalid_utf8: match args.invalid_utf8 {
+                InvalidUtf8Arg::Refuse => InvalidUtf8::Refuse,
+                InvalidUtf8Arg::Replace => InvalidUtf8::Replace,
+            },
+        },
+        valid: args.valid,
+        shard_tokens: args.shard_tokens,
+        special_tokens: args.special_tokens,
+    };
+    let interrupted = on_ctrl_c(|| {});
+    let reporter = BuildReporter::new(Dashboard::Plain);
+    let began = Instant::now();
+    let built = match build(&options, &args.out, reporter.monitor(&interrupted)) {
+        Err(DataError::Interrupted) => {
+            drop(reporter);
+            eprintln!(
+                "interrupted; {} is unfinished. The same command goes on where it stopped.",
+                args.out.display()
+            );
+            return Ok(ExitCode::from(130));
+        }
+        built => built?,
+    };
+    drop(reporter);
+    warn(&built);
+    if args.json {
+        let json = serde_json::to_string_pretty(&built.manifest)?;
+        println!("{json}");
+    } else {
+        print(&built, &options, &args.out, began.elapsed().as_secs_f64());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the user should know and may not expect.
+fn warn(built: &Built) {
+    let text = &built.manifest.text;
+    let n = built.skipped.len();
+    if let Some(first) = built.skipped.first() {
+        eprintln!(
+            "passed over {n} {} of other kinds, such as {}: name them, or a glob, to read them as plain text",
+            if n == 1 { "file" } else { "files" },
+            first.display()
+        );
+    }
+    if text.replaced_documents > 0 {
+        eprintln!(
+            "{} documents are not UTF-8: {} U+FFFD stand for what is not",
+            text.replaced_documents, text.replacements
+        );
+    }
+    if text.empty_documents > 0 {
+        eprintln!("{} empty documents left out", text.empty_documents);
+    }
+    if text.inexact_documents > 0 {
+        eprintln!(
+            "this tokenizer changes text: the tokens of {} documents do not stand for exactly their bytes, and \
+             bits per byte are off by as much",
+            text.inexact_documents
+        );
+    }
+}
+
+fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: f64) {
+    let Built {
+        manifest, already, ..
+    } = built;
+    if *already {
+        println!("{} is complete already", out.display());
+    }
+    for (name, split) in [("train", &manifest.train), ("valid", &manifest.valid)] {
+        println!(
+            "{name}  {:>13} tokens  {:>13} bytes  {:>10} documents  {:>3} files",
+            grouped(split.tokens),
+            grouped(split.bytes),
+            grouped(split.documents),
+            split.shards.len()
+        );
+    }
+    if manifest.recipe.split_by == SplitBy::Position && options.valid > 0.0 {
+        println!(
+            "split by position: the last {} % of each document are for validation",
+            100.0 * options.valid
+        );
+    }
+    if manifest.train.tokens > 0 {
+        println!(
+            "{} ids, {:.3} bytes per training token",
+            grouped(manifest.tokenizer.vocab_size as u64),
+            manifest.train.bytes as f64 / manifest.train.tokens as f64
+        );
+    }
+    if !already {
+        let bytes = manifest.train.bytes + manifest.valid.bytes - built.resumed_bytes;
+        println!(
+            "{seconds:.1} s, {:.2} MB/s of text",
+            bytes as f64 / seconds / 1e6
+        );
+    }
+    println!("Tokens: {}", out.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_suffixes() {
+        assert_eq!(count("100M"), Ok(100_000_000));
+        assert_eq!(count("4k"), Ok(4_000));
+        assert_eq!(count("1_000"), Ok(1_000));
+        for wrong in ["", "k", "-1", "0", "1.5M", "99999999999G", "é"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
+}

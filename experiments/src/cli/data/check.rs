@@ -1,0 +1,49 @@
+//! `foretoken data check`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use foretoken::Error;
+use foretoken::progress::bytes_bar;
+use foretoken_datasets::check;
+
+use super::grouped;
+
+/// Read everything in a folder of tokens and check it
+///
+/// Every block against its checksum, every id against the vocabulary, tokens, documents, borders and bytes
+/// against the manifest. The first thing that is wrong is named, with its offset, and the exit code is 2.
+#[derive(Args)]
+pub(in crate::cli) struct CheckArgs {
+    /// Folder that `foretoken data build` has written, or one of nanoGPT's or llm.c's .bin files
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
+    let bar = bytes_bar("checking");
+    let checked = check(
+        &args.folder,
+        args.tokenizer.as_deref(),
+        &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        },
+    )?;
+    bar.finish_and_clear();
+    let what = match checked.manifest {
+        true => "every checksum, count and border is right",
+        false => "every id is in the vocabulary; these files have no checksums",
+    };
+    println!(
+        "{}: {} tokens for {} bytes of text; {what}",
+        args.folder.display(),
+        grouped(checked.tokens),
+        grouped(checked.bytes)
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,315 @@
+//! `foretoken data show`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use foretoken::Error;
+use foretoken_datasets::{Corpus, Manifest, Split, Tokenizer, TokensEntry, WindowOrder, Windows};
+use serde::Serialize;
+
+use super::grouped;
+
+/// How many training tokens are counted for the list of the most frequent ones, at most.
+const COUNTED: usize = 50_000_000;
+
+/// Show what a folder of tokens holds
+///
+/// Statistics, the most frequent tokens, and one training window with the borders of its tokens: on a
+/// terminal tokens alternate in colour, elsewhere a bar stands between them.
+#[derive(Args)]
+pub(in crate::cli) struct ShowArgs {
+    /// Folder that `foretoken data build` has written, or one of nanoGPT's or llm.c's .bin files
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The window that a run with batches of one would read at this step
+    #[arg(long, default_value_t = 0)]
+    step: usize,
+    /// Seed of that run
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tokens in the window
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    context: u32,
+    /// How many of the most frequent tokens to list
+    #[arg(long, default_value_t = 20)]
+    top: usize,
+    /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    /// Absent for token files of other programs.
+    manifest: Option<Manifest>,
+    vocab_size: usize,
+    train_tokens: usize,
+    valid_tokens: usize,
+    /// Of the first so many training tokens.
+    counted_tokens: usize,
+    /// Ids that occur in them.
+    distinct: usize,
+    most_frequent: Vec<Frequent>,
+    window: Option<ShownWindow>,
+}
+
+#[derive(Serialize)]
+struct Frequent {
+    id: u32,
+    text: String,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct ShownWindow {
+    offset: usize,
+    ids: Vec<u32>,
+    tokens: Vec<String>,
+}
+
+pub(super) fn run(args: ShowArgs) -> Result<ExitCode, Error> {
+    let built = args.folder.join(Manifest::FILE).exists() || !Corpus::is_tokens(&args.folder)?;
+    let (corpus, manifest) = match built {
+        true => Corpus::open_built(&args.folder).map(|(corpus, of)| (corpus, Some(of)))?,
+        false => (Corpus::open(&args.folder, args.tokenizer.as_deref())?, None),
+    };
+    let tokenizer = &corpus.tokenizer;
+    let (counts, counted_tokens) = count(&corpus.train, tokenizer.vocab_size())?;
+    let shown = Shown {
+        vocab_size: tokenizer.vocab_size(),
+        train_tokens: corpus.train.tokens(),
+        valid_tokens: corpus.valid.tokens(),
+        counted_tokens,
+        distinct: counts.iter().filter(|count| **count > 0).count(),
+        most_frequent: most_frequent(&counts, args.top, tokenizer),
+        window: window(&corpus.train, &args, tokenizer)?,
+        manifest,
+    };
+    if args.json {
+        let json = serde_json::to_string_pretty(&shown)?;
+        println!("{json}");
+    } else {
+        print(&shown, &args);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn count(split: &Split, vocab_size: usize) -> Result<(Vec<u64>, usize), Error> {
+    let mut counts = vec![0; vocab_size];
+    let counted = split.tokens().min(COUNTED);
+    let mut start = 0;
+    while start < counted {
+        let end = counted.min(start + (1 << 20));
+        for id in split.to_vec(start..end)? {
+            counts[id as usize] += 1;
+        }
+        start = end;
+    }
+    Ok((counts, counted))
+}
+
+fn most_frequent(counts: &[u64], top: usize, tokenizer: &Tokenizer) -> Vec<Frequent> {
+    let mut ids: Vec<u32> = (0..counts.len() as u32).collect();
+    ids.sort_by_key(|&id| (std::cmp::Reverse(counts[id as usize]), id));
+    ids.into_iter()
+        .take(top)
+        .map(|id| Frequent {
+            id,
+            text: tokenizer.token_text(id),
+            count: counts[id as usize],
+        })
+        .take_while(|frequent| frequent.count > 0)
+        .collect()
+}
+
+/// The window, or nothing where the split is shorter than one.
+fn window(
+    split: &Split,
+    args: &ShowArgs,
+    tokenizer: &Tokenizer,
+) -> Result<Option<ShownWindow>, Error> {
+    let context = args.context as usize;
+    if split.tokens() <= context {
+        return Ok(None);
+    }
+    let windows = Windows::new(&WindowOrder::Epoch, split.tokens(), context, 1, args.seed)?;
+    let offset = windows.window(args.step, 0).offset;
+    let ids = split.to_vec(offset..offset + context)?;
+    let tokens = ids.iter().map(|&id| tokenizer.token_text(id)).collect();
+    Ok(Some(ShownWindow {
+        offset,
+        ids,
+        tokens,
+    }))
+}
+
+fn print(shown: &Shown, args: &ShowArgs) {
+    let colour = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    println!("{}", args.folder.display());
+    match &shown.manifest {
+        Some(manifest) => print_manifest(manifest),
+        None => println!(
+            "token files of another program: {} training and {} validation tokens, {} ids",
+            grouped(shown.train_tokens as u64),
+            grouped(shown.valid_tokens as u64),
+            grouped(shown.vocab_size as u64)
+        ),
+    }
+
+    println!(
+        "\nMost frequent of {} training tokens, in which {} of {} ids occur:",
+        grouped(shown.counted_tokens as u64),
+        grouped(shown.distinct as u64),
+        grouped(shown.vocab_size as u64)
+    );
+    println!("{:>8} {:>14} {:>7}  token", "id", "count", "%");
+    for Frequent { id, text, count } in &shown.most_frequent {
+        println!(
+            "{id:>8} {:>14} {:>7.3}  {}",
+            grouped(*count),
+            100.0 * *count as f64 / shown.counted_tokens as f64,
+            visible(text)
+        );
+    }
+
+    match &shown.window {
+        Some(window) => {
+            println!(
+                "\nStep {}, seed {}: {} tokens from token {} on:\n",
+                args.step,
+                args.seed,
+                window.tokens.len(),
+                grouped(window.offset as u64)
+            );
+            println!("{}", with_borders(&window.tokens, colour));
+        }
+        None => println!("\nToo short for a window of {} tokens.", args.context),
+    }
+}
+
+fn print_manifest(manifest: &Manifest) {
+    let recipe = &manifest.recipe;
+    println!(
+        "tokenizer {}, {} ids{}; tokenizer.json {}…",
+        recipe.tokenizer,
+        grouped(manifest.tokenizer.vocab_size as u64),
+        match manifest.tokenizer.end_of_text {
+            Some(id) => format!(", {id} between documents"),
+            None => String::new(),
+        },
+        &manifest.tokenizer.sha256[..12.min(manifest.tokenizer.sha256.len())]
+    );
+    println!(
+        "{:<6} {:>12} {:>15} {:>15} {:>12} {:>7}",
+        "", "documents", "tokens", "bytes", "bytes/token", "files"
+    );
+    for (name, split) in [("train", &manifest.train), ("valid", &manifest.valid)] {
+        println!(
+            "{name:<6} {:>12} {:>15} {:>15} {:>12} {:>7}",
+            grouped(split.documents),
+            grouped(split.tokens),
+            grouped(split.bytes),
+            bytes_per_token(split),
+            split.shards.len()
+        );
+    }
+    let from: u64 = manifest.sources.iter().map(|source| source.bytes).sum();
+    println!(
+        "from {} {}, {} bytes on disk: {}{}",
+        manifest.sources.len(),
+        if manifest.sources.len() == 1 {
+            "file"
+        } else {
+            "files"
+        },
+        grouped(from),
+        manifest
+            .sources
+            .iter()
+            .take(3)
+            .map(|source| source.path.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+        if manifest.sources.len() > 3 {
+            ", …"
+        } else {
+            ""
+        }
+    );
+    let text = &manifest.text;
+    for (count, what) in [
+        (text.empty_documents, "empty documents left out"),
+        (
+            text.replaced_documents,
+            "documents that are not UTF-8, mended with U+FFFD",
+        ),
+        (
+            text.inexact_documents,
+            "documents that the tokenizer changes",
+        ),
+    ] {
+        if count > 0 {
+            println!("{} {what}", grouped(count));
+        }
+    }
+}
+
+fn bytes_per_token(split: &TokensEntry) -> String {
+    match split.tokens {
+        0 => "-".into(),
+        tokens => format!("{:.3}", split.bytes as f64 / tokens as f64),
+    }
+}
+
+/// The text of a token with white space and control characters made visible.
+fn visible(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// Text with the borders of its tokens: two alternating backgrounds, or bars.
+fn with_borders(tokens: &[String], colour: bool) -> String {
+    if !colour {
+        return tokens.join("|");
+    }
+    let styles = [AnsiColor::Blue, AnsiColor::Magenta].map(|background| {
+        Style::new()
+            .fg_color(Some(AnsiColor::BrightWhite.into()))
+            .bg_color(Some(background.into()))
+    });
+    let mut shown = String::new();
+    for (token, style) in tokens.iter().zip(styles.iter().cycle()) {
+        // A line break inside a style would paint the rest of the line: it is named, and follows.
+        for (i, line) in token.split('\n').enumerate() {
+            if i > 0 {
+                shown += &format!("{style}⏎{style:#}\n");
+            }
+            if !line.is_empty() {
+                shown += &format!("{style}{line}{style:#}");
+            }
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn borders_are_visible_with_and_without_colour() {
+        let tokens = ["To", " be", ",\n", "or"].map(String::from);
+        assert_eq!(with_borders(&tokens, false), "To| be|,\n|or");
+        let coloured = with_borders(&tokens, true);
+        assert_eq!(coloured.matches("\u{1b}[0m").count(), 5);
+        assert_eq!(coloured.lines().count(), 2);
+        let plain = anstream::adapter::strip_str(&coloured).to_string();
+        assert_eq!(plain, "To be,⏎\nor");
+    }
+}

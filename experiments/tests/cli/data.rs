@@ -1,0 +1,665 @@
+//! `foretoken data`, and training on what it makes.
+
+use super::*;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use foretoken_datasets::{Corpus, DocumentIndex, Split};
+
+/// Small documents, none like another, with all kinds of characters; more of them than a batch holds.
+fn documents(count: usize) -> Vec<String> {
+    let words = [
+        "the",
+        "fox",
+        "naïve",
+        "叫",
+        "🦀",
+        "don't",
+        "  two",
+        "\n\nlines",
+        "<|endoftext|>",
+        "42",
+    ];
+    (0..count)
+        .map(|i| {
+            let length = 3 + i * 7 % 40;
+            let text: Vec<&str> = (0..length)
+                .map(|j| words[(i * 31 + j * j) % words.len()])
+                .collect();
+            format!("{i} {}", text.join(" "))
+        })
+        .collect()
+}
+
+fn write_json_lines(path: &Path, documents: &[String]) {
+    let lines: Vec<String> = documents
+        .iter()
+        .map(|text| serde_json::json!({ "id": 1, "text": text }).to_string())
+        .collect();
+    fs::write(path, lines.join("\n")).unwrap();
+}
+
+impl Bench {
+    /// `foretoken ARGS`, which must succeed; its standard output.
+    fn succeed(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn build(&self, inputs: &[&str], tokenizer: &str, out: &str, more: &[&str]) -> String {
+        let mut args = vec!["data", "build"];
+        args.extend(inputs);
+        args.extend(["--tokenizer", tokenizer, "--out", out]);
+        args.extend(more);
+        self.succeed(&args)
+    }
+
+    /// A tiny run on `path`; its losses.
+    fn losses_on(&self, path: &str, more: &[&str]) -> Vec<f64> {
+        let out = format!("run-on-{}", path.replace('/', "-"));
+        self.losses(
+            &out,
+            &[&["--set", &format!("data.path={path}")], more].concat(),
+        )
+    }
+
+    /// A tiny run on something else than the world; its losses.
+    fn losses(&self, out: &str, more: &[&str]) -> Vec<f64> {
+        let output = self.on_text(&[&["--out", out], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        let losses = column(&self.path(out), "step", "loss");
+        assert_eq!(losses.len(), 12);
+        losses
+    }
+
+    fn on_text(&self, more: &[&str]) -> Output {
+        let file = "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 16\n\
+                    [train]\nsteps = 12\nbatch = 4\neval_every = 12\nsample_tokens = 8\n[data]\n";
+        fs::write(self.path("text.toml"), file).unwrap();
+        self.run(&[&["train", "text.toml"], more].concat())
+    }
+}
+
+/// Every file of a folder, by name.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn build_check_and_show() {
+    let bench = Bench::new();
+    let texts = documents(500);
+    write_json_lines(&bench.path("docs.jsonl"), &texts);
+    let built = bench.build(
+        &["docs.jsonl"],
+        "bpe:300",
+        "out",
+        &["--valid", "0.2", "--shard-tokens", "3k"],
+    );
+    assert!(
+        built.contains("train") && built.contains("valid"),
+        "{built}"
+    );
+    let names: Vec<String> = contents(&bench.path("out"))
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    for name in [
+        "manifest.json",
+        "tokenizer.json",
+        "train-00001.tokens",
+        "train.documents",
+        "valid-00000.tokens",
+    ] {
+        assert!(
+            names.iter().any(|found| found == name),
+            "{name} is missing among {names:?}"
+        );
+    }
+    assert!(
+        !names.iter().any(|name| name.starts_with("build")),
+        "{names:?}"
+    );
+
+    assert!(
+        bench
+            .succeed(&["data", "check", "out"])
+            .contains("every checksum")
+    );
+    let again = bench.build(
+        &["docs.jsonl"],
+        "bpe:300",
+        "out",
+        &["--valid", "0.2", "--shard-tokens", "3k"],
+    );
+    assert!(again.contains("complete already"), "{again}");
+
+    let json = bench.succeed(&[
+        "data",
+        "show",
+        "out",
+        "--json",
+        "--step",
+        "3",
+        "--context",
+        "24",
+    ]);
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let (corpus, manifest) = Corpus::open_built(&bench.path("out")).unwrap();
+    assert_eq!(shown["manifest"]["train"]["tokens"], manifest.train.tokens);
+    let ids: Vec<u32> = serde_json::from_value(shown["window"]["ids"].clone()).unwrap();
+    let offset = shown["window"]["offset"].as_u64().unwrap() as usize;
+    assert_eq!(ids, corpus.train.to_vec(offset..offset + 24).unwrap());
+    assert!(shown["most_frequent"].as_array().unwrap().len() == 20);
+    let plain = bench.succeed(&["data", "show", "out"]);
+    assert!(
+        plain.contains("Most frequent") && plain.contains('|') && !plain.contains('\u{1b}'),
+        "{plain}"
+    );
+
+    // Each document is there once, whole, in the order of the file, on the side where it belongs.
+    let index = DocumentIndex::open(&bench.path("out/train.documents")).unwrap();
+    let decode = |split: &Split| {
+        let ids = split.to_vec(0..split.tokens()).unwrap();
+        let border = corpus.tokenizer.end_of_text().unwrap();
+        ids.split(|id| *id == border)
+            .map(|ids| corpus.tokenizer.decode(ids).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (train, valid) = (decode(&corpus.train), decode(&corpus.valid));
+    assert_eq!(train.len(), index.documents());
+    let (mut train, mut valid) = (train.into_iter().peekable(), valid.into_iter().peekable());
+    for text in &texts {
+        let side = if train.peek() == Some(text) {
+            &mut train
+        } else {
+            &mut valid
+        };
+        assert_eq!(side.next().as_ref(), Some(text));
+    }
+    assert!(train.next().is_none() && valid.next().is_none());
+    let share = manifest.valid.documents as f64 / 500.0;
+    assert!((share - 0.2).abs() < 0.08, "{share}");
+    let bytes: usize = texts.iter().map(String::len).sum();
+    assert_eq!(
+        (manifest.train.bytes + manifest.valid.bytes) as usize,
+        bytes
+    );
+}
+
+#[test]
+fn copies_fall_on_the_same_side() {
+    let bench = Bench::new();
+    let texts = documents(200);
+    write_json_lines(&bench.path("once.jsonl"), &texts);
+    write_json_lines(
+        &bench.path("more.jsonl"),
+        &[&texts[50..], &texts[..150]].concat(),
+    );
+    bench.build(
+        &["once.jsonl", "more.jsonl"],
+        "byte",
+        "out",
+        &["--valid", "0.3"],
+    );
+    let manifest = Corpus::open_built(&bench.path("out")).unwrap().1;
+    bench.build(&["once.jsonl"], "byte", "once", &["--valid", "0.3"]);
+    let (once, of_once) = Corpus::open_built(&bench.path("once")).unwrap();
+    assert!(of_once.valid.documents > 30);
+    // Of 200 documents 100 come twice more and 100 once more; what matters is that each side's are the same.
+    let (corpus, _) = Corpus::open_built(&bench.path("out")).unwrap();
+    let distinct = |split: &Split| {
+        let ids = split.to_vec(0..split.tokens()).unwrap();
+        let texts: std::collections::BTreeSet<Vec<u32>> =
+            ids.split(|id| *id == 256).map(<[u32]>::to_vec).collect();
+        texts
+    };
+    assert_eq!(distinct(&corpus.valid), distinct(&once.valid));
+    assert_eq!(distinct(&corpus.train), distinct(&once.train));
+    assert_eq!(manifest.train.documents + manifest.valid.documents, 500);
+}
+
+#[test]
+fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(120_000));
+    let args = [
+        "data",
+        "build",
+        "docs.jsonl",
+        "--tokenizer",
+        "bpe:400",
+        "--shard-tokens",
+        "200k",
+        "--valid",
+        "0.05",
+    ];
+    bench.succeed(&[&args[..], &["--out", "undisturbed"]].concat());
+    let undisturbed = contents(&bench.path("undisturbed"));
+    let mut killed = 0;
+    for wait in (0..).map(|i| 40 + 150 * i) {
+        let mut child = bench
+            .command(&[&args[..], &["--out", "killed"]].concat())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        // SIGKILL.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += 1;
+        if !bench.path("killed/manifest.json").exists() && bench.path("killed/build.json").exists()
+        {
+            let output = bench.run(&["data", "check", "killed"]);
+            assert_refused(&output, 2, &["killed", "not finished"]);
+            let output = bench.on_text(&["--set", "data.path=killed"]);
+            assert_refused(&output, 2, &["killed", "not finished"]);
+        }
+    }
+    assert!(killed > 2, "killed {killed} times");
+    bench.succeed(&[&args[..], &["--out", "killed"]].concat());
+    assert!(
+        contents(&bench.path("killed")) == undisturbed,
+        "the folders differ"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_build_that_is_interrupted_says_how_to_go_on() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(150_000));
+    let args = [
+        "data",
+        "build",
+        "docs.jsonl",
+        "--tokenizer",
+        "byte",
+        "--out",
+        "out",
+    ];
+    let child = bench
+        .command(&args)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !bench.path("out/build.json").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(
+        text(&output).contains("goes on where it stopped"),
+        "{}",
+        text(&output)
+    );
+    bench.succeed(&args);
+    bench.succeed(&["data", "check", "out"]);
+}
+
+#[test]
+fn token_files_of_other_programs_train_to_the_same_losses() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(400));
+    bench.build(
+        &["docs.jsonl"],
+        "bpe:300",
+        "ours",
+        &["--valid", "0.2", "--shard-tokens", "1k"],
+    );
+    let (corpus, _) = Corpus::open_built(&bench.path("ours")).unwrap();
+    fs::create_dir(bench.path("nanogpt")).unwrap();
+    fs::create_dir(bench.path("llmc")).unwrap();
+    for (name, short, split) in [
+        ("train", "train", &corpus.train),
+        ("valid", "val", &corpus.valid),
+    ] {
+        let ids = split.to_vec(0..split.tokens()).unwrap();
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| (id as u16).to_le_bytes())
+            .collect();
+        fs::write(bench.path(&format!("nanogpt/{short}.bin")), &bytes).unwrap();
+        let mut header = [0i32; 256];
+        (header[0], header[1], header[2]) = (20240520, 1, ids.len() as i32);
+        let header: Vec<u8> = header
+            .iter()
+            .flat_map(|field| field.to_le_bytes())
+            .collect();
+        let file = bench.path(&format!("llmc/docs_{short}.bin"));
+        fs::write(file, [header, bytes].concat()).unwrap();
+        assert!(ids.len() > 100, "{name}");
+    }
+    fs::copy(
+        bench.path("ours/tokenizer.json"),
+        bench.path("llmc/tokenizer.json"),
+    )
+    .unwrap();
+    let ours = bench.losses_on("ours", &[]);
+    assert_eq!(bench.losses_on("llmc", &[]), ours);
+    let with_tokenizer = ["--set", "data.tokenizer=ours/tokenizer.json"];
+    assert_eq!(bench.losses_on("nanogpt", &with_tokenizer), ours);
+    let output = bench.on_text(&["--set", "data.path=nanogpt"]);
+    assert_refused(&output, 2, &["nanogpt", "data.tokenizer"]);
+    for folder in ["nanogpt", "llmc"] {
+        let check = bench.succeed(&[
+            "data",
+            "check",
+            folder,
+            "--tokenizer",
+            "ours/tokenizer.json",
+        ]);
+        assert!(check.contains("no checksums"), "{check}");
+    }
+}
+
+#[test]
+fn text_is_built_into_the_cache_once() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(300));
+    let with = ["--set", "data.tokenizer=bpe:300", "--set", "data.valid=0.2"];
+    let losses = bench.losses_on("docs.jsonl", &with);
+    let cached = || fs::read_dir(bench.path("cache/data")).unwrap().count();
+    assert_eq!(cached(), 1);
+    fs::remove_dir_all(bench.path("run-on-docs.jsonl")).unwrap();
+    assert_eq!(bench.losses_on("docs.jsonl", &with), losses);
+    assert_eq!(cached(), 1);
+    // The same as a folder built by hand.
+    bench.build(&["docs.jsonl"], "bpe:300", "out", &["--valid", "0.2"]);
+    assert_eq!(bench.losses_on("out", &[]), losses);
+    let other = bench.on_text(&["--set", "data.path=out", "--set", "data.tokenizer=char"]);
+    assert_refused(&other, 2, &["data.tokenizer", "bpe:300"]);
+}
+
+#[test]
+fn mixtures_and_weights() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("a.jsonl"), &documents(300));
+    write_json_lines(&bench.path("b.jsonl"), &documents(600)[300..]);
+    bench.build(&["a.jsonl"], "bpe:300", "a", &["--valid", "0.2"]);
+    bench.build(&["b.jsonl"], "a/tokenizer.json", "b", &["--valid", "0.2"]);
+    bench.build(&["b.jsonl"], "byte", "bytes", &["--valid", "0.2"]);
+    let mixture = |entries: &str| format!("data.mixture=[{entries}]");
+    let losses = |out: &str, entries: &str| bench.losses(out, &["--set", &mixture(entries)]);
+
+    // A mixture of one is that dataset, and its weight has no meaning.
+    let alone = bench.losses_on("a", &[]);
+    assert_eq!(losses("one", "{path='a', weight=3}"), alone);
+    let mixed = losses("two", "{path='a'}, {path='b'}");
+    assert_ne!(mixed, alone);
+    assert_eq!(
+        losses("halves", "{path='a', weight=0.5}, {path='b', weight=0.5}"),
+        mixed
+    );
+
+    // Unit weights are no weights, by rule or by file.
+    let tokens = Corpus::open(&bench.path("a"), None).unwrap().train.tokens();
+    let write = |name: &str, weight: &dyn Fn(usize) -> f32| {
+        let bytes: Vec<u8> = (0..tokens).flat_map(|i| weight(i).to_le_bytes()).collect();
+        fs::write(bench.path(name), bytes).unwrap();
+    };
+    write("ones.f32", &|_| 1.0);
+    write("odd.f32", &|i| (i % 2) as f32);
+    write("short.f32", &|_| 1.0);
+    fs::write(bench.path("short.f32"), [0; 12]).unwrap();
+    assert_eq!(losses("rule", "{path='a', loss_weight=1.0}"), alone);
+    let file = |name| format!("{{path='a', loss_weight='{name}'}}");
+    assert_eq!(losses("ones", &file("ones.f32")), alone);
+    // A weight that is the same for all changes nothing but rounding; one that is not does.
+    for (doubled, alone) in losses("doubled", "{path='a', loss_weight=2}")
+        .iter()
+        .zip(&alone)
+    {
+        assert!(relative_difference(*doubled, *alone) < 1e-6);
+    }
+    assert_ne!(losses("odd", &file("odd.f32")), alone);
+
+    let refused = |entries: &str, contains: &[&str]| {
+        let output = bench.on_text(&["--out", "refused", "--set", &mixture(entries)]);
+        assert_refused(&output, 2, contains);
+        assert!(!bench.path("refused").exists());
+    };
+    refused(
+        "{path='a'}, {path='bytes'}",
+        &["bytes", "another tokenizer"],
+    );
+    refused("{path='a', weight=0}", &["a", "weight"]);
+    refused("{path='a', loss_weight=-1}", &["weight"]);
+    refused(&file("short.f32"), &["short.f32", "12"]);
+    refused("{path='absent'}", &["absent"]);
+}
+
+#[test]
+fn windows_of_every_kind_train() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(300));
+    bench.build(&["docs.jsonl"], "byte", "out", &["--valid", "0.2"]);
+    let of = |kind: &str| {
+        let out = format!("run-{kind}");
+        let kind = format!("data.windows={kind}");
+        bench.losses(&out, &["--set", "data.path=out", "--set", &kind])
+    };
+    let losses = [of("epoch"), of("random"), of("documents")];
+    assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+    let output = bench.on_text(&["--set", "data.path=out", "--set", "data.windows=documnets"]);
+    assert_refused(&output, 2, &["data.windows", "documents"]);
+}
+
+#[test]
+fn mistakes_with_data() {
+    let bench = Bench::new();
+    fs::write(
+        bench.path("text.txt"),
+        "some text, long enough to be split in two ".repeat(20),
+    )
+    .unwrap();
+    fs::write(
+        bench.path("bad.jsonl"),
+        "{\"text\": \"one\"}\n{\"txt\": \"two\"}\n",
+    )
+    .unwrap();
+    fs::write(bench.path("latin1.txt"), b"caf\xe9 ".repeat(50)).unwrap();
+    fs::write(bench.path("empty.txt"), "").unwrap();
+    fs::create_dir(bench.path("mine")).unwrap();
+    fs::write(bench.path("mine/precious.txt"), "precious").unwrap();
+    let build = |inputs: &[&str], tokenizer: &str, out: &str, more: &[&str]| {
+        let args = [
+            &["data", "build"],
+            inputs,
+            &["--tokenizer", tokenizer, "--out", out],
+            more,
+        ]
+        .concat();
+        bench.run(&args)
+    };
+    assert_refused(
+        &build(&["absent.txt"], "byte", "out", &[]),
+        2,
+        &["absent.txt"],
+    );
+    assert_refused(
+        &build(&["text.txt"], "words", "out", &[]),
+        2,
+        &["words", "bpe:VOCAB"],
+    );
+    assert_refused(&build(&["text.txt"], "bpe:12", "out", &[]), 2, &["bpe:12"]);
+    assert_refused(
+        &build(&["text.txt"], "absent/tokenizer.json", "out", &[]),
+        2,
+        &["absent/tokenizer.json"],
+    );
+    assert_refused(
+        &build(&["bad.jsonl"], "byte", "out", &[]),
+        2,
+        &["bad.jsonl", "line 2", "txt"],
+    );
+    assert_refused(
+        &build(&["latin1.txt"], "byte", "out", &[]),
+        2,
+        &["latin1.txt", "byte 3", "--invalid-utf8 replace"],
+    );
+    assert_refused(
+        &build(&["empty.txt"], "byte", "out", &[]),
+        2,
+        &["empty.txt", "empty"],
+    );
+    assert_refused(
+        &build(&["text.txt"], "byte", "out", &["--valid", "1.5"]),
+        2,
+        &["1.5"],
+    );
+    assert_refused(
+        &build(&["text.txt"], "byte", "mine", &[]),
+        2,
+        &["mine", "something else"],
+    );
+    assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 1);
+
+    let replaced = build(
+        &["latin1.txt"],
+        "byte",
+        "replaced",
+        &["--invalid-utf8", "replace"],
+    );
+    assert!(
+        replaced.status.success() && text(&replaced).contains("50 U+FFFD"),
+        "{}",
+        text(&replaced)
+    );
+
+    assert!(build(&["text.txt"], "byte", "built", &[]).status.success());
+    assert_refused(
+        &build(&["text.txt"], "char", "built", &[]),
+        2,
+        &["built", "other inputs or options"],
+    );
+    let tokens = bench.path("built/train-00000.tokens");
+    let whole = fs::read(&tokens).unwrap();
+    let check = || bench.run(&["data", "check", "built"]);
+    let mut flipped = whole.clone();
+    flipped[200] ^= 4;
+    fs::write(&tokens, &flipped).unwrap();
+    assert_refused(&check(), 2, &["train-00000.tokens", "byte"]);
+    assert_refused(
+        &bench.on_text(&["--out", "refused", "--set", "data.path=built"]),
+        1,
+        &["train-00000.tokens", "byte"],
+    );
+    fs::write(&tokens, &whole[..whole.len() - 1]).unwrap();
+    assert_refused(&check(), 2, &["train-00000.tokens", "byte"]);
+    fs::write(&tokens, &whole).unwrap();
+    assert!(check().status.success());
+    assert_refused(
+        &bench.run(&["data", "show", "mine"]),
+        2,
+        &["mine", "manifest.json"],
+    );
+    assert_refused(&bench.run(&["data", "check", "absent"]), 2, &["absent"]);
+}
+
+#[test]
+fn fetching_from_a_mirror_and_with_a_closed_network() {
+    let bench = Bench::new();
+    let listed = bench.succeed(&["data", "fetch"]);
+    for name in [
+        "tinyshakespeare",
+        "tinystories",
+        "wikitext-103",
+        "fineweb-edu",
+        "enwik8",
+    ] {
+        assert!(listed.contains(name), "{name} is missing from:\n{listed}");
+    }
+    assert_refused(
+        &bench.run(&["data", "fetch", "shakespear"]),
+        2,
+        &["shakespear", "tinyshakespeare"],
+    );
+
+    // Nobody listens on a port that was just given back.
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mirror = format!("http://{closed}");
+    let output = bench.run(&["data", "fetch", "tinyshakespeare", "--mirror", &mirror]);
+    assert_refused(&output, 1, &["cannot reach", "texts/tinyshakespeare"]);
+
+    // A server that has something else under that name.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mirror = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut request = [0; 2048];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwrong",
+            );
+        }
+    });
+    let output = bench.run(&["data", "fetch", "tinyshakespeare", "--mirror", &mirror]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_refused(&output, 1, &["tinyshakespeare"]);
+}
+
+/// Hugging Face's Python package encodes the text to the ids that the token files hold. Needs a Python with
+/// `tokenizers`; skipped, and said so, without.
+#[test]
+fn python_agrees() {
+    let has_tokenizers = std::process::Command::new("python3")
+        .args(["-c", "import tokenizers"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_tokenizers {
+        println!("skipped: python3 has no package tokenizers");
+        return;
+    }
+    let bench = Bench::new();
+    let texts: Vec<String> = documents(60)
+        .iter()
+        .map(|text| text.replace("<|endoftext|>", "end"))
+        .collect();
+    let whole = texts.join("\n");
+    fs::write(bench.path("text.txt"), &whole).unwrap();
+    for tokenizer in ["byte", "char", "bpe:500"] {
+        let out = tokenizer.replace(':', "-");
+        bench.build(&["text.txt"], tokenizer, &out, &["--valid", "0"]);
+        let corpus = Corpus::open(&bench.path(&out), None).unwrap();
+        let ids = corpus.train.to_vec(0..corpus.train.tokens()).unwrap();
+        let program = "import sys, tokenizers; t = tokenizers.Tokenizer.from_file(sys.argv[1]); \
+                       print(t.encode(open(sys.argv[2], newline='', encoding='utf-8').read()).ids)";
+        let output = std::process::Command::new("python3")
+            .current_dir(bench.root.path())
+            .args(["-c", program, &format!("{out}/tokenizer.json"), "text.txt"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let theirs: Vec<u32> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(theirs == ids, "{tokenizer}");
+    }
+}
