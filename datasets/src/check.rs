@@ -126,7 +126,7 @@ fn check_borders(
     tokenizer: &Tokenizer,
 ) -> Result<(), DataError> {
     let file = documents_file(name);
-    let index = DocumentIndex::open(&folder.join(&file))?;
+    let index = DocumentIndex::open(folder.join(&file))?;
     let wrong = |reason: String| wrong(folder, format!("{file}: {reason}"));
     if index.documents() as u64 != entry.documents {
         return Err(wrong(format!(

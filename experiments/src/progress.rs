@@ -22,7 +22,7 @@ pub fn bytes_bar(label: &str) -> ProgressBar {
             false => ProgressDrawTarget::hidden(),
         },
     );
-    let template = "{prefix:10} {bar:24} {bytes}/{total_bytes}  {msg}  {elapsed}, {eta} left";
+    let template = "{prefix} {wide_bar} {bytes}/{total_bytes}  {msg}  {elapsed}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -105,11 +105,11 @@ fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
         } = progress
         {
             let rate = (tokens - pass.tokens) as f64 / pass.began.elapsed().as_secs_f64().max(1e-3);
+            // Short enough for 80 columns.
             pass.bar.set_message(format!(
-                "{} documents, {} tokens, {}/s",
+                "{} documents  {:.0}k tokens/s",
                 HumanCount(documents),
-                HumanCount(tokens),
-                HumanCount(rate as u64)
+                rate / 1e3
             ));
         }
     })

@@ -219,7 +219,7 @@ fn build_in(
         Some(tokenizer) => tokenizer,
         None => {
             let training = TrainOptions {
-                end_of_text: scan.documents() > 1,
+                end_of_text: scan.filled() > 1,
                 progress: monitor.bars,
             };
             // A vocabulary of characters has those of both splits, so that validation cannot meet one

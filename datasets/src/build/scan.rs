@@ -95,7 +95,7 @@ impl Scan {
     }
 
     /// Documents with text in them.
-    pub(super) fn documents(&self) -> u64 {
+    pub(super) fn filled(&self) -> u64 {
         self.sums.filled
     }
 

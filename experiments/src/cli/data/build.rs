@@ -167,9 +167,13 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
     if *already {
         println!("{} is complete already", out.display());
     }
+    println!(
+        "{:<6} {:>13} {:>15} {:>12} {:>6}",
+        "", "tokens", "bytes", "documents", "files"
+    );
     for (name, split) in [("train", &manifest.train), ("valid", &manifest.valid)] {
         println!(
-            "{name}  {:>13} tokens  {:>13} bytes  {:>10} documents  {:>3} files",
+            "{name:<6} {:>13} {:>15} {:>12} {:>6}",
             grouped(split.tokens),
             grouped(split.bytes),
             grouped(split.documents),
