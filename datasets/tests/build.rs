@@ -196,6 +196,31 @@ fn a_single_text_is_split_by_position_and_has_no_border() {
     }
 }
 
+/// The cut falls between two tokens: both splits together are what the tokenizer makes of the text.
+#[test]
+fn a_text_that_is_cut_keeps_its_encoding() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "unbelievable understatements ".repeat(40);
+    let file = folder.path().join("text.txt");
+    fs::write(&file, &text).unwrap();
+    for valid in [0.05, 0.11, 0.5, 0.93] {
+        let out = folder.path().join(valid.to_string());
+        let options = BuildOptions {
+            valid,
+            ..options(&file, "bpe:300")
+        };
+        let built = build(&options, &out, SILENT).unwrap().manifest;
+        let corpus = Corpus::open(&out, None).unwrap();
+        let ids = |split: &foretoken_datasets::Split| split.to_vec(0..split.tokens()).unwrap();
+        let both = [ids(&corpus.train), ids(&corpus.valid)].concat();
+        assert_eq!(both, corpus.tokenizer.encode(&text).unwrap());
+        assert_eq!((built.train.bytes + built.valid.bytes) as usize, text.len());
+        assert_eq!(built.train.bytes as usize, corpus.train.bytes().unwrap());
+        let missed = built.valid.bytes as f64 - valid * text.len() as f64;
+        assert!(missed.abs() < 15.0, "{missed} bytes off");
+    }
+}
+
 #[test]
 fn the_cache_knows_a_file_that_changed() {
     let folder = tempfile::tempdir().unwrap();

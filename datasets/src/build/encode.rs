@@ -166,6 +166,12 @@ struct Part {
     bytes: usize,
 }
 
+impl Part {
+    fn new(ids: Vec<u32>, bytes: usize) -> Option<Self> {
+        (!ids.is_empty()).then_some(Self { ids, bytes })
+    }
+}
+
 fn encode_batch(
     documents: Vec<Document>,
     share: Share,
@@ -175,28 +181,46 @@ fn encode_batch(
     let lengths = tokenizer.token_lengths();
     documents
         .into_par_iter()
-        .map(|document| {
-            let mut exact = true;
-            let mut part = |text: &str| -> Result<Option<Part>, DataError> {
-                if text.is_empty() {
-                    return Ok(None);
-                }
-                let ids = match special_tokens {
-                    true => tokenizer.encode_with_special_tokens(text)?,
-                    false => tokenizer.encode(text)?,
-                };
-                let bytes = text.len();
-                exact &= ids.iter().map(|&id| lengths[id as usize]).sum::<usize>() == bytes;
-                Ok(Some(Part { ids, bytes }))
+        .map(|Document { text, replaced }| {
+            let mut ids = match special_tokens {
+                true => tokenizer.encode_with_special_tokens(&text)?,
+                false => tokenizer.encode(&text)?,
             };
-            let [train, valid] = share.parts(&document.text);
+            let valid = ids.split_off(train_tokens(
+                &ids,
+                share.train_bytes(&text),
+                &text,
+                &lengths,
+            ));
+            let bytes_of = |ids: &[u32]| ids.iter().map(|&id| lengths[id as usize]).sum::<usize>();
+            let (train_bytes, valid_bytes) = (bytes_of(&ids), bytes_of(&valid));
+            let bytes = text.len();
             Ok(Encoded {
-                parts: [part(train)?, part(valid)?],
-                replaced: document.replaced,
-                exact,
+                exact: train_bytes + valid_bytes == bytes,
+                parts: [
+                    Part::new(ids, train_bytes.min(bytes)),
+                    Part::new(valid, bytes.saturating_sub(train_bytes)),
+                ],
+                replaced,
             })
         })
         .collect()
+}
+
+/// How many tokens of a document are for training, if `wanted` bytes of its text are. A document is cut
+/// between tokens, so that both parts together are its encoding: a token across the border is for training.
+fn train_tokens(ids: &[u32], wanted: usize, text: &str, lengths: &[usize]) -> usize {
+    if wanted == text.len() {
+        return ids.len();
+    }
+    let mut bytes = 0;
+    ids.iter()
+        .take_while(|&&id| {
+            let before = bytes;
+            bytes += lengths[id as usize];
+            before < wanted
+        })
+        .count()
 }
 
 /// Both splits as they are written.

@@ -214,7 +214,7 @@ fn build_in(
     }
 
     let share = scan.share;
-    let texts = |side: Option<bool>| scan::texts(&files, &options.read, share, side, monitor);
+    let texts = |train_only| scan::texts(&files, &options.read, share, train_only, monitor);
     let tokenizer = match journal.tokenizer(out, &plan) {
         Some(tokenizer) => tokenizer,
         None => {
@@ -224,9 +224,9 @@ fn build_in(
             };
             // A vocabulary of characters has those of both splits, so that validation cannot meet one
             // that has no id; merges are learned from the training text alone.
-            let side = matches!(options.tokenizer, TokenizerSpec::Bpe { .. }).then_some(true);
+            let train_only = matches!(options.tokenizer, TokenizerSpec::Bpe { .. });
             (monitor.report)(BuildProgress::Training);
-            let tokenizer = Tokenizer::train(&options.tokenizer, texts(side), training)?;
+            let tokenizer = Tokenizer::train(&options.tokenizer, texts(train_only), training)?;
             encode::sweep(out, &[])?;
             let path = out.join(TOKENIZER);
             write_atomically(&path, tokenizer.to_json().as_bytes()).map_err(write_error(&path))?;

@@ -175,16 +175,15 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// The training and the validation part of a document; either may be empty.
-    pub(super) fn parts(self, text: &str) -> [&str; 2] {
+    /// How many bytes of a document, from its start, are for training; the rest is for validation.
+    pub(super) fn train_bytes(self, text: &str) -> usize {
         match self.by {
-            SplitBy::Document if is_valid(text, self.valid) => ["", text],
-            SplitBy::Document => [text, ""],
+            SplitBy::Document if is_valid(text, self.valid) => 0,
+            SplitBy::Document => text.len(),
             SplitBy::Position => {
                 let train = (text.chars().count() as f64 * (1.0 - self.valid)) as usize;
                 let cut = text.char_indices().nth(train);
-                let (train, valid) = text.split_at(cut.map_or(text.len(), |(offset, _)| offset));
-                [train, valid]
+                cut.map_or(text.len(), |(offset, _)| offset)
             }
         }
     }
@@ -208,19 +207,19 @@ pub(super) fn all_documents<'a>(
         .map(move |document| monitor.check().and(document))
 }
 
-/// The parts of all documents that are for training (`Some(true)`), for validation, or either.
+/// All documents, or the parts of them that are for training.
 pub(super) fn texts<'a>(
     files: &'a [SourceFile],
     options: &'a ReadOptions,
     share: Share,
-    train: Option<bool>,
+    train_only: bool,
     monitor: Monitor<'a>,
 ) -> impl Iterator<Item = Result<String, DataError>> + 'a {
     all_documents(files, options, monitor).map(move |document| {
-        let text = document?.text;
-        Ok(match train {
-            None => text,
-            Some(train) => share.parts(&text)[usize::from(!train)].to_string(),
-        })
+        let mut text = document?.text;
+        if train_only {
+            text.truncate(share.train_bytes(&text));
+        }
+        Ok(text)
     })
 }
