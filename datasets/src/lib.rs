@@ -18,6 +18,7 @@ mod loader;
 mod manifest;
 mod mapped;
 mod mixture;
+mod panics;
 mod permutation;
 mod prefetch;
 mod reader;

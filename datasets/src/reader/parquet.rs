@@ -5,7 +5,6 @@
 use std::{
     fs::File,
     io::Read,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -31,7 +30,7 @@ use super::{
     compression::{self, Opened},
     name_list, wrong,
 };
-use crate::{DataError, SourceFile};
+use crate::{DataError, SourceFile, panics};
 
 /// How many rows are decoded at once.
 const BATCH: usize = 1024;
@@ -82,9 +81,9 @@ fn damaged(file: &SourceFile, reason: String) -> DataError {
 
 /// Runs the decoder, and makes of all that can go wrong in it one line.
 fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
+    match panics::catch(decode) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => {
             let error = error.to_string();
             let error: Vec<&str> = error.split_whitespace().collect();
             let error = error.join(" ");
@@ -92,7 +91,7 @@ fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
                 "the Parquet file is damaged, or made in a way that is not supported ({error})"
             ))
         }
-        Err(_) => Err("the Parquet file is damaged".into()),
+        None => Err("the Parquet file is damaged".into()),
     }
 }
 

@@ -1,12 +1,7 @@
 //! Tokenizers that Hugging Face `tokenizers` runs: any `tokenizer.json`, and byte-pair encodings
 //! trained here. That crate may panic on a file it did not write; nothing of that gets past here.
 
-use std::{
-    collections::HashMap,
-    io::IsTerminal,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
-};
+use std::{collections::HashMap, io::IsTerminal, sync::OnceLock};
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -21,7 +16,7 @@ use super::{
     gpt2::{PIECE, into_pieces, pieces, words},
     token_bytes::{Spelling, TokenBytes, spelled},
 };
-use crate::DataError;
+use crate::{DataError, panics};
 
 /// Tokens of the smallest byte-pair encoding: the bytes and the end of text.
 pub(super) const MIN_BPE_TOKENS: usize = 257;
@@ -381,9 +376,9 @@ fn probes() -> [String; 3] {
 
 /// What the crate says, in one line, also where it panics.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string().replace('\n', " ")),
-        Err(_) => Err("Hugging Face tokenizers panics".into()),
+    match panics::catch(work) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(error.to_string().replace('\n', " ")),
+        None => Err("Hugging Face tokenizers panics".into()),
     }
 }

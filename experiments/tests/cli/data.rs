@@ -675,3 +675,36 @@ fn python_agrees() {
         assert!(theirs == ids, "{tokenizer}");
     }
 }
+
+/// Libraries that read what anybody may have written panic on some of it. The user sees one line.
+#[test]
+fn damaged_files_are_one_line() {
+    let bench = Bench::new();
+    fs::write(bench.path("text.txt"), "some text ".repeat(200)).unwrap();
+    // Its merge makes a token that the vocabulary does not have; its byte alphabet is not whole.
+    let tokenizer = r#"{"version":"1.0","added_tokens":[],"pre_tokenizer":null,"decoder":null,"model":
+        {"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]}}"#;
+    fs::write(bench.path("tokenizer.json"), tokenizer).unwrap();
+    fs::write(
+        bench.path("damaged.parquet"),
+        b"PAR1 nothing of a table PAR1",
+    )
+    .unwrap();
+    let build = |input: &str, tokenizer: &str| {
+        bench.run(&[
+            "data",
+            "build",
+            input,
+            "--tokenizer",
+            tokenizer,
+            "--out",
+            "out",
+        ])
+    };
+    assert_refused(
+        &build("text.txt", "./tokenizer.json"),
+        2,
+        &["tokenizer.json"],
+    );
+    assert_refused(&build("damaged.parquet", "byte"), 2, &["damaged.parquet"]);
+}
