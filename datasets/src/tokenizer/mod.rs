@@ -1,9 +1,10 @@
 //! Text ⇄ token ids: one token per byte or per character, byte-pair encoding, or what a
 //! `tokenizer.json` says. All are saved as a `tokenizer.json` that Hugging Face `tokenizers` loads,
-//! and that gives the same ids there. Here are the public type and the first two kinds.
+//! and that gives the same ids there.
 
 mod gpt2;
 mod hugging_face;
+mod native;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,8 @@ mod token_bytes;
 use std::{fmt, fs, path::Path, sync::Arc};
 
 use hugging_face::{HuggingFace, MAX_TOKENS, MIN_BPE_TOKENS};
-use serde_json::{Map, Value, json};
 pub use spec::TokenizerSpec;
-use token_bytes::{TokenBytes, byte_level_alphabet};
+use token_bytes::TokenBytes;
 use tokenizers::{Model, ModelWrapper};
 
 use crate::DataError;
@@ -215,74 +215,11 @@ impl Tokenizer {
 
     /// The tokenizer in the format of Hugging Face `tokenizers` (`tokenizer.json`).
     pub fn to_json(&self) -> String {
-        let (pre_tokenizer, decoder, model) = match &self.kind {
-            Kind::HuggingFace(loaded) => return loaded.json().into(),
-            // Byte-pair encoding that merges nothing, over GPT-2's printable stand-ins for bytes.
-            Kind::Byte => {
-                let byte_level = json!({
-                    "type": "ByteLevel",
-                    "add_prefix_space": false,
-                    "trim_offsets": false,
-                    "use_regex": false,
-                });
-                let model = json!({
-                    "type": "BPE",
-                    "dropout": null,
-                    "unk_token": null,
-                    "continuing_subword_prefix": null,
-                    "end_of_word_suffix": null,
-                    "fuse_unk": false,
-                    "byte_fallback": false,
-                    "ignore_merges": false,
-                    "vocab": numbered(byte_level_alphabet()),
-                    "merges": [],
-                });
-                (byte_level.clone(), byte_level, model)
-            }
-            // Every character is a word. The unknown token is required by the format; being absent
-            // from the vocabulary, it makes an unknown character an error there as it is here.
-            Kind::Char(characters) => (
-                json!({
-                    "type": "Split",
-                    "pattern": { "Regex": r"[\s\S]" },
-                    "behavior": "Isolated",
-                    "invert": false,
-                }),
-                json!({ "type": "Fuse" }),
-                json!({
-                    "type": "WordLevel",
-                    "vocab": numbered(characters.iter().copied()),
-                    "unk_token": "<unk>",
-                }),
-            ),
-        };
-        let added_tokens: Vec<Value> = self
-            .end_of_text
-            .into_iter()
-            .map(|id| {
-                json!({
-                    "id": id,
-                    "content": END_OF_TEXT,
-                    "single_word": false,
-                    "lstrip": false,
-                    "rstrip": false,
-                    "normalized": false,
-                    "special": true,
-                })
-            })
-            .collect();
-        let json = json!({
-            "version": "1.0",
-            "truncation": null,
-            "padding": null,
-            "added_tokens": added_tokens,
-            "normalizer": null,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": null,
-            "decoder": decoder,
-            "model": model,
-        });
-        format!("{json:#}\n")
+        match &self.kind {
+            Kind::Byte => native::byte(self.end_of_text),
+            Kind::Char(characters) => native::char(characters, self.end_of_text),
+            Kind::HuggingFace(loaded) => loaded.json().into(),
+        }
     }
 
     /// The largest token id and one: how many tokens there are, where there is no gap. Added tokens
@@ -497,13 +434,4 @@ impl Characters {
             end_of_text: None,
         }
     }
-}
-
-/// `{token: id}`, with the ids in order.
-fn numbered(characters: impl IntoIterator<Item = char>) -> Map<String, Value> {
-    characters
-        .into_iter()
-        .enumerate()
-        .map(|(id, c)| (c.to_string(), id.into()))
-        .collect()
 }

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use serde_json::{Map, Value, json};
+
 use super::*;
 
 const TEXT: &str = "To be,\r\nor\tnot: él 叫 🦀\u{0}\u{301} <unk> [UNK]";
