@@ -249,7 +249,8 @@ fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
     bench.succeed(&[&args[..], &["--out", "undisturbed"]].concat());
     let undisturbed = contents(&bench.path("undisturbed"));
     let mut killed = 0;
-    for wait in (0..).map(|i| 40 + 150 * i) {
+    // Longer each time, until it is long enough.
+    for wait in std::iter::successors(Some(40), |wait| Some(wait * 8 / 5)) {
         let mut child = bench
             .command(&[&args[..], &["--out", "killed"]].concat())
             .stdout(std::process::Stdio::null())
