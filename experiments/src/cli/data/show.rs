@@ -204,7 +204,7 @@ fn print_manifest(manifest: &Manifest) {
             Some(id) => format!(", {id} between documents"),
             None => String::new(),
         },
-        &manifest.tokenizer.sha256[..12.min(manifest.tokenizer.sha256.len())]
+        &manifest.tokenizer.sha256[..8.min(manifest.tokenizer.sha256.len())]
     );
     println!(
         "{:<6} {:>12} {:>15} {:>15} {:>12} {:>7}",
