@@ -24,7 +24,7 @@ pub struct Checked {
 /// Checks every byte of a folder: each block of each token file against its checksum, each id against the
 /// vocabulary, and tokens, documents, borders and bytes against the manifest.
 ///
-/// `progress` is told how many tokens are done, of how many.
+/// `progress` is told how many bytes of tokens have been compared with their checksums, of how many.
 ///
 /// # Errors
 ///
@@ -39,82 +39,41 @@ pub fn check(
         Err(_) if Corpus::is_tokens(folder)? => (Corpus::open(folder, tokenizer)?, None),
         Err(error) => return Err(error),
     };
-    let total = (corpus.train.tokens() + corpus.valid.tokens()) as u64;
+    let splits = [("train", &corpus.train), ("valid", &corpus.valid)];
+    let total = splits.iter().map(|(_, split)| split.stored_bytes()).sum();
     let mut done = 0;
     let mut checked = Checked {
-        tokens: total,
+        tokens: 0,
         bytes: 0,
         manifest: manifest.is_some(),
     };
-    for (name, split) in [("train", &corpus.train), ("valid", &corpus.valid)] {
-        split.verify(&mut |_| {})?;
-        let counted = count(split, &corpus.tokenizer, |tokens| {
-            done += tokens;
-            progress(done, total);
-        })?;
-        checked.bytes += counted.bytes;
+    for (name, split) in splits {
+        split.verify(&mut |bytes| progress(done + bytes, total))?;
+        done += split.stored_bytes();
+        let (tokens, bytes) = (split.tokens() as u64, split.bytes()? as u64);
+        checked.tokens += tokens;
+        checked.bytes += bytes;
         if let Some(manifest) = &manifest {
             let entry = match name {
                 "train" => &manifest.train,
                 _ => &manifest.valid,
             };
-            compare(folder, name, entry, &counted, manifest)?;
+            let bytes_are_exact = manifest.text.inexact_documents == 0;
+            for (what, found, said, compared) in [
+                ("tokens", tokens, entry.tokens, true),
+                ("bytes", bytes, entry.bytes, bytes_are_exact),
+            ] {
+                if compared && found != said {
+                    return Err(wrong(
+                        folder,
+                        format!("the {name} split has {found} {what}, the manifest says {said}"),
+                    ));
+                }
+            }
             check_borders(folder, name, entry, split, &corpus.tokenizer)?;
         }
     }
     Ok(checked)
-}
-
-struct Counted {
-    tokens: u64,
-    bytes: u64,
-}
-
-fn count(
-    split: &Split,
-    tokenizer: &Tokenizer,
-    mut advance: impl FnMut(u64),
-) -> Result<Counted, DataError> {
-    let lengths = tokenizer.token_lengths();
-    let mut buffer = vec![0; split.tokens().min(1 << 20)];
-    let mut counted = Counted {
-        tokens: 0,
-        bytes: 0,
-    };
-    while counted.tokens < split.tokens() as u64 {
-        let left = split.tokens() - counted.tokens as usize;
-        let ids = &mut buffer[..left.min(1 << 20)];
-        split.read(counted.tokens as usize, ids)?;
-        counted.bytes += ids
-            .iter()
-            .map(|&id| lengths[id as usize] as u64)
-            .sum::<u64>();
-        counted.tokens += ids.len() as u64;
-        advance(ids.len() as u64);
-    }
-    Ok(counted)
-}
-
-fn compare(
-    folder: &Path,
-    name: &str,
-    entry: &TokensEntry,
-    counted: &Counted,
-    manifest: &Manifest,
-) -> Result<(), DataError> {
-    let bytes_are_exact = manifest.text.inexact_documents == 0;
-    for (what, found, said) in [
-        ("tokens", counted.tokens, entry.tokens),
-        ("bytes", counted.bytes, entry.bytes),
-    ] {
-        if found != said && (what == "tokens" || bytes_are_exact) {
-            return Err(wrong(
-                folder,
-                format!("the {name} split has {found} {what}, the manifest says {said}"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Documents start where the index says, each but the first behind an end-of-text token.

@@ -220,6 +220,15 @@ impl Split {
         Ok(hasher.finalize().into())
     }
 
+    /// How many bytes the tokens take in their files.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let bytes = |(_, shard): &(usize, Shard)| match shard {
+            Shard::File(file) => file.token_bytes() as u64,
+            Shard::Memory(_) => 0,
+        };
+        self.shards.iter().map(bytes).sum()
+    }
+
     /// Checks all files from begin to end, and tells `progress` now and then how many bytes are done.
     ///
     /// # Errors

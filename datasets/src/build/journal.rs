@@ -80,12 +80,13 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The tokenizer that an interrupted build of this plan has made.
-    pub(super) fn tokenizer(&self, folder: &Path, plan: &Plan) -> Option<Tokenizer> {
-        let json = fs::read(folder.join(TOKENIZER)).ok()?;
+    /// The tokenizer that an interrupted build of this plan has made, and the SHA-256 of its file.
+    pub(super) fn tokenizer(&self, folder: &Path, plan: &Plan) -> Option<(Tokenizer, String)> {
+        let path = folder.join(TOKENIZER);
+        let sha256 = sha256(&fs::read(&path).ok()?);
         let same = self.contents.plan.as_ref() == Some(plan)
-            && self.contents.tokenizer.as_deref() == Some(sha256(&json).as_str());
-        same.then(|| Tokenizer::load(folder.join(TOKENIZER)).ok())?
+            && self.contents.tokenizer.as_ref() == Some(&sha256);
+        same.then(|| Some((Tokenizer::load(path).ok()?, sha256)))?
     }
 
     /// Begins anew.

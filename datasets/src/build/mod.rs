@@ -215,8 +215,8 @@ fn build_in(
 
     let share = scan.share;
     let texts = |train_only| scan::texts(&files, &options.read, share, train_only, monitor);
-    let tokenizer = match journal.tokenizer(out, &plan) {
-        Some(tokenizer) => tokenizer,
+    let (tokenizer, tokenizer_sha256) = match journal.tokenizer(out, &plan) {
+        Some(made_before) => made_before,
         None => {
             let training = TrainOptions {
                 end_of_text: scan.filled() > 1,
@@ -229,9 +229,11 @@ fn build_in(
             let tokenizer = Tokenizer::train(&options.tokenizer, texts(train_only), training)?;
             encode::sweep(out, &[])?;
             let path = out.join(TOKENIZER);
-            write_atomically(&path, tokenizer.to_json().as_bytes()).map_err(write_error(&path))?;
-            journal.start(plan, sha256(tokenizer.to_json().as_bytes()))?;
-            tokenizer
+            let json = tokenizer.to_json();
+            write_atomically(&path, json.as_bytes()).map_err(write_error(&path))?;
+            let sha256 = sha256(json.as_bytes());
+            journal.start(plan.clone(), sha256.clone())?;
+            (tokenizer, sha256)
         }
     };
     let resumed_bytes = journal.state().train.bytes + journal.state().valid.bytes;
@@ -247,14 +249,14 @@ fn build_in(
 
     let manifest = Manifest::new(
         TokenizerEntry {
-            sha256: sha256(tokenizer.to_json().as_bytes()),
+            sha256: tokenizer_sha256,
             vocab_size: tokenizer.vocab_size(),
             end_of_text: tokenizer.end_of_text(),
         },
-        options.recipe(share.by)?,
+        plan.recipe,
         [state.train, state.valid],
         state.text,
-        scan.sources,
+        plan.sources,
     );
     let indexes = encode::SIDES.map(documents_file);
     let kept: Vec<&str> = [&manifest.train, &manifest.valid]

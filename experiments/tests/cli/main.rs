@@ -75,6 +75,14 @@ impl Bench {
     }
 }
 
+/// What Ctrl-C sends.
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    let pid = child.id().to_string();
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-INT", &pid]).status().unwrap().success());
+}
+
 /// Both streams, for messages of failed assertions.
 fn text(output: &Output) -> String {
     format!(

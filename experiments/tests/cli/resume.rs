@@ -89,14 +89,7 @@ fn ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_resume() {
     let run = bench.path("run");
     let mut child = start(&bench, &[]);
     wait_for(&mut child, &run, 20);
-    let pid = child.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     let stderr = String::from_utf8_lossy(&output.stderr);
