@@ -5,7 +5,7 @@
 #
 # Brings, under ${XDG_CACHE_HOME:-~/.cache}/foretoken and only when missing there:
 #   - PyTorch 2.9.0, the libtorch that Burn links against, in a virtual environment of its own
-#     (needs python3 with venv), and there too Hugging Face's tokenizers, which tests compare ours with;
+#     (needs python3 with venv), and there too Hugging Face's tokenizers and transformers, which tests compare ours with;
 #   - unless there is a GPU with a Vulkan loader: SwiftShader, a Vulkan driver for the CPU, and a
 #     loader, unpacked from Debian's chromium-common (needs apt-get; nothing is installed).
 # Sets: LIBTORCH_USE_PYTORCH, PATH, LD_LIBRARY_PATH and, for SwiftShader, VK_DRIVER_FILES.
@@ -24,15 +24,15 @@ foretoken_prepend() {
 foretoken_libtorch() {
     local venv=$foretoken_cache/torch-2.9.0
     # setuptools, because the build asks torch.utils.cpp_extension, which imports it.
-    if ! "$venv/bin/python3" -c 'import torch, setuptools, numpy, tokenizers' 2>/dev/null; then
-        echo "installing PyTorch 2.9.0 and tokenizers in $venv" >&2
+    if ! "$venv/bin/python3" -c 'import torch, setuptools, numpy, tokenizers, transformers' 2>/dev/null; then
+        echo "installing PyTorch 2.9.0, tokenizers and transformers in $venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv" || {
             echo "python3 cannot make a virtual environment: install python3 and python3-venv" >&2
             return 1
         }
         local pip=("$venv/bin/python3" -m pip install --quiet --disable-pip-version-check)
-        "${pip[@]}" setuptools numpy tokenizers==0.23.2 torch==2.9.0 || {
+        "${pip[@]}" setuptools numpy tokenizers==0.23.2 torch==2.9.0 transformers==5.23.0 || {
             echo "pip cannot install torch==2.9.0: it exists for Python 3.10 to 3.14" >&2
             rm -rf "$venv"
             return 1
