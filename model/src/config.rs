@@ -6,14 +6,62 @@ use serde::{Deserialize, Serialize};
 use crate::error::ModelError;
 use crate::transformer::Transformer;
 
-/// The two functions that go by the name GELU (Hendrycks and Gimpel 2016, <https://arxiv.org/abs/1606.08415>).
+/// How activations are normalised before every layer and before the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Gelu {
-    /// `x Φ(x)`, with the Gaussian distribution function Φ.
-    Exact,
-    /// The paper's approximation through `tanh`, which GPT-2 was trained with.
-    Tanh,
+pub enum Norm {
+    /// LayerNorm: mean 0 and variance 1, then a gain and, where the model has biases, a bias
+    /// (Ba et al. 2016, <https://arxiv.org/abs/1607.06450>).
+    Layer,
+    /// RMSNorm: root mean square 1, then a gain (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>).
+    Rms,
+}
+
+/// How a token learns where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// A vector per position, added to the token's embedding, as in GPT-2.
+    Learned,
+    /// Queries and keys turned by angles proportional to their position (Su et al. 2021,
+    /// <https://arxiv.org/abs/2104.09864>), as in Llama: element `i` of a head is paired with element
+    /// `i + head_width / 2`.
+    Rotary,
+    /// Not at all, but for the causal mask (Haviv et al. 2022, <https://arxiv.org/abs/2203.16634>).
+    None,
+}
+
+/// Llama 3's stretching of rotary positions to contexts longer than those trained on
+/// (<https://arxiv.org/abs/2407.21783>): slow rotations are slowed further, fast ones are kept, and those
+/// between are interpolated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotaryScaling {
+    /// How many times slower the slow rotations become.
+    pub factor: f64,
+    /// Rotations that turn fewer times than this within `original_context` are slow.
+    pub low_frequency_factor: f64,
+    /// Rotations that turn more often than this within `original_context` are fast.
+    pub high_frequency_factor: f64,
+    /// The context, in tokens, before stretching.
+    pub original_context: usize,
+}
+
+/// What stands between the feed-forward layer's linear maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `x Φ(x)`, with the Gaussian distribution function Φ (Hendrycks and Gimpel 2016,
+    /// <https://arxiv.org/abs/1606.08415>).
+    Gelu,
+    /// The same paper's approximation through `tanh`, which GPT-2 was trained with.
+    GeluTanh,
+    /// `silu(gate(x)) · up(x)`: a third linear map gates the second (Shazeer 2020,
+    /// <https://arxiv.org/abs/2002.05202>), as in Llama.
+    #[serde(rename = "swiglu")]
+    SwiGlu,
+    /// `max(x, 0)²` (So et al. 2021, <https://arxiv.org/abs/2109.08668>).
+    Relu2,
 }
 
 /// The shape of a [`Transformer`].
@@ -26,25 +74,70 @@ pub struct ModelConfig {
     pub context: usize,
     /// Number of blocks.
     pub layers: usize,
-    /// Attention heads per block; they share the width equally.
+    /// Attention heads per block, counted by their queries.
     pub heads: usize,
+    /// Heads that have keys and values of their own: as many as `heads` in multi-head attention, 1 in
+    /// multi-query attention (Shazeer 2019, <https://arxiv.org/abs/1911.02150>), a divisor between them in
+    /// grouped-query attention (Ainslie et al. 2023, <https://arxiv.org/abs/2305.13245>).
+    pub kv_heads: usize,
+    /// Width of one head; without it, `width / heads`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
     /// Width of the residual stream.
     pub width: usize,
     /// Width inside the feed-forward layers.
     pub hidden: usize,
-    /// Whether linear layers and norms have biases. The head never has one.
+    /// Whether linear layers and LayerNorms have biases. The head and RMSNorm never have one.
     pub bias: bool,
     /// Whether the head is the token embedding transposed, or a matrix of its own.
     pub tied_head: bool,
-    /// Added to the variance in LayerNorm.
+    /// The normalisation.
+    pub norm: Norm,
+    /// Added to the variance, or to the mean square, that the norm divides by.
     pub norm_epsilon: f64,
+    /// How positions enter.
+    pub positions: Positions,
+    /// Of rotary positions: the slowest rotation takes about `2π rotary_theta` tokens for a turn.
+    pub rotary_theta: f64,
+    /// Of rotary positions: Llama 3's stretching.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary_scaling: Option<RotaryScaling>,
+    /// Whether queries and keys are normalised, head by head, with RMSNorm and a gain (Dehghani et al. 2023,
+    /// <https://arxiv.org/abs/2302.05442>), before rotary positions are applied.
+    pub qk_norm: bool,
+    /// A token attends to this many tokens, itself included, and not to all before it (Beltagy et al. 2020,
+    /// <https://arxiv.org/abs/2004.05150>).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
     /// The feed-forward layers' activation.
-    pub gelu: Gelu,
+    pub activation: Activation,
+    /// Logits `z` become `cap · tanh(z / cap)` (Gemma Team 2024, <https://arxiv.org/abs/2408.00118>).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_cap: Option<f64>,
+    /// Share of embeddings, attention weights and layers' outputs that a training step leaves out
+    /// (Srivastava et al. 2014). Evaluation and generation leave out none.
+    pub dropout: f64,
 }
 
 impl ModelConfig {
-    /// A GPT-2 of the given size: feed-forward layers four times as wide as the residual stream, biases, a
-    /// tied head, GELU by `tanh`.
+    /// The names that [`preset`](Self::preset) knows.
+    pub const PRESETS: [&str; 12] = [
+        "gpt2",
+        "gpt2-medium",
+        "gpt2-large",
+        "gpt2-xl",
+        "gpt2-tiny",
+        "llama-tiny",
+        "llama-small",
+        "llama-2-7b",
+        "llama-3-8b",
+        "llama-3.1-8b",
+        "llama-3.2-1b",
+        "llama-3.2-3b",
+    ];
+
+    /// A GPT-2 of the given size: learned positions, LayerNorm, feed-forward layers four times as wide as
+    /// the residual stream, biases, a tied head, GELU by `tanh`, no dropout.
     pub fn new(
         vocab_size: usize,
         context: usize,
@@ -57,13 +150,84 @@ impl ModelConfig {
             context,
             layers,
             heads,
+            kv_heads: heads,
+            head_width: None,
             width,
-            hidden: 4 * width,
+            hidden: Activation::GeluTanh.usual_hidden(width),
             bias: true,
             tied_head: true,
+            norm: Norm::Layer,
             norm_epsilon: 1e-5,
-            gelu: Gelu::Tanh,
+            positions: Positions::Learned,
+            rotary_theta: 10_000.0,
+            rotary_scaling: None,
+            qk_norm: false,
+            window: None,
+            activation: Activation::GeluTanh,
+            logit_cap: None,
+            dropout: 0.0,
         }
+    }
+
+    /// A Llama of the given size: rotary positions, RMSNorm, SwiGLU of the usual width, no biases, a head of
+    /// its own.
+    pub fn llama(
+        vocab_size: usize,
+        context: usize,
+        layers: usize,
+        heads: usize,
+        kv_heads: usize,
+        width: usize,
+    ) -> Self {
+        Self {
+            kv_heads,
+            hidden: Activation::SwiGlu.usual_hidden(width),
+            bias: false,
+            tied_head: false,
+            norm: Norm::Rms,
+            positions: Positions::Rotary,
+            activation: Activation::SwiGlu,
+            ..Self::new(vocab_size, context, layers, heads, width)
+        }
+    }
+
+    /// A published shape, or a tiny one for tests, by its name; `None` for a name not among
+    /// [`PRESETS`](Self::PRESETS).
+    pub fn preset(name: &str) -> Option<Self> {
+        let stretched = |config: Self, factor: f64| Self {
+            context: 131_072,
+            rotary_scaling: Some(RotaryScaling {
+                factor,
+                low_frequency_factor: 1.0,
+                high_frequency_factor: 4.0,
+                original_context: 8192,
+            }),
+            ..config
+        };
+        let llama3 = |layers, heads, width, hidden| Self {
+            hidden,
+            rotary_theta: 500_000.0,
+            ..Self::llama(128_256, 8192, layers, heads, 8, width)
+        };
+        Some(match name {
+            "gpt2" => Self::new(50_257, 1024, 12, 12, 768),
+            "gpt2-medium" => Self::new(50_257, 1024, 24, 16, 1024),
+            "gpt2-large" => Self::new(50_257, 1024, 36, 20, 1280),
+            "gpt2-xl" => Self::new(50_257, 1024, 48, 25, 1600),
+            "gpt2-tiny" => Self::new(256, 64, 2, 4, 32),
+            "llama-tiny" => Self::llama(256, 64, 2, 4, 2, 32),
+            "llama-small" => Self::llama(32_000, 2048, 12, 12, 4, 768),
+            "llama-2-7b" => Self::llama(32_000, 4096, 32, 32, 32, 4096).with_hidden(11_008),
+            "llama-3-8b" => llama3(32, 32, 4096, 14_336),
+            "llama-3.1-8b" => stretched(llama3(32, 32, 4096, 14_336), 8.0),
+            "llama-3.2-1b" => {
+                stretched(llama3(16, 32, 2048, 8192), 32.0).with_tied_head(true)
+            }
+            "llama-3.2-3b" => {
+                stretched(llama3(28, 24, 3072, 8192), 32.0).with_tied_head(true)
+            }
+            _ => return None,
+        })
     }
 
     /// Sets the width inside the feed-forward layers.
@@ -84,16 +248,21 @@ impl ModelConfig {
         self
     }
 
-    /// Sets what LayerNorm adds to the variance.
+    /// Sets what the norm adds to the variance or the mean square.
     pub fn with_norm_epsilon(mut self, norm_epsilon: f64) -> Self {
         self.norm_epsilon = norm_epsilon;
         self
     }
 
-    /// Sets the feed-forward layers' activation.
-    pub fn with_gelu(mut self, gelu: Gelu) -> Self {
-        self.gelu = gelu;
+    /// Sets the feed-forward layers' activation, not their width.
+    pub fn with_activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
         self
+    }
+
+    /// Width of one head.
+    pub fn head_width(&self) -> usize {
+        self.head_width.unwrap_or(self.width / self.heads.max(1))
     }
 
     /// Checks that a model of this shape can exist.
@@ -102,60 +271,145 @@ impl ModelConfig {
     /// Names the first number that is zero or out of range, or the two that clash.
     pub fn validate(&self) -> Result<(), ModelError> {
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("context", self.context),
-            ("layers", self.layers),
-            ("heads", self.heads),
-            ("width", self.width),
-            ("hidden", self.hidden),
+            ("vocab_size", Some(self.vocab_size)),
+            ("context", Some(self.context)),
+            ("layers", Some(self.layers)),
+            ("heads", Some(self.heads)),
+            ("kv_heads", Some(self.kv_heads)),
+            ("head_width", self.head_width),
+            ("width", Some(self.width)),
+            ("hidden", Some(self.hidden)),
+            ("window", self.window),
         ];
-        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == Some(0)) {
             return Err(ModelError::Zero { name });
         }
-        if !self.width.is_multiple_of(self.heads) {
-            return Err(ModelError::WidthNotDivisible {
-                width: self.width,
-                heads: self.heads,
+        if self.head_width.is_none() {
+            divisible(("width", self.width), ("heads", self.heads))?;
+        }
+        divisible(("heads", self.heads), ("kv_heads", self.kv_heads))?;
+        // A zero epsilon turns a constant row into NaN.
+        positive("norm_epsilon", self.norm_epsilon)?;
+        if let Some(cap) = self.logit_cap {
+            positive("logit_cap", cap)?;
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(ModelError::OutOfRange {
+                name: "dropout",
+                value: self.dropout,
+                expected: "at least 0 and below 1",
             });
         }
-        // A zero epsilon turns a constant row into NaN.
-        if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
-            return Err(ModelError::OutOfRange {
-                name: "norm_epsilon",
-                value: self.norm_epsilon,
-                expected: "positive and finite",
+        self.validate_rotary()
+    }
+
+    fn validate_rotary(&self) -> Result<(), ModelError> {
+        if self.positions != Positions::Rotary {
+            return match self.rotary_scaling {
+                Some(_) => Err(ModelError::ScalingWithoutRotary),
+                None => Ok(()),
+            };
+        }
+        divisible(("head_width", self.head_width()), ("a rotary pair's", 2))?;
+        positive("rotary_theta", self.rotary_theta)?;
+        let Some(scaling) = self.rotary_scaling else {
+            return Ok(());
+        };
+        positive("rotary_scaling.factor", scaling.factor)?;
+        let (low, high) = (scaling.low_frequency_factor, scaling.high_frequency_factor);
+        positive("rotary_scaling.low_frequency_factor", low)?;
+        positive("rotary_scaling.high_frequency_factor", high)?;
+        if low >= high {
+            return Err(ModelError::NotBelow {
+                lower: ("rotary_scaling.low_frequency_factor", low),
+                upper: ("rotary_scaling.high_frequency_factor", high),
+            });
+        }
+        if scaling.original_context == 0 {
+            return Err(ModelError::Zero {
+                name: "rotary_scaling.original_context",
             });
         }
         Ok(())
     }
 
+    /// Path and shape of every parameter, in the module tree's order. Linear weights are `[inputs, outputs]`.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = Vec::new();
+        let mut add = |path: String, shape: &[usize]| tensors.push((path, shape.to_vec()));
+        add("token_embedding.weight".into(), &[self.vocab_size, self.width]);
+        if self.positions == Positions::Learned {
+            add("position_embedding.weight".into(), &[self.context, self.width]);
+        }
+        for layer in 0..self.layers {
+            let path = |name: &str| format!("blocks.{layer}.{name}");
+            let linear = |add: &mut dyn FnMut(String, &[usize]), name: &str, shape: [usize; 2]| {
+                add(path(&format!("{name}.weight")), &shape);
+                if self.bias {
+                    add(path(&format!("{name}.bias")), &shape[1..]);
+                }
+            };
+            let heads_width = self.heads * self.head_width();
+            self.norm_tensors(&path("attention_norm"), &mut add);
+            linear(&mut add, "attention.qkv", [self.width, self.qkv_width()]);
+            if self.qk_norm {
+                add(path("attention.query_norm.gamma"), &[self.head_width()]);
+                add(path("attention.key_norm.gamma"), &[self.head_width()]);
+            }
+            linear(&mut add, "attention.output", [heads_width, self.width]);
+            self.norm_tensors(&path("feed_forward_norm"), &mut add);
+            if self.activation == Activation::SwiGlu {
+                linear(&mut add, "feed_forward.gate", [self.width, self.hidden]);
+            }
+            linear(&mut add, "feed_forward.up", [self.width, self.hidden]);
+            linear(&mut add, "feed_forward.down", [self.hidden, self.width]);
+        }
+        self.norm_tensors("final_norm", &mut add);
+        if !self.tied_head {
+            add("head.weight".into(), &[self.width, self.vocab_size]);
+        }
+        tensors
+    }
+
+    fn norm_tensors(&self, path: &str, add: &mut impl FnMut(String, &[usize])) {
+        add(format!("{path}.gamma"), &[self.width]);
+        if self.norm_has_bias() {
+            add(format!("{path}.beta"), &[self.width]);
+        }
+    }
+
+    pub(crate) fn norm_has_bias(&self) -> bool {
+        self.bias && self.norm == Norm::Layer
+    }
+
+    /// Width of queries, keys and values of all heads side by side.
+    pub(crate) fn qkv_width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_width()
+    }
+
     /// Number of parameters; a tied head counts once.
     pub fn parameters(&self) -> usize {
-        self.parameters_without_positions() + self.context * self.width
+        let tensors = self.tensors();
+        tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// Number of parameters without the position embedding, the count that nanoGPT prints and that is
     /// usually meant by a model's size.
     pub fn parameters_without_positions(&self) -> usize {
-        let bias = usize::from(self.bias);
-        let linear = |inputs: usize, outputs: usize| (inputs + bias) * outputs;
-        let norm = (1 + bias) * self.width;
-        let block = 2 * norm
-            + linear(self.width, 3 * self.width)
-            + linear(self.width, self.width)
-            + linear(self.width, self.hidden)
-            + linear(self.hidden, self.width);
-        let embeddings = if self.tied_head { 1 } else { 2 };
-        embeddings * self.vocab_size * self.width + self.layers * block + norm
+        let positions = match self.positions {
+            Positions::Learned => self.context * self.width,
+            Positions::Rotary | Positions::None => 0,
+        };
+        self.parameters() - positions
     }
 
     /// Floating-point operations that one training step, forward and backward, spends per token:
-    /// `6 N + 12 layers width context`.
+    /// `6 N + 12 layers heads head_width context`; a third of it is the forward pass.
     ///
     /// The convention of PaLM's appendix B (<https://arxiv.org/abs/2204.02311>), which does not take
     /// credit for what the causal mask makes unnecessary. N counts what each token is multiplied with:
     /// every parameter but the position embedding and, where the head is not tied, the token embedding,
-    /// which is only looked up.
+    /// which is only looked up. A window bounds the context that counts.
     pub fn flops_per_token(&self) -> f64 {
         let looked_up = if self.tied_head {
             0
@@ -163,7 +417,9 @@ impl ModelConfig {
             self.vocab_size * self.width
         };
         let multiplied = (self.parameters_without_positions() - looked_up) as f64;
-        6.0 * multiplied + 12.0 * self.layers as f64 * self.width as f64 * self.context as f64
+        let seen = self.window.map_or(self.context, |window| window.min(self.context));
+        let heads_width = self.heads * self.head_width();
+        6.0 * multiplied + 12.0 * self.layers as f64 * heads_width as f64 * seen as f64
     }
 
     /// A model of this shape with freshly initialised weights on `device`.
@@ -180,6 +436,41 @@ impl ModelConfig {
     pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
         self.validate()?;
         Ok(Transformer::new(self, seed, device))
+    }
+}
+
+impl Activation {
+    /// The usual width inside a feed-forward layer: four times the residual stream's or, where three maps
+    /// share the parameters of two, `8/3` times, rounded up to a multiple of 32.
+    pub fn usual_hidden(self, width: usize) -> usize {
+        match self {
+            Self::SwiGlu => (8 * width).div_ceil(3).next_multiple_of(32),
+            Self::Gelu | Self::GeluTanh | Self::Relu2 => 4 * width,
+        }
+    }
+}
+
+fn divisible(
+    (dividend, number): (&'static str, usize),
+    (divisor, by): (&'static str, usize),
+) -> Result<(), ModelError> {
+    match number.is_multiple_of(by) {
+        true => Ok(()),
+        false => Err(ModelError::NotDivisible {
+            dividend: (dividend, number),
+            divisor: (divisor, by),
+        }),
+    }
+}
+
+fn positive(name: &'static str, value: f64) -> Result<(), ModelError> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(ModelError::OutOfRange {
+            name,
+            value,
+            expected: "positive and finite",
+        }),
     }
 }
 
