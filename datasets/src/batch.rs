@@ -25,6 +25,8 @@ pub struct TokenBatch {
     pub target_bytes: usize,
     /// The sum of the weights of all targets; 0 where none counts.
     pub target_weight: f64,
+    /// The number of the first row, counted over all steps of a run: no two batches of a run share it.
+    pub first_row: usize,
 }
 
 /// A batch that no device has yet.
@@ -38,6 +40,7 @@ pub(crate) struct HostBatch {
     target_tokens: usize,
     target_bytes: usize,
     target_weight: f64,
+    first_row: usize,
 }
 
 /// Where a row is read.
@@ -48,10 +51,11 @@ pub(crate) struct Row<'a> {
 }
 
 impl HostBatch {
-    /// Reads `size` rows.
+    /// Reads `size` rows, of which the first has the number `first_row`.
     pub(crate) fn read<'a>(
         context: usize,
         size: usize,
+        first_row: usize,
         rows: impl Iterator<Item = Row<'a>>,
     ) -> Result<Self, DataError> {
         let mut batch = Self {
@@ -62,6 +66,7 @@ impl HostBatch {
             target_tokens: 0,
             target_bytes: 0,
             target_weight: 0.,
+            first_row,
         };
         let mut ids = vec![0; context + 1];
         for (number, row) in rows.take(size).enumerate() {
@@ -105,6 +110,7 @@ impl HostBatch {
             target_tokens: self.target_tokens,
             target_bytes: self.target_bytes,
             target_weight: self.target_weight,
+            first_row: self.first_row,
         }
     }
 }

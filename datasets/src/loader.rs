@@ -214,7 +214,7 @@ impl Reader {
                         window: dataset.windows.nth(index),
                     }
                 });
-                HostBatch::read(self.context, items.len(), rows)
+                HostBatch::read(self.context, items.len(), items.start, rows)
             }
             Rows::Evaluation {
                 split,
@@ -226,6 +226,7 @@ impl Reader {
                     offset: 0,
                     counted: 0..0,
                 };
+                let first_row = items.start;
                 let rows = items
                     .map(|item| windows.window(item * windows.count() / count))
                     .chain(iter::repeat(uncounted))
@@ -234,7 +235,7 @@ impl Reader {
                         weights,
                         window,
                     });
-                HostBatch::read(self.context, self.batch, rows)
+                HostBatch::read(self.context, self.batch, first_row, rows)
             }
         }
     }

@@ -147,6 +147,9 @@ impl Experiment {
                 return Err((key, "must be at least 1".into()));
             }
         }
+        if self.model.init_from.is_none() {
+            self.model.base()?;
+        }
         self.optimizer.validate()
     }
 
@@ -332,7 +335,7 @@ mod tests {
         for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs")).unwrap() {
             let path = entry.unwrap().path();
             let experiment = Experiment::load(&path, &[]).unwrap();
-            experiment.model.config(65).unwrap();
+            experiment.model.config(65, None).unwrap();
         }
     }
 

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
-use foretoken_model::Transformer;
+use foretoken_model::{Dropout, TokenLoss, Transformer};
 
 use crate::metrics::StepOutput;
 
@@ -13,14 +13,14 @@ use crate::metrics::StepOutput;
 pub struct LanguageModel {
     /// The network.
     pub transformer: Transformer,
+    /// Decides, with the number of a batch, what dropout leaves out.
+    #[module(skip)]
+    pub dropout_seed: u64,
 }
 
 impl LanguageModel {
     /// The sum of nats over the targets, each as much as it counts, `[1]`, with what is measured beside it.
-    fn evaluate(&self, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
-        let loss = self
-            .transformer
-            .next_token_loss(batch.inputs, batch.targets);
+    fn sum(loss: TokenLoss, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
         let correct = loss.correct.float();
         let (nats, correct) = match batch.weights {
             Some(weights) => (loss.nats * weights.clone(), correct * weights),
@@ -51,7 +51,12 @@ impl TrainStep for LanguageModel {
     /// all targets of the step times as much, which only the step knows.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
         let places = places(&batch);
-        let (nats, output) = self.evaluate(batch);
+        let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
+        let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
+        let loss = self
+            .transformer
+            .next_token_loss_with(&dropout, inputs, targets);
+        let (nats, output) = Self::sum(loss, batch);
         let gradients = nats.div_scalar(places).backward();
         TrainOutput::new(self, gradients, output)
     }
@@ -62,6 +67,7 @@ impl InferenceStep for LanguageModel {
     type Output = StepOutput;
 
     fn step(&self, batch: TokenBatch) -> StepOutput {
-        self.evaluate(batch).1
+        let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
+        Self::sum(self.transformer.next_token_loss(inputs, targets), batch).1
     }
 }

@@ -1,5 +1,6 @@
 //! Experiment → burn-train's learner → run directory.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -9,13 +10,14 @@ use burn::tensor::Device;
 use burn::train::metric::{CpuMemory, CpuUse};
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use foretoken_datasets::{EvalLoaderConfig, TrainLoaderConfig};
-use foretoken_model::{ModelConfig, Sampler, SamplingConfig, generate};
+use foretoken_model::{GenerationConfig, ModelConfig, Sampler, SamplingConfig, generate};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
 use crate::checkpoint::{self, Checkpoints, RunState, Saved, part_checkpointers};
 use crate::data::Data;
 use crate::environment::Environment;
+use crate::experiment::ModelSection;
 use crate::learner::LanguageModel;
 use crate::metrics::{Measure, StepMetric, Totals};
 use crate::optimizer::WarmupCosine;
@@ -94,15 +96,17 @@ pub enum Finished {
 /// # Errors
 ///
 /// What the user can mend is found before anything is written; see [`Error::exit_code`].
-pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
+pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
     let device = experiment.backend.name.device()?;
     let progress = BuildReporter::new(options.dashboard);
     let data = Data::load(&experiment.data, progress.monitor(&options.interrupted))?;
     drop(progress);
-    let model_config = experiment.model.config(data.tokenizer.vocab_size())?;
+    let model_config = experiment.model.config(data.tokenizer.vocab_size(), None)?;
+    // Spelt out, so that the run's file needs neither presets nor defaults to be read.
+    experiment.model = ModelSection::of(&model_config, experiment.model.init_from);
     let settings = &experiment.train;
     let train_loader = TrainLoaderConfig {
-        context: experiment.model.context,
+        context: model_config.context,
         batch: settings.batch,
         accumulation: settings.accumulation,
         steps: settings.steps,
@@ -111,7 +115,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     .init(&data.train, &device)?;
     let eval_loader = |windows: usize| {
         EvalLoaderConfig {
-            context: experiment.model.context,
+            context: model_config.context,
             batch: settings.batch,
             windows: (windows > 0).then_some(windows),
         }
@@ -319,6 +323,7 @@ fn learner(
 ) -> Result<Learner<LanguageModel>, Error> {
     let model = LanguageModel {
         transformer: config.init(experiment.train.seed, &device.clone().autodiff())?,
+        dropout_seed: experiment.train.seed,
     };
     let schedule = WarmupCosine {
         config: experiment.optimizer.clone(),
@@ -340,8 +345,15 @@ fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result
     // The validation split opens at a document's border or in the middle of a sentence; either way its
     // first token is one the model knows.
     let prompt = data.valid.to_vec(0..1)?;
-    let mut sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
-    let continuation = generate(&model.transformer, &prompt, tokens, &mut sampler, |_| {})?;
+    let sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
+    let continuation = generate(
+        &model.transformer,
+        std::slice::from_ref(&prompt),
+        &GenerationConfig::new(tokens),
+        &mut [sampler],
+        |_, _| ControlFlow::Continue(()),
+    )?
+    .concat();
     let text = [prompt, continuation].concat();
     Ok(data.tokenizer.decode(&text)?)
 }

@@ -220,12 +220,8 @@ impl ModelConfig {
             "llama-2-7b" => Self::llama(32_000, 4096, 32, 32, 32, 4096).with_hidden(11_008),
             "llama-3-8b" => llama3(32, 32, 4096, 14_336),
             "llama-3.1-8b" => stretched(llama3(32, 32, 4096, 14_336), 8.0),
-            "llama-3.2-1b" => {
-                stretched(llama3(16, 32, 2048, 8192), 32.0).with_tied_head(true)
-            }
-            "llama-3.2-3b" => {
-                stretched(llama3(28, 24, 3072, 8192), 32.0).with_tied_head(true)
-            }
+            "llama-3.2-1b" => stretched(llama3(16, 32, 2048, 8192), 32.0).with_tied_head(true),
+            "llama-3.2-3b" => stretched(llama3(28, 24, 3072, 8192), 32.0).with_tied_head(true),
             _ => return None,
         })
     }
@@ -310,7 +306,11 @@ impl ModelConfig {
                 None => Ok(()),
             };
         }
-        divisible(("head_width", self.head_width()), ("a rotary pair's", 2))?;
+        if !self.head_width().is_multiple_of(2) {
+            return Err(ModelError::OddHeadWidth {
+                head_width: self.head_width(),
+            });
+        }
         positive("rotary_theta", self.rotary_theta)?;
         let Some(scaling) = self.rotary_scaling else {
             return Ok(());
@@ -337,9 +337,15 @@ impl ModelConfig {
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut tensors = Vec::new();
         let mut add = |path: String, shape: &[usize]| tensors.push((path, shape.to_vec()));
-        add("token_embedding.weight".into(), &[self.vocab_size, self.width]);
+        add(
+            "token_embedding.weight".into(),
+            &[self.vocab_size, self.width],
+        );
         if self.positions == Positions::Learned {
-            add("position_embedding.weight".into(), &[self.context, self.width]);
+            add(
+                "position_embedding.weight".into(),
+                &[self.context, self.width],
+            );
         }
         for layer in 0..self.layers {
             let path = |name: &str| format!("blocks.{layer}.{name}");
@@ -390,7 +396,10 @@ impl ModelConfig {
     /// Number of parameters; a tied head counts once.
     pub fn parameters(&self) -> usize {
         let tensors = self.tensors();
-        tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        tensors
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 
     /// Number of parameters without the position embedding, the count that nanoGPT prints and that is
@@ -417,7 +426,9 @@ impl ModelConfig {
             self.vocab_size * self.width
         };
         let multiplied = (self.parameters_without_positions() - looked_up) as f64;
-        let seen = self.window.map_or(self.context, |window| window.min(self.context));
+        let seen = self
+            .window
+            .map_or(self.context, |window| window.min(self.context));
         let heads_width = self.heads * self.head_width();
         6.0 * multiplied + 12.0 * self.layers as f64 * heads_width as f64 * seen as f64
     }
@@ -476,7 +487,10 @@ fn positive(name: &'static str, value: f64) -> Result<(), ModelError> {
 
 #[cfg(test)]
 mod tests {
-    use burn::module::Module;
+    use std::collections::BTreeMap;
+
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::tensor::Tensor;
 
     use super::*;
 
@@ -484,9 +498,39 @@ mod tests {
         ModelConfig::new(7, 5, 2, 3, 9)
     }
 
+    fn llama() -> ModelConfig {
+        ModelConfig::llama(7, 5, 2, 4, 2, 16)
+    }
+
+    /// Shapes by path.
+    #[derive(Default)]
+    struct Shapes {
+        path: Vec<String>,
+        shapes: Vec<(String, Vec<usize>)>,
+    }
+
+    impl ModuleVisitor for Shapes {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape().to_vec();
+            self.shapes.push((self.path.join("."), shape));
+        }
+    }
+
     #[test]
-    fn counts_are_those_of_the_model() {
-        for config in [
+    fn tensors_are_those_of_the_model() {
+        let tiny = ModelConfig::PRESETS
+            .into_iter()
+            .filter(|name| name.ends_with("tiny"))
+            .map(|name| ModelConfig::preset(name).unwrap());
+        let configs = [
             small(),
             small().with_bias(false),
             small().with_tied_head(false),
@@ -494,21 +538,63 @@ mod tests {
                 .with_hidden(11)
                 .with_bias(false)
                 .with_tied_head(false),
-        ] {
+            llama(),
+            llama().with_bias(true).with_tied_head(true),
+            ModelConfig {
+                head_width: Some(5),
+                qk_norm: true,
+                positions: Positions::None,
+                activation: Activation::Relu2,
+                ..llama()
+            },
+        ];
+        for config in configs.into_iter().chain(tiny) {
             let model = config.init(0, &Device::default()).unwrap();
+            let mut shapes = Shapes::default();
+            model.visit(&mut shapes);
+            assert_eq!(shapes.shapes, config.tensors());
             assert_eq!(model.num_params(), config.parameters());
         }
     }
 
     #[test]
-    fn gpt2_has_its_published_size() {
+    fn presets_have_their_published_sizes() {
+        let sizes = BTreeMap::from([
+            ("gpt2", 124_439_808),
+            ("gpt2-medium", 354_823_168),
+            ("gpt2-large", 774_030_080),
+            ("gpt2-xl", 1_557_611_200),
+            ("llama-2-7b", 6_738_415_616),
+            ("llama-3-8b", 8_030_261_248),
+            ("llama-3.1-8b", 8_030_261_248),
+            ("llama-3.2-1b", 1_235_814_400),
+            ("llama-3.2-3b", 3_212_749_824),
+        ]);
+        for name in ModelConfig::PRESETS {
+            let config = ModelConfig::preset(name).unwrap();
+            config.validate().unwrap();
+            if let Some(size) = sizes.get(name) {
+                assert_eq!(config.parameters(), *size, "{name}");
+            }
+        }
+        assert!(sizes.keys().all(|name| ModelConfig::PRESETS.contains(name)));
+        assert_eq!(ModelConfig::preset("gpt3"), None);
+    }
+
+    #[test]
+    fn operations_are_counted_as_palm_does() {
         let gpt2 = ModelConfig::new(50257, 1024, 12, 12, 768);
-        assert_eq!(gpt2.parameters(), 124_439_808);
         assert_eq!(gpt2.parameters_without_positions(), 123_653_376);
         let flops = 6.0 * 123_653_376.0 + 12.0 * 12.0 * 768.0 * 1024.0;
         assert_eq!(gpt2.flops_per_token(), flops);
         // The head costs the same whether or not it is tied.
-        assert_eq!(gpt2.with_tied_head(false).flops_per_token(), flops);
+        assert_eq!(gpt2.clone().with_tied_head(false).flops_per_token(), flops);
+        let windowed = ModelConfig {
+            window: Some(256),
+            ..gpt2
+        };
+        let less = 12.0 * 12.0 * 768.0 * 768.0;
+        assert_eq!(windowed.flops_per_token(), flops - less);
     }
 
     #[test]
@@ -517,22 +603,62 @@ mod tests {
             Ok(_) => panic!("{config:?} is not refused"),
             Err(error) => error.to_string(),
         };
+        let scaling = RotaryScaling {
+            factor: 8.0,
+            low_frequency_factor: 4.0,
+            high_frequency_factor: 1.0,
+            original_context: 8192,
+        };
+        type Spoil = fn(&mut ModelConfig);
+        let cases: [(Spoil, &str); 9] = [
+            (|c| c.width = 130, "width 130 is not divisible by heads 4"),
+            (|c| c.heads = 6, "width 16 is not divisible by heads 6"),
+            (|c| c.kv_heads = 3, "heads 4 is not divisible by kv_heads 3"),
+            (
+                |c| c.head_width = Some(7),
+                "head_width 7 is not divisible by 2, the width of a rotary pair",
+            ),
+            (|c| c.context = 0, "context is 0; it must be at least 1"),
+            (|c| c.window = Some(0), "window is 0; it must be at least 1"),
+            (
+                |c| c.dropout = 1.0,
+                "dropout is 1; it must be at least 0 and below 1",
+            ),
+            (
+                |c| c.logit_cap = Some(-30.0),
+                "logit_cap is -30; it must be positive and finite",
+            ),
+            (
+                |c| c.rotary_theta = 0.0,
+                "rotary_theta is 0; it must be positive and finite",
+            ),
+        ];
+        for (spoil, expected) in cases {
+            let mut config = llama();
+            spoil(&mut config);
+            assert_eq!(message(config), expected);
+        }
+        let scaled = |config: ModelConfig| ModelConfig {
+            rotary_scaling: Some(scaling),
+            ..config
+        };
         assert_eq!(
-            message(ModelConfig::new(65, 64, 4, 4, 130)),
-            "width 130 is not divisible by heads 4"
+            message(scaled(llama())),
+            "rotary_scaling.low_frequency_factor 4 must be below rotary_scaling.high_frequency_factor 1"
         );
         assert_eq!(
-            message(ModelConfig::new(65, 0, 4, 4, 128)),
-            "context is 0; it must be at least 1"
+            message(scaled(small())),
+            "rotary_scaling is set, but positions are not \"rotary\""
         );
         for epsilon in [0.0, -1e-5, f64::NAN, f64::INFINITY] {
             assert!(message(small().with_norm_epsilon(epsilon)).contains("norm_epsilon"));
         }
-        let zeros: [fn(&mut ModelConfig) -> &mut usize; 6] = [
+        let zeros: [fn(&mut ModelConfig) -> &mut usize; 7] = [
             |c| &mut c.vocab_size,
             |c| &mut c.context,
             |c| &mut c.layers,
             |c| &mut c.heads,
+            |c| &mut c.kv_heads,
             |c| &mut c.width,
             |c| &mut c.hidden,
         ];

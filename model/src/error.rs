@@ -13,14 +13,34 @@ pub enum ModelError {
         name: &'static str,
     },
 
-    /// The heads cannot share the width equally.
-    #[error("width {width} is not divisible by heads {heads}")]
-    WidthNotDivisible {
-        /// Width of the residual stream.
-        width: usize,
-        /// Attention heads per block.
-        heads: usize,
+    /// Two sizes of which one must be a multiple of the other.
+    #[error("{} {} is not divisible by {} {}", dividend.0, dividend.1, divisor.0, divisor.1)]
+    NotDivisible {
+        /// The configuration key and its value that would have to be a multiple.
+        dividend: (&'static str, usize),
+        /// The configuration key and its value that would have to divide.
+        divisor: (&'static str, usize),
     },
+
+    /// Rotary positions turn pairs of elements.
+    #[error("head_width {head_width} is not divisible by 2, the width of a rotary pair")]
+    OddHeadWidth {
+        /// Width of one head.
+        head_width: usize,
+    },
+
+    /// Two numbers in the wrong order.
+    #[error("{} {} must be below {} {}", lower.0, lower.1, upper.0, upper.1)]
+    NotBelow {
+        /// The configuration key and its value that would have to be lower.
+        lower: (&'static str, f64),
+        /// The configuration key and its value that would have to be higher.
+        upper: (&'static str, f64),
+    },
+
+    /// Scaling of rotary positions where positions are not rotary.
+    #[error("rotary_scaling is set, but positions are not \"rotary\"")]
+    ScalingWithoutRotary,
 
     /// A number lies outside the range in which it means anything.
     #[error("{name} is {value}; it must be {expected}")]
@@ -36,6 +56,19 @@ pub enum ModelError {
     /// Generation has nothing to continue.
     #[error("the prompt holds no token; there is nothing to continue")]
     EmptyPrompt,
+
+    /// Generation would read more tokens than the model attends over.
+    #[error(
+        "a prompt of {prompt} tokens and {tokens} more do not fit the model's context of {context}"
+    )]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        tokens: usize,
+        /// The longest sequence the model attends over.
+        context: usize,
+    },
 
     /// A token id that the model has no embedding for.
     #[error("token id {token} is outside the model's vocabulary of {vocab_size}")]

@@ -1,56 +1,72 @@
-//! The feed-forward layer of a block: two linear layers with GELU between them, position by position.
+//! The feed-forward layer of a block, position by position.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 
-use crate::config::{Gelu, ModelConfig};
+use crate::config::{Activation, ModelConfig};
 use crate::init::Initializer;
 
-/// `down(gelu(up(x)))`.
+/// `down(activation(up(x)))` or, gated, `down(silu(gate(x)) · up(x))`.
 #[derive(Module, Debug)]
 pub(crate) struct FeedForward {
+    /// `[width, hidden]`; only SwiGLU has it.
+    gate: Option<Linear>,
     /// `[width, hidden]`.
     up: Linear,
     /// Writes to the residual stream, `[hidden, width]`.
     down: Linear,
     #[module(skip)]
-    gelu: Gelu,
+    activation: Activation,
 }
 
 impl FeedForward {
     pub(crate) fn new(config: &ModelConfig, init: &Initializer<'_>) -> Self {
         let (width, hidden) = (config.width, config.hidden);
+        let gated = config.activation == Activation::SwiGlu;
         Self {
+            gate: gated.then(|| init.linear("gate", width, hidden)),
             up: init.linear("up", width, hidden),
             down: init.residual_linear("down", hidden, width),
-            gelu: config.gelu,
+            activation: config.activation,
         }
     }
 
     /// `[rows, width] -> [rows, width]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down.forward(self.gelu.forward(self.up.forward(x)))
+        let up = self.up.forward(x.clone());
+        let inner = match &self.gate {
+            Some(gate) => self.activation.forward(gate.forward(x)) * up,
+            None => self.activation.forward(up),
+        };
+        self.down.forward(inner)
     }
 }
 
-impl Gelu {
-    /// Element by element.
+impl Activation {
+    /// Element by element; of SwiGLU, what is done to the gate.
     pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             // Not Burn's `gelu`: where a backend brings no derivative of its own, as wgpu and NdArray
             // do not, it differentiates the other approximation.
-            Gelu::Exact => ((x.clone() * FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5,
+            Activation::Gelu => ((x.clone() * FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5,
             // x/2 (1 + tanh y) = x / (1 + exp(-2 y)), a third of the time that tanh takes on a CPU.
             // Where the exponent is cut off the quotient is 0 already, to f32's precision; left to grow,
             // it would make the derivative 0 times infinity.
-            Gelu::Tanh => {
+            Activation::GeluTanh => {
                 let scale = -2.0 * FRAC_2_PI.sqrt();
                 let square = x.clone() * x.clone();
                 let exponent = (square * (0.044715 * scale) + scale) * x.clone();
                 x / (exponent.clamp_max(60.0).exp() + 1.0)
+            }
+            // silu(x) = x / (1 + exp(-x)), cut off for the same reason.
+            Activation::SwiGlu => x.clone() / ((-x).clamp_max(60.0).exp() + 1.0),
+            Activation::Relu2 => {
+                let x = relu(x);
+                x.clone() * x
             }
         }
     }
@@ -62,24 +78,28 @@ mod tests {
 
     use super::*;
 
-    /// Value and derivative, summed over nothing: one number in, two out.
-    fn gelu(gelu: Gelu, x: f32) -> (f64, f64) {
+    /// Value and derivative at one number.
+    fn at(activation: Activation, x: f32) -> (f64, f64) {
         let x = Tensor::<1>::from_data([x], &Device::default().autodiff()).require_grad();
-        let y = gelu.forward(x.clone());
+        let y = activation.forward(x.clone());
         let gradients = y.clone().sum().backward();
         let slope = x.grad(&gradients).unwrap();
         (y.into_scalar(), slope.into_scalar())
     }
 
     #[test]
-    fn is_finite_and_linear_far_from_zero() {
-        for kind in [Gelu::Exact, Gelu::Tanh] {
-            for x in [10.0, 50.0, 1e4, 1e8] {
-                assert_eq!(gelu(kind, x), (f64::from(x), 1.0), "{kind:?} at {x}");
-                let (value, slope) = gelu(kind, -x);
-                assert!(value.abs() < 1e-15, "{kind:?} at -{x}: {value}");
-                assert!(slope.abs() < 1e-15, "{kind:?} at -{x}: {slope}");
+    fn is_finite_far_from_zero() {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::SwiGlu] {
+            for x in [50.0, 1e4, 1e8] {
+                let linear = (f64::from(x), 1.0);
+                assert_eq!(at(activation, x), linear, "{activation:?} at {x}");
+                let (value, slope) = at(activation, -x);
+                assert!(value.abs() < 1e-15, "{activation:?} at -{x}: {value}");
+                assert!(slope.abs() < 1e-15, "{activation:?} at -{x}: {slope}");
             }
+        }
+        for (x, expected) in [(1e4, (1e8, 2e4)), (0.0, (0.0, 0.0)), (-1e4, (0.0, 0.0))] {
+            assert_eq!(at(Activation::Relu2, x), expected);
         }
     }
 }

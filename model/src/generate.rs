@@ -1,27 +1,108 @@
 //! Prompt to continuation, one token at a time.
 
+use std::ops::ControlFlow;
+
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
+use crate::cache::KvCache;
 use crate::error::ModelError;
 use crate::sampling::Sampler;
 use crate::transformer::Transformer;
 
-/// Continues `prompt` by `tokens` token ids, and returns these; `on_token` sees each as it is chosen.
+/// Columns of a prompt computed at once. Few enough that scores of the prompt against itself stay small beside
+/// the weights, enough that the products over them run as fast as larger ones.
+const PREFILL: usize = 256;
+
+/// What to do when a text grows longer than the model's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Forget the oldest quarter of a context at once, and go on. What the model sees is a function of the
+    /// text's length alone: always at least three quarters of a context, where the text is that long.
+    Slide,
+    /// Refuse, before the first token.
+    Error,
+}
+
+/// How far to generate, and by which means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationConfig {
+    /// At most this many tokens per prompt.
+    pub tokens: usize,
+    /// Whether to keep keys and values of tokens already seen, or to compute all of them afresh for every
+    /// token. The results are the same but for rounding.
+    pub cache: bool,
+    /// What to do when the context is full.
+    pub overflow: Overflow,
+}
+
+impl GenerationConfig {
+    /// So many tokens, with a cache, sliding on where the context is full.
+    pub fn new(tokens: usize) -> Self {
+        Self {
+            tokens,
+            cache: true,
+            overflow: Overflow::Slide,
+        }
+    }
+}
+
+/// Continues every prompt, each with the sampler in its place, and returns the continuations. `on_token(row,
+/// token)` sees each token as it is chosen, and ends its row with [`ControlFlow::Break`].
 ///
-/// Every step computes the last `context` tokens afresh; what lies before them is forgotten.
+/// Prompts may have unequal lengths; a row's continuation does not depend on the others, but for rounding.
 ///
 /// # Errors
-/// When the prompt is empty or holds an id outside the vocabulary, the model's logits are not
-/// numbers, or the device fails.
+/// When a prompt is empty, holds an id outside the vocabulary or, as [`Overflow`] asks, does not fit the
+/// context together with its continuation; when the model's logits are not numbers, or the device fails.
+///
+/// # Panics
+/// When there are not as many samplers as prompts.
 pub fn generate(
     model: &Transformer,
-    prompt: &[u32],
-    tokens: usize,
-    sampler: &mut Sampler,
-    mut on_token: impl FnMut(u32),
-) -> Result<Vec<u32>, ModelError> {
-    let vocab_size = model.config().vocab_size;
+    prompts: &[Vec<u32>],
+    config: &GenerationConfig,
+    samplers: &mut [Sampler],
+    mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Vec<u32>>, ModelError> {
+    assert_eq!(prompts.len(), samplers.len(), "one sampler per prompt");
+    for prompt in prompts {
+        check(model, prompt, config)?;
+    }
+    // A model on an autodiff device would record every step for a backward pass that never comes.
+    let model = model.valid();
+    let mut texts = prompts.to_vec();
+    let mut running = vec![true; texts.len()];
+    let mut reader = config.cache.then(|| CachedReader::new(&model));
+    for step in 0..config.tokens {
+        if !running.contains(&true) {
+            break;
+        }
+        let logits = match &mut reader {
+            Some(reader) => reader.next_logits(&texts, &running, config.tokens - step)?,
+            None => texts
+                .iter()
+                .map(|text| next_logits(&model, text))
+                .collect::<Result<_, _>>()?,
+        };
+        for (row, logits) in logits.iter().enumerate() {
+            if running[row] {
+                let token = samplers[row].sample(logits)? as u32;
+                texts[row].push(token);
+                running[row] = on_token(row, token).is_continue();
+            }
+        }
+    }
+    let continuations = texts.into_iter().zip(prompts);
+    Ok(continuations
+        .map(|(mut text, prompt)| text.split_off(prompt.len()))
+        .collect())
+}
+
+fn check(model: &Transformer, prompt: &[u32], config: &GenerationConfig) -> Result<(), ModelError> {
+    let (vocab_size, context) = (model.config().vocab_size, model.config().context);
     if prompt.is_empty() {
         return Err(ModelError::EmptyPrompt);
     }
@@ -31,30 +112,134 @@ pub fn generate(
             vocab_size,
         });
     }
-
-    // A model on an autodiff device would record every step for a backward pass that never comes.
-    let model = model.valid();
-    let mut text = prompt.to_vec();
-    for _ in 0..tokens {
-        let start = text.len().saturating_sub(model.config().context);
-        let logits = next_logits(&model, &text[start..])?;
-        let token = sampler.sample(&logits)? as u32;
-        text.push(token);
-        on_token(token);
+    // The last token is never read.
+    let read = prompt.len() + config.tokens.saturating_sub(1);
+    match config.overflow {
+        Overflow::Error if read > context => Err(ModelError::ContextExceeded {
+            prompt: prompt.len(),
+            tokens: config.tokens,
+            context,
+        }),
+        Overflow::Error | Overflow::Slide => Ok(()),
     }
-    Ok(text.split_off(prompt.len()))
 }
 
-/// The logits of the token after `tokens`, which are at least one and fit the context.
-fn next_logits(model: &Transformer, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-    let ids: Vec<i64> = tokens.iter().copied().map(i64::from).collect();
-    let data = TensorData::new(ids, [1, tokens.len()]);
-    let hidden = model.hidden(Tensor::<2, Int>::from_data(data, &model.device()));
-    let last = hidden.narrow(1, tokens.len() - 1, 1);
-    model
-        .unembed(last)
+/// The first token of a text of this length that the model sees.
+fn window_start(length: usize, context: usize) -> usize {
+    let hop = (context / 4).max(1);
+    length.saturating_sub(context).next_multiple_of(hop)
+}
+
+/// The logits of the token after `text`, computed from nothing.
+fn next_logits(model: &Transformer, text: &[u32]) -> Result<Vec<f32>, ModelError> {
+    let window = &text[window_start(text.len(), model.config().context)..];
+    let hidden = model.hidden(tensor(model, &[window]));
+    let mut logits = last_logits(model, hidden)?;
+    Ok(logits.swap_remove(0))
+}
+
+/// The logits after the last column of `hidden`, row by row.
+fn last_logits(model: &Transformer, hidden: Tensor<3>) -> Result<Vec<Vec<f32>>, ModelError> {
+    let [_, length, _] = hidden.dims();
+    let logits: Vec<f32> = model
+        .unembed(hidden.narrow(1, length - 1, 1))
         .try_into_vec_as()
-        .map_err(|error| ModelError::Read(error.to_string()))
+        .map_err(|error| ModelError::Read(error.to_string()))?;
+    let rows = logits.chunks(model.config().vocab_size);
+    Ok(rows.map(<[f32]>::to_vec).collect())
+}
+
+fn tensor(model: &Transformer, rows: &[&[u32]]) -> Tensor<2, Int> {
+    let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
+    let data = TensorData::new(ids, [rows.len(), rows[0].len()]);
+    Tensor::from_data(data, &model.device())
+}
+
+/// Reads a batch of growing texts, each token once as long as their windows stand still.
+struct CachedReader<'a> {
+    model: &'a Transformer,
+    cache: Option<KvCache>,
+    /// Where each text's window starts in the cache.
+    starts: Vec<usize>,
+}
+
+impl<'a> CachedReader<'a> {
+    fn new(model: &'a Transformer) -> Self {
+        Self {
+            model,
+            cache: None,
+            starts: Vec::new(),
+        }
+    }
+
+    /// The logits of the token after each text, given that at most `remaining` are still asked for. Since the
+    /// last call each text that is `running` has grown by one token. Logits of the others mean nothing.
+    fn next_logits(
+        &mut self,
+        texts: &[Vec<u32>],
+        running: &[bool],
+        remaining: usize,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let context = self.model.config().context;
+        let starts: Vec<usize> = texts
+            .iter()
+            .zip(running)
+            .map(|(text, running)| match running {
+                true => window_start(text.len(), context),
+                // One token keeps its row, and no more than that is worth computing.
+                false => text.len() - 1,
+            })
+            .collect();
+        let stands = |(row, start): (usize, usize)| !running[row] || self.starts[row] == start;
+        if let Some(cache) = &mut self.cache
+            && cache.seen < cache.capacity
+            && starts.iter().copied().enumerate().all(stands)
+        {
+            let last: Vec<&[u32]> = texts.iter().map(|text| &text[text.len() - 1..]).collect();
+            let hidden = self.model.extend(tensor(self.model, &last), cache);
+            return last_logits(self.model, hidden);
+        }
+        let windows: Vec<&[u32]> = texts
+            .iter()
+            .zip(&starts)
+            .map(|(text, start)| &text[*start..])
+            .collect();
+        self.starts = starts;
+        // Two caches at once would be one too many.
+        self.cache = None;
+        let (cache, hidden) = self.read(&windows, remaining);
+        self.cache = Some(cache);
+        last_logits(self.model, hidden)
+    }
+
+    /// Fills a new cache with the windows; what the model knows after them, `[batch, .., width]`.
+    fn read(&self, windows: &[&[u32]], remaining: usize) -> (KvCache, Tensor<3>) {
+        let model = self.model;
+        let lengths = windows.iter().map(|window| window.len());
+        let longest = lengths.clone().max().unwrap_or(0);
+        let padding: Vec<usize> = lengths.map(|length| longest - length).collect();
+        let padded: Vec<Vec<u32>> = windows
+            .iter()
+            .zip(&padding)
+            .map(|(window, pad)| [&vec![0; *pad], *window].concat())
+            .collect();
+        let capacity = (longest + remaining - 1).min(model.config().context);
+        let equal = padding.iter().all(|pad| *pad == 0);
+        let mut cache = KvCache::new(
+            model.config(),
+            windows.len(),
+            capacity,
+            if equal { vec![] } else { padding },
+            (&model.device(), model.dtype()),
+        );
+        let mut hidden = None;
+        for start in (0..longest).step_by(PREFILL) {
+            let end = (start + PREFILL).min(longest);
+            let columns: Vec<&[u32]> = padded.iter().map(|row| &row[start..end]).collect();
+            hidden = Some(model.extend(tensor(model, &columns), &mut cache));
+        }
+        (cache, hidden.expect("no prompt is empty"))
+    }
 }
 
 #[cfg(test)]
@@ -62,68 +247,270 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::config::ModelConfig;
+    use crate::config::{ModelConfig, RotaryScaling};
     use crate::sampling::SamplingConfig;
 
-    fn model(device: &Device) -> Transformer {
-        let config = ModelConfig::new(11, 4, 2, 2, 8);
-        config.init(3, device).unwrap()
+    /// Every kind of position, shared keys, windows, and weights large enough that greedy choices vary.
+    fn models(device: &Device) -> Vec<Transformer> {
+        let gpt2 = ModelConfig::new(31, 16, 2, 4, 16);
+        let llama = ModelConfig::llama(31, 16, 2, 4, 2, 16);
+        let scaling = RotaryScaling {
+            factor: 4.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 2.0,
+            original_context: 8,
+        };
+        let configs = [
+            gpt2.clone(),
+            ModelConfig {
+                window: Some(5),
+                qk_norm: true,
+                kv_heads: 1,
+                ..gpt2.clone()
+            },
+            llama.clone(),
+            ModelConfig {
+                window: Some(3),
+                rotary_scaling: Some(scaling),
+                head_width: Some(6),
+                ..llama
+            },
+            ModelConfig {
+                positions: crate::Positions::None,
+                logit_cap: Some(2.0),
+                ..gpt2
+            },
+        ];
+        let init = |config: ModelConfig| enlarged(config.init(3, device).unwrap());
+        configs.into_iter().map(init).collect()
     }
 
-    fn sampler(seed: u64) -> Sampler {
-        Sampler::new(SamplingConfig::default(), seed).unwrap()
+    fn enlarged(model: Transformer) -> Transformer {
+        struct Enlarge;
+        impl burn::module::ModuleMapper for Enlarge {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: burn::module::Param<Tensor<D>>,
+            ) -> burn::module::Param<Tensor<D>> {
+                param.map(|tensor| if D > 1 { tensor * 20.0 } else { tensor })
+            }
+        }
+        model.map(&mut Enlarge)
+    }
+
+    fn greedy(rows: usize) -> Vec<Sampler> {
+        let sampler = || Sampler::new(SamplingConfig::greedy(), 0).unwrap();
+        (0..rows).map(|_| sampler()).collect()
+    }
+
+    fn sampler(seed: u64) -> Vec<Sampler> {
+        vec![Sampler::new(SamplingConfig::default(), seed).unwrap()]
+    }
+
+    fn config(tokens: usize, cache: bool) -> GenerationConfig {
+        GenerationConfig {
+            cache,
+            ..GenerationConfig::new(tokens)
+        }
+    }
+
+    fn goes_on(_: usize, _: u32) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 
     #[test]
-    fn each_token_follows_from_the_last_context_of_them() {
-        let model = model(&Device::default());
-        let mut greedy = Sampler::new(SamplingConfig::greedy(), 0).unwrap();
-        let mut streamed = Vec::new();
-        let prompt = [1, 2, 3];
-        let tokens = generate(&model, &prompt, 6, &mut greedy, |token| {
-            streamed.push(token)
-        });
-        let tokens = tokens.unwrap();
-        assert_eq!(tokens, streamed);
-        assert_eq!(tokens.len(), 6);
+    fn each_token_follows_from_the_window_before_it() {
+        for model in models(&Device::default()) {
+            let mut streamed = Vec::new();
+            let prompt = vec![1, 2, 3];
+            let record = |_, token| {
+                streamed.push(token);
+                ControlFlow::Continue(())
+            };
+            let prompts = [prompt.clone()];
+            let tokens =
+                generate(&model, &prompts, &config(40, true), &mut greedy(1), record).unwrap();
+            assert_eq!(tokens[0], streamed);
+            assert_eq!(streamed.len(), 40);
 
-        let text = [&prompt[..], &tokens].concat();
-        for end in prompt.len()..text.len() {
-            let window: Vec<i64> = text[end.saturating_sub(4)..end]
-                .iter()
-                .copied()
-                .map(i64::from)
-                .collect();
-            let data = TensorData::new(window.clone(), [1, window.len()]);
-            let logits = model.logits(Tensor::from_data(data, &Device::default()));
-            let logits: Vec<f32> = logits.try_into_vec_as().unwrap();
-            let last = &logits[logits.len() - 11..];
-            let best = (0..11).max_by(|a, b| last[*a].total_cmp(&last[*b]));
-            assert_eq!(best, Some(text[end] as usize));
+            let text = [&prompt[..], &streamed].concat();
+            for end in prompt.len()..text.len() {
+                // A context of 16 moves on by 4 tokens when it is full.
+                let start = if end <= 16 {
+                    0
+                } else {
+                    (end - 16).div_ceil(4) * 4
+                };
+                let logits = model.logits(tensor(&model, &[&text[start..end]]));
+                let logits: Vec<f32> = logits.try_into_vec_as().unwrap();
+                let last = &logits[logits.len() - 31..];
+                let best = (0..31).max_by(|a, b| last[*a].total_cmp(&last[*b]));
+                assert_eq!(best, Some(text[end] as usize), "{:?}", model.config());
+            }
+        }
+    }
+
+    #[test]
+    fn the_cache_changes_no_token() {
+        for model in models(&Device::default()) {
+            let tokens = |cache| {
+                let prompts = [vec![4, 5]];
+                generate(
+                    &model,
+                    &prompts,
+                    &config(500, cache),
+                    &mut greedy(1),
+                    goes_on,
+                )
+                .unwrap()
+            };
+            assert_eq!(tokens(true), tokens(false), "{:?}", model.config());
+        }
+    }
+
+    #[test]
+    fn rows_of_a_batch_do_not_see_each_other() {
+        let long: Vec<u32> = (0..23).map(|i| i * 7 % 31).collect();
+        let prompts = [vec![1], long, vec![30, 2, 9, 9, 4], vec![3; 16]];
+        for model in models(&Device::default()) {
+            let alone = prompts.clone().map(|prompt| {
+                let continuation = generate(
+                    &model,
+                    &[prompt],
+                    &config(30, true),
+                    &mut greedy(1),
+                    goes_on,
+                );
+                continuation.unwrap().swap_remove(0)
+            });
+            for cache in [true, false] {
+                let rows = generate(
+                    &model,
+                    &prompts,
+                    &config(30, cache),
+                    &mut greedy(4),
+                    goes_on,
+                );
+                assert_eq!(rows.unwrap(), alone, "{:?}", model.config());
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_ends_leaves_the_others_going() {
+        let model = &models(&Device::default())[0];
+        let prompts = [vec![1, 2], vec![3]];
+        let all = generate(model, &prompts, &config(20, true), &mut greedy(2), goes_on).unwrap();
+        let mut seen = 0;
+        let first_ends = |row, _| {
+            seen += usize::from(row == 0);
+            match row == 0 && seen == 5 {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let rows = generate(
+            model,
+            &prompts,
+            &config(20, true),
+            &mut greedy(2),
+            first_ends,
+        );
+        assert_eq!(rows.unwrap(), [all[0][..5].to_vec(), all[1].clone()]);
+    }
+
+    #[test]
+    fn a_row_goes_on_when_a_longer_one_has_ended_in_a_full_context() {
+        for model in models(&Device::default()) {
+            let prompts = [vec![5; 15], vec![3]];
+            let alone = generate(
+                &model,
+                &prompts[1..],
+                &config(40, true),
+                &mut greedy(1),
+                goes_on,
+            );
+            let first_ends = |row, _| match row {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            };
+            let both = generate(
+                &model,
+                &prompts,
+                &config(40, true),
+                &mut greedy(2),
+                first_ends,
+            );
+            let both = both.unwrap();
+            assert_eq!(both[0].len(), 1);
+            assert_eq!(both[1], alone.unwrap()[0], "{:?}", model.config());
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_is_read_in_parts() {
+        let context = 2 * PREFILL + 50;
+        let config = ModelConfig::llama(31, context, 1, 2, 1, 8);
+        let model = enlarged(config.init(1, &Device::default()).unwrap());
+        for length in [PREFILL - 1, PREFILL, PREFILL + 1, context, context + 1] {
+            let prompt: Vec<u32> = (0..length as u32).map(|i| i * i % 31).collect();
+            let prompts = [prompt, vec![7; 3]];
+            let [cached, fresh] = [true, false].map(|cache| {
+                let config = GenerationConfig {
+                    cache,
+                    ..GenerationConfig::new(8)
+                };
+                generate(&model, &prompts, &config, &mut greedy(2), goes_on).unwrap()
+            });
+            assert_eq!(cached, fresh, "{length}");
         }
     }
 
     #[test]
     fn a_seed_decides_the_text() {
-        let plain = model(&Device::default());
+        let init = |device: &Device| ModelConfig::new(31, 16, 2, 4, 16).init(3, device).unwrap();
+        let plain = init(&Device::default());
         let tokens = |model: &Transformer, seed| {
-            generate(model, &[0], 20, &mut sampler(seed), |_| ()).unwrap()
+            generate(
+                model,
+                &[vec![0]],
+                &config(20, true),
+                &mut sampler(seed),
+                goes_on,
+            )
+            .unwrap()
         };
         assert_eq!(tokens(&plain, 1), tokens(&plain, 1));
         assert_ne!(tokens(&plain, 1), tokens(&plain, 2));
-        let training = model(&Device::default().autodiff());
+        let training = init(&Device::default().autodiff());
         assert_eq!(tokens(&training, 1), tokens(&plain, 1));
     }
 
     #[test]
     fn a_prompt_that_cannot_be_continued_is_refused() {
-        let model = model(&Device::default());
-        let error = |prompt: &[u32]| generate(&model, prompt, 1, &mut sampler(0), |_| ());
-        assert_eq!(error(&[]), Err(ModelError::EmptyPrompt));
-        let unknown = ModelError::UnknownToken {
-            token: 11,
-            vocab_size: 11,
+        let model = &models(&Device::default())[0];
+        let result = |prompt: &[u32], tokens, overflow| {
+            let config = GenerationConfig {
+                overflow,
+                ..GenerationConfig::new(tokens)
+            };
+            generate(model, &[prompt.to_vec()], &config, &mut sampler(0), goes_on)
         };
-        assert_eq!(error(&[10, 11]), Err(unknown));
+        let error = |prompt: &[u32]| result(prompt, 1, Overflow::Slide).unwrap_err();
+        assert_eq!(error(&[]), ModelError::EmptyPrompt);
+        let unknown = ModelError::UnknownToken {
+            token: 31,
+            vocab_size: 31,
+        };
+        assert_eq!(error(&[10, 31]), unknown);
+
+        // Of ten tokens after seven the last is not read: sixteen are.
+        assert_eq!(result(&[1; 7], 10, Overflow::Error).unwrap()[0].len(), 10);
+        assert_eq!(
+            result(&[1; 7], 11, Overflow::Error)
+                .unwrap_err()
+                .to_string(),
+            "a prompt of 7 tokens and 11 more do not fit the model's context of 16"
+        );
     }
 }

@@ -6,10 +6,11 @@
 //! that follow from the path a resumed process finds the state it saved.
 
 use burn::module::{Param, ParamId};
-use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Norm};
+use crate::norm::Normalization;
 use crate::random;
 
 /// Standard deviation of linear and embedding weights, GPT-2's.
@@ -67,17 +68,21 @@ impl<'a> Initializer<'a> {
         }
     }
 
-    /// A LayerNorm that starts as the plain normalisation: gain 1, bias 0.
-    pub(crate) fn layer_norm(&self, name: &str) -> LayerNorm {
-        let (child, config) = (self.child(name), self.config);
-        let mut norm = LayerNormConfig::new(config.width)
-            .with_epsilon(config.norm_epsilon)
-            .init(self.device);
-        norm.gamma = child.constant("gamma", config.width, 1.0);
-        norm.beta = config
-            .bias
-            .then(|| child.constant("beta", config.width, 0.0));
-        norm
+    /// The norm that the configuration asks for, over the residual stream.
+    pub(crate) fn width_norm(&self, name: &str) -> Normalization {
+        let config = self.config;
+        self.norm(name, config.width, config.norm, config.norm_has_bias())
+    }
+
+    /// A norm that starts as the plain normalisation: gain 1, bias 0.
+    pub(crate) fn norm(&self, name: &str, width: usize, norm: Norm, bias: bool) -> Normalization {
+        let child = self.child(name);
+        Normalization {
+            gamma: child.constant("gamma", width, 1.0),
+            beta: bias.then(|| child.constant("beta", width, 0.0)),
+            norm,
+            epsilon: self.config.norm_epsilon,
+        }
     }
 
     fn linear_with(&self, name: &str, shape: [usize; 2], std: f64, bias: bool) -> Linear {

@@ -2,8 +2,8 @@
 //! written once for every Burn backend.
 //!
 //! What is worth knowing before reading on:
-//! - the architecture is GPT-2's: learned positions, pre-norm blocks, GELU, and a head that shares its
-//!   weights with the token embedding unless told otherwise;
+//! - the architecture is data, a [`ModelConfig`]: [`ModelConfig::new`] gives GPT-2's, [`ModelConfig::llama`]
+//!   Llama's, [`ModelConfig::preset`] published sizes of both, and every choice can be made by itself;
 //! - the backend is a value, a [`Device`](burn::tensor::Device), not a type parameter;
 //! - a model is [initialised](ModelConfig::init) to the same bits on every backend;
 //! - the objective is the exact negative log-likelihood of each target, in nats ([`TokenLoss`]).
@@ -25,19 +25,24 @@
 
 mod attention;
 mod block;
+mod cache;
 mod config;
+mod dropout;
 mod error;
 mod feed_forward;
 mod generate;
 mod init;
 mod loss;
+mod norm;
+mod positions;
 mod random;
 mod sampling;
 mod transformer;
 
-pub use config::{Gelu, ModelConfig};
+pub use config::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
+pub use dropout::Dropout;
 pub use error::ModelError;
-pub use generate::generate;
+pub use generate::{GenerationConfig, Overflow, generate};
 pub use loss::TokenLoss;
 pub use sampling::{Sampler, SamplingConfig};
 pub use transformer::Transformer;

@@ -1,15 +1,18 @@
 //! The whole network: embed, blocks, final norm, head.
 
 use burn::module::Module;
-use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::attention::causal_mask;
 use crate::block::Block;
-use crate::config::ModelConfig;
+use crate::cache::KvCache;
+use crate::config::{ModelConfig, Positions};
+use crate::dropout::{Dropout, Dropping};
 use crate::init::Initializer;
 use crate::loss::TokenLoss;
+use crate::norm::Normalization;
+use crate::positions::{Placement, Sight};
 
 /// A decoder-only transformer; [`ModelConfig::init`] makes one.
 ///
@@ -18,9 +21,10 @@ use crate::loss::TokenLoss;
 #[derive(Module, Debug)]
 pub struct Transformer {
     token_embedding: Embedding,
-    position_embedding: Embedding,
+    /// `None` unless positions are learned.
+    position_embedding: Option<Embedding>,
     blocks: Vec<Block>,
-    final_norm: LayerNorm,
+    final_norm: Normalization,
     /// `None` where the head is the token embedding transposed.
     head: Option<Linear>,
     #[module(skip)]
@@ -33,11 +37,12 @@ impl Transformer {
         let init = Initializer::new(config, seed, device);
         Self {
             token_embedding: init.embedding("token_embedding", config.vocab_size),
-            position_embedding: init.embedding("position_embedding", config.context),
+            position_embedding: (config.positions == Positions::Learned)
+                .then(|| init.embedding("position_embedding", config.context)),
             blocks: (0..config.layers)
                 .map(|layer| Block::new(config, &init.child(&format!("blocks.{layer}"))))
                 .collect(),
-            final_norm: init.layer_norm("final_norm"),
+            final_norm: init.width_norm("final_norm"),
             head: (!config.tied_head)
                 .then(|| init.linear_without_bias("head", config.width, config.vocab_size)),
             config: config.clone(),
@@ -54,6 +59,11 @@ impl Transformer {
         self.token_embedding.weight.lazy_device()
     }
 
+    /// The precision of the weights.
+    pub(crate) fn dtype(&self) -> DType {
+        self.token_embedding.weight.val().dtype()
+    }
+
     /// What the model knows after each token: `[batch, length] -> [batch, length, width]`, normalised.
     ///
     /// Position `t` depends on tokens `0..=t` alone.
@@ -61,21 +71,53 @@ impl Transformer {
     /// # Panics
     /// When `length` is 0 or more than the model's context.
     pub fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.forward(tokens, None, Dropping::default())
+    }
+
+    /// As [`hidden`](Self::hidden) of the sequences that `cache` holds and `tokens` continue, for the new
+    /// positions alone; they are added to the cache, which has room for them.
+    pub(crate) fn extend(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
+        self.forward(tokens, Some(cache), Dropping::default())
+    }
+
+    fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        mut cache: Option<&mut KvCache>,
+        dropping: Dropping<'_>,
+    ) -> Tensor<3> {
         let [batch, length] = tokens.dims();
-        let context = self.config.context;
+        let seen = cache.as_ref().map_or(0, |cache| cache.seen);
+        let padding = cache.as_ref().map_or(vec![], |cache| cache.padding.clone());
+        let placement = Placement {
+            batch,
+            seen,
+            length,
+            padding: &padding,
+        };
+        let (context, width) = (self.config.context, self.config.width);
         assert!(
-            length <= context,
-            "{length} tokens do not fit a context of {context}"
+            seen + length <= context,
+            "{} tokens do not fit a context of {context}",
+            seen + length
         );
-        let positions = self.position_embedding.weight.val().narrow(0, 0, length);
-        let x = self.token_embedding.forward(tokens) + positions.unsqueeze();
-        let mask = causal_mask(length, &x.device(), x.dtype());
+
+        let mut x = self.token_embedding.forward(tokens);
+        if let Some(embedding) = &self.position_embedding {
+            x = x + positions(embedding, &placement);
+        }
+        let x = dropping.apply(x);
+        let sight = Sight::new(&self.config, &placement, &x.device(), x.dtype());
         // All positions are rows of one matrix from here on: only attention looks across them, and one
         // large product is faster than one per sequence.
-        let width = self.config.width;
         let mut x = x.reshape([batch * length, width]);
-        for block in &self.blocks {
-            x = block.forward(x, mask.clone());
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let cache = cache.as_deref_mut();
+            let cache = cache.map(|cache| (&mut cache.layers[layer], seen));
+            x = block.forward(x, &sight, cache, dropping);
+        }
+        if let Some(cache) = cache {
+            cache.seen += length;
         }
         self.final_norm.forward(x).reshape([batch, length, width])
     }
@@ -98,6 +140,23 @@ impl Transformer {
         TokenLoss::from_logits(self.logits(inputs), targets)
     }
 
+    /// As [`next_token_loss`](Self::next_token_loss), in training: `dropout` decides what is left out, at the
+    /// rate that the configuration gives.
+    ///
+    /// # Panics
+    /// When the shapes differ, or `length` is 0 or more than the model's context.
+    pub fn next_token_loss_with(
+        &self,
+        dropout: &Dropout,
+        inputs: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+    ) -> TokenLoss {
+        let rate = self.config.dropout;
+        let dropping = Dropping((rate > 0.0).then_some((dropout, rate)));
+        let hidden = self.forward(inputs, None, dropping);
+        TokenLoss::from_logits(self.unembed(hidden), targets)
+    }
+
     /// The head: `[batch, length, width] -> [batch, length, vocab_size]`.
     pub(crate) fn unembed(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [batch, length, width] = hidden.dims();
@@ -106,6 +165,23 @@ impl Transformer {
             Some(head) => head.forward(rows),
             None => linear(rows, self.token_embedding.weight.val().transpose(), None),
         };
+        let logits = match self.config.logit_cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        };
         logits.reshape([batch, length, self.config.vocab_size])
     }
+}
+
+/// The vectors of the positions that `placement` computes, `[1 or batch, length, width]`.
+fn positions(embedding: &Embedding, placement: &Placement<'_>) -> Tensor<3> {
+    let Placement { seen, length, .. } = *placement;
+    if placement.padding.is_empty() {
+        let positions = embedding.weight.val().narrow(0, seen, length);
+        return positions.unsqueeze();
+    }
+    let positions = placement.positions().concat();
+    let ids: Vec<i64> = positions.into_iter().map(|id| id as i64).collect();
+    let data = TensorData::new(ids, [placement.batch, length]);
+    embedding.forward(Tensor::from_data(data, &embedding.weight.device()))
 }

@@ -6,18 +6,54 @@ mod common;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
 use common::{Reference, Weights};
-use foretoken_model::{Gelu, ModelConfig, Transformer};
+use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling, Transformer};
 
-/// Odd sizes, so that no transposed or misaligned read goes unseen; biased and not, tied and not.
-fn configs() -> [ModelConfig; 3] {
-    let config = ModelConfig::new(7, 5, 2, 3, 9).with_hidden(11);
+/// Odd sizes, so that no transposed or misaligned read goes unseen; every choice made in each way.
+fn configs() -> [ModelConfig; 8] {
+    let gpt2 = ModelConfig::new(7, 5, 2, 3, 9).with_hidden(11);
+    let llama = ModelConfig::llama(7, 5, 2, 4, 2, 24).with_hidden(11);
+    // Of the three rotations one is kept, one slowed fully, and one in part.
+    let scaling = RotaryScaling {
+        factor: 4.0,
+        low_frequency_factor: 0.5,
+        high_frequency_factor: 2.0,
+        original_context: 30,
+    };
     [
-        config.clone(),
-        config
+        gpt2.clone(),
+        gpt2.clone()
             .with_bias(false)
             .with_tied_head(false)
-            .with_gelu(Gelu::Exact),
+            .with_activation(Activation::Gelu),
         ModelConfig::new(11, 6, 1, 1, 5).with_norm_epsilon(1e-2),
+        llama.clone(),
+        ModelConfig {
+            rotary_theta: 100.0,
+            rotary_scaling: Some(scaling),
+            kv_heads: 1,
+            tied_head: true,
+            bias: true,
+            ..llama.clone()
+        },
+        ModelConfig {
+            head_width: Some(2),
+            qk_norm: true,
+            window: Some(3),
+            ..llama
+        },
+        ModelConfig {
+            qk_norm: true,
+            window: Some(2),
+            positions: Positions::None,
+            activation: Activation::Relu2,
+            logit_cap: Some(1.5),
+            ..gpt2.clone()
+        },
+        ModelConfig {
+            norm: Norm::Rms,
+            kv_heads: 1,
+            ..gpt2
+        },
     ]
 }
 

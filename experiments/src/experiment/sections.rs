@@ -1,11 +1,14 @@
 //! The sections of an experiment file, with their defaults.
 
+use std::path::PathBuf;
+
 use foretoken_datasets::world::WorldConfig;
-use foretoken_model::{Gelu, ModelConfig};
+use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::backend::Backend;
+use crate::spelling::nearest;
 
 /// `[data]`: exactly one of `path`, `world` and `mixture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,75 +110,252 @@ pub enum WindowKind {
     Documents,
 }
 
-/// `[model]`: a GPT-2 style decoder-only transformer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[model]`: the transformer. Every key is optional: what is not given comes from `preset` or `init_from` and,
+/// without these, is as in GPT-2, but that `context`, `layers`, `heads` and `width` have to be given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
+    /// A name from [`ModelConfig::PRESETS`], whose keys hold unless they are given here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// A model whose weights training starts from. Keys given here must agree with it, but that `context` may
+    /// be shorter and `dropout` is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
     /// Longest window the model reads, in tokens.
-    pub context: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
     /// Number of residual blocks.
-    pub layers: usize,
-    /// Attention heads; must divide `width`.
-    pub heads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Attention heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
+    /// Heads that have keys and values of their own; by default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<usize>,
+    /// Width of one head; by default `width / heads`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
     /// Width of the residual stream.
-    pub width: usize,
-    /// Width of the feed-forward layer; by default 4 × `width`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// Width of the feed-forward layer; by default [`Activation::usual_hidden`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<usize>,
     /// Rows of the embedding table; by default the tokenizer's vocabulary, never less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
-    /// Whether linear layers and norms have biases.
-    #[serde(default = "yes")]
-    pub bias: bool,
+    /// Whether linear layers and LayerNorms have biases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias: Option<bool>,
     /// Whether the output head is the token embedding, transposed.
-    #[serde(default = "yes")]
-    pub tied_head: bool,
-    /// `tanh` (the approximation GPT-2 uses) or `exact`.
-    #[serde(default = "ModelSection::default_gelu")]
-    pub gelu: Gelu,
-}
-
-fn yes() -> bool {
-    true
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tied_head: Option<bool>,
+    /// `layer` or `rms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// Added to the variance or the mean square.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_epsilon: Option<f64>,
+    /// `learned`, `rotary` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Positions>,
+    /// Of rotary positions: their base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary_theta: Option<f64>,
+    /// Whether queries and keys are normalised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_norm: Option<bool>,
+    /// How many tokens a token attends to; by default all before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    /// `gelu-tanh` (the approximation GPT-2 uses), `gelu`, `swiglu` or `relu2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Soft cap of the logits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_cap: Option<f64>,
+    /// Share of activations left out in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Of rotary positions: Llama 3's stretching.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary_scaling: Option<RotaryScaling>,
 }
 
 impl ModelSection {
-    fn default_gelu() -> Gelu {
-        Gelu::Tanh
+    /// The section that spells out `config`.
+    pub fn of(config: &ModelConfig, init_from: Option<PathBuf>) -> Self {
+        let config = config.clone();
+        Self {
+            preset: None,
+            init_from,
+            context: Some(config.context),
+            layers: Some(config.layers),
+            heads: Some(config.heads),
+            kv_heads: Some(config.kv_heads),
+            head_width: config.head_width,
+            width: Some(config.width),
+            hidden: Some(config.hidden),
+            vocab_size: Some(config.vocab_size),
+            bias: Some(config.bias),
+            tied_head: Some(config.tied_head),
+            norm: Some(config.norm),
+            norm_epsilon: Some(config.norm_epsilon),
+            positions: Some(config.positions),
+            rotary_theta: Some(config.rotary_theta),
+            qk_norm: Some(config.qk_norm),
+            window: config.window,
+            activation: Some(config.activation),
+            logit_cap: config.logit_cap,
+            dropout: Some(config.dropout),
+            rotary_scaling: config.rotary_scaling,
+        }
     }
 
-    /// The model's configuration for a tokenizer with `tokens` entries.
+    /// The configuration that this section's keys are set in, where no model is given to start from: the
+    /// preset's, or GPT-2's in the size that is given. Errors name the key.
+    pub(crate) fn base(&self) -> Result<ModelConfig, (&'static str, String)> {
+        if let Some(name) = &self.preset {
+            return ModelConfig::preset(name).ok_or_else(|| {
+                let advice = match nearest(name, ModelConfig::PRESETS) {
+                    Some(nearest) => format!("did you mean {nearest:?}?"),
+                    None => format!("known are {}", ModelConfig::PRESETS.join(", ")),
+                };
+                (
+                    "model.preset",
+                    format!("no preset is called {name:?}; {advice}"),
+                )
+            });
+        }
+        let missing = |key: &'static str| {
+            let message = "missing; give it, or name a model.preset such as \"gpt2\"";
+            (key, message.to_string())
+        };
+        Ok(ModelConfig::new(
+            self.vocab_size.unwrap_or(1),
+            self.context.ok_or_else(|| missing("model.context"))?,
+            self.layers.ok_or_else(|| missing("model.layers"))?,
+            self.heads.ok_or_else(|| missing("model.heads"))?,
+            self.width.ok_or_else(|| missing("model.width"))?,
+        ))
+    }
+
+    /// The model's configuration for a tokenizer with `tokens` entries; `given` is the model to start from,
+    /// where there is one.
     ///
     /// # Errors
     ///
-    /// When `vocab_size` is smaller than the tokenizer's vocabulary, or the shape contradicts itself.
-    pub fn config(&self, tokens: usize) -> Result<ModelConfig, Error> {
-        let vocab_size = self.vocab_size.unwrap_or(tokens);
-        if vocab_size < tokens {
-            return Err(Error::Experiment {
-                origin: "model.vocab_size".into(),
-                message: format!(
-                    "{vocab_size} is smaller than the tokenizer's vocabulary of {tokens}; raise it or remove the key"
-                ),
-            });
+    /// When keys are missing or contradict each other or the given model, or `vocab_size` is smaller than the
+    /// tokenizer's vocabulary.
+    pub fn config(&self, tokens: usize, given: Option<&ModelConfig>) -> Result<ModelConfig, Error> {
+        let refused = |key: &str, message: String| Error::Experiment {
+            origin: key.into(),
+            message,
+        };
+        if let (Some(_), Some(_)) = (&self.preset, &self.init_from) {
+            let message = "the model to start from has a shape already; leave out model.preset";
+            return Err(refused("model.init_from", message.into()));
         }
-        let mut config = ModelConfig::new(
-            vocab_size,
-            self.context,
-            self.layers,
-            self.heads,
-            self.width,
-        )
-        .with_bias(self.bias)
-        .with_tied_head(self.tied_head)
-        .with_gelu(self.gelu);
-        if let Some(hidden) = self.hidden {
-            config = config.with_hidden(hidden);
-        }
+        let base = match given {
+            Some(given) => given.clone(),
+            None => ModelConfig {
+                vocab_size: self.vocab_size.unwrap_or(tokens),
+                ..self
+                    .base()
+                    .map_err(|(key, message)| refused(key, message))?
+            },
+        };
+        let config = self.over(base);
         config.validate()?;
+        if let Some(given) = given {
+            disagreement(&config, given)
+                .map_or(Ok(()), |(key, message)| Err(refused(&key, message)))?;
+        }
+        if config.vocab_size < tokens {
+            let message = format!(
+                "{} is smaller than the tokenizer's vocabulary of {tokens}; raise it or remove the key",
+                config.vocab_size
+            );
+            return Err(refused("model.vocab_size", message));
+        }
         Ok(config)
     }
+
+    /// `base` with the keys that are given here, and with those that follow from them.
+    fn over(&self, base: ModelConfig) -> ModelConfig {
+        let heads = self.heads.unwrap_or(base.heads);
+        let width = self.width.unwrap_or(base.width);
+        let activation = self.activation.unwrap_or(base.activation);
+        let same_heads = heads == base.heads;
+        let same_hidden = width == base.width && activation == base.activation;
+        let usual_hidden = activation.usual_hidden(width);
+        ModelConfig {
+            vocab_size: self.vocab_size.unwrap_or(base.vocab_size),
+            context: self.context.unwrap_or(base.context),
+            layers: self.layers.unwrap_or(base.layers),
+            heads,
+            kv_heads: self
+                .kv_heads
+                .unwrap_or(if same_heads { base.kv_heads } else { heads }),
+            head_width: self.head_width.or(base.head_width),
+            width,
+            hidden: self.hidden.unwrap_or(if same_hidden {
+                base.hidden
+            } else {
+                usual_hidden
+            }),
+            bias: self.bias.unwrap_or(base.bias),
+            tied_head: self.tied_head.unwrap_or(base.tied_head),
+            norm: self.norm.unwrap_or(base.norm),
+            norm_epsilon: self.norm_epsilon.unwrap_or(base.norm_epsilon),
+            positions: self.positions.unwrap_or(base.positions),
+            rotary_theta: self.rotary_theta.unwrap_or(base.rotary_theta),
+            // Scaling belongs to rotary positions: a preset's goes when they do.
+            rotary_scaling: self.rotary_scaling.or(base
+                .rotary_scaling
+                .filter(|_| self.positions.is_none_or(|p| p == Positions::Rotary))),
+            qk_norm: self.qk_norm.unwrap_or(base.qk_norm),
+            window: self.window.or(base.window),
+            activation,
+            logit_cap: self.logit_cap.or(base.logit_cap),
+            dropout: self.dropout.unwrap_or(base.dropout),
+        }
+    }
+}
+
+/// The first key in which `config` is not what a model of `given` can be trained as, and why.
+fn disagreement(config: &ModelConfig, given: &ModelConfig) -> Option<(String, String)> {
+    if config.context > given.context {
+        let message = format!(
+            "{} is more than the {} of the model to start from",
+            config.context, given.context
+        );
+        return Some(("model.context".into(), message));
+    }
+    let table = |config: &ModelConfig| {
+        let free = ModelConfig {
+            context: given.context,
+            dropout: given.dropout,
+            ..config.clone()
+        };
+        toml::Table::try_from(free).unwrap_or_default()
+    };
+    let (ours, theirs) = (table(config), table(given));
+    let value = |table: &toml::Table, key: &str| {
+        table
+            .get(key)
+            .map_or("unset".to_string(), toml::Value::to_string)
+    };
+    let differs = |key: &&String| ours.get(*key) != theirs.get(*key);
+    let key = ours.keys().chain(theirs.keys()).find(differs)?;
+    let message = format!(
+        "{} here, {} in the model to start from; leave out the key",
+        value(&ours, key),
+        value(&theirs, key)
+    );
+    Some((format!("model.{key}"), message))
 }
 
 /// `[train]`: how long, on which windows, and when to look up.
@@ -229,5 +409,116 @@ impl Default for BackendSection {
         Self {
             name: Backend::default_backend(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(toml: &str) -> ModelSection {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn config(toml: &str) -> ModelConfig {
+        section(toml).config(65, None).unwrap()
+    }
+
+    fn refusal(toml: &str, given: Option<&ModelConfig>) -> String {
+        section(toml).config(65, given).unwrap_err().to_string()
+    }
+
+    const SMALL: &str = "context = 8\nlayers = 2\nheads = 4\nwidth = 32\n";
+
+    #[test]
+    fn what_is_not_given_is_as_in_gpt2() {
+        assert_eq!(config(SMALL), ModelConfig::new(65, 8, 2, 4, 32));
+        let llama = format!(
+            "{SMALL}kv_heads = 2\nnorm = \"rms\"\npositions = \"rotary\"\n\
+             activation = \"swiglu\"\nbias = false\ntied_head = false\n"
+        );
+        assert_eq!(config(&llama), ModelConfig::llama(65, 8, 2, 4, 2, 32));
+    }
+
+    #[test]
+    fn a_preset_gives_way_to_keys_and_to_the_tokenizer() {
+        let llama = ModelConfig::preset("llama-3.2-1b").unwrap();
+        let preset = |keys: &str| config(&format!("preset = \"llama-3.2-1b\"\n{keys}"));
+        let vocab = |vocab_size, config: &ModelConfig| ModelConfig {
+            vocab_size,
+            ..config.clone()
+        };
+        assert_eq!(preset(""), vocab(65, &llama));
+        assert_eq!(preset("vocab_size = 128256"), llama);
+        assert_eq!(preset("context = 512").rotary_scaling, llama.rotary_scaling);
+        // What belongs together moves together.
+        assert_eq!(preset("heads = 4").kv_heads, 4);
+        assert_eq!(preset("width = 64").hidden, 192);
+        assert_eq!(preset("activation = \"relu2\"").hidden, 4 * 2048);
+        assert_eq!(preset("positions = \"none\"").rotary_scaling, None);
+    }
+
+    #[test]
+    fn spelt_out_it_is_the_same_model() {
+        for name in ModelConfig::PRESETS {
+            let config = ModelConfig::preset(name).unwrap();
+            let section = ModelSection::of(&config, None);
+            assert_eq!(section.config(1, None).unwrap(), config);
+            let text = toml::to_string(&section).unwrap();
+            assert_eq!(self::section(&text), section);
+        }
+    }
+
+    #[test]
+    fn a_model_to_start_from_is_not_contradicted() {
+        let given = ModelConfig::llama(65, 8, 2, 4, 2, 32);
+        let section = section("init_from = \"m\"\ncontext = 4\ndropout = 0.2\nheads = 4");
+        let expected = ModelConfig {
+            context: 4,
+            dropout: 0.2,
+            ..given.clone()
+        };
+        assert_eq!(section.config(65, Some(&given)).unwrap(), expected);
+        for (keys, message) in [
+            (
+                "layers = 3",
+                "model.layers: 3 here, 2 in the model to start from; leave out the key",
+            ),
+            (
+                "context = 9",
+                "model.context: 9 is more than the 8 of the model to start from",
+            ),
+            (
+                "window = 2",
+                "model.window: 2 here, unset in the model to start from; leave out the key",
+            ),
+        ] {
+            let keys = format!("init_from = \"m\"\n{keys}");
+            assert_eq!(refusal(&keys, Some(&given)), message);
+        }
+        assert_eq!(
+            refusal("init_from = \"m\"\npreset = \"gpt2\"", Some(&given)),
+            "model.init_from: the model to start from has a shape already; leave out model.preset"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_impossible_is_named() {
+        assert_eq!(
+            refusal("context = 8", None),
+            "model.layers: missing; give it, or name a model.preset such as \"gpt2\""
+        );
+        assert_eq!(
+            refusal("preset = \"gtp2\"", None),
+            "model.preset: no preset is called \"gtp2\"; did you mean \"gpt2\"?"
+        );
+        assert_eq!(
+            refusal(&format!("{SMALL}kv_heads = 3"), None),
+            "[model] heads 4 is not divisible by kv_heads 3"
+        );
+        assert_eq!(
+            refusal(&format!("{SMALL}vocab_size = 64"), None),
+            "model.vocab_size: 64 is smaller than the tokenizer's vocabulary of 65; raise it or remove the key"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! The same network written a second time: plain loops in f64 over named arrays, no tensor library.
 
 use std::collections::BTreeMap;
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
 
-use foretoken_model::{Gelu, ModelConfig};
+use foretoken_model::{Activation, ModelConfig, Norm, Positions};
 
 /// Parameter values by path, row by row.
 pub(crate) type Weights = BTreeMap<String, Vec<f64>>;
@@ -23,10 +23,11 @@ impl Reference<'_> {
             .iter()
             .enumerate()
             .map(|(position, token)| {
-                add(
-                    row("token_embedding.weight", *token),
-                    row("position_embedding.weight", position),
-                )
+                let token = row("token_embedding.weight", *token);
+                match self.config.positions {
+                    Positions::Learned => add(token, row("position_embedding.weight", position)),
+                    Positions::Rotary | Positions::None => token.to_vec(),
+                }
             })
             .collect();
         for layer in 0..self.config.layers {
@@ -37,8 +38,17 @@ impl Reference<'_> {
 
             let normed = self.norm(&format!("{block}.feed_forward_norm"), &x);
             for (x, normed) in x.iter_mut().zip(&normed) {
-                let mut inner = self.linear(&format!("{block}.feed_forward.up"), normed);
-                inner.iter_mut().for_each(|v| *v = self.gelu(*v));
+                let path = format!("{block}.feed_forward");
+                let mut inner = self.linear(&format!("{path}.up"), normed);
+                if self.config.activation == Activation::SwiGlu {
+                    let gate = self.linear(&format!("{path}.gate"), normed);
+                    inner
+                        .iter_mut()
+                        .zip(gate)
+                        .for_each(|(v, g)| *v *= self.activation(g));
+                } else {
+                    inner.iter_mut().for_each(|v| *v = self.activation(*v));
+                }
                 *x = add(
                     x,
                     &self.linear(&format!("{block}.feed_forward.down"), &inner),
@@ -56,6 +66,10 @@ impl Reference<'_> {
                     self.linear("head", x)
                 }
             })
+            .map(|logits| match self.config.logit_cap {
+                Some(cap) => logits.iter().map(|z| cap * (z / cap).tanh()).collect(),
+                None => logits,
+            })
             .collect()
     }
 
@@ -72,37 +86,85 @@ impl Reference<'_> {
     }
 
     fn attention(&self, path: &str, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (width, heads) = (self.config.width, self.config.heads);
-        let size = width / heads;
+        let ModelConfig {
+            heads, kv_heads, ..
+        } = *self.config;
+        let size = self.config.head_width();
         let qkv: Vec<Vec<f64>> = x
             .iter()
             .map(|x| self.linear(&format!("{path}.qkv"), x))
             .collect();
-        let part = |position: usize, which: usize, head: usize| {
-            let start = which * width + head * size;
-            &qkv[position][start..start + size]
+        // Which heads there are: queries, then keys, then values; each `[position][element]`.
+        let heads_of = |start: usize, norm: Option<&str>, turned: bool, head: usize| {
+            let columns = (start + head) * size..(start + head + 1) * size;
+            let heads = qkv.iter().enumerate().map(|(position, all)| {
+                let mut head = all[columns.clone()].to_vec();
+                if let Some(norm) = norm.filter(|_| self.config.qk_norm) {
+                    head = self.rms(&format!("{path}.{norm}"), &head);
+                }
+                if turned && self.config.positions == Positions::Rotary {
+                    head = self.turn(&head, position);
+                }
+                head
+            });
+            heads.collect::<Vec<Vec<f64>>>()
         };
-        (0..x.len())
-            .map(|t| {
-                let mut mixed = vec![0.0; width];
-                for head in 0..heads {
-                    let weights: Vec<f64> = (0..=t)
-                        .map(|s| dot(part(t, 0, head), part(s, 1, head)) / (size as f64).sqrt())
-                        .map(f64::exp)
-                        .collect();
-                    let total: f64 = weights.iter().sum();
-                    for (s, weight) in weights.iter().enumerate() {
-                        for (i, value) in part(s, 2, head).iter().enumerate() {
-                            mixed[head * size + i] += weight / total * value;
-                        }
+        let mut mixed = vec![vec![0.0; heads * size]; x.len()];
+        for head in 0..heads {
+            let shared = head / (heads / kv_heads);
+            let queries = heads_of(0, Some("query_norm"), true, head);
+            let keys = heads_of(heads, Some("key_norm"), true, shared);
+            let values = heads_of(heads + kv_heads, None, false, shared);
+            for t in 0..x.len() {
+                let seen = (0..=t).filter(|s| self.config.window.is_none_or(|w| t - s < w));
+                let weights: Vec<(usize, f64)> = seen
+                    .map(|s| (s, (dot(&queries[t], &keys[s]) / (size as f64).sqrt()).exp()))
+                    .collect();
+                let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+                for (s, weight) in weights {
+                    for (i, value) in values[s].iter().enumerate() {
+                        mixed[t][head * size + i] += weight / total * value;
                     }
                 }
-                self.linear(&format!("{path}.output"), &mixed)
-            })
+            }
+        }
+        mixed
+            .iter()
+            .map(|mixed| self.linear(&format!("{path}.output"), mixed))
             .collect()
     }
 
+    /// Multiplies pairs, as complex numbers, by `exp(i position frequency)`.
+    fn turn(&self, head: &[f64], position: usize) -> Vec<f64> {
+        let half = head.len() / 2;
+        let mut turned = head.to_vec();
+        for i in 0..half {
+            let mut frequency = self.config.rotary_theta.powf(-(i as f64) / half as f64);
+            if let Some(scaling) = self.config.rotary_scaling {
+                // As in the code that was published with Llama 3.
+                let wavelength = 2.0 * PI / frequency;
+                let low = scaling.original_context as f64 / scaling.low_frequency_factor;
+                let high = scaling.original_context as f64 / scaling.high_frequency_factor;
+                let smooth = (scaling.original_context as f64 / wavelength
+                    - scaling.low_frequency_factor)
+                    / (scaling.high_frequency_factor - scaling.low_frequency_factor);
+                if wavelength > low {
+                    frequency /= scaling.factor;
+                } else if wavelength >= high {
+                    frequency = (1.0 - smooth) * frequency / scaling.factor + smooth * frequency;
+                }
+            }
+            let (sin, cos) = (position as f64 * frequency).sin_cos();
+            turned[i] = head[i] * cos - head[half + i] * sin;
+            turned[half + i] = head[i] * sin + head[half + i] * cos;
+        }
+        turned
+    }
+
     fn norm(&self, path: &str, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        if self.config.norm == Norm::Rms {
+            return x.iter().map(|x| self.rms(path, x)).collect();
+        }
         let gain = &self.weights[&format!("{path}.gamma")];
         let bias = self.weights.get(&format!("{path}.beta"));
         x.iter()
@@ -118,6 +180,16 @@ impl Reference<'_> {
             .collect()
     }
 
+    fn rms(&self, path: &str, x: &[f64]) -> Vec<f64> {
+        let gain = &self.weights[&format!("{path}.gamma")];
+        let mean_square = dot(x, x) / x.len() as f64;
+        let scale = (mean_square + self.config.norm_epsilon).sqrt();
+        x.iter()
+            .zip(gain)
+            .map(|(v, gain)| v / scale * gain)
+            .collect()
+    }
+
     fn linear(&self, path: &str, x: &[f64]) -> Vec<f64> {
         let weight = &self.weights[&format!("{path}.weight")];
         let bias = self.weights.get(&format!("{path}.bias"));
@@ -130,10 +202,14 @@ impl Reference<'_> {
             .collect()
     }
 
-    fn gelu(&self, x: f64) -> f64 {
-        match self.config.gelu {
-            Gelu::Exact => 0.5 * x * (1.0 + libm::erf(x * FRAC_1_SQRT_2)),
-            Gelu::Tanh => 0.5 * x * (1.0 + (FRAC_2_PI.sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+    fn activation(&self, x: f64) -> f64 {
+        match self.config.activation {
+            Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x * FRAC_1_SQRT_2)),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + (FRAC_2_PI.sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+            }
+            Activation::SwiGlu => x / (1.0 + (-x).exp()),
+            Activation::Relu2 => x.max(0.0).powi(2),
         }
     }
 }

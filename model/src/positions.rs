@@ -1,0 +1,158 @@
+//! What positions mean to attention: who sees whom, and how far queries and keys are turned.
+
+use std::f64::consts::TAU;
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::config::{ModelConfig, Positions};
+
+/// Where a batch of sequences stands. Columns are counted from the first column of the batch; a sequence
+/// shorter than the others is padded on its left, and its positions count from its first token.
+#[derive(Clone, Copy)]
+pub(crate) struct Placement<'a> {
+    /// Number of sequences.
+    pub(crate) batch: usize,
+    /// Columns already seen.
+    pub(crate) seen: usize,
+    /// Columns to compute.
+    pub(crate) length: usize,
+    /// Per sequence, the columns before its first token; empty where no sequence is padded.
+    pub(crate) padding: &'a [usize],
+}
+
+impl Placement<'_> {
+    /// The position of each column to compute, sequence by sequence; of one sequence where all agree.
+    pub(crate) fn positions(&self) -> Vec<Vec<usize>> {
+        let columns = self.columns();
+        match self.padding {
+            [] => vec![columns.collect()],
+            // What a padded column computes is never looked at.
+            padding => padding
+                .iter()
+                .map(|pad| columns.clone().map(|c| c.saturating_sub(*pad)).collect())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.seen..self.seen + self.length
+    }
+}
+
+/// What every layer's attention needs besides its input.
+pub(crate) struct Sight {
+    pub(crate) batch: usize,
+    pub(crate) length: usize,
+    /// Added to attention scores: 0 where a query sees a key and, where it does not, a number so low that
+    /// its exponential is exactly 0. `[1 or batch, 1, length, seen + length]`; `None` where all is seen.
+    pub(crate) mask: Option<Tensor<4>>,
+    /// Cosines and sines of the angles that queries and keys are turned by, each
+    /// `[1 or batch, 1, length, head_width / 2]`.
+    pub(crate) rotation: Option<[Tensor<4>; 2]>,
+}
+
+impl Sight {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        placement: &Placement<'_>,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
+        Self {
+            batch: placement.batch,
+            length: placement.length,
+            mask: mask(config.window, placement, device, dtype),
+            rotation: (config.positions == Positions::Rotary)
+                .then(|| rotation(config, placement, device, dtype)),
+        }
+    }
+}
+
+fn mask(
+    window: Option<usize>,
+    placement: &Placement<'_>,
+    device: &Device,
+    dtype: DType,
+) -> Option<Tensor<4>> {
+    // Not minus infinity: WGSL leaves it to the driver what arithmetic on infinities gives.
+    const HIDDEN: f64 = -1e9;
+    let Placement { seen, length, .. } = *placement;
+    let keys = seen + length;
+    let hidden = || Tensor::<2>::full([length, keys], HIDDEN, (device, dtype));
+
+    let future = (length > 1).then(|| hidden().triu(seen as i64 + 1));
+    // The query in row r stands in column seen + r, and sees no key in column seen + r - window or before.
+    let past = window
+        .filter(|window| keys > *window)
+        .map(|window| hidden().tril(seen as i64 - window as i64));
+    let padding = (!placement.padding.is_empty()).then(|| {
+        let padding = placement.padding.iter();
+        let hidden = padding
+            .flat_map(|pad| (0..keys).map(move |column| if column < *pad { HIDDEN } else { 0.0 }));
+        let data = TensorData::new(hidden.collect::<Vec<f64>>(), [placement.batch, 1, 1, keys]);
+        Tensor::<4>::from_data(data, (device, dtype))
+    });
+    let parts = [future, past].map(|part| part.map(Tensor::unsqueeze));
+    parts
+        .into_iter()
+        .chain([padding])
+        .flatten()
+        .reduce(|a, b| a + b)
+}
+
+/// `angle = position · frequency`, computed in f64 on the host: the same on every backend, and exact at
+/// positions where f32 no longer tells neighbouring angles apart.
+fn rotation(
+    config: &ModelConfig,
+    placement: &Placement<'_>,
+    device: &Device,
+    dtype: DType,
+) -> [Tensor<4>; 2] {
+    let frequencies = rotary_frequencies(config);
+    let positions = placement.positions();
+    let shape = [positions.len(), 1, placement.length, frequencies.len()];
+    let (sines, cosines): (Vec<f64>, Vec<f64>) = positions
+        .iter()
+        .flatten()
+        .flat_map(|position| frequencies.iter().map(|f| *position as f64 * f))
+        .map(libm::sincos)
+        .unzip();
+    [cosines, sines]
+        .map(|values| Tensor::from_data(TensorData::new(values, shape), (device, dtype)))
+}
+
+/// Radians per position of each pair of a head's elements, fastest first: `theta^(-2i / head_width)`,
+/// stretched as Llama 3 does where the configuration says so.
+fn rotary_frequencies(config: &ModelConfig) -> Vec<f64> {
+    let head_width = config.head_width();
+    let plain = |pair: usize| {
+        let exponent = -2.0 * pair as f64 / head_width as f64;
+        libm::pow(config.rotary_theta, exponent)
+    };
+    let stretched = |frequency: f64| {
+        let Some(scaling) = config.rotary_scaling else {
+            return frequency;
+        };
+        let turns = scaling.original_context as f64 * frequency / TAU;
+        let (low, high) = (scaling.low_frequency_factor, scaling.high_frequency_factor);
+        let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+        kept * frequency + (1.0 - kept) * frequency / scaling.factor
+    };
+    (0..head_width / 2).map(plain).map(stretched).collect()
+}
+
+/// Turns pairs of elements, `i` and `i + head_width / 2`: `[batch, heads, length, head_width]`, unchanged
+/// in shape.
+pub(crate) fn rotate(x: Tensor<4>, [cosines, sines]: [Tensor<4>; 2]) -> Tensor<4> {
+    let half = x.dims()[3] / 2;
+    let first = x.clone().narrow(3, 0, half);
+    let second = x.narrow(3, half, half);
+    Tensor::cat(
+        vec![
+            first.clone() * cosines.clone() - second.clone() * sines.clone(),
+            second * cosines + first * sines,
+        ],
+        3,
+    )
+}
