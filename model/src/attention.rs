@@ -9,6 +9,7 @@ use crate::cache::LayerCache;
 use crate::config::{ModelConfig, Norm};
 use crate::dropout::Dropping;
 use crate::init::Initializer;
+use crate::linear;
 use crate::norm::Normalization;
 use crate::positions::{Sight, rotate};
 
@@ -57,7 +58,7 @@ impl CausalSelfAttention {
         let (batch, length) = (sight.batch, sight.length);
 
         // Heads before slicing: the three slices are then views, which products read where they lie.
-        let qkv = self.qkv.forward(x);
+        let qkv = linear::forward(&self.qkv, x);
         let head_width = qkv.dims()[1] / (heads + 2 * kv_heads);
         let qkv = qkv
             .reshape([batch, length, heads + 2 * kv_heads, head_width])
@@ -112,6 +113,6 @@ impl CausalSelfAttention {
         let mixed = ungrouped(grouped(weights).matmul(values)) / total; // [batch, heads, length, head_width]
 
         let mixed = mixed.swap_dims(1, 2).reshape([rows, heads * head_width]);
-        self.output.forward(mixed)
+        linear::forward(&self.output, mixed)
     }
 }

@@ -9,6 +9,7 @@ use burn::tensor::activation::relu;
 
 use crate::config::{Activation, ModelConfig};
 use crate::init::Initializer;
+use crate::linear;
 
 /// `down(activation(up(x)))` or, gated, `down(silu(gate(x)) · up(x))`.
 #[derive(Module, Debug)]
@@ -37,12 +38,12 @@ impl FeedForward {
 
     /// `[rows, width] -> [rows, width]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let up = self.up.forward(x.clone());
+        let up = linear::forward(&self.up, x.clone());
         let inner = match &self.gate {
-            Some(gate) => self.activation.forward(gate.forward(x)) * up,
+            Some(gate) => self.activation.forward(linear::forward(gate, x)) * up,
             None => self.activation.forward(up),
         };
-        self.down.forward(inner)
+        linear::forward(&self.down, inner)
     }
 }
 

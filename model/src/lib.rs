@@ -32,6 +32,7 @@ mod error;
 mod feed_forward;
 mod generate;
 mod init;
+mod linear;
 mod loss;
 mod norm;
 mod positions;

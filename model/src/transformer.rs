@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
-use burn::tensor::module::linear;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::block::Block;
@@ -10,6 +10,7 @@ use crate::cache::KvCache;
 use crate::config::{ModelConfig, Positions};
 use crate::dropout::{Dropout, Dropping};
 use crate::init::Initializer;
+use crate::linear;
 use crate::loss::TokenLoss;
 use crate::norm::Normalization;
 use crate::positions::{Placement, Sight};
@@ -162,8 +163,8 @@ impl Transformer {
         let [batch, length, width] = hidden.dims();
         let rows = hidden.reshape([batch * length, width]);
         let logits = match &self.head {
-            Some(head) => head.forward(rows),
-            None => linear(rows, self.token_embedding.weight.val().transpose(), None),
+            Some(head) => linear::forward(head, rows),
+            None => linear::product(rows, self.token_embedding.weight.val().transpose(), None),
         };
         let logits = match self.config.logit_cap {
             Some(cap) => (logits / cap).tanh() * cap,
