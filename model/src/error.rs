@@ -1,9 +1,11 @@
 //! What can go wrong in this crate. A caller's bug (a tensor of the wrong shape) panics, as everywhere in
 //! Burn; what a user can get wrong is one of these.
 
+use std::path::{Path, PathBuf};
+
 use thiserror::Error;
 
-/// A configuration, a prompt or a model's output that cannot be worked with.
+/// A configuration, a model's files, a prompt or a model's output that cannot be worked with.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ModelError {
     /// A size that has to be positive is zero.
@@ -93,4 +95,167 @@ pub enum ModelError {
     /// The device could not compute or hand over what was asked of it.
     #[error("reading logits from the device failed: {0}")]
     Read(String),
+
+    /// A path that holds no model.
+    #[error(
+        "{} is not a model: give a folder with model.json (written by foretoken import) or config.json \
+         (Hugging Face), or a .safetensors file in one", path.display()
+    )]
+    NotAModel {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+
+    /// A file of a model cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+
+    /// A model cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    WriteFile {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+
+    /// A model would be written over something else.
+    #[error("{} already exists: name a folder that does not, or an empty one", path.display())]
+    Occupied {
+        /// The folder to write.
+        path: PathBuf,
+    },
+
+    /// A file of a model is damaged, or describes a model that cannot exist or is not known here.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what is expected.
+        message: String,
+    },
+
+    /// A tensor that the configuration asks for is not in the weight files.
+    #[error("{} lacks the tensor {name} {}", path.display(), dims(shape))]
+    MissingTensor {
+        /// The weight file, or the folder of several.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// Its shape according to the configuration.
+        shape: Vec<usize>,
+    },
+
+    /// A tensor that the configuration has no place for.
+    #[error(
+        "{} holds the tensor {name} {}, which a model of this configuration does not have",
+        path.display(),
+        dims(shape)
+    )]
+    ExtraTensor {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+
+    /// A tensor of another shape than the configuration asks for.
+    #[error(
+        "{}: the tensor {name} is {}; the configuration asks for {}",
+        path.display(),
+        dims(shape),
+        dims(expected)
+    )]
+    TensorShape {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its shape according to the configuration.
+        expected: Vec<usize>,
+    },
+
+    /// A tensor whose elements are not those of weights.
+    #[error("{}: the tensor {name} is {dtype}; weights are {expected}", path.display())]
+    TensorType {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// Its element type.
+        dtype: String,
+        /// The element types that it may have.
+        expected: String,
+    },
+
+    /// A weight that a narrower type cannot hold.
+    #[error("the tensor {name} holds numbers too large for f16: export it as bf16 or f32")]
+    TooLargeForF16 {
+        /// The tensor's name in the file that was to be written.
+        name: String,
+    },
+
+    /// An architecture that Hugging Face has no class for.
+    #[error("{field} {value} has no counterpart in Hugging Face's {architecture}")]
+    NoCounterpart {
+        /// The configuration key.
+        field: &'static str,
+        /// What it is set to.
+        value: String,
+        /// The class that comes closest.
+        architecture: &'static str,
+    },
+}
+
+impl ModelError {
+    /// Whether the configuration contradicts itself, as opposed to what can be wrong with files, prompts and
+    /// devices.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Zero { .. }
+                | Self::NotDivisible { .. }
+                | Self::OddHeadWidth { .. }
+                | Self::NotBelow { .. }
+                | Self::ScalingWithoutRotary
+                | Self::OutOfRange { .. }
+        )
+    }
+
+    pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |reason| Self::ReadFile {
+            path,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |reason| Self::WriteFile {
+            path,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn malformed(path: &Path, message: impl ToString) -> Self {
+        Self::Malformed {
+            path: path.to_path_buf(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// `[50257, 768]`
+fn dims(shape: &[usize]) -> String {
+    format!("{shape:?}")
 }

@@ -6,9 +6,10 @@
 //!   Llama's, [`ModelConfig::preset`] published sizes of both, and every choice can be made by itself;
 //! - the backend is a value, a [`Device`](burn::tensor::Device), not a type parameter;
 //! - a model is [initialised](ModelConfig::init) to the same bits on every backend;
-//! - the objective is the exact negative log-likelihood of each target, in nats ([`TokenLoss`]).
+//! - the objective is the exact negative log-likelihood of each target, in nats ([`TokenLoss`]);
+//! - models come from files, imported ones and Hugging Face's ([`Pretrained`]), and go to them ([`Export`]).
 //!
-//! This crate knows tensors. It knows no files, no terminal and no training loop.
+//! This crate knows tensors. It knows no files but weight files, no terminal and no training loop.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
@@ -31,19 +32,24 @@ mod dropout;
 mod error;
 mod feed_forward;
 mod generate;
+mod huggingface;
 mod init;
 mod linear;
 mod loss;
 mod norm;
 mod positions;
+mod pretrained;
 mod random;
 mod sampling;
 mod transformer;
+mod weights;
 
 pub use config::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
 pub use dropout::Dropout;
 pub use error::ModelError;
 pub use generate::{GenerationConfig, Overflow, generate};
 pub use loss::TokenLoss;
+pub use pretrained::{Export, Pretrained};
 pub use sampling::{Sampler, SamplingConfig};
 pub use transformer::Transformer;
+pub use weights::WeightType;
