@@ -1,0 +1,1 @@
+//! What is wrong with a file is said in one line.

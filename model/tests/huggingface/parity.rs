@@ -1,0 +1,109 @@
+//! The same logits and gradients as in `transformers`, on every backend that is compiled in.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
+
+use crate::{Expected, fixture, largest_difference, load, logits};
+
+/// Absolute, in single precision. The logits lie between -10 and 10.
+const LOGITS: f32 = 1e-4;
+
+/// Relative to the largest gradient of the same parameter: small ones among large ones are sums that
+/// cancel, as inaccurate as their terms. Single precision leaves some 1e-6; a wrong formula far more.
+const GRADIENTS: f32 = 1e-3;
+
+/// Every backend that is compiled in and needs no GPU.
+#[allow(deprecated)] // NdArray and LibTorch: Burn 0.22 is the last to have them
+pub(crate) fn devices() -> Vec<(&'static str, Device)> {
+    vec![
+        #[cfg(feature = "flex")]
+        ("flex", Device::flex()),
+        #[cfg(feature = "ndarray")]
+        ("ndarray", Device::ndarray()),
+        #[cfg(feature = "libtorch")]
+        ("libtorch", Device::libtorch()),
+        #[cfg(feature = "wgpu")]
+        ("wgpu", Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+    ]
+}
+
+/// Every parameter's values, or their gradients, by path.
+#[derive(Default)]
+struct Read<'a> {
+    gradients: Option<&'a Gradients>,
+    path: Vec<String>,
+    values: BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = match self.gradients {
+            Some(gradients) => param.val().grad(gradients).unwrap(),
+            None => param.val(),
+        };
+        let values = tensor.try_into_vec_as().unwrap();
+        assert!(self.values.insert(self.path.join("."), values).is_none());
+    }
+}
+
+/// Largest difference of a logit, and of a gradient relative to the largest of its parameter.
+fn parity(folder: &Path, device: &Device) -> (f32, f32) {
+    let expected = Expected::read(folder);
+    let model = load(folder, device).train();
+    let device = model.device();
+    let context = model.config().context;
+    let whole = logits(&model, expected.columns(0, context, &device));
+    let first = logits(&model, expected.columns(0, 1, &device));
+    let logits = largest_difference(&whole, &expected.logits)
+        .max(largest_difference(&first, &expected.logits_1));
+
+    // Their gradients, which lie in files as weights do, and are opened as weights are.
+    let gradients = load(&folder.with_added_extension("gradients"), &Device::flex());
+    let mut theirs = Read::default();
+    gradients.visit(&mut theirs);
+    let inputs = expected.columns(0, context, &device);
+    let targets = expected.columns(1, context, &device);
+    let gradients = model.next_token_loss(inputs, targets).mean().backward();
+    let mut ours = Read { gradients: Some(&gradients), ..Default::default() };
+    model.visit(&mut ours);
+    assert_eq!(theirs.values.len(), model.config().tensors().len());
+    let errors = theirs.values.iter().map(|(path, theirs)| {
+        let largest = theirs.iter().fold(0f32, |most, value| most.max(value.abs()));
+        assert!(largest > 0.0, "{path} has no gradient");
+        largest_difference(&ours.values[path], theirs) / largest
+    });
+    (logits, errors.fold(0.0, f32::max))
+}
+
+/// One row of the table: into CI's output, which has only what a test writes past the test runner.
+pub(crate) fn assert_parity(name: &str, folder: &Path, (backend, device): &(&str, Device)) {
+    let (logits, gradients) = parity(folder, device);
+    let row = format!(
+        "parity with transformers: {name:<22} × {backend:<8} → max |Δlogit| {logits:.1e}, max relative \
+         gradient error {gradients:.1e}"
+    );
+    writeln!(std::io::stderr(), "{row}").unwrap();
+    // Written so that a NaN fails.
+    assert!(logits <= LOGITS && gradients <= GRADIENTS, "{row}");
+}
+
+#[test]
+fn the_fixtures_agree_on_every_backend() {
+    for name in ["gpt2", "llama"] {
+        for device in devices() {
+            assert_parity(&format!("{name} (fixture)"), &fixture(name), &device);
+        }
+    }
+}
