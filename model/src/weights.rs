@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::{fmt, io};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -78,8 +78,12 @@ impl WeightType {
         let values = values.iter();
         match self {
             Self::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-            Self::F16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            Self::BF16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            Self::F16 => values
+                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            Self::BF16 => values
+                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+                .collect(),
         }
     }
 }
@@ -162,7 +166,10 @@ impl Weights {
     pub(crate) fn place(&self) -> &Path {
         match self.files.as_slice() {
             [(file, _)] => file,
-            files => files.first().and_then(|(path, _)| path.parent()).unwrap_or(Path::new("")),
+            files => files
+                .first()
+                .and_then(|(path, _)| path.parent())
+                .unwrap_or(Path::new("")),
         }
     }
 
@@ -172,7 +179,9 @@ impl Weights {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Stored)> {
-        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored))
+        self.tensors
+            .iter()
+            .map(|(name, stored)| (name.as_str(), stored))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -192,7 +201,11 @@ impl Weights {
     ///
     /// # Errors
     /// When they are not of a type that weights can have.
-    pub(crate) fn weight_type(&self, name: &str, stored: &Stored) -> Result<WeightType, ModelError> {
+    pub(crate) fn weight_type(
+        &self,
+        name: &str,
+        stored: &Stored,
+    ) -> Result<WeightType, ModelError> {
         WeightType::of(stored.dtype).ok_or_else(|| ModelError::TensorType {
             path: self.path(stored).to_path_buf(),
             name: name.to_owned(),
@@ -305,7 +318,12 @@ mod tests {
         assert_eq!(bytes, values.map(f32::to_le_bytes).concat());
         let bits = |kind: WeightType| -> Vec<u16> {
             let bytes = kind.encode(&values);
-            bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect()
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| u16::from_le_bytes(*b))
+                .collect()
         };
         assert_eq!(bits(WeightType::F16), [0xc100, 0x3c00, 0x3c04]);
         assert_eq!(bits(WeightType::BF16), [0xc020, 0x3f80, 0x3f80]);
@@ -316,6 +334,9 @@ mod tests {
         for kind in WeightType::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
-        assert_eq!("f64".parse::<WeightType>(), Err("weights are f32, f16, bf16".into()));
+        assert_eq!(
+            "f64".parse::<WeightType>(),
+            Err("weights are f32, f16, bf16".into())
+        );
     }
 }

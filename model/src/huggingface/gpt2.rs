@@ -94,19 +94,37 @@ pub(super) fn counterpart_of(config: &ModelConfig) -> Result<ModelConfig, ModelE
         CLASS,
         &[
             ("norm", spelt(config.norm), config.norm == Norm::Layer),
-            ("kv_heads", spelt(config.kv_heads), config.kv_heads == config.heads),
-            ("head_width", spelt(head_width), head_width * config.heads == config.width),
+            (
+                "kv_heads",
+                spelt(config.kv_heads),
+                config.kv_heads == config.heads,
+            ),
+            (
+                "head_width",
+                spelt(head_width),
+                head_width * config.heads == config.width,
+            ),
             ("qk_norm", spelt(config.qk_norm), !config.qk_norm),
             ("window", spelt(config.window), config.window.is_none()),
-            ("activation", spelt(config.activation), config.activation != Activation::SwiGlu),
-            ("logit_cap", spelt(config.logit_cap), config.logit_cap.is_none()),
+            (
+                "activation",
+                spelt(config.activation),
+                config.activation != Activation::SwiGlu,
+            ),
+            (
+                "logit_cap",
+                spelt(config.logit_cap),
+                config.logit_cap.is_none(),
+            ),
         ],
     )?;
     Ok(config.clone().with_bias(true))
 }
 
 pub(super) fn write(config: &ModelConfig) -> Value {
-    let known = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation);
+    let known = ACTIVATIONS
+        .iter()
+        .find(|(_, ours)| *ours == config.activation);
     json!({
         "activation_function": known.map(|(theirs, _)| theirs),
         "attn_pdrop": config.dropout,

@@ -14,7 +14,10 @@ pub(super) const NAMES: Names = Names {
     modules: &[
         ("token_embedding", &["embed_tokens"]),
         ("attention_norm", &["input_layernorm"]),
-        ("attention.qkv", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        (
+            "attention.qkv",
+            &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        ),
         ("attention.query_norm", &["self_attn.q_norm"]),
         ("attention.key_norm", &["self_attn.k_norm"]),
         ("attention.output", &["self_attn.o_proj"]),
@@ -34,7 +37,9 @@ pub(super) const NAMES: Names = Names {
 pub(super) fn read(architecture: Architecture, keys: &Keys) -> Result<Reading, String> {
     let activation: String = keys.get("hidden_act", "silu".to_owned())?;
     if !["silu", "swish"].contains(&activation.as_str()) {
-        return Err(format!("hidden_act \"{activation}\" is not supported; only \"silu\" is"));
+        return Err(format!(
+            "hidden_act \"{activation}\" is not supported; only \"silu\" is"
+        ));
     }
     let bias = match architecture {
         Architecture::Mistral => false,
@@ -138,14 +143,34 @@ pub(super) fn counterpart_of(
     counterpart(
         architecture.class(),
         &[
-            ("positions", spelt(config.positions), config.positions == Positions::Rotary),
+            (
+                "positions",
+                spelt(config.positions),
+                config.positions == Positions::Rotary,
+            ),
             ("norm", spelt(config.norm), config.norm == Norm::Rms),
-            ("activation", spelt(config.activation), config.activation == Activation::SwiGlu),
+            (
+                "activation",
+                spelt(config.activation),
+                config.activation == Activation::SwiGlu,
+            ),
             ("bias", spelt(config.bias), llama || !config.bias),
-            ("window", spelt(config.window), mistral || config.window.is_none()),
-            ("logit_cap", spelt(config.logit_cap), config.logit_cap.is_none()),
+            (
+                "window",
+                spelt(config.window),
+                mistral || config.window.is_none(),
+            ),
+            (
+                "logit_cap",
+                spelt(config.logit_cap),
+                config.logit_cap.is_none(),
+            ),
             // Its configuration insists on it, whatever the width of a head.
-            ("heads", spelt(config.heads), !llama || config.width % config.heads == 0),
+            (
+                "heads",
+                spelt(config.heads),
+                !llama || config.width % config.heads == 0,
+            ),
         ],
     )?;
     Ok(config.clone())

@@ -50,7 +50,9 @@ impl Architecture {
 
     /// The architecture of that name in `config.json`.
     pub(crate) fn named(model_type: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.model_type() == model_type)
+        Self::ALL
+            .into_iter()
+            .find(|known| known.model_type() == model_type)
     }
 
     /// Its name in `config.json`.
@@ -90,17 +92,24 @@ impl Architecture {
             format!("model_type \"{model_type}\" is not supported; these are: {supported}")
         })?;
         if keys.inner("quantization_config")?.is_some() {
-            return Err("quantised weights are not supported; export them as f32, f16 or bf16".into());
+            return Err(
+                "quantised weights are not supported; export them as f32, f16 or bf16".into(),
+            );
         }
         let layer_types: Vec<String> = keys.get("layer_types", Vec::new())?;
         if let Some(other) = layer_types.iter().find(|kind| *kind != "full_attention") {
-            return Err(format!("layer_types has \"{other}\"; only \"full_attention\" is supported"));
+            return Err(format!(
+                "layer_types has \"{other}\"; only \"full_attention\" is supported"
+            ));
         }
         let reading = match architecture {
             Self::Gpt2 => gpt2::read(keys)?,
             llama => llama::read(llama, keys)?,
         };
-        reading.config.validate().map_err(|error| error.to_string())?;
+        reading
+            .config
+            .validate()
+            .map_err(|error| error.to_string())?;
         Ok((architecture, reading))
     }
 
@@ -178,7 +187,9 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 
 impl Names {
     fn parts(&self, prefix: &str, config: &ModelConfig, path: &str, shape: &[usize]) -> Vec<Part> {
-        let in_block = path.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
+        let in_block = path
+            .strip_prefix("blocks.")
+            .and_then(|rest| rest.split_once('.'));
         let (start, rest) = match in_block {
             Some((layer, rest)) => (format!("{prefix}{}.{layer}.", self.layers), rest),
             None if path.starts_with("head.") => (String::new(), path),
@@ -186,7 +197,9 @@ impl Names {
         };
         let (module, tensor) = rest.rsplit_once('.').unwrap_or((rest, ""));
         let theirs = self.modules.iter().find(|(ours, _)| *ours == module);
-        let theirs = theirs.expect("the architecture has a module for every one of ours").1;
+        let theirs = theirs
+            .expect("the architecture has a module for every one of ours")
+            .1;
         let tensor = match tensor {
             "weight" | "gamma" => "weight",
             _ => "bias",
@@ -232,7 +245,9 @@ pub(crate) struct Keys(Map<String, Value>);
 
 impl Keys {
     pub(crate) fn parse(json: &str) -> Result<Self, String> {
-        serde_json::from_str(json).map(Self).map_err(|error| format!("not a JSON object: {error}"))
+        serde_json::from_str(json)
+            .map(Self)
+            .map_err(|error| format!("not a JSON object: {error}"))
     }
 
     /// The value of a key; `default` where it is missing, or null and that has no meaning of its own.

@@ -63,7 +63,10 @@ impl Export<'_> {
         let source = Source::Host(&read.values);
         let kind = self.weight_type;
         folder::write(out, |out| {
-            write_json(&out.join(CONFIG), &architecture.write(&config, kind, self.end_of_text))?;
+            write_json(
+                &out.join(CONFIG),
+                &architecture.write(&config, kind, self.end_of_text),
+            )?;
             if let Some(tokenizer) = self.tokenizer {
                 copy(tokenizer, &out.join(TOKENIZER))?;
                 let json = json!({
@@ -73,7 +76,12 @@ impl Export<'_> {
                 });
                 write_json(&out.join("tokenizer_config.json"), &json)?;
             }
-            source.write(architecture.layout(&config), Some(kind), out, &mut |_, _| {})
+            source.write(
+                architecture.layout(&config),
+                Some(kind),
+                out,
+                &mut |_, _| {},
+            )
         })
     }
 }
@@ -188,8 +196,12 @@ impl Pretrained {
 
     fn gather(&self, parameter: &Parameter, kind: WeightType) -> Vec<u8> {
         match kind.bytes() {
-            4 => parameter.gather(&self.weights, |b: [u8; 4]| b).into_flattened(),
-            _ => parameter.gather(&self.weights, |b: [u8; 2]| b).into_flattened(),
+            4 => parameter
+                .gather(&self.weights, |b: [u8; 4]| b)
+                .into_flattened(),
+            _ => parameter
+                .gather(&self.weights, |b: [u8; 2]| b)
+                .into_flattened(),
         }
     }
 }
@@ -281,14 +293,19 @@ impl Source<'_> {
         let values = parameter.extract(index, &values);
         let largest = half::f16::MAX.to_f32();
         let fits = kind != WeightType::F16
-            || values.iter().all(|value| !value.is_finite() || value.abs() <= largest);
+            || values
+                .iter()
+                .all(|value| !value.is_finite() || value.abs() <= largest);
         (kind.encode(&values), fits)
     }
 }
 
 impl Pretrained {
     fn parameter(&self, path: &str) -> &(Parameter, WeightType) {
-        let found = self.parameters.iter().find(|(parameter, _)| parameter.path == path);
+        let found = self
+            .parameters
+            .iter()
+            .find(|(parameter, _)| parameter.path == path);
         found.expect("both layouts are of the same configuration")
     }
 }

@@ -131,7 +131,10 @@ impl Parameter {
                     for (i, source) in elements.chunks_exact(width).enumerate() {
                         let target = (start + i) * columns + first;
                         let target = &mut values[target..][..width];
-                        target.iter_mut().zip(source).for_each(|(to, from)| *to = element(*from));
+                        target
+                            .iter_mut()
+                            .zip(source)
+                            .for_each(|(to, from)| *to = element(*from));
                     }
                 }
                 let from = index * BLOCK * width * N;

@@ -87,7 +87,9 @@ impl Pretrained {
             false => return Err(ModelError::NotAModel { path: path.into() }),
         };
         if let Some(file) = &file
-            && file.extension().is_none_or(|extension| extension != "safetensors")
+            && file
+                .extension()
+                .is_none_or(|extension| extension != "safetensors")
         {
             return Err(ModelError::NotAModel { path: path.into() });
         }
@@ -106,7 +108,10 @@ impl Pretrained {
         let text = read_text(&path)?;
         let description: Description =
             serde_json::from_str(&text).map_err(|error| malformed(&error))?;
-        description.config.validate().map_err(|error| malformed(&error))?;
+        description
+            .config
+            .validate()
+            .map_err(|error| malformed(&error))?;
         let weights = Weights::open(&[folder.join(WEIGHTS)])?;
         let architecture = Architecture::named(&description.source);
         let own = |(path, shape): (String, Vec<usize>)| Parameter {
@@ -148,7 +153,9 @@ impl Pretrained {
         // as it is to `transformers`.
         let mut layout = architecture.layout_in(&weights, &config);
         if let (true, Some(head)) = (config.tied_head, weights.get(HEAD)) {
-            let embedding = layout.first().and_then(|first| weights.get(&first.parts[0].name));
+            let embedding = layout
+                .first()
+                .and_then(|first| weights.get(&first.parts[0].name));
             if embedding.is_some_and(|embedding| !weights.same(embedding, head)) {
                 config.tied_head = false;
                 layout = architecture.layout_in(&weights, &config);
@@ -227,7 +234,9 @@ impl Pretrained {
         let parameters = self.parameters.iter();
         let mut loader = Loader {
             weights: &self.weights,
-            parameters: parameters.map(|(p, kind)| (p.path.as_str(), (p, *kind))).collect(),
+            parameters: parameters
+                .map(|(p, kind)| (p.path.as_str(), (p, *kind)))
+                .collect(),
             path: Vec::new(),
         };
         Ok(self.config.init(0, device)?.map(&mut loader))
@@ -278,7 +287,9 @@ fn locate(
         .collect::<Result<_, ModelError>>()?;
     let parts = located.iter().flat_map(|(parameter, _)| &parameter.parts);
     let known: std::collections::HashSet<&str> = parts.map(|part| part.name.as_str()).collect();
-    let extra = weights.iter().find(|(name, _)| !known.contains(name) && !ignored(name));
+    let extra = weights
+        .iter()
+        .find(|(name, _)| !known.contains(name) && !ignored(name));
     match extra {
         None => Ok(located),
         Some((name, stored)) => Err(ModelError::ExtraTensor {
@@ -325,7 +336,10 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
             matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none()
         };
         if let Some(name) = names.iter().find(|name| !plain(name)) {
-            return Err(malformed(format!("{} is not the name of a file beside it", name.display())));
+            return Err(malformed(format!(
+                "{} is not the name of a file beside it",
+                name.display()
+            )));
         }
         if names.is_empty() {
             return Err(malformed("weight_map names no file".to_owned()));
@@ -333,9 +347,12 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         return Ok(names.into_iter().map(|name| folder.join(name)).collect());
     }
     let entries = fs::read_dir(folder).map_err(ModelError::read(folder))?;
-    let mut found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| {
-        path.extension().is_some_and(|extension| extension == "safetensors")
-    });
+    let mut found = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "safetensors")
+        });
     match (found.next(), found.next()) {
         (Some(file), None) => Ok(vec![file]),
         (None, _) => Err(ModelError::malformed(

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use foretoken_model::{Pretrained, WeightType};
 
-use crate::{fixture, import, load, logits, Expected};
+use crate::{Expected, fixture, import, load, logits};
 
 /// Exports, and asserts that every file of `source` comes out as it is.
 pub(crate) fn assert_same_bytes(source: &Path, exported: &Path) {
@@ -34,7 +34,10 @@ fn import_and_export_give_the_same_bytes() {
         assert_eq!(opened.architecture(), Some(name));
         assert_eq!(opened.end_of_text(), [256]);
         assert_eq!(opened.tokenizer(), Some(imported.join("tokenizer.json")));
-        assert_eq!(opened.config(), Pretrained::open(&fixture(name)).unwrap().config());
+        assert_eq!(
+            opened.config(),
+            Pretrained::open(&fixture(name)).unwrap().config()
+        );
 
         let exported = root.path().join(format!("{name}-exported"));
         opened.export(&exported, None, &mut |_, _| {}).unwrap();
@@ -57,7 +60,10 @@ fn an_imported_model_is_the_same_model() {
         let bits = |path: &Path| -> Vec<u32> {
             let model = load(path, &Device::flex());
             let tokens = expected.columns(0, 24, &model.device());
-            logits(&model, tokens).into_iter().map(f32::to_bits).collect()
+            logits(&model, tokens)
+                .into_iter()
+                .map(f32::to_bits)
+                .collect()
         };
         assert_eq!(bits(&imported), bits(&fixture(name)));
         assert_eq!(bits(&imported.join("model.safetensors")), bits(&imported));
@@ -79,7 +85,11 @@ fn weights_can_be_exported_in_another_type() {
         assert_eq!(Pretrained::open(&once).unwrap().weight_types(), [kind]);
         let config: serde_json::Value =
             serde_json::from_slice(&fs::read(once.join("config.json")).unwrap()).unwrap();
-        let name = if kind == WeightType::F16 { "float16" } else { "bfloat16" };
+        let name = if kind == WeightType::F16 {
+            "float16"
+        } else {
+            "bfloat16"
+        };
         assert_eq!(config["dtype"], name);
         // A number that has been rounded stays what it is, in single precision, too.
         export(&once, &back, WeightType::F32);
@@ -88,16 +98,26 @@ fn weights_can_be_exported_in_another_type() {
         assert!(weights(&once) == weights(&twice));
         assert!(weights(&once).len() < weights(&fixture("llama")).len() * 3 / 5);
         // And by no more than rounding: 11 and 8 significant bits.
-        let relative = if kind == WeightType::F16 { 2f32.powi(-11) } else { 2f32.powi(-8) };
+        let relative = if kind == WeightType::F16 {
+            2f32.powi(-11)
+        } else {
+            2f32.powi(-8)
+        };
         let values = |folder: &Path| {
             let bytes = weights(folder);
             let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-            let data = file.tensor("model.layers.1.self_attn.k_proj.weight").unwrap().data();
+            let data = file
+                .tensor("model.layers.1.self_attn.k_proj.weight")
+                .unwrap()
+                .data();
             let floats = data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
             floats.collect::<Vec<f32>>()
         };
         for (rounded, exact) in values(&back).iter().zip(values(&fixture("llama"))) {
-            assert!((rounded - exact).abs() <= relative * exact.abs(), "{rounded} of {exact}");
+            assert!(
+                (rounded - exact).abs() <= relative * exact.abs(),
+                "{rounded} of {exact}"
+            );
         }
     }
 }

@@ -17,7 +17,9 @@ use foretoken_model::{ModelError, Pretrained, Transformer};
 use safetensors::SafeTensors;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// `path` with something appended to its last component.
@@ -60,13 +62,26 @@ impl Expected {
         let bytes = std::fs::read(beside(model, "expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tokens = file.tensor("tokens").unwrap();
-        let ids: Vec<i64> = tokens.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+        let ids: Vec<i64> = tokens
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b))
+            .collect();
         let floats = |name| -> Vec<f32> {
             let data = file.tensor(name).unwrap().data();
-            data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            data.as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect()
         };
         Self {
-            tokens: Tensor::from_data(TensorData::new(ids, tokens.shape().to_vec()), &Device::flex()),
+            tokens: Tensor::from_data(
+                TensorData::new(ids, tokens.shape().to_vec()),
+                &Device::flex(),
+            ),
             logits: floats("logits"),
             logits_1: floats("logits_1"),
         }

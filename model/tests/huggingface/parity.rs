@@ -27,7 +27,10 @@ pub(crate) fn devices() -> Vec<(&'static str, Device)> {
         #[cfg(feature = "libtorch")]
         ("libtorch", Device::libtorch()),
         #[cfg(feature = "wgpu")]
-        ("wgpu", Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        (
+            "wgpu",
+            Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        ),
     ]
 }
 
@@ -76,11 +79,16 @@ fn parity(folder: &Path, device: &Device) -> (f32, f32) {
     let inputs = expected.columns(0, context, &device);
     let targets = expected.columns(1, context, &device);
     let gradients = model.next_token_loss(inputs, targets).mean().backward();
-    let mut ours = Read { gradients: Some(&gradients), ..Default::default() };
+    let mut ours = Read {
+        gradients: Some(&gradients),
+        ..Default::default()
+    };
     model.visit(&mut ours);
     assert_eq!(theirs.values.len(), model.config().tensors().len());
     let errors = theirs.values.iter().map(|(path, theirs)| {
-        let largest = theirs.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let largest = theirs
+            .iter()
+            .fold(0f32, |most, value| most.max(value.abs()));
         assert!(largest > 0.0, "{path} has no gradient");
         largest_difference(&ours.values[path], theirs) / largest
     });

@@ -25,9 +25,18 @@ const LOGITS: f64 = 1e-4;
 fn peer(args: &[&str], input: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/huggingface/peer.py");
     let mut command = Command::new("python3");
-    command.arg(script).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .arg(script)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
@@ -55,7 +64,10 @@ impl Exported {
         let ids: Vec<u8> = ids.into_iter().flat_map(i64::to_le_bytes).collect();
         let logits: Vec<u8> = logits.iter().flat_map(|v| v.to_le_bytes()).collect();
         let tensors = [
-            ("tokens", TensorView::new(Dtype::I64, vec![batch, length], &ids).unwrap()),
+            (
+                "tokens",
+                TensorView::new(Dtype::I64, vec![batch, length], &ids).unwrap(),
+            ),
             (
                 "logits",
                 TensorView::new(Dtype::F32, vec![batch, length, vocab_size], &logits).unwrap(),
@@ -74,12 +86,19 @@ impl Exported {
         assert_eq!(answers.len(), self.cases.len());
         for ((answer, case), class) in answers.iter().zip(&self.cases).zip(&self.classes) {
             assert_eq!(answer["architecture"], *class, "{case}");
-            assert!(answer["difference"].as_f64().unwrap() <= LOGITS, "{case}: {answer}");
+            assert!(
+                answer["difference"].as_f64().unwrap() <= LOGITS,
+                "{case}: {answer}"
+            );
             let folder = PathBuf::from(case["model"].as_str().unwrap());
             if folder.join("tokenizer.json").exists() {
                 let text = "A sign – of what comes next.\n";
                 assert_eq!(answer["text"], text, "{case}");
-                assert_eq!(answer["ids"].as_array().unwrap().len(), text.len(), "{case}");
+                assert_eq!(
+                    answer["ids"].as_array().unwrap().len(),
+                    text.len(),
+                    "{case}"
+                );
             }
         }
     }
@@ -103,7 +122,10 @@ impl ModuleMapper for Disturb {
 }
 
 fn disturbed(config: &ModelConfig) -> Transformer {
-    config.init(0, &Device::flex()).unwrap().map(&mut Disturb(0))
+    config
+        .init(0, &Device::flex())
+        .unwrap()
+        .map(&mut Disturb(0))
 }
 
 /// Models that were never anywhere else, by the class that each becomes.
@@ -124,12 +146,34 @@ fn ours() -> Vec<(&'static str, &'static str, ModelConfig)> {
     };
     vec![
         ("GPT2LMHeadModel", "gpt2", gpt2.clone()),
-        ("GPT2LMHeadModel", "bare", bare.with_activation(Activation::Gelu).with_hidden(40)),
-        ("GPT2LMHeadModel", "relu2", gpt2.with_activation(Activation::Relu2)),
+        (
+            "GPT2LMHeadModel",
+            "bare",
+            bare.with_activation(Activation::Gelu).with_hidden(40),
+        ),
+        (
+            "GPT2LMHeadModel",
+            "relu2",
+            gpt2.with_activation(Activation::Relu2),
+        ),
         ("LlamaForCausalLM", "llama", llama.clone()),
         ("LlamaForCausalLM", "stretched", stretched),
-        ("MistralForCausalLM", "window", ModelConfig { window: Some(3), ..llama.clone() }),
-        ("Qwen3ForCausalLM", "qk-norm", ModelConfig { qk_norm: true, ..llama }),
+        (
+            "MistralForCausalLM",
+            "window",
+            ModelConfig {
+                window: Some(3),
+                ..llama.clone()
+            },
+        ),
+        (
+            "Qwen3ForCausalLM",
+            "qk-norm",
+            ModelConfig {
+                qk_norm: true,
+                ..llama
+            },
+        ),
     ]
 }
 
@@ -197,7 +241,8 @@ fn transformers_agrees() {
             // What is in the file, which in bf16 is no longer what it was.
             let read = load(&out, &Device::flex());
             let ids: Vec<i64> = (0..48).map(|i| (i * i * 7 + 3 * i) % 257).collect();
-            let tokens = || Tensor::from_data(TensorData::new(ids.clone(), [2, 24]), &Device::flex());
+            let tokens =
+                || Tensor::from_data(TensorData::new(ids.clone(), [2, 24]), &Device::flex());
             let ours = logits(&read, tokens());
             if weight_type == WeightType::F32 {
                 assert_eq!(ours, logits(&model, tokens()), "{name}");
