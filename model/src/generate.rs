@@ -89,7 +89,7 @@ pub fn generate(
         };
         for (row, logits) in logits.iter().enumerate() {
             if running[row] {
-                let token = samplers[row].sample(logits)? as u32;
+                let token = samplers[row].sample(logits, &texts[row])?;
                 texts[row].push(token);
                 running[row] = on_token(row, token).is_continue();
             }
