@@ -46,6 +46,6 @@ pub use reader::{Document, Documents, InvalidUtf8, ReadOptions, documents};
 pub use source::{Format, SourceFile, Sources, find_sources};
 pub use split::Split;
 pub use token_file::{TokenFile, TokenFileWriter};
-pub use tokenizer::{Tokenizer, TokenizerSpec, TrainOptions};
+pub use tokenizer::{TextStream, Tokenizer, TokenizerSpec, TrainOptions};
 pub use weights::{LossWeights, TokenWeights};
 pub use windows::{EvaluationWindows, Window, WindowOrder, Windows};

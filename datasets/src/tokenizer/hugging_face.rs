@@ -14,7 +14,7 @@ use tokenizers::{
 use super::{
     END_OF_TEXT,
     gpt2::{PIECE, into_pieces, pieces, words},
-    token_bytes::{Spelling, TokenBytes, spelled},
+    token_bytes::{Spelling, TokenBytes, byte_token, spelled},
 };
 use crate::{DataError, panics};
 
@@ -240,6 +240,24 @@ impl HuggingFace {
     /// A text is what its tokens show, one after the other.
     pub(super) fn is_byte_level(&self) -> bool {
         self.spelling == Spelling::ByteLevel
+    }
+
+    /// Whether the token is called after a byte, such as `<0x0A>`.
+    pub(super) fn is_byte(&self, id: u32) -> bool {
+        let name = self.tokenizer.id_to_token(id);
+        name.is_some_and(|name| byte_token(&name).is_some())
+    }
+
+    /// What the post-processor puts before a text.
+    pub(super) fn start_of_text(&self) -> Result<Vec<u32>, DataError> {
+        const PROBE: &str = "a";
+        let plain = encode(&self.tokenizer, PROBE)?;
+        let mut ids = guarded(|| self.tokenizer.encode_fast(PROBE, true))
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(cannot_encode)?;
+        let start = ids.windows(plain.len().max(1)).position(|ids| ids == plain);
+        ids.truncate(start.unwrap_or(0));
+        Ok(ids)
     }
 
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {

@@ -6,6 +6,7 @@ mod gpt2;
 mod hugging_face;
 mod native;
 mod spec;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod token_bytes;
@@ -14,6 +15,7 @@ use std::{fmt, fs, path::Path, sync::Arc};
 
 use hugging_face::{HuggingFace, MAX_TOKENS, MIN_BPE_TOKENS};
 pub use spec::TokenizerSpec;
+pub use stream::TextStream;
 use token_bytes::TokenBytes;
 use tokenizers::{Model, ModelWrapper};
 
@@ -316,7 +318,7 @@ impl Tokenizer {
             });
         }
         if let Kind::HuggingFace(loaded) = &self.kind
-            && !loaded.is_byte_level()
+            && !self.is_bytes()
         {
             return loaded.decode(ids);
         }
@@ -328,6 +330,27 @@ impl Tokenizer {
             std::borrow::Cow::Owned(marked) => marked,
             std::borrow::Cow::Borrowed(text) => text.into(),
         })
+    }
+
+    /// Whether the text of some tokens is the bytes that they show, one after the other.
+    fn is_bytes(&self) -> bool {
+        match &self.kind {
+            Kind::Byte | Kind::Char(_) => true,
+            Kind::HuggingFace(loaded) => loaded.is_byte_level(),
+        }
+    }
+
+    /// The special tokens that the file wants before every text, such as Llama's `<s>`. A model whose makers
+    /// used them expects them; [`encode`](Self::encode) leaves them out.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer of a file fails.
+    pub fn start_of_text(&self) -> Result<Vec<u32>, DataError> {
+        match &self.kind {
+            Kind::Byte | Kind::Char(_) => Ok(Vec::new()),
+            Kind::HuggingFace(loaded) => loaded.start_of_text(),
+        }
     }
 
     /// The bytes of text that a token stands for, which need not be whole characters. None for a

@@ -226,6 +226,101 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_stream_is_the_text_of_all_its_tokens(
+        which in any::<prop::sample::Index>(),
+        text in "(\\PC|</?s>|[ \\n]|the|ab|▁|é|叫|🦀){0,12}",
+        // Long runs of the first ids, among which are bytes, and any ids.
+        ids in prop::collection::vec((0_u32..260, any::<prop::sample::Index>(), 0..4), 0..40),
+    ) {
+        let files = [llama(), word_piece(), unigram()].map(|json| load(&json));
+        let tokenizers = [lossless(TEXT), files.to_vec()].concat();
+        let tokenizer = &tokenizers[which.index(tokenizers.len())];
+        let vocab_size = tokenizer.vocab_size();
+        let mut before = tokenizer.encode(&text).unwrap_or_default();
+        while before.last().is_some_and(|&id| tokenizer.may_be_cut(id)) {
+            before.pop();
+        }
+        let ids: Vec<u32> = ids
+            .into_iter()
+            .map(|(low, any, choice)| match choice {
+                0 => any.index(vocab_size) as u32,
+                _ => low % vocab_size as u32,
+            })
+            .collect();
+        let start = tokenizer.decode(&before).unwrap();
+        let mut stream = tokenizer.stream(&before).unwrap();
+        let mut streamed = start.clone();
+        for id in &ids {
+            streamed += &stream.push(*id).unwrap();
+        }
+        streamed += &stream.finish().unwrap();
+        prop_assert_eq!(streamed, tokenizer.decode(&[before, ids].concat()).unwrap());
+    }
+
+    #[test]
+    fn a_stream_of_a_text_holds_back_no_whole_character(text in "(\\PC|\\s){0,12}") {
+        for tokenizer in lossless(&text) {
+            let mut stream = tokenizer.stream(&[]).unwrap();
+            let mut streamed = String::new();
+            let mut bytes = Vec::new();
+            for id in tokenizer.encode(&text).unwrap() {
+                bytes.extend_from_slice(tokenizer.token_bytes(id));
+                streamed += &stream.push(id).unwrap();
+                let whole = match std::str::from_utf8(&bytes) {
+                    Ok(whole) => whole.len(),
+                    Err(cut) => cut.valid_up_to(),
+                };
+                prop_assert_eq!(&streamed, &text[..whole]);
+            }
+            prop_assert_eq!(stream.finish().unwrap(), "");
+        }
+    }
+}
+
+#[test]
+fn a_stream_keeps_the_space_between_words() {
+    let tokenizer = load(&llama());
+    let pieces = |before: &str, text: &str| {
+        let before = tokenizer.encode(before).unwrap();
+        let mut stream = tokenizer.stream(&before).unwrap();
+        let ids = tokenizer.encode(text).unwrap();
+        let mut pieces: Vec<String> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+        pieces.push(stream.finish().unwrap());
+        pieces
+    };
+    assert_eq!(pieces("", "the the"), ["the", " the", ""]);
+    assert_eq!(pieces("the", "the the"), [" the", " the", ""]);
+    // A line break is a byte, and the first of a character as far as anybody knows.
+    assert_eq!(pieces("the", "the\nthe"), [" the", "", "\nt", "he", ""]);
+    assert_eq!(pieces("the\n", "the"), [" the", ""]);
+}
+
+#[test]
+fn a_token_that_the_tokenizer_does_not_have_streams_nothing() {
+    for tokenizer in [Tokenizer::byte(), load(&llama())] {
+        let mut stream = tokenizer.stream(&[]).unwrap();
+        assert_eq!(stream.push(tokenizer.vocab_size() as u32).unwrap(), "");
+        assert_eq!(stream.finish().unwrap(), "");
+    }
+}
+
+#[test]
+fn what_a_file_wants_before_a_text() {
+    assert_eq!(load(&llama()).start_of_text().unwrap(), [1]);
+    let mut both: Value = serde_json::from_str(&llama()).unwrap();
+    let end = json!({ "SpecialToken": { "id": "<s>", "type_id": 0 } });
+    both["post_processor"]["single"]
+        .as_array_mut()
+        .unwrap()
+        .push(end);
+    assert_eq!(load(&both.to_string()).start_of_text().unwrap(), [1]);
+    for tokenizer in [lossless("a"), vec![load(&word_piece()), load(&unigram())]].concat() {
+        assert!(tokenizer.start_of_text().unwrap().is_empty());
+    }
+}
+
 #[test]
 fn saved_and_loaded_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
