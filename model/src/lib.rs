@@ -28,6 +28,7 @@ mod attention;
 mod block;
 mod cache;
 mod config;
+mod cost;
 mod dropout;
 mod error;
 mod feed_forward;
@@ -45,6 +46,7 @@ mod transformer;
 mod weights;
 
 pub use config::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
+pub use cost::{GenerationMemory, Part, TrainingMemory};
 pub use dropout::Dropout;
 pub use error::ModelError;
 pub use generate::{GenerationConfig, Overflow, generate};

@@ -1,0 +1,122 @@
+//! The estimate of a training step's memory against what a step really allocates.
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{Device, Int, Tensor};
+use foretoken_model::{Activation, Dropout, ModelConfig};
+
+/// Counts what is allocated. Flex keeps its tensors in ordinary memory.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+impl Counting {
+    fn grow(bytes: usize) {
+        let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        PEAK.fetch_max(live, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::grow(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::grow(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that a forward and a backward pass allocate at once, the weights not among them.
+fn measured(config: &ModelConfig, batch: usize, length: usize) -> usize {
+    let device = Device::flex().autodiff();
+    let model = config.init(1, &device).unwrap();
+    let tokens = || Tensor::<2, Int>::zeros([batch, length], &device);
+    let step = |model: &foretoken_model::Transformer| {
+        let loss = model.next_token_loss_with(&Dropout::new(1, 0), tokens(), tokens());
+        loss.mean().backward()
+    };
+    // Draws the weights, and makes what is made once.
+    drop(step(&model));
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let gradients = step(&model);
+    let peak = PEAK.load(Ordering::Relaxed);
+    drop(gradients);
+    peak - before
+}
+
+#[test]
+fn the_estimate_of_activations_is_near_what_a_step_allocates() {
+    let gpt2 = ModelConfig::new(300, 128, 3, 4, 64);
+    let llama = ModelConfig::llama(300, 128, 3, 8, 2, 64);
+    let configs = [
+        ("gpt2", gpt2.clone()),
+        (
+            "gpt2, large vocabulary",
+            ModelConfig::new(5000, 128, 2, 4, 64),
+        ),
+        ("llama", llama.clone()),
+        (
+            "llama, qk-norm",
+            ModelConfig {
+                qk_norm: true,
+                ..llama
+            },
+        ),
+        ("gelu", gpt2.clone().with_activation(Activation::Gelu)),
+        ("relu2", gpt2.clone().with_activation(Activation::Relu2)),
+        (
+            "qk-norm",
+            ModelConfig {
+                qk_norm: true,
+                ..gpt2.clone()
+            },
+        ),
+        (
+            "dropout",
+            ModelConfig {
+                dropout: 0.1,
+                ..gpt2.clone()
+            },
+        ),
+        (
+            "cap",
+            ModelConfig {
+                logit_cap: Some(30.0),
+                ..gpt2
+            },
+        ),
+    ];
+    let mut worst: f64 = 0.0;
+    for (name, config) in configs {
+        // Many short windows, and few long ones, in which scores outweigh the rest.
+        for (batch, length) in [(32, 16), (8, 128)] {
+            let estimate = config.training_memory(batch, length).activations as f64;
+            let measured = measured(&config, batch, length) as f64;
+            let ratio = measured / estimate;
+            println!(
+                "{name:24} {batch:2} × {length:3}: measured {measured:9.0} / estimated {estimate:9.0} = {ratio:.3}"
+            );
+            worst = worst.max(ratio.ln().abs());
+        }
+    }
+    assert!(worst < 1.05f64.ln(), "off by a factor of {}", worst.exp());
+}
