@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
+use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn::train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
@@ -170,6 +172,40 @@ impl Checkpoints {
         sync_directory(&self.directory)
     }
 
+    /// Where the run stood at `step`.
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint's description is missing or damaged.
+    pub fn state(&self, step: usize) -> Result<RunState, Error> {
+        let path = self.path(step);
+        let file = read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
+        Ok(file.state)
+    }
+
+    /// The weights at `step`, without what only training needs. Their bytes are checked here and read when the
+    /// record is applied, a tensor at a time.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or not what was written.
+    pub fn weights(&self, step: usize) -> Result<ModuleRecord, Error> {
+        let path = self.path(step);
+        let corrupt = |message: String| Error::checkpoint(&path, message);
+        let [name, ..] = PARTS;
+        let file = read_state(&path).map_err(corrupt)?;
+        let mut hasher = Sha256::new();
+        File::open(path.join(name))
+            .and_then(|mut file| io::copy(&mut file, &mut hasher))
+            .map_err(|error| corrupt(format!("{name}: {error}")))?;
+        if file.sha256.get(name) != Some(&hexadecimal(&hasher.finalize())) {
+            return Err(corrupt(format!(
+                "{name} is damaged: its SHA-256 differs from the one recorded; --checkpoint names another"
+            )));
+        }
+        ModuleRecord::load(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))
+    }
+
     /// Reads the checkpoint at `step` and checks every byte of it.
     ///
     /// # Errors
@@ -208,12 +244,13 @@ impl Checkpoints {
     }
 }
 
-/// Lower-case hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// In lower case.
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_state(path: &Path) -> Result<StateFile, String> {

@@ -2,7 +2,12 @@
 
 mod backends;
 mod data;
+mod generate;
+mod inspect;
 mod interrupt;
+mod model;
+mod predict;
+mod screen;
 mod train;
 
 use std::process::ExitCode;
@@ -23,6 +28,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Generate(generate::GenerateArgs),
+    Predict(predict::PredictArgs),
+    Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
     Backends(backends::BackendsArgs),
@@ -35,6 +43,9 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         None => train::run(train::TrainArgs::default()),
         Some(Command::Train(args)) => train::run(args),
+        Some(Command::Generate(args)) => generate::run(args),
+        Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),
         Some(Command::Backends(args)) => backends::run(args),
     };

@@ -1,0 +1,297 @@
+//! `foretoken generate`
+
+mod prompts;
+mod shown;
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, ValueEnum};
+use foretoken::Error;
+use foretoken::generation::{Continuation, Ending, Event, Generated, TextGeneration};
+use foretoken::source::Source;
+use foretoken_datasets::Tokenizer;
+use foretoken_model::{GenerationConfig, Overflow, SamplingConfig, Transformer};
+use serde::Serialize;
+
+use super::interrupt::on_ctrl_c;
+use super::model::{ModelArgs, refused};
+use super::screen;
+use prompts::{Prompt, Prompts};
+use shown::Shown;
+
+/// Continue prompts with text that a model draws
+///
+/// Prints the prompt and, as it comes, what follows it; the speed goes to standard error. The same seed gives
+/// the same text.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken generate runs/world-flex-1 --prompt 'The capital of '
+  foretoken generate gpt2/ --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
+  foretoken generate gpt2/ --prompt 'Q: 2 + 2?' --greedy --stop 'Q:'
+  foretoken generate gpt2/ --prompt 'A haiku:' --samples 4      four texts, drawn side by side
+  foretoken generate gpt2/ --prompt - < letter.txt              the prompt from standard input
+  foretoken generate gpt2/ --interactive                        prompt after prompt
+
+Settings act in this order: repetition penalty, temperature, top-k, top-p, min-p. Ctrl-C ends a text
+where it is.")]
+pub(super) struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to continue, with special tokens by their names; - reads it from standard input. May be
+    /// repeated; all prompts are continued side by side. Without one, or with an empty one, a text
+    /// starts from nothing
+    #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
+    prompts: Vec<String>,
+    /// Tokens to draw, at most
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    tokens: u32,
+    /// Below 1 sharpens the distribution, above 1 flattens it, 0 is --greedy [default: 1]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f64>,
+    /// Keep only the K most probable tokens
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Keep only the most probable tokens that together hold a probability of P
+    #[arg(long, value_name = "P")]
+    top_p: Option<f64>,
+    /// Keep only tokens at least P times as probable as the most probable one
+    #[arg(long, value_name = "P")]
+    min_p: Option<f64>,
+    /// Always take the most probable token
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "samples"])]
+    greedy: bool,
+    /// Above 1 makes tokens that the text already holds less probable
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Another seed, another text
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// End before this string; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Go on when the model ends its text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Texts for each prompt, each from random numbers of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    /// Where a text outgrows the model's context: forget its beginning, or refuse to start
+    #[arg(long, value_enum, default_value_t)]
+    overflow: OverflowArg,
+    /// Compute the whole text afresh for every token
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask for one prompt after the other; Ctrl-D leaves. Not from a terminal, each line is a prompt
+    #[arg(short, long, conflicts_with = "prompts")]
+    interactive: bool,
+    /// Print one JSON object (with --interactive: one per prompt) and nothing else on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
+enum OverflowArg {
+    /// Forget the beginning
+    #[default]
+    Slide,
+    /// Refuse to start
+    Error,
+}
+
+impl GenerateArgs {
+    /// All settings, checked before anything is opened.
+    fn settings(&self) -> Result<TextGeneration, Error> {
+        let sampling = SamplingConfig {
+            repetition_penalty: self.repetition_penalty,
+            temperature: match self.greedy {
+                true => 0.0,
+                false => self.temperature.unwrap_or(1.0),
+            },
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+        };
+        sampling
+            .validate()
+            .map_err(|error| refused("sampling", error))?;
+        if self.stop.iter().any(String::is_empty) {
+            return Err(refused("--stop", "is empty: every text would end at once"));
+        }
+        Ok(TextGeneration {
+            generation: GenerationConfig {
+                tokens: self.tokens as usize,
+                cache: !self.no_cache,
+                overflow: match self.overflow {
+                    OverflowArg::Slide => Overflow::Slide,
+                    OverflowArg::Error => Overflow::Error,
+                },
+            },
+            sampling,
+            seed: self.seed,
+            samples: self.samples as usize,
+            stop: self.stop.clone(),
+            end_of_text: Vec::new(),
+        })
+    }
+}
+
+pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
+    let mut settings = args.settings()?;
+    let source = args.model.open()?;
+    if !args.ignore_eos {
+        settings.end_of_text = source.end_of_text();
+    }
+    let mut prompts = Prompts::new(&args.prompts, args.interactive)?;
+    let first = prompts.next(&source)?;
+    let device = args.model.device()?;
+    let session = Session {
+        model: source.load(&device)?,
+        tokenizer: source.tokenizer()?,
+        source: &source,
+        settings,
+        args: &args,
+        interrupted: on_ctrl_c(|| {}),
+    };
+    let mut next = first;
+    while let Some(batch) = next {
+        let outcome = session.answer(&batch)?;
+        if !prompts.go_on() || outcome == Outcome::Unread {
+            return Ok(match outcome {
+                Outcome::Interrupted => ExitCode::from(130),
+                Outcome::Complete | Outcome::Unread => ExitCode::SUCCESS,
+            });
+        }
+        session.interrupted.store(false, Ordering::Relaxed);
+        next = prompts.next(&source)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A loaded model and what it is asked for.
+struct Session<'a> {
+    model: Transformer,
+    tokenizer: &'a Tokenizer,
+    source: &'a Source,
+    settings: TextGeneration,
+    args: &'a GenerateArgs,
+    interrupted: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Complete,
+    /// By Ctrl-C.
+    Interrupted,
+    /// Standard output was closed.
+    Unread,
+}
+
+impl Session<'_> {
+    /// Continues a batch of prompts and prints what comes.
+    fn answer(&self, prompts: &[Prompt]) -> Result<Outcome, Error> {
+        let mut shown = Shown::new(prompts, self.settings.samples, self.args.json);
+        let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        let mut read = shown.start();
+        let interrupted = || self.interrupted.load(Ordering::Relaxed);
+        let generated = self
+            .settings
+            .run(&self.model, self.tokenizer, &ids, |row, event| {
+                read = read
+                    && match event {
+                        Event::Text(text) => shown.text(row, text),
+                        Event::End => shown.end(row),
+                    };
+                match read && !interrupted() {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+        read = read && shown.finish();
+        if self.args.json {
+            read =
+                screen::write(&(serde_json::to_string(&self.report(prompts, &generated))? + "\n"));
+        } else {
+            eprintln!("{}", speeds(&generated));
+        }
+        Ok(match (read, interrupted()) {
+            (false, _) => Outcome::Unread,
+            (true, true) => Outcome::Interrupted,
+            (true, false) => Outcome::Complete,
+        })
+    }
+
+    fn report<'r>(&'r self, prompts: &'r [Prompt], generated: &'r Generated) -> Report<'r> {
+        Report {
+            model: self.source.description(),
+            backend: self
+                .args
+                .model
+                .backend()
+                .map_or("", |backend| backend.name()),
+            seed: self.settings.seed,
+            sampling: &self.settings.sampling,
+            prompts: prompts.iter().map(|prompt| prompt.text.as_str()).collect(),
+            samples: &generated.continuations,
+            prompt_tokens: generated.prompt_tokens,
+            prefill_seconds: generated.prefill.as_secs_f64(),
+            decode_seconds: generated.decode.as_secs_f64(),
+            prefill_tokens_per_second: generated.prefill_speed(),
+            tokens_per_second: generated.decode_speed(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'r> {
+    model: String,
+    backend: &'static str,
+    seed: u64,
+    sampling: &'r SamplingConfig,
+    prompts: Vec<&'r str>,
+    samples: &'r [Continuation],
+    prompt_tokens: usize,
+    prefill_seconds: f64,
+    decode_seconds: f64,
+    prefill_tokens_per_second: f64,
+    tokens_per_second: Option<f64>,
+}
+
+/// How fast it went, and why a single text ended.
+fn speeds(generated: &Generated) -> String {
+    let tokens: usize = generated
+        .continuations
+        .iter()
+        .map(|text| text.tokens.len())
+        .sum();
+    let decode = match generated.decode_speed() {
+        Some(speed) => format!(" at {} tokens/s", speed_digits(speed)),
+        None => String::new(),
+    };
+    let ending = match generated.continuations.as_slice() {
+        [text] => match text.ending {
+            Ending::Length | Ending::Interrupted => "",
+            Ending::Stop => "; ended by a stop string",
+            Ending::EndOfText => "; the model ended the text",
+        },
+        _ => "",
+    };
+    format!(
+        "[prompt: {} tokens at {} tokens/s; text: {tokens} tokens{decode}{ending}]",
+        generated.prompt_tokens,
+        speed_digits(generated.prefill_speed()),
+    )
+}
+
+/// Three digits that mean something.
+fn speed_digits(speed: f64) -> String {
+    let digits = match speed {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{speed:.digits$}")
+}

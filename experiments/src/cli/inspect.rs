@@ -1,0 +1,260 @@
+//! `foretoken inspect`
+
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use foretoken::data::Data;
+use foretoken::progress::BuildReporter;
+use foretoken::renderer::Dashboard;
+use foretoken::source::{Checkpoint, Source};
+use foretoken::{Error, Experiment};
+use foretoken_model::{GenerationMemory, ModelConfig, Part, TrainingMemory};
+use indicatif::{BinaryBytes, HumanCount};
+use serde::Serialize;
+
+use super::model::refused;
+use super::screen;
+
+/// Show a model's modules and parameters, and what training and generating with it cost
+///
+/// Memory is for f32, as models are trained here. That of training counts weights, gradients, AdamW's moments
+/// and what the backward pass keeps of the forward pass; that of generation, weights and key/value cache.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken inspect runs/world-flex-1                         the model of a run
+  foretoken inspect llama-3.2-1b                              a published shape, before there are weights
+  foretoken inspect my.toml                                   what an experiment will train
+  foretoken inspect gpt2 --batch 8 --context 256              what it takes with such batches
+
+Floating-point operations follow PaLM's appendix B: 6 N + 12 layers heads head_width context per trained
+token, a third of it for the forward pass alone.")]
+pub(super) struct InspectArgs {
+    /// A run directory, an imported model or a Hugging Face folder; a preset's name; or an experiment file
+    #[arg(value_name = "MODEL|PRESET|EXPERIMENT.toml")]
+    what: PathBuf,
+    /// Sequences in a batch [default: 1, and of an experiment its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+    /// Tokens in a sequence [default: the model's context]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    name: String,
+    config: ModelConfig,
+    parameters: usize,
+    parts: Vec<PartReport>,
+    tensors: Vec<Tensor>,
+    batch: usize,
+    context: usize,
+    forward_flops_per_token: f64,
+    training_flops_per_token: f64,
+    training_memory: TrainingMemory,
+    generation_memory: GenerationMemory,
+}
+
+#[derive(Serialize)]
+struct PartReport {
+    part: Part,
+    parameters: usize,
+    share: f64,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    path: String,
+    shape: Vec<usize>,
+}
+
+/// What was found under the name that was given.
+struct Found {
+    name: String,
+    config: ModelConfig,
+    /// The batch that it is trained with.
+    batch: usize,
+}
+
+pub(super) fn run(args: InspectArgs) -> Result<ExitCode, Error> {
+    let found = find(&args.what)?;
+    let report = report(found, &args)?;
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => shown(&report),
+    };
+    screen::write(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(what: &Path) -> Result<Found, Error> {
+    if what
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let experiment = Experiment::load(what, &[])?;
+        return Ok(Found {
+            name: experiment.name.clone(),
+            config: of_experiment(&experiment)?,
+            batch: experiment.train.batch,
+        });
+    }
+    let preset = ModelConfig::preset(&what.to_string_lossy());
+    match preset.filter(|_| !what.exists()) {
+        Some(config) => Ok(Found {
+            name: what.display().to_string(),
+            config,
+            batch: 1,
+        }),
+        None => {
+            let source = Source::open(what, Checkpoint::Best, None)?;
+            Ok(Found {
+                name: source.description(),
+                config: source.config().clone(),
+                batch: 1,
+            })
+        }
+    }
+}
+
+/// The shape of a vocabulary may follow from the data, which is then made tokens of, as training would.
+fn of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
+    let model = &experiment.model;
+    if model.vocab_size.is_some() || model.preset.is_some() {
+        return model.config(0, None);
+    }
+    let progress = BuildReporter::new(Dashboard::PlainOnStderr);
+    let interrupted = AtomicBool::new(false);
+    let data = Data::load(&experiment.data, progress.monitor(&interrupted))?;
+    model.config(data.tokenizer.vocab_size(), None)
+}
+
+fn report(found: Found, args: &InspectArgs) -> Result<Report, Error> {
+    let Found { name, config, .. } = found;
+    let batch = args.batch.map_or(found.batch, |batch| batch as usize);
+    let context = args
+        .context
+        .map_or(config.context, |context| context as usize);
+    if context > config.context {
+        let message = format!(
+            "{context} is more than the model attends over, {} tokens",
+            config.context
+        );
+        return Err(refused("--context", message));
+    }
+    let seen = ModelConfig {
+        context,
+        ..config.clone()
+    };
+    let parameters = config.parameters();
+    let part = |part| {
+        let of_part = config.parameters_of(part);
+        PartReport {
+            part,
+            parameters: of_part,
+            share: of_part as f64 / parameters as f64,
+        }
+    };
+    let tensor = |(path, shape)| Tensor { path, shape };
+    Ok(Report {
+        name,
+        parameters,
+        parts: Part::ALL.map(part).into(),
+        tensors: config.tensors().into_iter().map(tensor).collect(),
+        batch,
+        context,
+        forward_flops_per_token: seen.flops_per_token() / 3.0,
+        training_flops_per_token: seen.flops_per_token(),
+        training_memory: config.training_memory(batch, context),
+        generation_memory: config.generation_memory(batch, context),
+        config,
+    })
+}
+
+fn shown(report: &Report) -> String {
+    let mut shown = format!("{}\n\n", report.name);
+    shown += &tree::shown(&report.config);
+    shown += &format!(
+        "\nParameters {:>36}\n",
+        HumanCount(report.parameters as u64).to_string()
+    );
+    for PartReport {
+        part,
+        parameters,
+        share,
+    } in &report.parts
+    {
+        let name = match part {
+            Part::Embeddings => "embeddings",
+            Part::Attention => "attention",
+            Part::FeedForward => "feed-forward",
+            Part::Norms => "norms",
+            Part::Head if report.config.tied_head => "head (the token embedding)",
+            Part::Head => "head",
+        };
+        let parameters = HumanCount(*parameters as u64).to_string();
+        shown += &format!("  {name:<28} {parameters:>16} {:>8.2} %\n", 100.0 * share);
+    }
+
+    let (batch, context) = (report.batch, report.context);
+    shown += &format!("\nFloating-point operations per token, {context} tokens of context\n");
+    for (name, flops) in [
+        ("forward", report.forward_flops_per_token),
+        ("training", report.training_flops_per_token),
+    ] {
+        shown += &format!("  {name:<28} {:>16}\n", flops_shown(flops));
+    }
+
+    let sequences = if batch == 1 { "sequence" } else { "sequences" };
+    shown += &format!("\nMemory for {batch} {sequences} of {context} tokens, in f32\n");
+    let (training, generation) = (&report.training_memory, &report.generation_memory);
+    let lines: [(&str, &[(&str, u64)], u64); 2] = [
+        (
+            "training",
+            &[
+                ("weights", training.weights),
+                ("gradients", training.gradients),
+                ("AdamW moments", training.moments),
+                ("activations (estimate)", training.activations),
+            ],
+            training.total(),
+        ),
+        (
+            "generation",
+            &[
+                ("weights", generation.weights),
+                ("key/value cache", generation.cache),
+            ],
+            generation.total(),
+        ),
+    ];
+    for (name, items, total) in lines {
+        shown += &format!("  {name:<28} {:>16}\n", BinaryBytes(total).to_string());
+        for (item, bytes) in items {
+            shown += &format!("    {item:<26} {:>16}\n", BinaryBytes(*bytes).to_string());
+        }
+    }
+    shown
+}
+
+/// In the largest unit of which there is at least one.
+fn flops_shown(flops: f64) -> String {
+    let units = [
+        ("TFLOP", 1e12),
+        ("GFLOP", 1e9),
+        ("MFLOP", 1e6),
+        ("kFLOP", 1e3),
+    ];
+    match units.into_iter().find(|(_, size)| flops >= *size) {
+        Some((unit, size)) => format!("{:.2} {unit}", flops / size),
+        None => format!("{flops} FLOP"),
+    }
+}

@@ -1,0 +1,95 @@
+//! Strings that end a text, found across the borders of tokens.
+
+/// Passes a text on up to the first of some strings. What may be the beginning of one is held back.
+pub(super) struct StopStrings<'s> {
+    strings: &'s [String],
+    held: String,
+}
+
+impl<'s> StopStrings<'s> {
+    /// None of `strings` is empty.
+    pub(super) fn new(strings: &'s [String]) -> Self {
+        Self {
+            strings,
+            held: String::new(),
+        }
+    }
+
+    /// The text that is certain not to be of a stop string, and whether one has come.
+    pub(super) fn push(&mut self, text: &str) -> (String, bool) {
+        self.held += text;
+        let found = self.strings.iter().filter_map(|stop| self.held.find(stop));
+        if let Some(start) = found.min() {
+            self.held.truncate(start);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let begins = |start: &usize| {
+            let tail = &self.held[*start..];
+            self.strings.iter().any(|stop| stop.starts_with(tail))
+        };
+        let mut starts = self.held.char_indices().map(|(start, _)| start);
+        let certain = starts.find(begins).unwrap_or(self.held.len());
+        let held = self.held.split_off(certain);
+        (std::mem::replace(&mut self.held, held), false)
+    }
+
+    /// What was held back, now that nothing follows.
+    pub(super) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What comes through, piece by piece, and whether a stop string did.
+    fn through(stop: &[String], pieces: &[String]) -> (Vec<String>, bool) {
+        let mut filter = StopStrings::new(stop);
+        let mut passed = Vec::new();
+        for piece in pieces {
+            let (text, stopped) = filter.push(piece);
+            passed.push(text);
+            if stopped {
+                return (passed, true);
+            }
+        }
+        passed.push(filter.finish());
+        (passed, false)
+    }
+
+    #[test]
+    fn a_beginning_is_held_back_until_it_is_none() {
+        let [stop, pieces] = [
+            vec!["END", "\n\n"],
+            vec!["a", "E", "N", "x E", "\n", "b\n", "\nc"],
+        ]
+        .map(|strings| strings.into_iter().map(String::from).collect::<Vec<_>>());
+        let (passed, stopped) = through(&stop, &pieces);
+        assert_eq!(passed, ["a", "", "", "ENx ", "E", "\nb", ""]);
+        assert!(stopped);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_ends_before_its_first_stop_string(
+            stop in prop::collection::vec("[abé]{1,3}", 0..3),
+            pieces in prop::collection::vec("[abé]{0,3}", 0..20),
+        ) {
+            let mut text = String::new();
+            let mut first = None;
+            for piece in &pieces {
+                text += piece;
+                first = stop.iter().filter_map(|stop| text.find(stop)).min();
+                if first.is_some() {
+                    break;
+                }
+            }
+            let (passed, stopped) = through(&stop, &pieces);
+            prop_assert_eq!(stopped, first.is_some());
+            prop_assert_eq!(passed.concat(), &text[..first.unwrap_or(text.len())]);
+        }
+    }
+}

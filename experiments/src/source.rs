@@ -1,0 +1,244 @@
+//! A MODEL as commands take it: a run directory, a model that `foretoken import` has written, or a Hugging Face
+//! folder. Opening one reads no weight.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use foretoken_datasets::Tokenizer;
+use foretoken_model::{ModelConfig, Transformer};
+
+use crate::Error;
+use crate::checkpoint::Checkpoints;
+use crate::learner::LanguageModel;
+use crate::run::RunDirectory;
+
+/// Which checkpoint of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// The one with the lowest validation loss.
+    #[default]
+    Best,
+    /// The latest.
+    Last,
+    /// The one at this step.
+    Step(usize),
+}
+
+impl FromStr for Checkpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("best", _) => Ok(Self::Best),
+            ("last", _) => Ok(Self::Last),
+            (_, Ok(step)) => Ok(Self::Step(step)),
+            _ => Err("expected best, last or the number of a step".into()),
+        }
+    }
+}
+
+/// A model that can be loaded.
+pub struct Source {
+    path: PathBuf,
+    kind: Kind,
+    config: ModelConfig,
+    tokenizer: Option<Tokenizer>,
+}
+
+enum Kind {
+    Run {
+        checkpoints: Checkpoints,
+        step: usize,
+        /// Why this step, in words.
+        which: &'static str,
+    },
+}
+
+impl Source {
+    /// Opens the model at `path`; `checkpoint` chooses where it is a run. `tokenizer` replaces the model's own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no model, or none of the checkpoint's name, or what there is is damaged.
+    pub fn open(
+        path: &Path,
+        checkpoint: Checkpoint,
+        tokenizer: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let load = |file: &Path| Tokenizer::load(file);
+        let given = tokenizer.map(load).transpose()?;
+        if path.join("experiment.toml").is_file() {
+            return Self::open_run(path, checkpoint, given);
+        }
+        Err(not_a_model(path))
+    }
+
+    fn open_run(
+        path: &Path,
+        checkpoint: Checkpoint,
+        given: Option<Tokenizer>,
+    ) -> Result<Self, Error> {
+        let run = RunDirectory::open(path)?;
+        let own = path.join("tokenizer.json");
+        let tokenizer = match given {
+            None if own.is_file() => Some(Tokenizer::load(&own)?),
+            given => given,
+        };
+        let tokens = tokenizer.as_ref().map_or(1, Tokenizer::vocab_size);
+        let config = run.experiment()?.model.config(tokens, None)?;
+        let checkpoints = Checkpoints::new(run.checkpoints());
+        let (step, which) = choose(&checkpoints, checkpoint, path)?;
+        Ok(Self {
+            path: path.into(),
+            kind: Kind::Run {
+                checkpoints,
+                step,
+                which,
+            },
+            config,
+            tokenizer,
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What was opened, in words: its path and, of a run, the checkpoint.
+    pub fn description(&self) -> String {
+        let Kind::Run { step, which, .. } = &self.kind;
+        format!("{}, step {step}{which}", self.path.display())
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, or one that has more tokens than the model.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let refuse = |message: String| Err(Error::run_directory(&self.path, message));
+        let Some(tokenizer) = &self.tokenizer else {
+            return refuse("has no tokenizer.json; name one with --tokenizer FILE".into());
+        };
+        match (tokenizer.vocab_size(), self.config.vocab_size) {
+            (tokens, known) if tokens > known => refuse(format!(
+                "knows {known} tokens, and the tokenizer has {tokens}; name the model's own with --tokenizer FILE"
+            )),
+            _ => Ok(tokenizer),
+        }
+    }
+
+    /// Token ids that stand before every text in what the model was trained on.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn start_of_text(&self) -> Result<Vec<u32>, Error> {
+        match &self.kind {
+            // What trains here puts nothing before a text, whatever the tokenizer's file says.
+            Kind::Run { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// The token ids of a prompt, special tokens by their names. An empty one is where texts start: after the
+    /// tokens that stand before every text, or else after the end of another.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer does not know a character, or a text has nothing to start from.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = self.tokenizer()?.encode_with_special_tokens(text)?;
+        let start = self.start_of_text()?;
+        if !ids.starts_with(&start) {
+            ids.splice(0..0, start);
+        }
+        if ids.is_empty() {
+            ids.extend(self.end_of_text().first());
+        }
+        match ids.is_empty() {
+            true => Err(Error::Experiment {
+                origin: "--prompt".into(),
+                message: "give some text: the tokenizer has no token that starts or ends one, which an empty prompt                           could stand for"
+                    .into(),
+            }),
+            false => Ok(ids),
+        }
+    }
+
+    /// Token ids after which a text has ended.
+    pub fn end_of_text(&self) -> Vec<u32> {
+        let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+        of_tokenizer.into_iter().collect()
+    }
+
+    /// The model, on `device`.
+    ///
+    /// # Errors
+    ///
+    /// When the weights are damaged or not those of the model's shape.
+    pub fn load(&self, device: &Device) -> Result<Transformer, Error> {
+        let Kind::Run {
+            checkpoints, step, ..
+        } = &self.kind;
+        let record = checkpoints.weights(*step)?;
+        let model = LanguageModel {
+            transformer: self.config.init(0, device)?,
+            dropout_seed: 0,
+        };
+        let model = model
+            .try_load_record(record)
+            .map_err(|error| Error::checkpoint(checkpoints.path(*step), error.to_string()))?;
+        Ok(model.transformer)
+    }
+}
+
+/// The step of the checkpoint that is asked for, and how it came to be that one.
+fn choose(
+    checkpoints: &Checkpoints,
+    asked: Checkpoint,
+    run: &Path,
+) -> Result<(usize, &'static str), Error> {
+    let steps = checkpoints.steps();
+    let Some(&last) = steps.last() else {
+        return Err(Error::run_directory(
+            run,
+            "has no checkpoint yet: the first one follows the first evaluation, after train.eval_every steps",
+        ));
+    };
+    match asked {
+        Checkpoint::Last => Ok((last, " (last)")),
+        Checkpoint::Best => {
+            let best = checkpoints.state(last)?.best.map(|best| best.step);
+            match best.filter(|best| steps.contains(best)) {
+                Some(best) => Ok((best, " (best)")),
+                None => Ok((last, " (last; the best one is gone)")),
+            }
+        }
+        Checkpoint::Step(step) if steps.contains(&step) => Ok((step, "")),
+        Checkpoint::Step(step) => {
+            let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
+            let message = format!(
+                "has no checkpoint of step {step}; it has those of steps {}",
+                steps.join(" and ")
+            );
+            Err(Error::run_directory(run, message))
+        }
+    }
+}
+
+fn not_a_model(path: &Path) -> Error {
+    let message = if path.join("checkpoint.json").is_file() {
+        "is a checkpoint: name its run directory, and the step with --checkpoint"
+    } else if path.exists() {
+        "is no model: a run directory has experiment.toml and checkpoints/, an imported model model.json, a Hugging \
+         Face folder config.json and .safetensors"
+    } else if ModelConfig::preset(&path.to_string_lossy()).is_some() {
+        "is a shape without weights: name a run directory, an imported model or a Hugging Face folder"
+    } else {
+        "there is no such model: name a run directory, an imported model or a Hugging Face folder"
+    };
+    Error::run_directory(path, message)
+}
