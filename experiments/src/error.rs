@@ -22,8 +22,8 @@ pub enum Error {
     /// The text cannot become token windows.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The model's configuration contradicts itself.
-    #[error("[model] {0}")]
+    /// The model cannot be had, or cannot do what it is asked for.
+    #[error(transparent)]
     Model(#[from] ModelError),
     /// The backend is not compiled in or has no device.
     #[error(transparent)]
@@ -89,7 +89,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Data(DataError::Interrupted) => 130,
-            Self::Data(DataError::Fetch { .. } | DataError::Write { .. }) => 1,
+            Self::Data(DataError::Fetch { .. } | DataError::Write { .. })
+            | Self::Model(ModelError::Read(_) | ModelError::InvalidLogit { .. }) => 1,
             Self::Experiment { .. }
             | Self::Data(_)
             | Self::Model(_)

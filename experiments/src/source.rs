@@ -7,7 +7,7 @@ use std::str::FromStr;
 use burn::module::Module;
 use burn::tensor::Device;
 use foretoken_datasets::Tokenizer;
-use foretoken_model::{ModelConfig, Transformer};
+use foretoken_model::{ModelConfig, ModelError, Pretrained, Transformer};
 
 use crate::Error;
 use crate::checkpoint::Checkpoints;
@@ -54,6 +54,7 @@ enum Kind {
         /// Why this step, in words.
         which: &'static str,
     },
+    Pretrained(Pretrained),
 }
 
 impl Source {
@@ -67,12 +68,31 @@ impl Source {
         checkpoint: Checkpoint,
         tokenizer: Option<&Path>,
     ) -> Result<Self, Error> {
-        let load = |file: &Path| Tokenizer::load(file);
-        let given = tokenizer.map(load).transpose()?;
+        let given = tokenizer.map(Tokenizer::load).transpose()?;
         if path.join("experiment.toml").is_file() {
             return Self::open_run(path, checkpoint, given);
         }
-        Err(not_a_model(path))
+        let pretrained = Pretrained::open(path).map_err(|error| match error {
+            ModelError::NotAModel { .. } => not_a_model(path),
+            error => error.into(),
+        })?;
+        if checkpoint != Checkpoint::Best {
+            let message = "chooses among those of a run, and the model is none; leave it out";
+            return Err(Error::Experiment {
+                origin: "--checkpoint".into(),
+                message: message.into(),
+            });
+        }
+        let tokenizer = match given {
+            Some(given) => Some(given),
+            None => pretrained.tokenizer().map(Tokenizer::load).transpose()?,
+        };
+        Ok(Self {
+            path: path.into(),
+            config: pretrained.config().clone(),
+            kind: Kind::Pretrained(pretrained),
+            tokenizer,
+        })
     }
 
     fn open_run(
@@ -109,8 +129,11 @@ impl Source {
 
     /// What was opened, in words: its path and, of a run, the checkpoint.
     pub fn description(&self) -> String {
-        let Kind::Run { step, which, .. } = &self.kind;
-        format!("{}, step {step}{which}", self.path.display())
+        let path = self.path.display();
+        match &self.kind {
+            Kind::Run { step, which, .. } => format!("{path}, step {step}{which}"),
+            Kind::Pretrained(_) => path.to_string(),
+        }
     }
 
     /// The model's tokenizer.
@@ -140,6 +163,7 @@ impl Source {
         match &self.kind {
             // What trains here puts nothing before a text, whatever the tokenizer's file says.
             Kind::Run { .. } => Ok(Vec::new()),
+            Kind::Pretrained(_) => Ok(self.tokenizer()?.start_of_text()?),
         }
     }
 
@@ -170,8 +194,13 @@ impl Source {
 
     /// Token ids after which a text has ended.
     pub fn end_of_text(&self) -> Vec<u32> {
-        let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
-        of_tokenizer.into_iter().collect()
+        let of_tokenizer = || self.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+        match &self.kind {
+            Kind::Pretrained(model) if !model.end_of_text().is_empty() => {
+                model.end_of_text().to_vec()
+            }
+            _ => of_tokenizer().into_iter().collect(),
+        }
     }
 
     /// The model, on `device`.
@@ -180,17 +209,20 @@ impl Source {
     ///
     /// When the weights are damaged or not those of the model's shape.
     pub fn load(&self, device: &Device) -> Result<Transformer, Error> {
-        let Kind::Run {
-            checkpoints, step, ..
-        } = &self.kind;
-        let record = checkpoints.weights(*step)?;
+        let (checkpoints, step) = match &self.kind {
+            Kind::Pretrained(model) => return Ok(model.load(device)?),
+            Kind::Run {
+                checkpoints, step, ..
+            } => (checkpoints, *step),
+        };
+        let record = checkpoints.weights(step)?;
         let model = LanguageModel {
             transformer: self.config.init(0, device)?,
             dropout_seed: 0,
         };
         let model = model
             .try_load_record(record)
-            .map_err(|error| Error::checkpoint(checkpoints.path(*step), error.to_string()))?;
+            .map_err(|error| Error::checkpoint(checkpoints.path(step), error.to_string()))?;
         Ok(model.transformer)
     }
 }

@@ -13,7 +13,7 @@ use foretoken::Error;
 use foretoken::generation::{Continuation, Ending, Event, Generated, TextGeneration};
 use foretoken::source::Source;
 use foretoken_datasets::Tokenizer;
-use foretoken_model::{GenerationConfig, Overflow, SamplingConfig, Transformer};
+use foretoken_model::{GenerationConfig, ModelError, Overflow, SamplingConfig, Transformer};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
@@ -115,9 +115,7 @@ impl GenerateArgs {
             top_p: self.top_p,
             min_p: self.min_p,
         };
-        sampling
-            .validate()
-            .map_err(|error| refused("sampling", error))?;
+        sampling.validate().map_err(as_argument)?;
         if self.stop.iter().any(String::is_empty) {
             return Err(refused("--stop", "is empty: every text would end at once"));
         }
@@ -169,6 +167,23 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
         next = prompts.next(&source)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A setting's error with the name of its argument.
+fn as_argument(error: ModelError) -> Error {
+    let argument = |name: &str| format!("--{}", name.replace('_', "-"));
+    match error {
+        ModelError::OutOfRange {
+            name,
+            value,
+            expected,
+        } => refused(
+            &argument(name),
+            format!("is {value}; it must be {expected}"),
+        ),
+        ModelError::Zero { name } => refused(&argument(name), "is 0; it must be at least 1"),
+        error => error.into(),
+    }
 }
 
 /// A loaded model and what it is asked for.

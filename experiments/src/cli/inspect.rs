@@ -107,21 +107,28 @@ fn find(what: &Path) -> Result<Found, Error> {
             batch: experiment.train.batch,
         });
     }
-    let preset = ModelConfig::preset(&what.to_string_lossy());
-    match preset.filter(|_| !what.exists()) {
+    let name = what.display().to_string();
+    if what.exists() {
+        let source = Source::open(what, Checkpoint::Best, None)?;
+        return Ok(Found {
+            name: source.description(),
+            config: source.config().clone(),
+            batch: 1,
+        });
+    }
+    match ModelConfig::preset(&name) {
         Some(config) => Ok(Found {
-            name: what.display().to_string(),
+            name,
             config,
             batch: 1,
         }),
-        None => {
-            let source = Source::open(what, Checkpoint::Best, None)?;
-            Ok(Found {
-                name: source.description(),
-                config: source.config().clone(),
-                batch: 1,
-            })
-        }
+        None => Err(refused(
+            &name,
+            format!(
+                "there is no such model; the presets are {}",
+                ModelConfig::PRESETS.join(", ")
+            ),
+        )),
     }
 }
 

@@ -197,11 +197,12 @@ fn shown(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
     shown
 }
 
-/// The most probable tokens with bars as long as they are probable.
+/// The most probable tokens, with bars in proportion; the first one's is as wide as there is room.
 fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     let width = columns
         .saturating_sub("  12.345 %  12.34 bits    ".len() + NAME)
         .max(8);
+    let highest = next.top.first().map_or(1.0, |first| first.probability);
     let mut chart = String::new();
     for candidate in &next.top {
         let name = screen::token_name(&candidate.text, tokenizer.token_bytes(candidate.id));
@@ -209,7 +210,7 @@ fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
             "{:>8.3} %  {:>5.2} bits  {}  {}\n",
             100.0 * candidate.probability,
             candidate.bits,
-            bar(candidate.probability, width),
+            bar(candidate.probability / highest, width),
             screen::shortened(name, NAME)
         );
     }
@@ -218,7 +219,7 @@ fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     }
     chart
         + &format!(
-            "\nEntropy {:.3} bits: as uncertain as a choice among {:.2} equally probable tokens.\n",
+            "\nEntropy {:.3} bits, perplexity {:.2}: that many equally probable tokens are as uncertain.\n",
             next.entropy_bits, next.perplexity
         )
 }

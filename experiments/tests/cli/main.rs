@@ -3,7 +3,10 @@
 
 mod backends;
 mod data;
+mod generate;
+mod inspect;
 mod mistakes;
+mod predict;
 mod resume;
 mod training;
 

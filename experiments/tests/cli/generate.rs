@@ -1,0 +1,475 @@
+//! `foretoken generate`: texts, and how they end.
+
+use super::*;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+/// `foretoken generate run` with more arguments, which must succeed.
+fn generate(bench: &Bench, args: &[&str]) -> Output {
+    let output = bench
+        .command(&["generate", "run"])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    output
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The JSON object that a call prints.
+fn report(bench: &Bench, args: &[&str]) -> Value {
+    let output = generate(bench, &[args, &["--json"]].concat());
+    assert_eq!(stdout(&output).lines().count(), 1);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn texts(report: &Value) -> Vec<&str> {
+    let samples = report["samples"].as_array().unwrap().iter();
+    samples
+        .map(|sample| sample["text"].as_str().unwrap())
+        .collect()
+}
+
+/// A bench with a run in it.
+fn trained() -> Bench {
+    let bench = Bench::new();
+    bench.tiny_run("run", &[]);
+    bench
+}
+
+/// A bench with a run on bytes, a run of one step with an `<|endoftext|>` among 257 tokens that it finds about
+/// equally likely.
+fn untrained() -> Bench {
+    let bench = Bench::new();
+    fs::write(bench.path("text.txt"), "Ein Käse, 君の名は。 ".repeat(200)).unwrap();
+    let output = bench.run(&[
+        "data",
+        "build",
+        "text.txt",
+        "--tokenizer",
+        "bpe:257",
+        "--out",
+        "data",
+    ]);
+    assert!(output.status.success(), "{}", text(&output));
+    bench.tiny_run("warm-up", &[]);
+    let toml = fs::read_to_string(bench.path("warm-up/experiment.toml")).unwrap();
+    let mut experiment: toml::Table = toml.parse().unwrap();
+    experiment["data"] = toml::Table::from_iter([("path".into(), "data".into())]).into();
+    experiment["model"]
+        .as_table_mut()
+        .unwrap()
+        .remove("vocab_size");
+    experiment["train"]["steps"] = 1.into();
+    fs::write(bench.path("bytes.toml"), experiment.to_string()).unwrap();
+    let output = bench.run(&["train", "bytes.toml", "--out", "run"]);
+    assert!(output.status.success(), "{}", text(&output));
+    bench
+}
+
+#[test]
+fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
+    let bench = trained();
+    let args = ["--prompt", "The cat", "--tokens", "40"];
+    let output = generate(&bench, &args);
+    let first = stdout(&output);
+    assert!(first.starts_with("The cat"), "{first}");
+    assert_eq!(first.trim_end_matches('\n').chars().count(), 7 + 40);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("prompt: 7 tokens at"), "{stderr}");
+    assert!(stderr.contains("text: 40 tokens at"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+
+    assert_eq!(stdout(&generate(&bench, &args)), first);
+    let seeded = [&args[..], &["--seed", "1"]].concat();
+    assert_ne!(stdout(&generate(&bench, &seeded)), first);
+    // What a number means is tested where it acts; here, that it gets there.
+    for other in [
+        &["--temperature", "2"][..],
+        &["--top-k", "3"],
+        &["--top-p", "0.3"],
+        &["--min-p", "0.9"],
+        &["--repetition-penalty", "5"],
+        &["--greedy"],
+    ] {
+        assert_ne!(
+            stdout(&generate(&bench, &[&args, other].concat())),
+            first,
+            "{other:?}"
+        );
+    }
+    let fresh = [&args[..], &["--no-cache"]].concat();
+    assert_eq!(stdout(&generate(&bench, &fresh)), first);
+    let cold = [&args[..], &["--temperature", "0"]].concat();
+    let greedy = [&args[..], &["--greedy"]].concat();
+    assert_eq!(
+        stdout(&generate(&bench, &cold)),
+        stdout(&generate(&bench, &greedy))
+    );
+}
+
+#[test]
+fn samples_and_prompts_beside_a_text_do_not_change_it() {
+    let bench = trained();
+    let args = |more: &[&'static str]| [&["--tokens", "30", "--seed", "3"][..], more].concat();
+    let alone = report(&bench, &args(&["--prompt", "The cat"]));
+    let several = report(&bench, &args(&["--prompt", "The cat", "--samples", "3"]));
+    let both = report(
+        &bench,
+        &args(&["--prompt", "It", "--prompt", "The cat", "--samples", "2"]),
+    );
+    let [one, many, pairs] = [&alone, &several, &both].map(texts);
+    assert_eq!((one.len(), many.len(), pairs.len()), (1, 3, 4));
+    assert_eq!(many[0], one[0]);
+    assert_eq!(pairs[2..], many[..2]);
+    assert!(many[0] != many[1] && many[1] != many[2]);
+    let places: Vec<_> = both["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| (sample["prompt"].as_u64(), sample["sample"].as_u64()))
+        .collect();
+    assert_eq!(
+        places,
+        [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(p, s)| (Some(p), Some(s)))
+    );
+
+    let shown = stdout(&generate(
+        &bench,
+        &args(&["--prompt", "The cat", "--samples", "3"]),
+    ));
+    let expected: Vec<String> = (1..)
+        .zip(&many)
+        .map(|(i, text)| format!("--- {i} of 3 ---\nThe cat{}\n", text.trim_end_matches('\n')))
+        .collect();
+    let lines = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(String::from)
+            .collect()
+    };
+    assert_eq!(lines(&shown), lines(&expected.join("\n")));
+}
+
+#[test]
+fn every_backend_draws_the_same_text() {
+    use foretoken::backend::Backend;
+    let bench = trained();
+    let draw = |backend: &str| {
+        let args = [
+            "--prompt",
+            "The ",
+            "--tokens",
+            "60",
+            "--seed",
+            "7",
+            "--backend",
+            backend,
+        ];
+        stdout(&generate(&bench, &args))
+    };
+    let reference = draw("flex");
+    for backend in Backend::ALL {
+        if backend.device().is_ok() {
+            assert_eq!(draw(backend.name()), reference, "{backend}");
+        }
+    }
+}
+
+#[test]
+fn json_says_what_was_drawn_and_why_it_ends() {
+    let bench = trained();
+    let report = report(&bench, &["--prompt", "The ", "--tokens", "12"]);
+    let keys: Vec<_> = report
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "model",
+            "backend",
+            "seed",
+            "sampling",
+            "prompts",
+            "samples",
+            "prompt_tokens",
+            "prefill_seconds",
+            "decode_seconds",
+            "prefill_tokens_per_second",
+            "tokens_per_second"
+        ]
+    );
+    assert!(report["model"].as_str().unwrap().starts_with("run, step 2"));
+    assert_eq!(report["prompts"][0], "The ");
+    assert_eq!(report["prompt_tokens"], 4);
+    let sample = &report["samples"][0];
+    assert_eq!(sample["ending"], "length");
+    assert_eq!(sample["tokens"].as_array().unwrap().len(), 12);
+    assert!(report["tokens_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_stop_string_ends_a_text_before_itself() {
+    let bench = trained();
+    let args = ["--prompt", "The ", "--tokens", "60"];
+    let whole = report(&bench, &args);
+    let whole = texts(&whole)[0].to_string();
+    // Three characters out of the middle, which are three tokens.
+    let stop: String = whole.chars().skip(20).take(3).collect();
+    let stopped = report(
+        &bench,
+        &[&args[..], &["--stop", "never", "--stop", &stop]].concat(),
+    );
+    let end = whole.find(&stop).unwrap();
+    assert_eq!(texts(&stopped), [&whole[..end]]);
+    assert_eq!(stopped["samples"][0]["ending"], "stop");
+    let tokens = stopped["samples"][0]["tokens"].as_array().unwrap().len();
+    assert_eq!(tokens, whole[..end].chars().count() + 3);
+}
+
+#[test]
+fn the_model_ends_its_text_and_goes_on_if_asked() {
+    let bench = untrained();
+    let args = ["--prompt", "K", "--tokens", "2000"];
+    let ended = report(&bench, &args);
+    let sample = &ended["samples"][0];
+    assert_eq!(sample["ending"], "end-of-text");
+    let tokens = sample["tokens"].as_array().unwrap();
+    assert_eq!(tokens.last().unwrap(), 256);
+    assert!(tokens.len() < 2000);
+    assert!(!texts(&ended)[0].contains("endoftext"));
+
+    let all = report(&bench, &[&args[..], &["--ignore-eos"]].concat());
+    assert_eq!(all["samples"][0]["tokens"].as_array().unwrap().len(), 2000);
+    assert!(texts(&all)[0].contains("<|endoftext|>"));
+    // Nothing, and a special token by its name, start where a text does.
+    let nothing = report(&bench, &["--tokens", "50"]);
+    let named = report(&bench, &["--tokens", "50", "--prompt", "<|endoftext|>"]);
+    assert_eq!(texts(&nothing), texts(&named));
+    assert_eq!(nothing["prompt_tokens"], 1);
+}
+
+#[test]
+fn characters_come_whole() {
+    let bench = untrained();
+    // Random bytes: hardly a character among them, and what is none is marked.
+    let args = ["--prompt", "名", "--tokens", "300", "--ignore-eos"];
+    let report = report(&bench, &args);
+    let tokenizer = foretoken_datasets::Tokenizer::load(bench.path("run/tokenizer.json")).unwrap();
+    let tokens = report["samples"][0]["tokens"].as_array().unwrap().iter();
+    let ids: Vec<u32> = tokens.map(|id| id.as_u64().unwrap() as u32).collect();
+    assert_eq!(texts(&report), [tokenizer.decode(&ids).unwrap()]);
+    let shown = stdout(&generate(&bench, &args));
+    assert_eq!(
+        shown.trim_end_matches('\n'),
+        format!("名{}", texts(&report)[0]).trim_end_matches('\n')
+    );
+}
+
+#[test]
+fn prompts_from_standard_input() {
+    let bench = trained();
+    let feed = |args: &[&str], input: &str| {
+        let mut child = bench
+            .command(&["generate", "run", "--tokens", "10"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        stdout(&output)
+    };
+    let given = |prompt: &str| stdout(&generate(&bench, &["--tokens", "10", "--prompt", prompt]));
+    assert_eq!(feed(&["--prompt", "-"], "The cat\n"), given("The cat"));
+    assert_eq!(feed(&["--prompt", "-"], "The cat\n\n"), given("The cat\n"));
+    // Each line is a prompt by itself; empty ones are none.
+    let lines = feed(&["--interactive"], "The cat\n\nIt is\nThe cat\n");
+    assert_eq!(
+        lines,
+        [given("The cat"), given("It is"), given("The cat")].concat()
+    );
+    let objects = feed(&["--interactive", "--json"], "The cat\nIt is\n");
+    let prompts: Vec<Value> = objects
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["prompts"][0].clone())
+        .collect();
+    assert_eq!(prompts, ["The cat", "It is"]);
+}
+
+#[test]
+fn a_closed_pipe_ends_the_text_quietly() {
+    let bench = trained();
+    let mut child = bench
+        .command(&[
+            "generate",
+            "run",
+            "--prompt",
+            "The ",
+            "--tokens",
+            "100000000",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut start = [0; 30];
+    child.stdout.take().unwrap().read_exact(&mut start).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panic"));
+    assert!(start.starts_with(b"The "));
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_a_text_where_it_is() {
+    let bench = trained();
+    let mut child = bench
+        .command(&[
+            "generate",
+            "run",
+            "--prompt",
+            "The ",
+            "--tokens",
+            "100000000",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Under way: a line has come.
+    let mut shown = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    shown.read_line(&mut first).unwrap();
+    interrupt(&child);
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(first.starts_with("The ") && rest.ends_with('\n'));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("tokens/s"), "{stderr}");
+}
+
+#[test]
+fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
+    let bench = Bench::new();
+    // No learning after the first evaluation, which therefore stays the best.
+    let frozen = ["optimizer.learning_rate=0", "optimizer.min_learning_rate=0"];
+    let frozen: Vec<_> = frozen.iter().flat_map(|arg| ["--set", arg]).collect();
+    bench.tiny_run("run", &frozen);
+    let model = |which: &[&str]| {
+        let args = [&["--prompt", "The ", "--tokens", "3"], which].concat();
+        report(&bench, &args)["model"].as_str().unwrap().to_string()
+    };
+    assert_eq!(model(&[]), "run, step 10 (best)");
+    assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
+    assert_eq!(model(&["--checkpoint", "25"]), "run, step 25");
+    let asked = |which| bench.run(&["generate", "run", "--prompt", "T", "--checkpoint", which]);
+    assert_refused(&asked("11"), 2, &["no checkpoint of step 11", "10 and 25"]);
+
+    let weights = bench.path("run/checkpoints/step-10/model.bpk");
+    let mut bytes = fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    assert_refused(
+        &asked("best"),
+        2,
+        &["step-10", "model.bpk is damaged", "--checkpoint"],
+    );
+    // The optimizer's state is not looked at.
+    fs::remove_file(bench.path("run/checkpoints/step-25/optimizer.bpk")).unwrap();
+    assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
+}
+
+#[test]
+fn mistakes() {
+    let bench = trained();
+    let refused = |args: &[&str], parts: &[&str]| {
+        assert_refused(&bench.run(&[&["generate"], args].concat()), 2, parts);
+    };
+    refused(&["absent"], &["absent: there is no such model"]);
+    refused(&["gpt2"], &["gpt2: is a shape without weights"]);
+    fs::create_dir(bench.path("empty")).unwrap();
+    refused(
+        &["empty"],
+        &["empty: is no model", "experiment.toml", "config.json"],
+    );
+    refused(
+        &["run/checkpoints/step-25"],
+        &["is a checkpoint: name its run directory"],
+    );
+    refused(&["run", "--prompt", "ünd"], &["'ü'"]);
+    // The world's tokenizer has characters, and no token between texts.
+    refused(&["run"], &["--prompt: give some text"]);
+    for (args, part) in [
+        (["--temperature", "-1"], "--temperature: is -1; it must be"),
+        (["--top-k", "0"], "--top-k: is 0"),
+        (["--top-p", "1.5"], "--top-p: is 1.5"),
+        (["--min-p", "nan"], "--min-p: is NaN"),
+        (["--repetition-penalty", "0"], "--repetition-penalty: is 0"),
+        (["--stop", ""], "--stop: is empty"),
+        (["--backend", "flx"], "the nearest is \"flex\""),
+        (["--tokenizer", "absent.json"], "absent.json"),
+    ] {
+        refused(&[&["run", "--prompt", "The "], &args[..]].concat(), &[part]);
+    }
+    let long = [
+        "run",
+        "--prompt",
+        "The cat is",
+        "--tokens",
+        "10",
+        "--overflow",
+        "error",
+    ];
+    refused(&long, &["10 tokens", "context of 16"]);
+    fs::remove_file(bench.path("run/tokenizer.json")).unwrap();
+    refused(
+        &["run", "--prompt", "The "],
+        &["run: has no tokenizer.json", "--tokenizer FILE"],
+    );
+    fs::remove_dir_all(bench.path("run/checkpoints")).unwrap();
+    refused(
+        &["run", "--prompt", "The "],
+        &["run: has no checkpoint yet"],
+    );
+}
+
+#[test]
+fn help_teaches() {
+    let bench = Bench::new();
+    for (command, parts) in [
+        ("generate", ["Examples:", "--stop", "--interactive"]),
+        ("predict", ["Examples:", "--target", "bits"]),
+        ("inspect", ["Examples:", "--batch", "PRESET"]),
+    ] {
+        let help = stdout(&bench.run(&[command, "--help"]));
+        for part in parts {
+            assert!(help.contains(part), "{part} is missing from:\n{help}");
+        }
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 100),
+            "{help}"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! `foretoken predict`: the distribution over the next token, and surprisal.
+
+use super::*;
+
+use serde_json::Value;
+
+fn predict(bench: &Bench, args: &[&str]) -> String {
+    let output = bench
+        .command(&["predict", "run"])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn report(bench: &Bench, args: &[&str]) -> Value {
+    serde_json::from_str(&predict(bench, &[args, &["--json"]].concat())).unwrap()
+}
+
+fn trained() -> Bench {
+    let bench = Bench::new();
+    bench.tiny_run("run", &[]);
+    bench
+}
+
+#[track_caller]
+fn close(a: &Value, b: f64) {
+    let a = a.as_f64().unwrap();
+    assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{a} and {b}");
+}
+
+fn sum(list: &Value, key: &str) -> f64 {
+    let list = list.as_array().unwrap().iter();
+    list.map(|item| item[key].as_f64().unwrap()).sum()
+}
+
+#[test]
+fn a_distribution_adds_up_and_a_target_is_judged_by_it() {
+    let bench = trained();
+    let report = report(
+        &bench,
+        &["--prompt", "The cat", "--top", "5", "--target", " is"],
+    );
+    let next = &report["next"];
+    assert_eq!(next["top"].as_array().unwrap().len(), 5);
+    close(&next["rest"], 1.0 - sum(&next["top"], "probability"));
+    close(
+        &next["perplexity"],
+        next["entropy_bits"].as_f64().unwrap().exp2(),
+    );
+
+    let surprisals = &report["surprisals"];
+    let tokens = surprisals["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 3);
+    close(
+        &surprisals["total_bits"],
+        sum(&surprisals["tokens"], "bits"),
+    );
+    close(
+        &surprisals["bits_per_token"],
+        sum(&surprisals["tokens"], "bits") / 3.0,
+    );
+    // Characters of the world are one byte each.
+    close(
+        &surprisals["bits_per_byte"],
+        sum(&surprisals["tokens"], "bits") / 3.0,
+    );
+    // The first token of the target is judged by the distribution that is shown.
+    close(
+        &tokens[0]["entropy_bits"],
+        next["entropy_bits"].as_f64().unwrap(),
+    );
+    let shown = next["top"].as_array().unwrap().iter();
+    let shown: Vec<&Value> = shown
+        .filter(|candidate| candidate["id"] == tokens[0]["id"])
+        .collect();
+    if let [candidate] = shown[..] {
+        close(&tokens[0]["bits"], candidate["bits"].as_f64().unwrap());
+    }
+    assert_eq!(report["not_judged"], Value::Null);
+}
+
+/// Bits by two ways that share nothing but the model: here, and in training's evaluation.
+#[test]
+fn surprisal_is_the_loss_that_training_reports() {
+    use foretoken_datasets::world::{Stream, World};
+    let experiment = foretoken::Experiment::embedded(&[]).unwrap();
+    let world = World::new(experiment.data.world.as_ref().unwrap());
+    // A validation split of one document, which is one window.
+    let (valid, _) = world.text(Stream::Valid, 1);
+    let context = format!("model.context={}", valid.chars().count() - 1);
+    let bench = Bench::new();
+    let run = bench.tiny_run(
+        "run",
+        &["--set", "data.world.valid_bytes=1", "--set", &context],
+    );
+    let loss = *column(&run, "evaluation", "loss").last().unwrap();
+
+    let report = report(&bench, &["--checkpoint", "last", "--target", &valid]);
+    let judged = report["surprisals"]["tokens"].as_array().unwrap().len();
+    assert_eq!(judged, valid.chars().count() - 1);
+    let nats = report["surprisals"]["bits_per_token"].as_f64().unwrap() * std::f64::consts::LN_2;
+    assert!(relative_difference(nats, loss) < 1e-6, "{nats} and {loss}");
+}
+
+#[test]
+fn without_a_terminal_a_chart_and_a_table_tell_everything() {
+    let bench = trained();
+    let shown = predict(&bench, &["--prompt", "The cat", "--target", " is\nit"]);
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    for part in [
+        "run, step",
+        "Entropy",
+        "perplexity",
+        "\"␣\"",
+        "\"\\n\"",
+        "bits/token",
+        "bits/byte",
+    ] {
+        assert!(shown.contains(part), "{part} is missing from:\n{shown}");
+    }
+    assert!(
+        shown.lines().all(|line| line.chars().count() <= 80),
+        "{shown}"
+    );
+    let bars = shown.lines().filter(|line| line.contains('█')).count();
+    assert!((1..=10).contains(&bars), "{shown}");
+    assert!(shown.contains("\n6 tokens, "), "{shown}");
+}
+
+#[test]
+fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
+    let bench = trained();
+    let target = "The cat is quiet. It likes tea.";
+    let report = report(&bench, &["--target", target]);
+    assert_eq!(report["next"], Value::Null);
+    assert_eq!(report["not_judged"], "T");
+    let tokens = report["surprisals"]["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), target.len() - 1);
+    // A context of 16, and 30 tokens to read: 16, and then 8 and 6 more.
+    assert_eq!(report["surprisals"]["windows"], 3);
+    let shown = predict(&bench, &["--target", target]);
+    assert!(
+        shown.contains("Read in 3 windows of 16 tokens that overlap by half."),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("Not judged, as nothing comes before it: \"T\""),
+        "{shown}"
+    );
+    let shown = predict(&bench, &["--target", target, "--context", "4"]);
+    assert!(shown.contains("Read in 14 windows of 4 tokens"), "{shown}");
+}
+
+#[test]
+fn mistakes() {
+    let bench = trained();
+    let refused = |args: &[&str], parts: &[&str]| {
+        assert_refused(&bench.run(&[&["predict"], args].concat()), 2, parts);
+    };
+    refused(
+        &["absent", "--prompt", "x"],
+        &["absent: there is no such model"],
+    );
+    refused(
+        &["run", "--target", "T"],
+        &["--target: has no token", "--prompt"],
+    );
+    refused(
+        &["run", "--prompt", "T", "--target", ""],
+        &["--target: has no token"],
+    );
+    refused(&["run", "--prompt", ""], &["--prompt: give some text"]);
+    refused(
+        &["run", "--prompt", "T", "--context", "17"],
+        &["--context: 17 is more than", "16"],
+    );
+    assert_eq!(bench.run(&["predict", "run"]).status.code(), Some(2));
+}
