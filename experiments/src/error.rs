@@ -90,7 +90,11 @@ impl Error {
         match self {
             Self::Data(DataError::Interrupted) => 130,
             Self::Data(DataError::Fetch { .. } | DataError::Write { .. })
-            | Self::Model(ModelError::Read(_) | ModelError::InvalidLogit { .. }) => 1,
+            | Self::Model(
+                ModelError::Read(_)
+                | ModelError::InvalidLogit { .. }
+                | ModelError::WriteFile { .. },
+            ) => 1,
             Self::Experiment { .. }
             | Self::Data(_)
             | Self::Model(_)

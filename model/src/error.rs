@@ -217,20 +217,6 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// Whether the configuration contradicts itself, as opposed to what can be wrong with files, prompts and
-    /// devices.
-    pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Zero { .. }
-                | Self::NotDivisible { .. }
-                | Self::OddHeadWidth { .. }
-                | Self::NotBelow { .. }
-                | Self::ScalingWithoutRotary
-                | Self::OutOfRange { .. }
-        )
-    }
-
     pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |reason| Self::ReadFile {

@@ -54,7 +54,7 @@ impl Tokenizer {
     }
 
     /// Whether a token may be part of a character whatever text it decodes to by itself.
-    fn may_be_cut(&self, id: u32) -> bool {
+    pub(super) fn may_be_cut(&self, id: u32) -> bool {
         match &self.kind {
             Kind::HuggingFace(loaded) => loaded.is_byte(id),
             Kind::Byte | Kind::Char(_) => false,

@@ -2,7 +2,9 @@
 
 mod backends;
 mod data;
+mod export;
 mod generate;
+mod import;
 mod inspect;
 mod interrupt;
 mod model;
@@ -33,6 +35,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Backends(backends::BackendsArgs),
 }
 
@@ -47,6 +51,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),
+        Some(Command::Import(args)) => import::run(args),
+        Some(Command::Export(args)) => export::run(args),
         Some(Command::Backends(args)) => backends::run(args),
     };
     result.unwrap_or_else(|error| {

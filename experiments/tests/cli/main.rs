@@ -4,6 +4,7 @@
 mod backends;
 mod data;
 mod generate;
+mod huggingface;
 mod inspect;
 mod mistakes;
 mod predict;

@@ -38,10 +38,10 @@ LLAMA = dict(
     num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5,
     rope_parameters=dict(rope_type="default", rope_theta=1000.0),
 )
-# With an original context of 12 and a theta of 100 the four pairs of a head turn fast, in between and slowly.
+# A turn takes the four pairs of a head 6, 20, 63 and 199 tokens: below 16 / 2 is fast, above 16 / 0.5 slow.
 LLAMA_3 = dict(
-    rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-    original_max_position_embeddings=12,
+    rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=0.5, high_freq_factor=2.0,
+    original_max_position_embeddings=16,
 )
 
 # name: (configuration, how it is saved)

@@ -138,9 +138,9 @@ fn ours() -> Vec<(&'static str, &'static str, ModelConfig)> {
         rotary_theta: 100.0,
         rotary_scaling: Some(RotaryScaling {
             factor: 4.0,
-            low_frequency_factor: 1.0,
-            high_frequency_factor: 4.0,
-            original_context: 12,
+            low_frequency_factor: 0.5,
+            high_frequency_factor: 2.0,
+            original_context: 16,
         }),
         ..llama.clone().with_bias(true).with_tied_head(true)
     };

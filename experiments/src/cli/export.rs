@@ -1,0 +1,45 @@
+//! `foretoken export`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use foretoken::Error;
+use foretoken::progress::bytes_bar;
+use foretoken_model::{Pretrained, WeightType};
+
+/// Write a model for Hugging Face's transformers
+///
+/// Writes config.json, model.safetensors and the tokenizer's files: a folder that
+/// transformers.AutoModelForCausalLM.from_pretrained loads. What transformers has saved in one file and
+/// `foretoken import` has read comes out as the same bytes. An architecture that transformers has no class for
+/// is refused, naming the field that it lacks.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken export models/gpt2 --out gpt2-again
+  foretoken export Llama-3.2-1B/ --dtype f16 --out llama-f16
+  python3 -c \"import transformers; transformers.AutoModelForCausalLM.from_pretrained('llama-f16')\"")]
+pub(super) struct ExportArgs {
+    /// Imported model, or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Folder to write; it must not exist, or be empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How weights are stored: f32, f16 or bf16 [default: as they are]
+    #[arg(long, value_name = "TYPE")]
+    dtype: Option<WeightType>,
+}
+
+pub(super) fn run(args: ExportArgs) -> Result<ExitCode, Error> {
+    let model = Pretrained::open(&args.model)?;
+    let bar = bytes_bar("exporting");
+    model.export(&args.out, args.dtype, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    println!("written to {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
