@@ -50,22 +50,27 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
     /// Below 1 sharpens the distribution, above 1 flattens it, 0 is --greedy [default: 1]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Keep only the K most probable tokens
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
     /// Keep only the most probable tokens that together hold a probability of P
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// Keep only tokens at least P times as probable as the most probable one
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f64>,
     /// Always take the most probable token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "samples"])]
     greedy: bool,
     /// Above 1 makes tokens that the text already holds less probable
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "R",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     repetition_penalty: f64,
     /// Another seed, another text
     #[arg(long, default_value_t = 0)]

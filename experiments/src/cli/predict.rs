@@ -189,7 +189,10 @@ fn shown(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
             );
         }
         shown += &match screen::has_colours() && !args.table {
-            true => coloured(&surprisals.tokens),
+            true => coloured(
+                report.prompt.as_deref().or(report.not_judged.as_deref()),
+                &surprisals.tokens,
+            ),
             false => table(&surprisals.tokens, tokenizer),
         };
         shown += &totals(surprisals);
@@ -219,7 +222,7 @@ fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     }
     chart
         + &format!(
-            "\nEntropy {:.3} bits, perplexity {:.2}: that many equally probable tokens are as uncertain.\n",
+            "\nEntropy {:.3} bits, as of {:.2} equally probable tokens (the perplexity).\n",
             next.entropy_bits, next.perplexity
         )
 }
@@ -238,7 +241,7 @@ const CLASSES: [(f64, &str); 5] = [
     (1.0, "1 to 3"),
     (3.0, "3 to 6"),
     (6.0, "6 to 10"),
-    (10.0, "above"),
+    (10.0, "10 and above"),
 ];
 
 /// Dark on light grounds, from none over yellow to red: legible whatever the terminal's own colours.
@@ -261,8 +264,13 @@ fn style(bits: f64) -> Style {
     }
 }
 
-fn coloured(tokens: &[Surprisal]) -> String {
-    let mut shown = String::new();
+/// `before` is what is not judged.
+fn coloured(before: Option<&str>, tokens: &[Surprisal]) -> String {
+    let dim = Style::new().dimmed();
+    let mut shown = match before {
+        Some(before) => format!("{dim}{before}{dim:#}"),
+        None => String::new(),
+    };
     for token in tokens {
         let style = style(token.bits);
         // A line break inside a style would paint the rest of the line: it is named, and follows.
@@ -280,7 +288,7 @@ fn coloured(tokens: &[Surprisal]) -> String {
         let style = style(from);
         shown += &format!("{style} {name} {style:#} ");
     }
-    shown + "(10 bits: p = 1/1024)\n"
+    shown.trim_end().to_string() + "\n"
 }
 
 fn table(tokens: &[Surprisal], tokenizer: &Tokenizer) -> String {
@@ -303,18 +311,15 @@ fn table(tokens: &[Surprisal], tokenizer: &Tokenizer) -> String {
 }
 
 fn totals(surprisals: &Surprisals) -> String {
+    let tokens = surprisals.tokens.len();
     let per_byte = match surprisals.bits_per_byte {
-        Some(bits) => format!(", {bits:.4} bits/byte over {} bytes", surprisals.bytes),
+        Some(bits) => format!(", {bits:.4} bits/byte"),
         None => String::new(),
     };
     format!(
-        "\n{} {}, {:.3} bits: {:.4} bits/token (perplexity {:.3}){per_byte}\n",
-        surprisals.tokens.len(),
-        if surprisals.tokens.len() == 1 {
-            "token"
-        } else {
-            "tokens"
-        },
+        "\n{tokens} {}, {} bytes, {:.3} bits:\n{:.4} bits/token (perplexity {:.3}){per_byte}\n",
+        if tokens == 1 { "token" } else { "tokens" },
+        surprisals.bytes,
         surprisals.total_bits,
         surprisals.bits_per_token,
         surprisals.perplexity,
@@ -347,17 +352,21 @@ mod tests {
     #[test]
     fn surprise_has_colours_and_the_text_stays() {
         let tokens = [("To", 0.1), (" be", 4.0), (",\n", 2.0), ("or", 12.0)];
-        let shown = coloured(&tokens.map(|(text, bits)| surprisal(text, bits)));
+        let shown = coloured(
+            Some("> "),
+            &tokens.map(|(text, bits)| surprisal(text, bits)),
+        );
         let plain = anstream::adapter::strip_str(&shown).to_string();
         assert!(
-            plain.starts_with("To be,⏎\nor\n\nSurprisal in bits:"),
+            plain.starts_with("> To be,⏎\nor\n\nSurprisal in bits:"),
             "{plain}"
         );
         for (from, _) in CLASSES {
             assert!(shown.contains(&style(from).to_string()));
         }
         assert!(shown.contains(&format!("{}or", style(12.0))));
-        assert!(shown.starts_with("To"), "what was expected is plain");
+        let plainly = format!("{:#}To", Style::new().dimmed());
+        assert!(shown.contains(&plainly), "what was expected has no colour");
         for line in plain.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }

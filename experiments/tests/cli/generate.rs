@@ -208,7 +208,7 @@ fn json_says_what_was_drawn_and_why_it_ends() {
             "tokens_per_second"
         ]
     );
-    assert!(report["model"].as_str().unwrap().starts_with("run, step 2"));
+    assert!(report["model"].as_str().unwrap().starts_with("run, step "));
     assert_eq!(report["prompts"][0], "The ");
     assert_eq!(report["prompt_tokens"], 4);
     let sample = &report["samples"][0];
@@ -399,6 +399,58 @@ fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
     // The optimizer's state is not looked at.
     fs::remove_file(bench.path("run/checkpoints/step-25/optimizer.bpk")).unwrap();
     assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
+}
+
+/// As `transformers` 5.23 does: `generate(max_new_tokens=15, do_sample=False)`, without and with
+/// `repetition_penalty=1.7`.
+#[test]
+fn hugging_face_models_go_on_as_in_transformers() {
+    let expected = [
+        (
+            "gpt2",
+            [95, 23, 23, 23, 23, 23, 23, 23, 23, 23, 23, 23, 23, 23, 23],
+            [
+                95, 23, 71, 94, 23, 44, 137, 135, 170, 243, 128, 194, 131, 238, 8,
+            ],
+        ),
+        (
+            "llama",
+            [
+                63, 109, 236, 78, 188, 161, 69, 23, 238, 59, 205, 56, 23, 8, 151,
+            ],
+            [
+                63, 109, 236, 161, 139, 66, 62, 188, 132, 44, 147, 92, 28, 126, 249,
+            ],
+        ),
+    ];
+    let bench = Bench::new();
+    for (name, plain, penalised) in expected {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/tests/fixtures/");
+        let folder = format!("{folder}{name}");
+        for (tokens, penalty) in [(plain, "1"), (penalised, "1.7")] {
+            let output = bench.run(&[
+                "generate",
+                &folder,
+                "--prompt",
+                "A sign of",
+                "--tokens",
+                "15",
+                "--greedy",
+                "--repetition-penalty",
+                penalty,
+                "--json",
+            ]);
+            assert!(output.status.success(), "{}", text(&output));
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(
+                report["samples"][0]["tokens"],
+                serde_json::json!(tokens),
+                "{name}"
+            );
+        }
+        let chosen = bench.run(&["generate", &folder, "--prompt", "A", "--checkpoint", "last"]);
+        assert_refused(&chosen, 2, &["--checkpoint: chooses among those of a run"]);
+    }
 }
 
 #[test]
