@@ -154,6 +154,16 @@ impl Source {
         }
     }
 
+    /// The file of the model's own tokenizer.
+    pub fn tokenizer_file(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Run { .. } => {
+                Some(self.path.join("tokenizer.json")).filter(|path| path.is_file())
+            }
+            Kind::Pretrained(model) => model.tokenizer(),
+        }
+    }
+
     /// Token ids that stand before every text in what the model was trained on.
     ///
     /// # Errors

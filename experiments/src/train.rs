@@ -1,10 +1,11 @@
 //! Experiment → burn-train's learner → run directory.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
 use burn::train::metric::{CpuMemory, CpuUse};
@@ -24,6 +25,7 @@ use crate::optimizer::WarmupCosine;
 use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
 use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use crate::source::{Checkpoint, Source};
 use crate::training_loop::{Ending, LoopState, TrainingLoop};
 use crate::{Error, Experiment};
 
@@ -98,10 +100,17 @@ pub enum Finished {
 /// What the user can mend is found before anything is written; see [`Error::exit_code`].
 pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
     let device = experiment.backend.name.device()?;
+    let resumed = match (options.resume, &options.out) {
+        (false, _) => None,
+        (true, Some(path)) => Some(RunDirectory::open(path)?),
+        (true, None) => Some(RunDirectory::latest(&experiment)?),
+    };
+    let start = Start::find(&mut experiment, resumed.as_ref())?;
     let progress = BuildReporter::new(options.dashboard);
     let data = Data::load(&experiment.data, progress.monitor(&options.interrupted))?;
     drop(progress);
-    let model_config = experiment.model.config(data.tokenizer.vocab_size(), None)?;
+    let tokens = data.tokenizer.vocab_size();
+    let model_config = experiment.model.config(tokens, start.config().as_ref())?;
     // Spelt out, so that the run's file needs neither presets nor defaults to be read.
     experiment.model = ModelSection::of(&model_config, experiment.model.init_from);
     let settings = &experiment.train;
@@ -125,9 +134,12 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
     let whole_validation = Arc::new(eval_loader(0)?);
     let fingerprint = data.fingerprint.clone();
 
-    let (run, saved) = match options.resume {
-        true => open_run(options.out.as_deref(), &experiment, &fingerprint)?,
-        false => (
+    let (run, saved) = match resumed {
+        Some(run) => {
+            let saved = last_checkpoint(&run, &experiment, &fingerprint)?;
+            (run, saved)
+        }
+        None => (
             RunDirectory::create(options.out.as_deref(), &experiment)?,
             None,
         ),
@@ -220,7 +232,7 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
         training = training.checkpoint(epoch);
     }
 
-    let result = training.launch(learner(&experiment, &model_config, &device)?);
+    let result = training.launch(learner(&experiment, &model_config, &device, &start)?);
     // Closes the dashboard, so that what follows is printed on the user's own screen.
     drop(result.renderer);
     let outcome = {
@@ -280,16 +292,60 @@ fn finished_before(run: &RunDirectory) -> Option<Finished> {
     })
 }
 
-/// The run to continue and its last checkpoint, if it got that far.
-fn open_run(
-    out: Option<&Path>,
+/// Where the weights come from that are not in a checkpoint yet.
+enum Start {
+    /// From the seed.
+    Seed,
+    /// From a model that is there already.
+    Model(Box<Source>),
+    /// From one that was there when the run began and is in its checkpoints since.
+    Resumed(Box<ModelConfig>),
+}
+
+impl Start {
+    /// What `model.init_from` names. Text becomes tokens with that model's tokenizer, where the experiment names
+    /// none: others mean nothing to it.
+    fn find(experiment: &mut Experiment, resumed: Option<&RunDirectory>) -> Result<Self, Error> {
+        let Some(path) = &experiment.model.init_from else {
+            return Ok(Self::Seed);
+        };
+        let has_checkpoint =
+            |run: &&RunDirectory| !Checkpoints::new(run.checkpoints()).steps().is_empty();
+        let (start, tokenizer) = match resumed.filter(has_checkpoint) {
+            Some(run) => {
+                let of_run = run.experiment()?;
+                let config = of_run.model.config(1, None)?;
+                (Self::Resumed(Box::new(config)), of_run.data.tokenizer)
+            }
+            None => {
+                let source = Source::open(path, Checkpoint::Best, None)?;
+                let file = source.tokenizer_file();
+                let file = file.map(|file| file.display().to_string());
+                (Self::Model(Box::new(source)), file)
+            }
+        };
+        if experiment.data.tokenizer.is_none() && !experiment.data.is_built() {
+            experiment.data.tokenizer = tokenizer;
+        }
+        Ok(start)
+    }
+
+    /// The shape of the model to start from.
+    fn config(&self) -> Option<ModelConfig> {
+        match self {
+            Self::Seed => None,
+            Self::Model(source) => Some(source.config().clone()),
+            Self::Resumed(config) => Some(ModelConfig::clone(config)),
+        }
+    }
+}
+
+/// The last checkpoint of the run to continue, if it got that far.
+fn last_checkpoint(
+    run: &RunDirectory,
     experiment: &Experiment,
     fingerprint: &str,
-) -> Result<(RunDirectory, Option<Saved>), Error> {
-    let run = match out {
-        Some(path) => RunDirectory::open(path)?,
-        None => RunDirectory::latest(experiment)?,
-    };
+) -> Result<Option<Saved>, Error> {
     let differences = experiment.differences(&run.experiment()?);
     if !differences.is_empty() {
         return Err(Error::run_directory(
@@ -313,16 +369,28 @@ fn open_run(
             "was trained on other data: the text behind [data] has changed since; restore it, or start a new run",
         ));
     }
-    Ok((run, saved))
+    Ok(saved)
 }
 
 fn learner(
     experiment: &Experiment,
     config: &ModelConfig,
     device: &Device,
+    start: &Start,
 ) -> Result<Learner<LanguageModel>, Error> {
+    let training = device.clone().autodiff();
+    let transformer = match start {
+        Start::Model(source) => {
+            let model = source.load(device)?;
+            model
+                .adapted(config.context, config.dropout)
+                .fork(&training)
+        }
+        // Of a resumed run every weight comes from its checkpoint.
+        Start::Seed | Start::Resumed(_) => config.init(experiment.train.seed, &training)?,
+    };
     let model = LanguageModel {
-        transformer: config.init(experiment.train.seed, &device.clone().autodiff())?,
+        transformer,
         dropout_seed: experiment.train.seed,
     };
     let schedule = WarmupCosine {

@@ -55,6 +55,27 @@ impl Transformer {
         &self.config
     }
 
+    /// The same weights for a context that is at most as long, as nanoGPT's `crop_block_size`, and with this
+    /// share of dropout.
+    ///
+    /// # Panics
+    /// When the context is longer than the model's.
+    pub fn adapted(mut self, context: usize, dropout: f64) -> Self {
+        assert!(
+            context <= self.config.context,
+            "a context cannot be made longer"
+        );
+        if let Some(embedding) = &mut self.position_embedding
+            && context < self.config.context
+        {
+            let weight = embedding.weight.clone();
+            embedding.weight = weight.map(|weight| weight.narrow(0, 0, context));
+        }
+        self.config.context = context;
+        self.config.dropout = dropout;
+        self
+    }
+
     /// The device that holds the weights, and on which tokens are expected.
     pub fn device(&self) -> Device {
         self.token_embedding.weight.lazy_device()

@@ -1,7 +1,8 @@
 //! The sections of an experiment file, with their defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use foretoken_datasets::Manifest;
 use foretoken_datasets::world::WorldConfig;
 use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,14 @@ pub struct DataSection {
 impl DataSection {
     /// What makes tokens of text where the experiment does not say.
     pub const DEFAULT_TOKENIZER: &str = "char";
+
+    /// Whether any of it is a folder that `foretoken data build` has written, with its tokenizer.
+    pub(crate) fn is_built(&self) -> bool {
+        let paths = self.mixture.iter().map(|entry| &entry.path);
+        paths
+            .chain(&self.path)
+            .any(|path| Path::new(path).join(Manifest::FILE).exists())
+    }
 
     fn default_text_field() -> String {
         "text".into()

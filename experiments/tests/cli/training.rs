@@ -247,3 +247,55 @@ fn the_world_is_learnt_down_to_its_floor_and_not_below() {
     let sample = std::fs::read_to_string(bench.path("runs/world-flex-1/sample.txt")).unwrap();
     assert!(sample.len() >= 300, "{sample}");
 }
+
+#[test]
+fn training_starts_from_a_model_and_with_its_tokenizer() {
+    let bench = Bench::new();
+    let first = bench.tiny_run("first", &[]);
+    let from_first = [
+        "--set",
+        "model.init_from=first",
+        "--set",
+        "model.context=8",
+        "--set",
+        "train.steps=4",
+        "--set",
+        "train.eval_every=2",
+    ];
+    let second = bench.tiny_run("second", &from_first);
+    // The last loss of the first run is about the first one of the second; an untrained model's is far off.
+    let losses = |run: &Path| column(run, "step", "loss");
+    let (before, after) = (losses(&first), losses(&second));
+    let (untrained, trained) = (before[0], before[before.len() - 1]);
+    assert!(untrained - trained > 0.5, "{before:?}");
+    assert!(
+        (after[0] - trained).abs() < 0.3 * (untrained - trained),
+        "{before:?} {after:?}"
+    );
+    let file = std::fs::read_to_string(second.join("experiment.toml")).unwrap();
+    assert!(
+        file.contains("tokenizer = \"first/tokenizer.json\""),
+        "{file}"
+    );
+    assert!(file.contains("context = 8"), "{file}");
+
+    // It is complete, and needs its model no more.
+    std::fs::remove_dir_all(&first).unwrap();
+    let output = bench
+        .tiny(&from_first)
+        .args(["--out", "second", "--resume"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let output = bench
+        .tiny(&from_first)
+        .args(["--out", "third"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(
+        text(&output).contains("first: there is no such model"),
+        "{}",
+        text(&output)
+    );
+}
