@@ -169,7 +169,7 @@ pub(super) fn counterpart_of(
             (
                 "heads",
                 spelt(config.heads),
-                !llama || config.width % config.heads == 0,
+                !llama || config.width.is_multiple_of(config.heads),
             ),
         ],
     )?;

@@ -93,7 +93,7 @@ impl Architecture {
         })?;
         if keys.inner("quantization_config")?.is_some() {
             return Err(
-                "quantised weights are not supported; export them as f32, f16 or bf16".into(),
+                "quantization_config: quantised weights are not supported; save them as f32, f16 or bf16".into(),
             );
         }
         let layer_types: Vec<String> = keys.get("layer_types", Vec::new())?;

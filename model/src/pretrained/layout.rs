@@ -9,6 +9,10 @@ use crate::weights::{WeightType, Weights};
 /// little memory beside the result.
 const BLOCK: usize = 32;
 
+/// Bytes of a file that are given back at once after they have been read. Systems map more than the page
+/// that is touched, also behind it: given back in small pieces, much of a file would stay.
+const RELEASE: usize = 4 << 20;
+
 /// A parameter of the model, and the tensors of a file that hold it side by side along its last dimension.
 #[derive(Debug)]
 pub(crate) struct Parameter {
@@ -116,6 +120,7 @@ impl Parameter {
             // In elements, of the tensor as it is stored.
             let width = if part.transposed { rows } else { part.columns };
             let bytes = weights.bytes(stored);
+            let (mut read, mut released) = (0, 0);
             for (index, block) in bytes.chunks((BLOCK * width * N).max(1)).enumerate() {
                 let elements = block.as_chunks::<N>().0;
                 let start = index * BLOCK;
@@ -137,8 +142,11 @@ impl Parameter {
                             .for_each(|(to, from)| *to = element(*from));
                     }
                 }
-                let from = index * BLOCK * width * N;
-                weights.release(stored, from..from + block.len());
+                read += block.len();
+                if read - released >= RELEASE || read == bytes.len() {
+                    weights.release(stored, released..read);
+                    released = read;
+                }
             }
             first += part.columns;
         }

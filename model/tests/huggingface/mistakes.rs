@@ -1,1 +1,440 @@
-//! What is wrong with a file is said in one line.
+//! What is wrong with a file is said in one line that names the file, and the key or the tensor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use foretoken_model::{
+    Activation, Export, ModelConfig, ModelError, Norm, Positions, Pretrained, WeightType,
+};
+use proptest::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+
+use crate::{Expected, fixture, import, load, logits, refusal};
+
+type Change = fn(&mut ModelConfig);
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// A fixture to spoil.
+pub(crate) struct Copy(tempfile::TempDir);
+
+impl Copy {
+    pub(crate) fn of(name: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(fixture(name).join(file), root.path().join(file)).unwrap();
+        }
+        Self(root)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.file("config.json")).unwrap()).unwrap()
+    }
+
+    fn with(self, key: &str, value: Value) -> Self {
+        let mut config = self.config();
+        config[key] = value;
+        fs::write(self.file("config.json"), config.to_string()).unwrap();
+        self
+    }
+
+    pub(crate) fn with_tensors(self, change: impl FnOnce(&mut Tensors)) -> Self {
+        let bytes = fs::read(self.file("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.iter().map(|(name, view)| {
+            let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+            (name.to_owned(), tensor)
+        });
+        let mut tensors: Tensors = tensors.collect();
+        change(&mut tensors);
+        let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        let bytes = safetensors::serialize(views, None).unwrap();
+        fs::write(self.file("model.safetensors"), bytes).unwrap();
+        self
+    }
+}
+
+#[track_caller]
+fn assert_names(line: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in: {line}");
+    }
+}
+
+#[test]
+fn a_missing_extra_or_misshapen_tensor_is_named() {
+    for (model, name, shape) in [
+        ("gpt2", "transformer.h.1.attn.c_attn.bias", "[48]"),
+        ("gpt2", "transformer.wpe.weight", "[24, 16]"),
+        ("llama", "model.layers.0.self_attn.k_proj.weight", "[8, 16]"),
+        ("llama", "model.layers.1.mlp.down_proj.weight", "[16, 24]"),
+        ("llama", "lm_head.weight", "[257, 16]"),
+    ] {
+        let copy = Copy::of(model).with_tensors(|tensors| assert!(tensors.remove(name).is_some()));
+        assert_names(
+            &refusal(copy.path()),
+            &["model.safetensors lacks", name, shape],
+        );
+
+        // Transposed: as many elements, in another order.
+        let copy = Copy::of(model).with_tensors(|tensors| {
+            let shape = &mut tensors.get_mut(name).unwrap().1;
+            shape.reverse();
+            shape.push(1);
+        });
+        let line = refusal(copy.path());
+        assert_names(&line, &["model.safetensors", name, ", 1];", shape]);
+
+        let copy = Copy::of(model).with_tensors(|tensors| {
+            let (dtype, shape, bytes) = tensors.get_mut(name).unwrap();
+            *dtype = Dtype::F64;
+            *bytes = vec![0; 8 * shape.iter().product::<usize>()];
+        });
+        assert_names(
+            &refusal(copy.path()),
+            &["model.safetensors", name, "f64", "f32, f16, bf16"],
+        );
+    }
+    for (model, name) in [
+        ("gpt2", "transformer.h.2.ln_1.weight"),
+        ("gpt2", "score.weight"),
+        ("llama", "model.layers.0.self_attn.q_proj.bias"),
+        ("llama", "model.layers.0.self_attn.q_norm.weight"),
+    ] {
+        let copy = Copy::of(model).with_tensors(|tensors| {
+            tensors.insert(name.into(), (Dtype::F32, vec![3], vec![0; 12]));
+        });
+        assert_names(&refusal(copy.path()), &["holds the tensor", name, "[3]"]);
+    }
+    // What becomes one parameter is of one type.
+    let (queries, values) = ["q", "v"]
+        .map(|part| format!("model.layers.0.self_attn.{part}_proj.weight"))
+        .into();
+    let copy = Copy::of("llama").with_tensors(|tensors| {
+        let (dtype, _, bytes) = tensors.get_mut(&values).unwrap();
+        *dtype = Dtype::F16;
+        bytes.truncate(bytes.len() / 2);
+    });
+    assert_names(&refusal(copy.path()), &[&values, "f16", "f32", &queries]);
+}
+
+#[test]
+fn what_is_not_computed_here_is_refused() {
+    for (model, key, value, expected) in [
+        (
+            "gpt2",
+            "model_type",
+            json!("gpt_neox"),
+            "gpt2, llama, mistral, qwen3",
+        ),
+        (
+            "gpt2",
+            "activation_function",
+            json!("quick_gelu"),
+            "gelu_new",
+        ),
+        ("gpt2", "scale_attn_weights", json!(false), "only true"),
+        (
+            "gpt2",
+            "scale_attn_by_inverse_layer_idx",
+            json!(true),
+            "only false",
+        ),
+        ("gpt2", "add_cross_attention", json!(true), "only false"),
+        (
+            "gpt2",
+            "quantization_config",
+            json!({ "bits": 4 }),
+            "quantised",
+        ),
+        (
+            "gpt2",
+            "n_head",
+            json!(3),
+            "width 16 is not divisible by heads 3",
+        ),
+        ("gpt2", "n_head", json!("four"), "n_head: invalid type"),
+        ("gpt2", "n_layer", json!(1u64 << 60), "28 tensors"),
+        ("gpt2", "n_embd", json!(-16), "n_embd: invalid value"),
+        ("gpt2", "vocab_size", json!(0), "vocab_size is 0"),
+        ("llama", "hidden_act", json!("gelu"), "only \"silu\""),
+        (
+            "llama",
+            "mlp_bias",
+            json!(true),
+            "attention_bias false and mlp_bias true",
+        ),
+        ("llama", "num_key_value_heads", json!(3), "kv_heads 3"),
+        ("llama", "head_dim", json!(5), "head_width 5"),
+        (
+            "llama",
+            "rope_parameters",
+            json!({ "rope_type": "yarn" }),
+            "yarn",
+        ),
+        (
+            "llama",
+            "rope_scaling",
+            json!({ "type": "dynamic", "factor": 2.0 }),
+            "dynamic",
+        ),
+        (
+            "llama",
+            "rope_scaling",
+            json!({ "rope_type": "llama3" }),
+            "factor is missing",
+        ),
+        ("llama", "partial_rotary_factor", json!(0.5), "only 1"),
+        (
+            "llama",
+            "layer_types",
+            json!(["sliding_attention"]),
+            "sliding_attention",
+        ),
+    ] {
+        let line = refusal(Copy::of(model).with(key, value).path());
+        assert_names(&line, &["config.json: ", expected]);
+    }
+}
+
+#[test]
+fn damaged_and_absent_files_are_named() {
+    let bytes = fs::read(fixture("gpt2").join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    for length in [0, 7, 8, 8 + header / 2, 8 + header, bytes.len() - 1] {
+        let copy = Copy::of("gpt2");
+        fs::write(copy.file("model.safetensors"), &bytes[..length]).unwrap();
+        assert_names(
+            &refusal(copy.path()),
+            &["model.safetensors: not a complete .safetensors"],
+        );
+    }
+
+    let copy = Copy::of("gpt2");
+    fs::write(copy.file("config.json"), "[1, 2]").unwrap();
+    assert_names(&refusal(copy.path()), &["config.json: not a JSON object"]);
+    fs::remove_file(copy.file("config.json")).unwrap();
+    assert_names(&refusal(copy.path()), &["is not a model", "config.json"]);
+
+    let copy = Copy::of("gpt2");
+    fs::remove_file(copy.file("model.safetensors")).unwrap();
+    assert_names(
+        &refusal(copy.path()),
+        &["no .safetensors file", "save_pretrained"],
+    );
+    let index = copy.file("model.safetensors.index.json");
+    let write = |file: &str| fs::write(&index, json!({ "weight_map": { "x": file } }).to_string());
+    write("absent.safetensors").unwrap();
+    assert_names(
+        &refusal(copy.path()),
+        &["cannot read", "absent.safetensors"],
+    );
+    write("../weights.safetensors").unwrap();
+    assert_names(
+        &refusal(copy.path()),
+        &["index.json", "../weights.safetensors"],
+    );
+    fs::write(&index, "{}").unwrap();
+    assert_names(&refusal(copy.path()), &["index.json", "names no file"]);
+
+    let imported = copy.file("imported");
+    import(&fixture("gpt2"), &imported).unwrap();
+    fs::write(imported.join("model.json"), "{}").unwrap();
+    assert_names(&refusal(&imported), &["model.json: missing field"]);
+}
+
+/// Nothing is half-written: neither over something, nor after a failure.
+#[test]
+fn a_folder_is_complete_or_absent() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("deep/er/out");
+    import(&fixture("gpt2"), &out).unwrap();
+    let again = import(&fixture("llama"), &out);
+    assert_eq!(again, Err(ModelError::Occupied { path: out.clone() }));
+    assert_eq!(Pretrained::open(&out).unwrap().architecture(), Some("gpt2"));
+
+    // A number that f16 does not have is noticed once it is to be written.
+    let name = "transformer.h.1.mlp.c_fc.bias";
+    let copy = Copy::of("gpt2").with_tensors(|tensors| {
+        tensors.get_mut(name).unwrap().2[..4].copy_from_slice(&70_000f32.to_le_bytes());
+    });
+    let opened = Pretrained::open(copy.path()).unwrap();
+    let half = root.path().join("half");
+    fs::create_dir(&half).unwrap();
+    let export = |kind| opened.export(&half, Some(kind), &mut |_, _| {});
+    let too_large = ModelError::TooLargeForF16 { name: name.into() };
+    assert_eq!(export(WeightType::F16), Err(too_large));
+    assert_eq!(fs::read_dir(&half).unwrap().count(), 0);
+    assert_eq!(export(WeightType::BF16), Ok(()));
+    let left = fs::read_dir(root.path()).unwrap().count();
+    assert_eq!(left, 2, "deep and half");
+}
+
+#[test]
+fn an_architecture_without_a_class_is_refused_by_its_field() {
+    let gpt2 = ModelConfig::new(7, 5, 1, 2, 4);
+    let llama = ModelConfig::llama(7, 5, 1, 2, 1, 4);
+    let refused = |change: Change, config: &ModelConfig| {
+        let mut config = config.clone();
+        change(&mut config);
+        let export = Export {
+            weight_type: WeightType::F32,
+            tokenizer: None,
+            end_of_text: None,
+        };
+        let model = config.init(0, &Device::flex()).unwrap();
+        let error = export.write(&model, Path::new("not written")).unwrap_err();
+        assert!(!Path::new("not written").exists());
+        error.to_string()
+    };
+    let gpt2_fields: [(Change, &str); 7] = [
+        (|c| c.norm = Norm::Rms, "norm rms"),
+        (|c| c.kv_heads = 1, "kv_heads 1"),
+        (|c| c.head_width = Some(6), "head_width 6"),
+        (|c| c.qk_norm = true, "qk_norm true"),
+        (|c| c.window = Some(3), "window 3"),
+        (|c| c.activation = Activation::SwiGlu, "activation swiglu"),
+        (|c| c.logit_cap = Some(30.0), "logit_cap 30"),
+    ];
+    for (change, field) in gpt2_fields {
+        assert_names(&refused(change, &gpt2), &[field, "GPT2LMHeadModel"]);
+    }
+    let llama_fields: [(Change, &str); 7] = [
+        (|c| c.positions = Positions::None, "positions none"),
+        (|c| c.norm = Norm::Layer, "norm layer"),
+        (
+            |c| c.activation = Activation::GeluTanh,
+            "activation gelu-tanh",
+        ),
+        (|c| c.logit_cap = Some(30.0), "logit_cap 30"),
+        (|c| (c.width, c.head_width) = (5, Some(2)), "heads 2"),
+        (|c| (c.qk_norm, c.window) = (true, Some(3)), "window 3"),
+        (|c| (c.bias, c.window) = (true, Some(3)), "bias true"),
+    ];
+    for (change, field) in llama_fields {
+        assert_names(&refused(change, &llama), &[field, "ForCausalLM"]);
+    }
+}
+
+/// What the source says without computing with it, or says twice.
+#[test]
+fn the_head_and_dropout_are_what_the_source_makes_of_them() {
+    let head = "lm_head.weight";
+    let twice = Copy::of("gpt2").with_tensors(|tensors| {
+        tensors.insert(head.into(), tensors["transformer.wte.weight"].clone());
+    });
+    let opened = Pretrained::open(twice.path()).unwrap();
+    assert!(opened.config().tied_head && opened.note().is_none());
+    let other = Copy::of("gpt2").with_tensors(|tensors| {
+        let mut embedding = tensors["transformer.wte.weight"].clone();
+        embedding.2.rotate_left(64);
+        tensors.insert(head.into(), embedding);
+    });
+    assert!(!Pretrained::open(other.path()).unwrap().config().tied_head);
+    // Every row of the head has moved up by one.
+    let expected = Expected::read(&fixture("gpt2"));
+    let [tied, separate] = [twice.path(), other.path()].map(|path| {
+        let model = load(path, &Device::flex());
+        logits(&model, expected.columns(0, 1, &Device::flex()))
+    });
+    for (tied, separate) in tied.chunks(257).zip(separate.chunks(257)) {
+        for id in 0..257 {
+            assert!((tied[(id + 1) % 257] - separate[id]).abs() < 1e-5);
+        }
+    }
+
+    let rates = |embedding: f64| {
+        let copy = Copy::of("gpt2").with("embd_pdrop", json!(embedding));
+        let copy = copy
+            .with("attn_pdrop", json!(0.25))
+            .with("resid_pdrop", json!(0.25));
+        let opened = Pretrained::open(copy.path()).unwrap();
+        (opened.config().dropout, opened.note().map(str::to_owned))
+    };
+    assert_eq!(rates(0.25), (0.25, None));
+    let (rate, note) = rates(0.1);
+    assert_eq!(rate, 0.0);
+    assert_names(
+        &note.unwrap(),
+        &["embd_pdrop 0.1", "attn_pdrop 0.25", "set to 0"],
+    );
+}
+
+/// Values that a key may have in a file that somebody else has written.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<i64>().prop_map(|n| json!(n)),
+        (0u64..100).prop_map(|n| json!(n)),
+        prop::num::f64::ANY.prop_map(|x| json!(x)),
+        any::<bool>().prop_map(|b| json!(b)),
+        Just(json!(u64::MAX)),
+        Just(json!(null)),
+        Just(json!([])),
+        Just(json!({ "rope_type": "llama3", "factor": 0 })),
+        Just(json!("")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
+
+    /// Files with bytes changed and cut off are refused or loaded, whichever: nothing panics.
+    #[test]
+    fn no_bytes_panic(
+        llama: bool,
+        own: bool,
+        weights: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut copy = Copy::of(if llama { "llama" } else { "gpt2" });
+        if own {
+            let folder = tempfile::tempdir().unwrap();
+            import(copy.path(), folder.path()).unwrap();
+            copy = Copy(folder);
+        }
+        let name = match (weights, own) {
+            (true, _) => "model.safetensors",
+            (false, true) => "model.json",
+            (false, false) => "config.json",
+        };
+        let mut bytes = fs::read(copy.file(name)).unwrap();
+        // Weights are any bytes: what is read is the header before them.
+        let length = bytes.len().min(3000);
+        for (index, byte) in changes {
+            bytes[index.index(length)] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(length));
+        }
+        fs::write(copy.file(name), bytes).unwrap();
+        if let Ok(opened) = Pretrained::open(copy.path()) {
+            opened.load(&Device::flex()).unwrap();
+        }
+    }
+
+    /// Nor does any value of any key.
+    #[test]
+    fn no_value_panics(llama: bool, key: prop::sample::Index, value in any_value()) {
+        let copy = Copy::of(if llama { "llama" } else { "gpt2" });
+        let config = copy.config();
+        let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
+        let copy = copy.with(keys[key.index(keys.len())], value);
+        if let Ok(opened) = Pretrained::open(copy.path()) {
+            opened.load(&Device::flex()).unwrap();
+        }
+    }
+}

@@ -95,14 +95,20 @@ fn parity(folder: &Path, device: &Device) -> (f32, f32) {
     (logits, errors.fold(0.0, f32::max))
 }
 
-/// One row of the table: into CI's output, which has only what a test writes past the test runner.
+/// Past the test runner, which shows what `eprintln!` writes only of a test that fails.
+pub(crate) fn show(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "{line}").unwrap();
+}
+
+/// One row of the table.
 pub(crate) fn assert_parity(name: &str, folder: &Path, (backend, device): &(&str, Device)) {
     let (logits, gradients) = parity(folder, device);
     let row = format!(
         "parity with transformers: {name:<22} × {backend:<8} → max |Δlogit| {logits:.1e}, max relative \
          gradient error {gradients:.1e}"
     );
-    writeln!(std::io::stderr(), "{row}").unwrap();
+    show(&row);
     // Written so that a NaN fails.
     assert!(logits <= LOGITS && gradients <= GRADIENTS, "{row}");
 }

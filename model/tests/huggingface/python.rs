@@ -15,7 +15,8 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::bytes::assert_same_bytes;
-use crate::parity::{assert_parity, devices};
+use crate::mistakes::Copy;
+use crate::parity::{assert_parity, devices, show};
 use crate::{Expected, fixture, import, load, logits};
 
 /// As far as logits in single precision may differ. They lie between -10 and 10.
@@ -188,7 +189,7 @@ fn transformers_agrees() {
     let made = root.path().join("made");
     fs::create_dir(&made).unwrap();
     let version = peer(&["make", made.to_str().unwrap()], "");
-    writeln!(std::io::stderr(), "transformers {}", version.trim()).unwrap();
+    show(&format!("transformers {}", version.trim()));
 
     let mut exported = Exported::default();
     for (name, class, everywhere, canonical) in [
@@ -226,6 +227,20 @@ fn transformers_agrees() {
     let config = |name: &str| Pretrained::open(&made.join(name)).unwrap().config().clone();
     assert_eq!(config("llama-3-rope-old-keys"), config("llama-3-rope"));
     assert_ne!(config("llama-3-rope").rotary_scaling, None);
+
+    // A head that is said to be tied, and differs: neither side ties it.
+    let other = Copy::of("gpt2").with_tensors(|tensors| {
+        let mut head = tensors["transformer.wte.weight"].clone();
+        head.2.rotate_left(64);
+        tensors.insert("lm_head.weight".into(), head);
+    });
+    let out = root.path().join("head-of-its-own");
+    let opened = Pretrained::open(other.path()).unwrap();
+    opened.export(&out, None, &mut |_, _| {}).unwrap();
+    let expected = Expected::read(&fixture("gpt2"));
+    let tokens = || expected.columns(0, 24, &Device::flex());
+    let separate = logits(&load(&out, &Device::flex()), tokens());
+    exported.add("GPT2LMHeadModel", &out, tokens(), &separate);
 
     let tokenizer = fixture("gpt2").join("tokenizer.json");
     for (class, name, config) in ours() {
