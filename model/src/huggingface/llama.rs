@@ -33,7 +33,45 @@ pub(super) const NAMES: Names = Names {
     buffers: &[".rotary_emb.inv_freq"],
 };
 
-/// The defaults are those of `LlamaConfig`, `MistralConfig` and `Qwen3Config`.
+/// What a key means that is not there, according to `LlamaConfig`, `MistralConfig` and `Qwen3Config`.
+struct Defaults {
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    intermediate_size: usize,
+    /// Without one, `num_attention_heads`.
+    num_key_value_heads: Option<usize>,
+    /// Without one, `hidden_size / num_attention_heads`.
+    head_dim: Option<usize>,
+}
+
+impl Defaults {
+    fn of(architecture: Architecture) -> Self {
+        let llama = Self {
+            vocab_size: 32_000,
+            max_position_embeddings: 2048,
+            intermediate_size: 11_008,
+            num_key_value_heads: None,
+            head_dim: None,
+        };
+        match architecture {
+            Architecture::Mistral => Self {
+                max_position_embeddings: 131_072,
+                intermediate_size: 14_336,
+                num_key_value_heads: Some(8),
+                ..llama
+            },
+            Architecture::Qwen3 => Self {
+                vocab_size: 151_936,
+                max_position_embeddings: 32_768,
+                intermediate_size: 22_016,
+                num_key_value_heads: Some(32),
+                head_dim: Some(128),
+            },
+            _ => llama,
+        }
+    }
+}
+
 pub(super) fn read(architecture: Architecture, keys: &Keys) -> Result<Reading, String> {
     let activation: String = keys.get("hidden_act", "silu".to_owned())?;
     if !["silu", "swish"].contains(&activation.as_str()) {
@@ -41,14 +79,14 @@ pub(super) fn read(architecture: Architecture, keys: &Keys) -> Result<Reading, S
             "hidden_act \"{activation}\" is not supported; only \"silu\" is"
         ));
     }
-    let bias = match architecture {
-        Architecture::Mistral => false,
-        _ => keys.get("attention_bias", false)?,
-    };
-    let mlp_bias = match architecture {
-        Architecture::Llama => keys.get("mlp_bias", false)?,
-        _ => false,
-    };
+    let mut biases = [false; 2];
+    if architecture != Architecture::Mistral {
+        biases[0] = keys.get("attention_bias", false)?;
+    }
+    if architecture == Architecture::Llama {
+        biases[1] = keys.get("mlp_bias", false)?;
+    }
+    let [bias, mlp_bias] = biases;
     if bias != mlp_bias {
         return Err(format!(
             "attention_bias {bias} and mlp_bias {mlp_bias} differ; only biases everywhere or nowhere are \
@@ -62,46 +100,40 @@ pub(super) fn read(architecture: Architecture, keys: &Keys) -> Result<Reading, S
     if architecture == Architecture::Qwen3 {
         keys.expect("use_sliding_window", false)?;
     }
+    let dropout: f64 = keys.get("attention_dropout", 0.0)?;
+    let note = format!(
+        "attention_dropout is {dropout}, and here dropout is not for attention alone: it is set to 0"
+    );
 
-    let defaults = match architecture {
-        Architecture::Mistral => (14_336, 32 * 4096, 8),
-        Architecture::Qwen3 => (22_016, 32_768, 32),
-        _ => (11_008, 2048, keys.get("num_attention_heads", 32)?),
-    };
-    let vocab_size = match architecture {
-        Architecture::Qwen3 => 151_936,
-        _ => 32_000,
-    };
+    let defaults = Defaults::of(architecture);
+    let heads = keys.get("num_attention_heads", 32)?;
+    let kv_heads = keys.get("num_key_value_heads", defaults.num_key_value_heads)?;
     let model = ModelConfig::llama(
-        keys.get("vocab_size", vocab_size)?,
-        keys.get("max_position_embeddings", defaults.1)?,
+        keys.get("vocab_size", defaults.vocab_size)?,
+        keys.get("max_position_embeddings", defaults.max_position_embeddings)?,
         keys.get("num_hidden_layers", 32)?,
-        keys.get("num_attention_heads", 32)?,
-        keys.get("num_key_value_heads", defaults.2)?,
+        heads,
+        kv_heads.unwrap_or(heads),
         keys.get("hidden_size", 4096)?,
     );
     let usual = model.head_width();
-    let head_width = match architecture {
-        Architecture::Qwen3 => 128,
-        _ => usual,
-    };
-    let head_width = keys.get("head_dim", head_width)?;
+    let head_width = keys.get("head_dim", defaults.head_dim)?;
     let (rotary_theta, rotary_scaling) = rotary(keys, model.context)?;
+    let config = ModelConfig {
+        head_width: head_width.filter(|width| *width != usual),
+        hidden: keys.get("intermediate_size", defaults.intermediate_size)?,
+        bias,
+        tied_head: keys.get("tie_word_embeddings", false)?,
+        norm_epsilon: keys.get("rms_norm_eps", 1e-6)?,
+        rotary_theta,
+        rotary_scaling,
+        qk_norm: architecture == Architecture::Qwen3,
+        window,
+        ..model
+    };
     Ok(Reading {
-        config: ModelConfig {
-            head_width: (head_width != usual).then_some(head_width),
-            hidden: keys.get("intermediate_size", defaults.0)?,
-            bias,
-            tied_head: keys.get("tie_word_embeddings", false)?,
-            norm_epsilon: keys.get("rms_norm_eps", 1e-6)?,
-            rotary_theta,
-            rotary_scaling,
-            qk_norm: architecture == Architecture::Qwen3,
-            window,
-            dropout: keys.get("attention_dropout", 0.0)?,
-            ..model
-        },
-        note: None,
+        config,
+        note: (dropout != 0.0).then_some(note),
     })
 }
 
@@ -176,7 +208,8 @@ pub(super) fn counterpart_of(
     Ok(config.clone())
 }
 
-/// Positions are written both as `transformers` 5 and as earlier versions read them.
+/// Positions are written both as `transformers` 5 and as earlier versions read them. Dropout, which a Llama has
+/// for attention alone, is left out.
 pub(super) fn write(architecture: Architecture, config: &ModelConfig) -> Value {
     let scaling = config.rotary_scaling.map(|scaling| {
         json!({
@@ -191,7 +224,7 @@ pub(super) fn write(architecture: Architecture, config: &ModelConfig) -> Value {
     let plain = json!({ "rope_theta": config.rotary_theta, "rope_type": "default" });
     let mut json = json!({
         "attention_bias": config.bias,
-        "attention_dropout": config.dropout,
+        "attention_dropout": 0.0,
         "head_dim": config.head_width(),
         "hidden_act": "silu",
         "hidden_size": config.width,

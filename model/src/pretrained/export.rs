@@ -48,7 +48,7 @@ pub struct Export<'a> {
 impl Export<'_> {
     /// Writes `config.json`, `model.safetensors` and the tokenizer's files: what
     /// `transformers.AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read. A GPT-2
-    /// without biases is written with biases of zero; dropout where the architecture has it.
+    /// without biases is written with biases of zero, a Llama without its dropout.
     ///
     /// # Errors
     /// When no class of Hugging Face has the model's architecture, naming the field that it lacks; when `out`

@@ -260,8 +260,13 @@ fn damaged_and_absent_files_are_named() {
 #[test]
 fn a_folder_is_complete_or_absent() {
     let root = tempfile::tempdir().unwrap();
+    // What a process that was killed has left.
+    let partial = root.path().join("deep/er/.out.partial");
+    fs::create_dir_all(&partial).unwrap();
+    fs::write(partial.join("model.safetensors"), "half").unwrap();
     let out = root.path().join("deep/er/out");
     import(&fixture("gpt2"), &out).unwrap();
+    assert!(!partial.exists());
     let again = import(&fixture("llama"), &out);
     assert_eq!(again, Err(ModelError::Occupied { path: out.clone() }));
     assert_eq!(Pretrained::open(&out).unwrap().architecture(), Some("gpt2"));
@@ -371,6 +376,10 @@ fn the_head_and_dropout_are_what_the_source_makes_of_them() {
         &note.unwrap(),
         &["embd_pdrop 0.1", "attn_pdrop 0.25", "set to 0"],
     );
+    let llama = Copy::of("llama").with("attention_dropout", json!(0.1));
+    let llama = Pretrained::open(llama.path()).unwrap();
+    assert_eq!(llama.config().dropout, 0.0);
+    assert_names(llama.note().unwrap(), &["attention_dropout is 0.1"]);
 }
 
 /// Values that a key may have in a file that somebody else has written.
