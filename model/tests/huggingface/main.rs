@@ -99,7 +99,13 @@ fn logits(model: &Transformer, tokens: Tensor<2, Int>) -> Vec<f32> {
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    // Of a NaN, the largest difference is a NaN.
-    differences.fold(0.0, |most, d| if d > most || d.is_nan() { d } else { most })
+    worst(a.iter().zip(b).map(|(a, b)| (a - b).abs()))
+}
+
+/// The largest; NaN where there is one, unlike `f32::max`.
+fn worst(values: impl Iterator<Item = f32>) -> f32 {
+    values.fold(
+        0.0,
+        |most, v| if most.is_nan() || v <= most { most } else { v },
+    )
 }

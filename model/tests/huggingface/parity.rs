@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-use crate::{Expected, fixture, largest_difference, load, logits};
+use crate::{Expected, fixture, largest_difference, load, logits, worst};
 
 /// Absolute, in single precision. The logits lie between -10 and 10.
 const LOGITS: f32 = 1e-4;
@@ -69,8 +69,13 @@ fn parity(folder: &Path, device: &Device) -> (f32, f32) {
     let context = model.config().context;
     let whole = logits(&model, expected.columns(0, context, &device));
     let first = logits(&model, expected.columns(0, 1, &device));
-    let logits = largest_difference(&whole, &expected.logits)
-        .max(largest_difference(&first, &expected.logits_1));
+    let logits = worst(
+        [
+            largest_difference(&whole, &expected.logits),
+            largest_difference(&first, &expected.logits_1),
+        ]
+        .into_iter(),
+    );
 
     // Their gradients, which lie in files as weights do, and are opened as weights are.
     let gradients = load(&folder.with_added_extension("gradients"), &Device::flex());
@@ -86,13 +91,11 @@ fn parity(folder: &Path, device: &Device) -> (f32, f32) {
     model.visit(&mut ours);
     assert_eq!(theirs.values.len(), model.config().tensors().len());
     let errors = theirs.values.iter().map(|(path, theirs)| {
-        let largest = theirs
-            .iter()
-            .fold(0f32, |most, value| most.max(value.abs()));
+        let largest = worst(theirs.iter().map(|value| value.abs()));
         assert!(largest > 0.0, "{path} has no gradient");
         largest_difference(&ours.values[path], theirs) / largest
     });
-    (logits, errors.fold(0.0, f32::max))
+    (logits, worst(errors))
 }
 
 /// Past the test runner, which shows what `eprintln!` writes only of a test that fails.
