@@ -401,6 +401,45 @@ fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
     assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
 }
 
+#[test]
+fn a_hugging_face_model_gets_the_tokens_that_its_tokenizer_starts_texts_with() {
+    let bench = Bench::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/llama");
+    fs::create_dir(bench.path("run")).unwrap();
+    for name in ["config.json", "generation_config.json", "model.safetensors"] {
+        fs::copy(fixture.join(name), bench.path("run").join(name)).unwrap();
+    }
+    let tokenizer = fs::read_to_string(fixture.join("tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    let tokens = |bench: &Bench, prompt: &[&str]| {
+        report(bench, &[&["--tokens", "3"], prompt].concat())["prompt_tokens"].clone()
+    };
+    for (start, expected) in [(false, [3, 1, 4]), (true, [4, 1, 4])] {
+        if start {
+            let special =
+                serde_json::json!({ "SpecialToken": { "id": "<|endoftext|>", "type_id": 0 } });
+            let text =
+                |id, type_id| serde_json::json!({ "Sequence": { "id": id, "type_id": type_id } });
+            tokenizer["post_processor"] = serde_json::json!({
+                "type": "TemplateProcessing",
+                "single": [special, text("A", 0)],
+                "pair": [text("A", 0), text("B", 1)],
+                "special_tokens": {
+                    "<|endoftext|>": { "id": "<|endoftext|>", "ids": [256], "tokens": ["<|endoftext|>"] }
+                },
+            });
+        }
+        fs::write(bench.path("run/tokenizer.json"), tokenizer.to_string()).unwrap();
+        let counts = [
+            tokens(&bench, &["--prompt", "abc"]),
+            tokens(&bench, &[]),
+            // Nobody who writes it down means it twice.
+            tokens(&bench, &["--prompt", "<|endoftext|>abc"]),
+        ];
+        assert_eq!(counts, expected.map(Value::from));
+    }
+}
+
 /// As `transformers` 5.23 does: `generate(max_new_tokens=15, do_sample=False)`, without and with
 /// `repetition_penalty=1.7`.
 #[test]
