@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(gpt2.generation_memory(3, 100).cache, 300 * 2 * 12 * 768 * 4);
         // A quarter of the heads, a quarter of the cache.
         let llama = ModelConfig::preset("llama-3-8b").unwrap();
-        assert_eq!(llama.generation_memory(1, 8192).cache, 1 << 30);
+        assert_eq!(llama.generation_memory(1, 8192).cache, 2 << 30);
     }
 
     #[test]

@@ -277,7 +277,9 @@ impl ModelSection {
             },
         };
         let config = self.over(base);
-        config.validate()?;
+        config
+            .validate()
+            .map_err(|error| refused("[model]", error.to_string()))?;
         if let Some(given) = given {
             disagreement(&config, given)
                 .map_or(Ok(()), |(key, message)| Err(refused(&key, message)))?;
@@ -523,7 +525,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&format!("{SMALL}kv_heads = 3"), None),
-            "[model] heads 4 is not divisible by kv_heads 3"
+            "[model]: heads 4 is not divisible by kv_heads 3"
         );
         assert_eq!(
             refusal(&format!("{SMALL}vocab_size = 64"), None),
