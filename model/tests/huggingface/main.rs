@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod bytes;
+mod copy;
+mod hostile;
 mod mistakes;
 mod parity;
 mod python;

@@ -1,71 +1,19 @@
 //! What is wrong with a file is said in one line that names the file, and the key or the tensor.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
 use foretoken_model::{
     Activation, Export, ModelConfig, ModelError, Norm, Positions, Pretrained, WeightType,
 };
-use proptest::prelude::*;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use serde_json::{Value, json};
+use safetensors::Dtype;
+use serde_json::json;
 
+use crate::copy::Copy;
 use crate::{Expected, fixture, import, load, logits, refusal};
 
 type Change = fn(&mut ModelConfig);
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
-
-/// A fixture to spoil.
-pub(crate) struct Copy(tempfile::TempDir);
-
-impl Copy {
-    pub(crate) fn of(name: &str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        for file in ["config.json", "model.safetensors"] {
-            fs::copy(fixture(name).join(file), root.path().join(file)).unwrap();
-        }
-        Self(root)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.path().join(name)
-    }
-
-    fn config(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.file("config.json")).unwrap()).unwrap()
-    }
-
-    fn with(self, key: &str, value: Value) -> Self {
-        let mut config = self.config();
-        config[key] = value;
-        fs::write(self.file("config.json"), config.to_string()).unwrap();
-        self
-    }
-
-    pub(crate) fn with_tensors(self, change: impl FnOnce(&mut Tensors)) -> Self {
-        let bytes = fs::read(self.file("model.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file.iter().map(|(name, view)| {
-            let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
-            (name.to_owned(), tensor)
-        });
-        let mut tensors: Tensors = tensors.collect();
-        change(&mut tensors);
-        let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-        });
-        let bytes = safetensors::serialize(views, None).unwrap();
-        fs::write(self.file("model.safetensors"), bytes).unwrap();
-        self
-    }
-}
 
 #[track_caller]
 fn assert_names(line: &str, parts: &[&str]) {
@@ -380,70 +328,4 @@ fn the_head_and_dropout_are_what_the_source_makes_of_them() {
     let llama = Pretrained::open(llama.path()).unwrap();
     assert_eq!(llama.config().dropout, 0.0);
     assert_names(llama.note().unwrap(), &["attention_dropout is 0.1"]);
-}
-
-/// Values that a key may have in a file that somebody else has written.
-fn any_value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        any::<i64>().prop_map(|n| json!(n)),
-        (0u64..100).prop_map(|n| json!(n)),
-        prop::num::f64::ANY.prop_map(|x| json!(x)),
-        any::<bool>().prop_map(|b| json!(b)),
-        Just(json!(u64::MAX)),
-        Just(json!(null)),
-        Just(json!([])),
-        Just(json!({ "rope_type": "llama3", "factor": 0 })),
-        Just(json!("")),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
-
-    /// Files with bytes changed and cut off are refused or loaded, whichever: nothing panics.
-    #[test]
-    fn no_bytes_panic(
-        llama: bool,
-        own: bool,
-        weights: bool,
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
-    ) {
-        let mut copy = Copy::of(if llama { "llama" } else { "gpt2" });
-        if own {
-            let folder = tempfile::tempdir().unwrap();
-            import(copy.path(), folder.path()).unwrap();
-            copy = Copy(folder);
-        }
-        let name = match (weights, own) {
-            (true, _) => "model.safetensors",
-            (false, true) => "model.json",
-            (false, false) => "config.json",
-        };
-        let mut bytes = fs::read(copy.file(name)).unwrap();
-        // Weights are any bytes: what is read is the header before them.
-        let length = bytes.len().min(3000);
-        for (index, byte) in changes {
-            bytes[index.index(length)] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(length));
-        }
-        fs::write(copy.file(name), bytes).unwrap();
-        if let Ok(opened) = Pretrained::open(copy.path()) {
-            opened.load(&Device::flex()).unwrap();
-        }
-    }
-
-    /// Nor does any value of any key.
-    #[test]
-    fn no_value_panics(llama: bool, key: prop::sample::Index, value in any_value()) {
-        let copy = Copy::of(if llama { "llama" } else { "gpt2" });
-        let config = copy.config();
-        let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
-        let copy = copy.with(keys[key.index(keys.len())], value);
-        if let Ok(opened) = Pretrained::open(copy.path()) {
-            opened.load(&Device::flex()).unwrap();
-        }
-    }
 }

@@ -15,7 +15,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::bytes::assert_same_bytes;
-use crate::mistakes::Copy;
+use crate::copy::Copy;
 use crate::parity::{assert_parity, devices, show};
 use crate::{Expected, fixture, import, load, logits};
 
