@@ -7,9 +7,10 @@ use std::str::FromStr;
 use burn::module::Module;
 use burn::tensor::Device;
 use foretoken_datasets::Tokenizer;
-use foretoken_model::{ModelConfig, ModelError, Pretrained, Transformer};
+use foretoken_model::{Export, ModelConfig, ModelError, Pretrained, Transformer, WeightType};
 
 use crate::Error;
+use crate::backend::Backend;
 use crate::checkpoint::Checkpoints;
 use crate::learner::LanguageModel;
 use crate::run::RunDirectory;
@@ -234,6 +235,32 @@ impl Source {
             .try_load_record(record)
             .map_err(|error| Error::checkpoint(checkpoints.path(step), error.to_string()))?;
         Ok(model.transformer)
+    }
+
+    /// Writes the model as a Hugging Face folder, in the type that its weights have or another. `progress` is
+    /// called with the bytes done and the bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// When `out` already holds something or cannot be written, Hugging Face has no class for the architecture, a
+    /// weight is too large for `f16`, or the weights are damaged.
+    pub fn export(
+        &self,
+        out: &Path,
+        weight_type: Option<WeightType>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        if let Kind::Pretrained(model) = &self.kind {
+            return Ok(model.export(out, weight_type, progress)?);
+        }
+        let tokenizer = self.tokenizer_file();
+        let export = Export {
+            weight_type: weight_type.unwrap_or(WeightType::F32),
+            tokenizer: tokenizer.as_deref(),
+            end_of_text: self.end_of_text().first().copied(),
+        };
+        let device = Backend::default_backend().device()?;
+        Ok(export.write(&self.load(&device)?, out)?)
     }
 }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use foretoken::Error;
 use foretoken::progress::bytes_bar;
-use foretoken_model::{Pretrained, WeightType};
+use foretoken::source::{Checkpoint, Source};
+use foretoken_model::WeightType;
 
 /// Write a model for Hugging Face's transformers
 ///
@@ -17,11 +18,12 @@ use foretoken_model::{Pretrained, WeightType};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+  foretoken export runs/world-flex-1 --out world
+  python3 -c \"import transformers; transformers.AutoModelForCausalLM.from_pretrained('world')\"
   foretoken export models/gpt2 --out gpt2-again
-  foretoken export Llama-3.2-1B/ --dtype f16 --out llama-f16
-  python3 -c \"import transformers; transformers.AutoModelForCausalLM.from_pretrained('llama-f16')\"")]
+  foretoken export Llama-3.2-1B/ --dtype f16 --out llama-f16")]
 pub(super) struct ExportArgs {
-    /// Imported model, or a Hugging Face folder
+    /// A run directory, a model that `foretoken import` has written, or a Hugging Face folder
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Folder to write; it must not exist, or be empty
@@ -30,16 +32,19 @@ pub(super) struct ExportArgs {
     /// How weights are stored: f32, f16 or bf16 [default: as they are]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<WeightType>,
+    /// Of a run: best, last or the number of a step
+    #[arg(long, value_name = "WHICH", default_value = "best")]
+    checkpoint: Checkpoint,
 }
 
 pub(super) fn run(args: ExportArgs) -> Result<ExitCode, Error> {
-    let model = Pretrained::open(&args.model)?;
+    let source = Source::open(&args.model, args.checkpoint, None)?;
     let bar = bytes_bar("exporting");
-    model.export(&args.out, args.dtype, &mut |done, total| {
+    source.export(&args.out, args.dtype, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    println!("written to {}", args.out.display());
+    println!("{} written to {}", source.description(), args.out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -142,3 +142,33 @@ fn mistakes_are_one_line() {
         text(&output)
     );
 }
+
+/// A run becomes a folder of Hugging Face's that continues a text as the run does.
+#[test]
+fn a_run_is_exported() {
+    let bench = Bench::new();
+    bench.tiny_run("run", &[]);
+    let output = bench.run(&["export", "run", "--out", "exported", "--checkpoint", "last"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let continuation = |model: &str, more: &[&str]| {
+        let args = [
+            "generate", model, "--prompt", "The ", "--greedy", "--tokens", "12",
+        ];
+        let output = bench.run(&[&args, more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        output.stdout
+    };
+    let of_run = continuation("run", &["--checkpoint", "last"]);
+    assert_eq!(continuation("exported", &[]), of_run);
+    bench.run(&["import", "exported", "--out", "imported"]);
+    assert_eq!(continuation("imported", &[]), of_run);
+    assert!(of_run.len() > 12, "{of_run:?}");
+
+    bench.tiny_run("bare", &["--set", "model.positions=none"]);
+    assert_refused(
+        &bench.run(&["export", "bare", "--out", "nothing"]),
+        2,
+        &["positions none", "LlamaForCausalLM"],
+    );
+    assert!(!bench.path("nothing").exists());
+}
