@@ -114,45 +114,31 @@ impl TextGeneration {
         mut on_event: impl FnMut(usize, Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generated, Error> {
         let started = Instant::now();
-        let mut rows = Vec::new();
-        let mut samplers = Vec::new();
-        for (prompt, ids) in prompts.iter().enumerate() {
-            for sample in 0..self.samples {
-                samplers.push(Sampler::nth(self.sampling.clone(), self.seed, sample)?);
-                rows.push(Row {
-                    prompt,
-                    sample,
-                    stream: Some(tokenizer.stream(ids)?),
-                    stop: StopStrings::new(&self.stop),
-                    text: String::new(),
-                    ending: None,
-                });
-            }
-        }
+        let mut rows = self.rows(tokenizer, prompts)?;
+        let mut samplers = rows
+            .iter()
+            .map(|row| Sampler::nth(self.sampling.clone(), self.seed, row.sample))
+            .collect::<Result<Vec<_>, _>>()?;
         let texts: Vec<Vec<u32>> = rows.iter().map(|row| prompts[row.prompt].clone()).collect();
 
         let mut first_tokens = started;
-        let mut waiting = rows.len();
+        let mut without_token = rows.len();
         let mut failure = None;
         let mut unwanted = false;
         let on_token = |number: usize, token: u32| {
-            if waiting > 0 {
-                waiting -= 1;
+            if without_token > 0 {
+                without_token -= 1;
                 first_tokens = Instant::now();
             }
             let row = &mut rows[number];
-            if unwanted || failure.is_some() {
-                return ControlFlow::Break(());
-            }
-            let new = match self.end_of_text.contains(&token) {
-                true => row.end(Ending::EndOfText),
-                false => row.push(token),
-            };
-            match new {
-                Err(error) => failure = Some(error),
-                Ok(new) => {
-                    unwanted |= on_event(number, Event::Text(&new)).is_break();
-                    unwanted |= row.ending.is_some() && on_event(number, Event::End).is_break();
+            if !unwanted && failure.is_none() {
+                let new = match self.end_of_text.contains(&token) {
+                    true => row.end(Ending::EndOfText),
+                    false => row.push(token),
+                };
+                match new {
+                    Ok(new) => unwanted = row.report(number, &new, &mut on_event).is_break(),
+                    Err(error) => failure = Some(error),
                 }
             }
             match row.ending.is_some() || unwanted || failure.is_some() {
@@ -166,45 +152,56 @@ impl TextGeneration {
             return Err(error);
         }
         for (number, row) in rows.iter_mut().enumerate() {
-            if row.ending.is_none() {
-                let new = row.end(match unwanted {
-                    true => Ending::Interrupted,
-                    false => Ending::Length,
-                })?;
-                if !unwanted {
-                    let ended = [Event::Text(&new), Event::End];
-                    unwanted = ended
-                        .into_iter()
-                        .any(|event| on_event(number, event).is_break());
-                }
+            if row.ending.is_some() {
+                continue;
+            }
+            if unwanted {
+                row.end(Ending::Interrupted)?;
+            } else {
+                let new = row.end(Ending::Length)?;
+                unwanted = row.report(number, &new, &mut on_event).is_break();
             }
         }
-        let continuations = rows
-            .into_iter()
-            .zip(tokens)
-            .map(|(row, tokens)| Continuation {
-                prompt: row.prompt,
-                sample: row.sample,
-                text: row.text,
-                tokens,
-                ending: row.ending.unwrap_or(Ending::Length),
-            });
+        let continuations = rows.into_iter().zip(tokens);
         Ok(Generated {
-            continuations: continuations.collect(),
+            continuations: continuations
+                .map(|(row, tokens)| row.ended(tokens))
+                .collect(),
             prompt_tokens: texts.iter().map(Vec::len).sum(),
             prefill: first_tokens - started,
             decode: finished - first_tokens,
         })
     }
+
+    /// A row for each sample of each prompt.
+    fn rows<'r>(
+        &'r self,
+        tokenizer: &'r Tokenizer,
+        prompts: &[Vec<u32>],
+    ) -> Result<Vec<Row<'r>>, Error> {
+        let mut rows = Vec::new();
+        for (prompt, ids) in prompts.iter().enumerate() {
+            for sample in 0..self.samples {
+                rows.push(Row {
+                    prompt,
+                    sample,
+                    stream: tokenizer.stream(ids)?,
+                    stop: StopStrings::new(&self.stop),
+                    text: String::new(),
+                    ending: None,
+                });
+            }
+        }
+        Ok(rows)
+    }
 }
 
 /// A text that grows.
-struct Row<'t> {
+struct Row<'r> {
     prompt: usize,
     sample: usize,
-    /// `None` once the text has ended.
-    stream: Option<TextStream<'t>>,
-    stop: StopStrings<'t>,
+    stream: TextStream<'r>,
+    stop: StopStrings<'r>,
     text: String,
     ending: Option<Ending>,
 }
@@ -212,11 +209,7 @@ struct Row<'t> {
 impl Row<'_> {
     /// The text that a token makes certain.
     fn push(&mut self, token: u32) -> Result<String, Error> {
-        let decoded = match &mut self.stream {
-            Some(stream) => stream.push(token)?,
-            None => String::new(),
-        };
-        let (new, stopped) = self.stop.push(&decoded);
+        let (new, stopped) = self.stop.push(&self.stream.push(token)?);
         if stopped {
             self.ending = Some(Ending::Stop);
         }
@@ -226,16 +219,37 @@ impl Row<'_> {
 
     /// The text that was held back, if the text ends here. It may hold a stop string, too.
     fn end(&mut self, ending: Ending) -> Result<String, Error> {
-        let decoded = match self.stream.take() {
-            Some(stream) => stream.finish()?,
-            None => String::new(),
-        };
-        let (mut new, stopped) = self.stop.push(&decoded);
+        let (mut new, stopped) = self.stop.push(&self.stream.finish()?);
         if !stopped {
             new += &self.stop.finish();
         }
         self.ending = Some(if stopped { Ending::Stop } else { ending });
         self.text += &new;
         Ok(new)
+    }
+
+    /// Reports new text, and the end where that has come.
+    fn report(
+        &self,
+        number: usize,
+        new: &str,
+        on_event: &mut impl FnMut(usize, Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        on_event(number, Event::Text(new))?;
+        match self.ending {
+            Some(_) => on_event(number, Event::End),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The whole of it; `tokens` are those that were drawn.
+    fn ended(self, tokens: Vec<u32>) -> Continuation {
+        Continuation {
+            prompt: self.prompt,
+            sample: self.sample,
+            text: self.text,
+            tokens,
+            ending: self.ending.unwrap_or(Ending::Length),
+        }
     }
 }

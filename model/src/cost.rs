@@ -222,9 +222,10 @@ mod tests {
         assert_eq!(memory.weights, 4 * 124_439_808);
         assert_eq!(memory.cache, 72 << 20);
         assert_eq!(gpt2.generation_memory(3, 100).cache, 300 * 2 * 12 * 768 * 4);
-        // A quarter of the heads, a quarter of the cache.
+        // Llama 3: 8 of 32 heads have keys and values, of width 128.
         let llama = ModelConfig::preset("llama-3-8b").unwrap();
-        assert_eq!(llama.generation_memory(1, 8192).cache, 2 << 30);
+        let cache = 8192 * 2 * 32 * 8 * 128 * 4;
+        assert_eq!(llama.generation_memory(1, 8192).cache, cache);
     }
 
     #[test]

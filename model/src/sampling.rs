@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_repetition_penalty_lowers_what_the_text_holds_however_often() {
-        let logits = [0.3, 2.0 / 1.5, -1.0 * 1.5, 1.2, f64::NEG_INFINITY, 0.9];
+        let logits = [0.3, 2.0 / 1.5, -1.5, 1.2, f64::NEG_INFINITY, 0.9];
         let weights = logits.map(f64::exp);
         let total: f64 = weights.iter().sum();
         let config = with(|c| c.repetition_penalty = 1.5);

@@ -53,14 +53,16 @@ fn measured(config: &ModelConfig, batch: usize, length: usize) -> usize {
         let loss = model.next_token_loss_with(&Dropout::new(1, 0), tokens(), tokens());
         loss.mean().backward()
     };
-    // Draws the weights, and makes what is made once.
+    // Draws the weights.
     drop(step(&model));
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let gradients = step(&model);
-    let peak = PEAK.load(Ordering::Relaxed);
-    drop(gradients);
-    peak - before
+    // The least of several: a thread that works for the first time makes buffers that it keeps.
+    let peaks = (0..3).map(|_| {
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        drop(step(&model));
+        PEAK.load(Ordering::Relaxed) - before
+    });
+    peaks.min().unwrap()
 }
 
 #[test]

@@ -105,18 +105,18 @@ impl TextStream<'_> {
         }
     }
 
-    /// The text that was held back, now that nothing follows. Where it ends in the middle of a character, U+FFFD
+    /// The text that is held back, should nothing follow. Where it ends in the middle of a character, U+FFFD
     /// stands for that.
     ///
     /// # Errors
     ///
     /// As [`Tokenizer::decode`].
-    pub fn finish(self) -> Result<String, DataError> {
-        Ok(match self.held {
-            Held::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+    pub fn finish(&self) -> Result<String, DataError> {
+        Ok(match &self.held {
+            Held::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Held::Tokens { ids, returned, .. } => {
-                let text = self.tokenizer.decode(&ids)?;
-                text[text.floor_char_boundary(returned)..].to_string()
+                let text = self.tokenizer.decode(ids)?;
+                text[text.floor_char_boundary(*returned)..].to_string()
             }
         })
     }
