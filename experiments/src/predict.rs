@@ -231,15 +231,11 @@ pub fn surprisals(
 
 /// Windows over the first `inputs` tokens of a text, so that each token from `first` on has one that ends before
 /// it: the first as long as the context, if it can be, and each later one half a context further.
-fn sliding(inputs: usize, first: usize, context: usize) -> Vec<Range<usize>> {
+fn sliding(inputs: usize, first: usize, context: usize) -> impl Iterator<Item = Range<usize>> {
     let stride = (context / 2).max(1);
-    let mut end = context.max(first - 1 + stride).min(inputs);
-    let mut windows = vec![end.saturating_sub(context)..end];
-    while end < inputs {
-        end = (end + stride).min(inputs);
-        windows.push(end.saturating_sub(context)..end);
-    }
-    windows
+    let end = context.max(first - 1 + stride).min(inputs);
+    let next = move |end: &usize| (*end < inputs).then(|| (end + stride).min(inputs));
+    std::iter::successors(Some(end), next).map(move |end| end.saturating_sub(context)..end)
 }
 
 /// The logits after each of some tokens, one place after the other.
@@ -370,10 +366,14 @@ mod tests {
 
     #[test]
     fn windows_overlap_by_half_and_leave_nothing_out() {
-        assert_eq!(sliding(5, 1, 8), [0..5]);
-        assert_eq!(sliding(8, 3, 8), [0..8]);
-        assert_eq!(sliding(14, 1, 8), [0..8, 4..12, 6..14]);
-        assert_eq!(sliding(20, 12, 8), [7..15, 11..19, 12..20]);
-        assert_eq!(sliding(3, 1, 1), [0..1, 1..2, 2..3]);
+        let windows = |inputs, first, context| -> Vec<(usize, usize)> {
+            let windows = sliding(inputs, first, context);
+            windows.map(|window| (window.start, window.end)).collect()
+        };
+        assert_eq!(windows(5, 1, 8), [(0, 5)]);
+        assert_eq!(windows(8, 3, 8), [(0, 8)]);
+        assert_eq!(windows(14, 1, 8), [(0, 8), (4, 12), (6, 14)]);
+        assert_eq!(windows(20, 12, 8), [(7, 15), (11, 19), (12, 20)]);
+        assert_eq!(windows(3, 1, 1), [(0, 1), (1, 2), (2, 3)]);
     }
 }

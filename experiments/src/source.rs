@@ -55,7 +55,7 @@ enum Kind {
         /// Why this step, in words.
         which: &'static str,
     },
-    Pretrained(Pretrained),
+    Pretrained(Box<Pretrained>),
 }
 
 impl Source {
@@ -91,7 +91,7 @@ impl Source {
         Ok(Self {
             path: path.into(),
             config: pretrained.config().clone(),
-            kind: Kind::Pretrained(pretrained),
+            kind: Kind::Pretrained(Box::new(pretrained)),
             tokenizer,
         })
     }

@@ -223,31 +223,18 @@ fn shown(report: &Report) -> String {
     let sequences = if batch == 1 { "sequence" } else { "sequences" };
     shown += &format!("\nMemory for {batch} {sequences} of {context} tokens, in f32\n");
     let (training, generation) = (&report.training_memory, &report.generation_memory);
-    let lines: [(&str, &[(&str, u64)], u64); 2] = [
-        (
-            "training",
-            &[
-                ("weights", training.weights),
-                ("gradients", training.gradients),
-                ("AdamW moments", training.moments),
-                ("activations (estimate)", training.activations),
-            ],
-            training.total(),
-        ),
-        (
-            "generation",
-            &[
-                ("weights", generation.weights),
-                ("key/value cache", generation.cache),
-            ],
-            generation.total(),
-        ),
-    ];
-    for (name, items, total) in lines {
-        shown += &format!("  {name:<28} {:>16}\n", BinaryBytes(total).to_string());
-        for (item, bytes) in items {
-            shown += &format!("    {item:<26} {:>16}\n", BinaryBytes(*bytes).to_string());
-        }
+    for (depth, name, bytes) in [
+        (1, "training", training.total()),
+        (2, "weights", training.weights),
+        (2, "gradients", training.gradients),
+        (2, "AdamW moments", training.moments),
+        (2, "activations (estimate)", training.activations),
+        (1, "generation", generation.total()),
+        (2, "weights", generation.weights),
+        (2, "key/value cache", generation.cache),
+    ] {
+        let name = format!("{}{name}", "  ".repeat(depth));
+        shown += &format!("{name:<30} {:>16}\n", BinaryBytes(bytes).to_string());
     }
     shown
 }
