@@ -142,8 +142,13 @@ impl Sampler {
         // Below the total, which the same sum reaches again: a token of weight 0 is never drawn.
         let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
         let point = random::uniform(&mut self.rng) * total;
-        let drawn = count_until(&candidates, |sum| sum > point) - 1;
-        Ok(candidates[drawn].token)
+        let mut sum = 0.0;
+        let reaches = |candidate: &Candidate| {
+            sum += candidate.weight;
+            sum > point
+        };
+        let drawn = candidates.iter().position(reaches);
+        Ok(candidates[drawn.unwrap_or(candidates.len() - 1)].token)
     }
 
     /// What is drawn from, in the order of ids.
@@ -194,37 +199,28 @@ impl Sampler {
 
 /// The fewest of the most probable candidates that hold `top_p` of the weight of all; all of them if rounding
 /// keeps their sum below it.
-fn nucleus(candidates: Vec<Candidate>, logits: &[f32], top_p: f64) -> Vec<Candidate> {
-    let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
-    let enough = top_p * total;
-    // Few tokens are usually enough, and finding few is much cheaper than sorting a whole vocabulary.
-    let mut few = 256;
-    loop {
-        let by_logit = candidates.iter().map(|c| logits[c.token as usize]);
-        let mut ranked: Vec<Candidate> = highest(by_logit, few)
-            .into_iter()
-            .map(|position| candidates[position as usize])
-            .collect();
-        let needed = count_until(&ranked, |sum| sum >= enough);
-        if needed < ranked.len() || few >= candidates.len() {
-            ranked.truncate(needed);
-            ranked.sort_unstable_by_key(|candidate| candidate.token);
-            return ranked;
-        }
-        few *= 8;
-    }
-}
-
-/// How many candidates it takes, from the first, until `reached(their weight)`; all of them if it never is.
-fn count_until(candidates: &[Candidate], reached: impl Fn(f64) -> bool) -> usize {
-    let mut total = 0.0;
-    for (index, candidate) in candidates.iter().enumerate() {
-        total += candidate.weight;
-        if reached(total) {
-            return index + 1;
+fn nucleus(mut candidates: Vec<Candidate>, logits: &[f32], top_p: f64) -> Vec<Candidate> {
+    let weight = |candidates: &[Candidate]| candidates.iter().map(|c| c.weight).sum::<f64>();
+    let rank = |candidate: &Candidate| rank_key(logits[candidate.token as usize], candidate.token);
+    let enough = top_p * weight(&candidates);
+    // Bisection: the first `few` by rank hold less than enough, the first `many` as much or all. Each half is put in
+    // its place without being sorted, so that a whole vocabulary costs about two passes over it.
+    let (mut few, mut many) = (0, candidates.len());
+    let mut held = 0.0;
+    while many - few > 1 {
+        let middle = (few + many) / 2;
+        candidates[few..many].select_nth_unstable_by_key(middle - few, rank);
+        let more = weight(&candidates[few..middle]);
+        if held + more >= enough {
+            many = middle;
+        } else {
+            few = middle;
+            held += more;
         }
     }
-    candidates.len()
+    candidates.truncate(many);
+    candidates.sort_unstable_by_key(|candidate| candidate.token);
+    candidates
 }
 
 /// The positions of the `k` highest logits, highest first, and of equal ones the earlier first. One pass, with
