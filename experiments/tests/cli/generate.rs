@@ -166,7 +166,7 @@ fn every_backend_draws_the_same_text() {
             "--prompt",
             "The ",
             "--tokens",
-            "60",
+            "24",
             "--seed",
             "7",
             "--backend",
