@@ -21,7 +21,7 @@ const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/generate.py");
 /// (tokens of the prompt, tokens to generate): little is in the cache, and most of a context is.
 const LENGTHS: [(usize, usize); 2] = [(16, 64), (896, 64)];
 const TURNS: usize = 3;
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();

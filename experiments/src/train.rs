@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
 use burn::train::metric::{CpuMemory, CpuUse};
@@ -381,10 +380,8 @@ fn learner(
     let training = device.clone().autodiff();
     let transformer = match start {
         Start::Model(source) => {
-            let model = source.load(device)?;
-            model
-                .adapted(config.context, config.dropout)
-                .fork(&training)
+            let model = source.load(&training)?;
+            model.adapted(config.context, config.dropout)
         }
         // Of a resumed run every weight comes from its checkpoint.
         Start::Seed | Start::Resumed(_) => config.init(experiment.train.seed, &training)?,

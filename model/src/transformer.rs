@@ -1,6 +1,6 @@
 //! The whole network: embed, blocks, final norm, head.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -68,8 +68,11 @@ impl Transformer {
         if let Some(embedding) = &mut self.position_embedding
             && context < self.config.context
         {
-            let weight = embedding.weight.clone();
-            embedding.weight = weight.map(|weight| weight.narrow(0, 0, context));
+            let weight = embedding.weight.val();
+            let trained = weight.is_require_grad();
+            let shorter = weight.narrow(0, 0, context).detach();
+            let shorter = shorter.set_require_grad(trained);
+            embedding.weight = Param::initialized(embedding.weight.id, shorter);
         }
         self.config.context = context;
         self.config.dropout = dropout;

@@ -252,7 +252,11 @@ fn the_world_is_learnt_down_to_its_floor_and_not_below() {
 fn training_starts_from_a_model_and_with_its_tokenizer() {
     let bench = Bench::new();
     let first = bench.tiny_run("first", &[]);
+    let world = include_str!("../../configs/world.toml");
+    let world = world.replace("tokenizer = \"char\"", "");
+    std::fs::write(bench.path("world.toml"), world).unwrap();
     let from_first = [
+        "world.toml",
         "--set",
         "model.init_from=first",
         "--set",
