@@ -283,14 +283,14 @@ fn training_starts_from_a_model_and_with_its_tokenizer() {
     );
     assert!(file.contains("context = 8"), "{file}");
 
-    // It is complete, and needs its model no more.
-    std::fs::remove_dir_all(&first).unwrap();
+    // It is the same experiment when it is resumed.
     let output = bench
         .tiny(&from_first)
         .args(["--out", "second", "--resume"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
+    std::fs::remove_dir_all(&first).unwrap();
     let output = bench
         .tiny(&from_first)
         .args(["--out", "third"])
