@@ -196,8 +196,10 @@ impl Source {
         match ids.is_empty() {
             true => Err(Error::Experiment {
                 origin: "--prompt".into(),
-                message: "give some text: the tokenizer has no token that starts or ends one, which an empty prompt                           could stand for"
-                    .into(),
+                message:
+                    "give some text: the tokenizer has no token that starts or ends one, which \
+                          an empty prompt could stand for"
+                        .into(),
             }),
             false => Ok(ids),
         }

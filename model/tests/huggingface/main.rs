@@ -7,6 +7,8 @@
 
 mod bytes;
 mod copy;
+#[path = "../common/devices.rs"]
+mod devices;
 mod hostile;
 mod mistakes;
 mod parity;

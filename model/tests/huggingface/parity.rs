@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
+use crate::devices::devices;
 use crate::{Expected, fixture, largest_difference, load, logits, worst};
 
 /// Absolute, in single precision. The logits lie between -10 and 10.
@@ -15,24 +16,6 @@ const LOGITS: f32 = 1e-4;
 /// Relative to the largest gradient of the same parameter: small ones among large ones are sums that
 /// cancel, as inaccurate as their terms. Single precision leaves some 1e-6; a wrong formula far more.
 const GRADIENTS: f32 = 1e-3;
-
-/// Every backend that is compiled in and needs no GPU.
-#[allow(deprecated)] // NdArray and LibTorch: Burn 0.22 is the last to have them
-pub(crate) fn devices() -> Vec<(&'static str, Device)> {
-    vec![
-        #[cfg(feature = "flex")]
-        ("flex", Device::flex()),
-        #[cfg(feature = "ndarray")]
-        ("ndarray", Device::ndarray()),
-        #[cfg(feature = "libtorch")]
-        ("libtorch", Device::libtorch()),
-        #[cfg(feature = "wgpu")]
-        (
-            "wgpu",
-            Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
-        ),
-    ]
-}
 
 /// Every parameter's values, or their gradients, by path.
 #[derive(Default)]

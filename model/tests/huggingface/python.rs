@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::bytes::assert_same_bytes;
 use crate::copy::Copy;
-use crate::parity::{assert_parity, devices, show};
+use crate::devices::devices;
+use crate::parity::{assert_parity, show};
 use crate::{Expected, fixture, import, load, logits};
 
 /// As far as logits in single precision may differ. They lie between -10 and 10.
