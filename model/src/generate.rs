@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn each_token_follows_from_the_window_before_it() {
-        for model in models(&Device::default()) {
+        for model in models(&Device::flex()) {
             let mut streamed = Vec::new();
             let prompt = vec![1, 2, 3];
             let record = |_, token| {
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_cache_changes_no_token() {
-        for model in models(&Device::default()) {
+        for model in models(&Device::flex()) {
             let tokens = |cache| {
                 let prompts = [vec![4, 5]];
                 generate(
@@ -372,7 +372,7 @@ mod tests {
     fn rows_of_a_batch_do_not_see_each_other() {
         let long: Vec<u32> = (0..23).map(|i| i * 7 % 31).collect();
         let prompts = [vec![1], long, vec![30, 2, 9, 9, 4], vec![3; 16]];
-        for model in models(&Device::default()) {
+        for model in models(&Device::flex()) {
             let alone = prompts.clone().map(|prompt| {
                 let continuation = generate(
                     &model,
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_row_that_ends_leaves_the_others_going() {
-        let model = &models(&Device::default())[0];
+        let model = &models(&Device::flex())[0];
         let prompts = [vec![1, 2], vec![3]];
         let all = generate(model, &prompts, &config(20, true), &mut greedy(2), goes_on).unwrap();
         let mut seen = 0;
@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_row_goes_on_when_a_longer_one_has_ended_in_a_full_context() {
-        for model in models(&Device::default()) {
+        for model in models(&Device::flex()) {
             let prompts = [vec![5; 15], vec![3]];
             let alone = generate(
                 &model,
@@ -451,7 +451,7 @@ mod tests {
     fn a_long_prompt_is_read_in_parts() {
         let context = 2 * PREFILL + 50;
         let config = ModelConfig::llama(31, context, 1, 2, 1, 8);
-        let model = enlarged(config.init(1, &Device::default()).unwrap());
+        let model = enlarged(config.init(1, &Device::flex()).unwrap());
         for length in [PREFILL - 1, PREFILL, PREFILL + 1, context, context + 1] {
             let prompt: Vec<u32> = (0..length as u32).map(|i| i * i % 31).collect();
             let prompts = [prompt, vec![7; 3]];
@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn a_seed_decides_the_text() {
         let init = |device: &Device| ModelConfig::new(31, 16, 2, 4, 16).init(3, device).unwrap();
-        let plain = init(&Device::default());
+        let plain = init(&Device::flex());
         let tokens = |model: &Transformer, seed| {
             generate(
                 model,
@@ -482,13 +482,13 @@ mod tests {
         };
         assert_eq!(tokens(&plain, 1), tokens(&plain, 1));
         assert_ne!(tokens(&plain, 1), tokens(&plain, 2));
-        let training = init(&Device::default().autodiff());
+        let training = init(&Device::flex().autodiff());
         assert_eq!(tokens(&training, 1), tokens(&plain, 1));
     }
 
     #[test]
     fn a_prompt_that_cannot_be_continued_is_refused() {
-        let model = &models(&Device::default())[0];
+        let model = &models(&Device::flex())[0];
         let result = |prompt: &[u32], tokens, overflow| {
             let config = GenerationConfig {
                 overflow,
