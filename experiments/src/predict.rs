@@ -5,7 +5,6 @@
 use std::f64::consts::LN_2;
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{ModelError, Transformer};
 use serde::Serialize;
@@ -240,17 +239,15 @@ fn sliding(inputs: usize, first: usize, context: usize) -> impl Iterator<Item = 
 
 /// The logits after each of some tokens, one place after the other.
 fn logits(model: &Transformer, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-    let ids: Vec<i64> = tokens.iter().copied().map(i64::from).collect();
-    let data = TensorData::new(ids, [1, tokens.len()]);
     model
-        .logits(Tensor::<2, Int>::from_data(data, &model.device()))
+        .logits(model.tokens(&[tokens]))
         .try_into_vec_as()
         .map_err(|error| ModelError::Read(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Tensor};
     use foretoken_model::ModelConfig;
 
     use super::*;

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
+#[path = "common/parameters.rs"]
+mod parameters;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use common::{Reference, Weights};
 use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling, Transformer};
+use parameters::read;
 
 /// Odd sizes, so that no transposed or misaligned read goes unseen; every choice made in each way.
 fn configs() -> [ModelConfig; 8] {
@@ -92,42 +95,6 @@ impl ModuleMapper for Disturb {
 fn model(config: &ModelConfig, dtype: DType) -> Transformer {
     let model = config.init(0, &Device::flex()).unwrap();
     model.map(&mut Disturb { dtype, count: 0 }).train()
-}
-
-/// Reads every parameter, or its gradient, by path.
-struct Read<'a> {
-    gradients: Option<&'a Gradients>,
-    path: Vec<String>,
-    values: Weights,
-}
-
-impl ModuleVisitor for Read<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = match self.gradients {
-            Some(gradients) => param.val().grad(gradients).unwrap(),
-            None => param.val(),
-        };
-        let values = tensor.try_into_vec_as().unwrap();
-        assert!(self.values.insert(self.path.join("."), values).is_none());
-    }
-}
-
-fn read(model: &Transformer, gradients: Option<&Gradients>) -> Weights {
-    let mut read = Read {
-        gradients,
-        path: Vec::new(),
-        values: Weights::new(),
-    };
-    model.visit(&mut read);
-    read.values
 }
 
 fn tokens(rows: &[&[usize]], device: &Device) -> Tensor<2, Int> {
@@ -235,7 +202,7 @@ fn gradients_of_every_parameter_match_finite_differences() {
             let model = model(&config, dtype);
             let device = model.device();
             let loss = model.next_token_loss(tokens(&inputs, &device), tokens(&targets, &device));
-            let gradients = read(&model, Some(&loss.mean().backward()));
+            let gradients: Weights = read(&model, Some(&loss.mean().backward()));
             assert_eq!(gradients.len(), expected.len());
             for (path, expected) in &expected {
                 assert_close(&gradients[path], expected, tolerance, path);

@@ -42,13 +42,6 @@ fn write_json_lines(path: &Path, documents: &[String]) {
 }
 
 impl Bench {
-    /// `foretoken ARGS`, which must succeed; its standard output.
-    fn succeed(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", text(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     fn build(&self, inputs: &[&str], tokenizer: &str, out: &str, more: &[&str]) -> String {
         let mut args = vec!["data", "build"];
         args.extend(inputs);

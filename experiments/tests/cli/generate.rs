@@ -3,23 +3,28 @@
 use super::*;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
 /// `foretoken generate run` with more arguments, which must succeed.
 fn generate(bench: &Bench, args: &[&str]) -> Output {
-    let output = bench
-        .command(&["generate", "run"])
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    output
+    bench.output(&[&["generate", "run"], args].concat())
 }
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+/// `foretoken generate` of a text that does not end by itself.
+fn endless(bench: &Bench) -> Child {
+    let args = [
+        "generate",
+        "run",
+        "--prompt",
+        "The ",
+        "--tokens",
+        "100000000",
+    ];
+    let mut command = bench.command(&args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 /// The JSON object that a call prints.
@@ -34,13 +39,6 @@ fn texts(report: &Value) -> Vec<&str> {
     samples
         .map(|sample| sample["text"].as_str().unwrap())
         .collect()
-}
-
-/// A bench with a run in it.
-fn trained() -> Bench {
-    let bench = Bench::new();
-    bench.tiny_run("run", &[]);
-    bench
 }
 
 /// A bench with a run on bytes, a run of one step with an `<|endoftext|>` among 257 tokens that it finds about
@@ -75,7 +73,7 @@ fn untrained() -> Bench {
 
 #[test]
 fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
-    let bench = trained();
+    let bench = Bench::trained();
     let args = ["--prompt", "The cat", "--tokens", "40"];
     let output = generate(&bench, &args);
     let first = stdout(&output);
@@ -116,7 +114,7 @@ fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
 
 #[test]
 fn samples_and_prompts_beside_a_text_do_not_change_it() {
-    let bench = trained();
+    let bench = Bench::trained();
     let args = |more: &[&'static str]| [&["--tokens", "30", "--seed", "3"][..], more].concat();
     let alone = report(&bench, &args(&["--prompt", "The cat"]));
     let several = report(&bench, &args(&["--prompt", "The cat", "--samples", "3"]));
@@ -160,7 +158,7 @@ fn samples_and_prompts_beside_a_text_do_not_change_it() {
 #[test]
 fn every_backend_draws_the_same_text() {
     use foretoken::backend::Backend;
-    let bench = trained();
+    let bench = Bench::trained();
     let draw = |backend: &str| {
         let args = [
             "--prompt",
@@ -184,16 +182,10 @@ fn every_backend_draws_the_same_text() {
 
 #[test]
 fn json_says_what_was_drawn_and_why_it_ends() {
-    let bench = trained();
+    let bench = Bench::trained();
     let report = report(&bench, &["--prompt", "The ", "--tokens", "12"]);
-    let keys: Vec<_> = report
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
     assert_eq!(
-        keys,
+        keys(&report),
         [
             "model",
             "backend",
@@ -219,7 +211,7 @@ fn json_says_what_was_drawn_and_why_it_ends() {
 
 #[test]
 fn a_stop_string_ends_a_text_before_itself() {
-    let bench = trained();
+    let bench = Bench::trained();
     let args = ["--prompt", "The ", "--tokens", "60"];
     let whole = report(&bench, &args);
     let whole = texts(&whole)[0].to_string();
@@ -277,7 +269,7 @@ fn characters_come_whole() {
 
 #[test]
 fn prompts_from_standard_input() {
-    let bench = trained();
+    let bench = Bench::trained();
     let feed = |args: &[&str], input: &str| {
         let mut child = bench
             .command(&["generate", "run", "--tokens", "10"])
@@ -316,20 +308,8 @@ fn prompts_from_standard_input() {
 
 #[test]
 fn a_closed_pipe_ends_the_text_quietly() {
-    let bench = trained();
-    let mut child = bench
-        .command(&[
-            "generate",
-            "run",
-            "--prompt",
-            "The ",
-            "--tokens",
-            "100000000",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let bench = Bench::trained();
+    let mut child = endless(&bench);
     let mut start = [0; 30];
     child.stdout.take().unwrap().read_exact(&mut start).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -341,20 +321,8 @@ fn a_closed_pipe_ends_the_text_quietly() {
 #[test]
 #[cfg(unix)]
 fn ctrl_c_ends_a_text_where_it_is() {
-    let bench = trained();
-    let mut child = bench
-        .command(&[
-            "generate",
-            "run",
-            "--prompt",
-            "The ",
-            "--tokens",
-            "100000000",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let bench = Bench::trained();
+    let mut child = endless(&bench);
     // Under way: a line has come.
     let mut shown = BufReader::new(child.stdout.take().unwrap());
     let mut first = String::new();
@@ -499,7 +467,7 @@ fn hugging_face_models_go_on_as_in_transformers() {
 
 #[test]
 fn mistakes() {
-    let bench = trained();
+    let bench = Bench::trained();
     let refused = |args: &[&str], parts: &[&str]| {
         assert_refused(&bench.run(&[&["generate"], args].concat()), 2, parts);
     };

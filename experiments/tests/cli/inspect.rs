@@ -5,9 +5,7 @@ use super::*;
 use serde_json::Value;
 
 fn inspect(bench: &Bench, args: &[&str]) -> String {
-    let output = bench.command(&["inspect"]).args(args).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
+    bench.succeed(&[&["inspect"], args].concat())
 }
 
 fn report(bench: &Bench, args: &[&str]) -> Value {
@@ -37,22 +35,19 @@ fn a_preset_is_known_before_there_are_weights() {
     assert_eq!(report["generation_memory"]["cache"], 72 << 20);
 
     let shown = inspect(&bench, &["gpt2"]);
-    for part in [
-        "blocks.0–11",
-        "[768, 2304] + [2304]",
-        "124,439,808",
-        "feed-forward",
-        "45.54 %",
-        "285.06 MFLOP",
-        "key/value cache",
-        "72.00 MiB",
-        "1024 tokens",
-    ] {
-        assert!(shown.contains(part), "{part} is missing from:\n{shown}");
-    }
-    assert!(
-        shown.lines().all(|line| line.chars().count() <= 80),
-        "{shown}"
+    assert_fits_and_shows(
+        &shown,
+        &[
+            "blocks.0–11",
+            "[768, 2304] + [2304]",
+            "124,439,808",
+            "feed-forward",
+            "45.54 %",
+            "285.06 MFLOP",
+            "key/value cache",
+            "72.00 MiB",
+            "1024 tokens",
+        ],
     );
 }
 

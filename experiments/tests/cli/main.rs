@@ -71,6 +71,25 @@ impl Bench {
         command
     }
 
+    /// `foretoken ARGS`, which must succeed.
+    fn output(&self, args: &[&str]) -> Output {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        output
+    }
+
+    /// What `foretoken ARGS`, which must succeed, prints.
+    fn succeed(&self, args: &[&str]) -> String {
+        stdout(&self.output(args))
+    }
+
+    /// A bench with a [`tiny_run`](Self::tiny_run) called `run`.
+    fn trained() -> Self {
+        let bench = Self::new();
+        bench.tiny_run("run", &[]);
+        bench
+    }
+
     /// A tiny run that must succeed; returns its directory.
     fn tiny_run(&self, out: &str, args: &[&str]) -> PathBuf {
         let output = self.tiny(&["--out", out]).args(args).output().unwrap();
@@ -85,6 +104,28 @@ fn interrupt(child: &std::process::Child) {
     let pid = child.id().to_string();
     let mut kill = Command::new("kill");
     assert!(kill.args(["-INT", &pid]).status().unwrap().success());
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The keys of an object, in their order.
+fn keys(object: &serde_json::Value) -> Vec<&str> {
+    let object = object.as_object().unwrap();
+    object.keys().map(String::as_str).collect()
+}
+
+/// Asserts that a text has all the parts, and lines of at most 80 characters.
+#[track_caller]
+fn assert_fits_and_shows(shown: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(shown.contains(part), "{part} is missing from:\n{shown}");
+    }
+    assert!(
+        shown.lines().all(|line| line.chars().count() <= 80),
+        "{shown}"
+    );
 }
 
 /// Both streams, for messages of failed assertions.

@@ -5,23 +5,11 @@ use super::*;
 use serde_json::Value;
 
 fn predict(bench: &Bench, args: &[&str]) -> String {
-    let output = bench
-        .command(&["predict", "run"])
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
+    bench.succeed(&[&["predict", "run"], args].concat())
 }
 
 fn report(bench: &Bench, args: &[&str]) -> Value {
     serde_json::from_str(&predict(bench, &[args, &["--json"]].concat())).unwrap()
-}
-
-fn trained() -> Bench {
-    let bench = Bench::new();
-    bench.tiny_run("run", &[]);
-    bench
 }
 
 #[track_caller]
@@ -37,7 +25,7 @@ fn sum(list: &Value, key: &str) -> f64 {
 
 #[test]
 fn a_distribution_adds_up_and_a_target_is_judged_by_it() {
-    let bench = trained();
+    let bench = Bench::trained();
     let report = report(
         &bench,
         &["--prompt", "The cat", "--top", "5", "--target", " is"],
@@ -106,23 +94,20 @@ fn surprisal_is_the_loss_that_training_reports() {
 
 #[test]
 fn without_a_terminal_a_chart_and_a_table_tell_everything() {
-    let bench = trained();
+    let bench = Bench::trained();
     let shown = predict(&bench, &["--prompt", "The cat", "--target", " is\nit"]);
     assert!(!shown.contains('\u{1b}'), "{shown}");
-    for part in [
-        "run, step",
-        "Entropy",
-        "perplexity",
-        "\"␣\"",
-        "\"\\n\"",
-        "bits/token",
-        "bits/byte",
-    ] {
-        assert!(shown.contains(part), "{part} is missing from:\n{shown}");
-    }
-    assert!(
-        shown.lines().all(|line| line.chars().count() <= 80),
-        "{shown}"
+    assert_fits_and_shows(
+        &shown,
+        &[
+            "run, step",
+            "Entropy",
+            "perplexity",
+            "\"␣\"",
+            "\"\\n\"",
+            "bits/token",
+            "bits/byte",
+        ],
     );
     let bars = shown.lines().filter(|line| line.contains('█')).count();
     assert!((1..=10).contains(&bars), "{shown}");
@@ -131,7 +116,7 @@ fn without_a_terminal_a_chart_and_a_table_tell_everything() {
 
 #[test]
 fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
-    let bench = trained();
+    let bench = Bench::trained();
     let target = "The cat is quiet. It likes tea.";
     let report = report(&bench, &["--target", target]);
     assert_eq!(report["next"], Value::Null);
@@ -155,7 +140,7 @@ fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
 
 #[test]
 fn mistakes() {
-    let bench = trained();
+    let bench = Bench::trained();
     let refused = |args: &[&str], parts: &[&str]| {
         assert_refused(&bench.run(&[&["predict"], args].concat()), 2, parts);
     };

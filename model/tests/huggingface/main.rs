@@ -11,6 +11,8 @@ mod copy;
 mod devices;
 mod hostile;
 mod mistakes;
+#[path = "../common/parameters.rs"]
+mod parameters;
 mod parity;
 mod python;
 

@@ -1,13 +1,13 @@
 //! The same logits and gradients as in `transformers`, on every backend that is compiled in.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::module::Module;
+use burn::tensor::Device;
 
 use crate::devices::devices;
+use crate::parameters::read;
 use crate::{Expected, fixture, largest_difference, load, logits, worst};
 
 /// Absolute, in single precision. The logits lie between -10 and 10.
@@ -16,33 +16,6 @@ const LOGITS: f32 = 1e-4;
 /// Relative to the largest gradient of the same parameter: small ones among large ones are sums that
 /// cancel, as inaccurate as their terms. Single precision leaves some 1e-6; a wrong formula far more.
 const GRADIENTS: f32 = 1e-3;
-
-/// Every parameter's values, or their gradients, by path.
-#[derive(Default)]
-struct Read<'a> {
-    gradients: Option<&'a Gradients>,
-    path: Vec<String>,
-    values: BTreeMap<String, Vec<f32>>,
-}
-
-impl ModuleVisitor for Read<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = match self.gradients {
-            Some(gradients) => param.val().grad(gradients).unwrap(),
-            None => param.val(),
-        };
-        let values = tensor.try_into_vec_as().unwrap();
-        assert!(self.values.insert(self.path.join("."), values).is_none());
-    }
-}
 
 /// Largest difference of a logit, and of a gradient relative to the largest of its parameter.
 fn parity(folder: &Path, device: &Device) -> (f32, f32) {
@@ -62,21 +35,16 @@ fn parity(folder: &Path, device: &Device) -> (f32, f32) {
 
     // Their gradients, which lie in files as weights do, and are opened as weights are.
     let gradients = load(&folder.with_added_extension("gradients"), &Device::flex());
-    let mut theirs = Read::default();
-    gradients.visit(&mut theirs);
+    let theirs = read::<f32>(&gradients, None);
     let inputs = expected.columns(0, context, &device);
     let targets = expected.columns(1, context, &device);
     let gradients = model.next_token_loss(inputs, targets).mean().backward();
-    let mut ours = Read {
-        gradients: Some(&gradients),
-        ..Default::default()
-    };
-    model.visit(&mut ours);
-    assert_eq!(theirs.values.len(), model.config().tensors().len());
-    let errors = theirs.values.iter().map(|(path, theirs)| {
+    let ours = read(&model, Some(&gradients));
+    assert_eq!(theirs.len(), model.config().tensors().len());
+    let errors = theirs.iter().map(|(path, theirs)| {
         let largest = worst(theirs.iter().map(|value| value.abs()));
         assert!(largest > 0.0, "{path} has no gradient");
-        largest_difference(&ours.values[path], theirs) / largest
+        largest_difference(&ours[path], theirs) / largest
     });
     (logits, worst(errors))
 }
