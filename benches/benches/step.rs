@@ -47,10 +47,7 @@ fn step(criterion: &mut Criterion) {
             CHAR.width,
         );
         let transformer = config.init(1, &device).expect("a valid shape");
-        let model = LanguageModel {
-            transformer,
-            dropout_seed: 0,
-        };
+        let model = LanguageModel::new(transformer, 0);
         let mut group = criterion.benchmark_group(format!("{}/{backend}", CHAR.name));
         group.throughput(Throughput::Elements((CHAR.batch * CHAR.context) as u64));
         group.sample_size(10);

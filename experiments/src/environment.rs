@@ -54,7 +54,7 @@ impl Environment {
         system.refresh_memory();
         let probe = backend.probe();
         Self {
-            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            started: now(),
             foretoken: env!("CARGO_PKG_VERSION").to_owned(),
             burn: BURN_VERSION.to_owned(),
             git_revision: env!("FORETOKEN_GIT_REVISION").to_owned(),
@@ -71,6 +71,11 @@ impl Environment {
             memory_bytes: system.total_memory(),
         }
     }
+}
+
+/// RFC 3339, UTC, to the second.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 fn features() -> Vec<String> {

@@ -5,6 +5,7 @@ mod sections;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::optimizer::OptimizerConfig;
@@ -159,32 +160,75 @@ impl Experiment {
         toml::to_string_pretty(self).expect("an experiment is always TOML")
     }
 
-    /// The keys whose values differ between two experiments, as `key: ours, theirs`.
+    /// Keys that decide no number of training: names, places, and what is only looked at.
+    const FREE: [&str; 11] = [
+        "name",
+        "backend.name",
+        "backend.dtype",
+        "data.path",
+        "data.tokenizer",
+        "model.init_from",
+        "train.eval_every",
+        "train.eval_windows",
+        "train.early_stop",
+        "train.sample_tokens",
+        "data.text_field",
+    ];
+
+    /// The keys whose values differ between two experiments, as `key (ours here, theirs there)`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let flatten = |experiment: &Self| {
-            let mut leaves = Vec::new();
-            if let Ok(table) = toml::Table::try_from(experiment) {
-                flatten("", &toml::Value::Table(table), &mut leaves);
-            }
-            leaves
-        };
-        let (ours, theirs) = (flatten(self), flatten(other));
-        let find = |leaves: &[(String, String)], key: &str| {
-            leaves
-                .iter()
-                .find(|(name, _)| name == key)
-                .map_or("unset".to_string(), |(_, value)| value.clone())
-        };
-        let mut keys: Vec<_> = ours.iter().chain(&theirs).map(|(key, _)| key).collect();
-        keys.sort();
-        keys.dedup();
-        keys.into_iter()
-            .filter_map(|key| {
-                let (a, b) = (find(&ours, key), find(&theirs, key));
-                (a != b).then(|| format!("{key} ({a} here, {b} there)"))
-            })
-            .collect()
+        differing(&self.leaves(), &other.leaves())
     }
+
+    /// The [`differences`](Self::differences) that change what training computes. Where the data comes from
+    /// and which weights it starts from is not among them: their fingerprints tell that better.
+    pub fn decisive_differences(&self, other: &Self) -> Vec<String> {
+        differing(&self.decisive_leaves(), &other.decisive_leaves())
+    }
+
+    /// SHA-256 over the keys that decide what training computes. Equal where
+    /// [`decisive_differences`](Self::decisive_differences) are none, for experiments whose model is spelt out.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (key, value) in self.decisive_leaves() {
+            hasher.update(format!("{key} = {value}\n"));
+        }
+        format!("{:x}", hasher.finalize())
+    }
+
+    /// Keys and values, in the order of the keys.
+    fn leaves(&self) -> Vec<(String, String)> {
+        let mut leaves = Vec::new();
+        if let Ok(table) = toml::Table::try_from(self) {
+            flatten("", &toml::Value::Table(table), &mut leaves);
+        }
+        leaves.sort();
+        leaves
+    }
+
+    fn decisive_leaves(&self) -> Vec<(String, String)> {
+        let mut leaves = self.leaves();
+        leaves.retain(|(key, _)| !Self::FREE.contains(&key.as_str()));
+        leaves
+    }
+}
+
+fn differing(ours: &[(String, String)], theirs: &[(String, String)]) -> Vec<String> {
+    let find = |leaves: &[(String, String)], key: &str| {
+        leaves
+            .iter()
+            .find(|(name, _)| name == key)
+            .map_or("unset".to_string(), |(_, value)| value.clone())
+    };
+    let mut keys: Vec<_> = ours.iter().chain(theirs).map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter_map(|key| {
+            let (a, b) = (find(ours, key), find(theirs, key));
+            (a != b).then(|| format!("{key} ({a} here, {b} there)"))
+        })
+        .collect()
 }
 
 fn flatten(prefix: &str, value: &toml::Value, leaves: &mut Vec<(String, String)>) {

@@ -3,21 +3,29 @@
 //! The binary `foretoken` is a thin layer over this library; see the crate's README.
 
 pub mod backend;
+mod caught;
 pub mod checkpoint;
+pub mod compare;
 pub mod data;
 pub mod environment;
 mod error;
 pub mod experiment;
 pub mod generation;
+pub mod identity;
 pub mod learner;
 pub mod metrics;
 pub mod optimizer;
+mod parameters;
+pub mod precision;
 pub mod predict;
 pub mod progress;
 pub mod renderer;
+pub mod report;
 pub mod run;
+mod setup;
 pub mod source;
 mod spelling;
+mod step;
 pub mod train;
 mod training_loop;
 

@@ -4,7 +4,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{AdamW, AdamWConfig, GradientsParams, ModuleOptimizer, Optimizer};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `[optimizer]`: defaults are those of GPT-3 and nanoGPT.
@@ -181,6 +181,11 @@ pub fn gradient_norm<M: Module>(
     impl ModuleVisitor for SumOfSquares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
+                // Half precision loses a sum of so many squares.
+                let gradient = match gradient.dtype() {
+                    DType::F16 | DType::BF16 => gradient.cast(DType::F32),
+                    _ => gradient,
+                };
                 self.sums.push(gradient.square().sum());
             }
         }
@@ -210,7 +215,8 @@ pub fn scale_gradients<M: Module>(
     impl ModuleVisitor for Scale<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.from.remove::<D>(param.id) {
-                let factor = self.factor.clone().reshape([1; D]);
+                let factor = self.factor.clone().cast(gradient.dtype());
+                let factor = factor.reshape([1; D]);
                 self.to.register(param.id, gradient.mul(factor));
             }
         }

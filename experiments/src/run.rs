@@ -3,6 +3,7 @@
 //! ```text
 //! runs/<experiment>-<backend>-<n>/
 //!   experiment.toml    resolved, rerunnable
+//!   identity.json      what has to be the same for two runs to be compared
 //!   environment.json   versions, CPU, device, driver, features, git revision
 //!   metrics.jsonl      one line per step and per evaluation
 //!   checkpoints/       step-N/, complete or absent
@@ -36,20 +37,7 @@ impl RunDirectory {
     ///
     /// When `out` already holds something, or cannot be created.
     pub fn create(out: Option<&Path>, experiment: &Experiment) -> Result<Self, Error> {
-        let path = match out {
-            Some(path) => {
-                let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-                if occupied || path.is_file() {
-                    return Err(Error::run_directory(
-                        path,
-                        "already exists; add --resume to continue the run in it, or name another --out",
-                    ));
-                }
-                fs::create_dir_all(path).map_err(Error::io("create", path))?;
-                path.to_path_buf()
-            }
-            None => next_free(Path::new(ROOT), &run_prefix(experiment))?,
-        };
+        let path = create_directory(out, &run_prefix(experiment))?;
         Ok(Self { path })
     }
 
@@ -143,6 +131,22 @@ fn highest(root: &Path, prefix: &str) -> Option<usize> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
         .max()
+}
+
+/// Creates `out`, or the next free directory under [`ROOT`] whose name starts with `prefix`.
+pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<PathBuf, Error> {
+    let Some(path) = out else {
+        return next_free(Path::new(ROOT), prefix);
+    };
+    let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || path.is_file() {
+        return Err(Error::run_directory(
+            path,
+            "already exists; name another --out, or continue a run in it with `foretoken train --resume`",
+        ));
+    }
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    Ok(path.to_path_buf())
 }
 
 /// `create_dir` decides, so that two runs started together get two directories.

@@ -229,10 +229,7 @@ impl Source {
             } => (checkpoints, *step),
         };
         let record = checkpoints.weights(step)?;
-        let model = LanguageModel {
-            transformer: self.config.init(0, device)?,
-            dropout_seed: 0,
-        };
+        let model = LanguageModel::new(self.config.init(0, device)?, 0);
         let model = model
             .try_load_record(record)
             .map_err(|error| Error::checkpoint(checkpoints.path(step), error.to_string()))?;

@@ -5,26 +5,22 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::tensor::Device;
 use burn::train::metric::{CpuMemory, CpuUse};
-use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use foretoken_datasets::{EvalLoaderConfig, TrainLoaderConfig};
-use foretoken_model::{GenerationConfig, ModelConfig, Sampler, SamplingConfig, generate};
+use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
+use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
 use crate::checkpoint::{self, Checkpoints, RunState, Saved, part_checkpointers};
 use crate::data::Data;
 use crate::environment::Environment;
-use crate::experiment::ModelSection;
+use crate::identity::Identity;
 use crate::learner::LanguageModel;
 use crate::metrics::{Measure, StepMetric, Totals};
-use crate::optimizer::WarmupCosine;
 use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
 use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
-use crate::source::{Checkpoint, Source};
+use crate::setup::{Setup, in_precision};
 use crate::training_loop::{Ending, LoopState, TrainingLoop};
 use crate::{Error, Experiment};
 
@@ -97,41 +93,26 @@ pub enum Finished {
 /// # Errors
 ///
 /// What the user can mend is found before anything is written; see [`Error::exit_code`].
-pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
-    let device = experiment.backend.name.device()?;
+pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
+    let device = experiment
+        .backend
+        .name
+        .device_for(experiment.backend.dtype)?;
     let resumed = match (options.resume, &options.out) {
         (false, _) => None,
         (true, Some(path)) => Some(RunDirectory::open(path)?),
         (true, None) => Some(RunDirectory::latest(&experiment)?),
     };
-    let start = Start::find(&mut experiment, resumed.as_ref())?;
     let progress = BuildReporter::new(options.dashboard);
-    let data = Data::load(&experiment.data, progress.monitor(&options.interrupted))?;
+    let monitor = progress.monitor(&options.interrupted);
+    let setup = Setup::new(experiment, resumed.as_ref(), monitor)?;
     drop(progress);
-    let tokens = data.tokenizer.vocab_size();
-    let model_config = experiment.model.config(tokens, start.config().as_ref())?;
-    // Spelt out, so that the run's file needs neither presets nor defaults to be read.
-    experiment.model = ModelSection::of(&model_config, experiment.model.init_from);
+    let experiment = setup.experiment.clone();
     let settings = &experiment.train;
-    let train_loader = TrainLoaderConfig {
-        context: model_config.context,
-        batch: settings.batch,
-        accumulation: settings.accumulation,
-        steps: settings.steps,
-        seed: settings.seed,
-    }
-    .init(&data.train, &device)?;
-    let eval_loader = |windows: usize| {
-        EvalLoaderConfig {
-            context: model_config.context,
-            batch: settings.batch,
-            windows: (windows > 0).then_some(windows),
-        }
-        .init(&data.valid, &device)
-    };
-    let valid_loader = Arc::new(eval_loader(settings.eval_windows)?);
-    let whole_validation = Arc::new(eval_loader(0)?);
-    let fingerprint = data.fingerprint.clone();
+    let train_loader = setup.train_loader(settings.seed, &device)?;
+    let valid_loader = Arc::new(setup.eval_loader(settings.eval_windows, &device)?);
+    let whole_validation = Arc::new(setup.eval_loader(0, &device)?);
+    let fingerprint = setup.data.fingerprint.clone();
 
     let (run, saved) = match resumed {
         Some(run) => {
@@ -154,9 +135,12 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
         },
     };
     let log = MetricsLog::open(&run, state.step)?;
+    let transformer = setup.transformer(settings.seed, &device.clone().autodiff())?;
     if !options.resume {
+        let identity = Identity::new(&setup, &transformer)?;
+        run.write(Identity::FILE, serde_json::to_vec_pretty(&identity)?)?;
         // The experiment last: it is what makes the directory a run that can be resumed.
-        run.write("tokenizer.json", data.tokenizer.to_json())?;
+        run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
         run.write("experiment.toml", experiment.to_toml())?;
     }
     run.write(
@@ -164,8 +148,10 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
         serde_json::to_vec_pretty(&Environment::capture(experiment.backend.name))?,
     )?;
 
+    let transformer = in_precision(transformer, experiment.backend.dtype);
+    let learner = setup.learner(LanguageModel::new(transformer, settings.seed));
     let peak = matmul_gflops(&device)? * 1e9;
-    let seconds_per_token_at_peak = model_config.flops_per_token() / peak;
+    let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
     let started_at = state.step;
     let (checkpointers, parts) = part_checkpointers(saved.as_ref());
     let training_loop = Arc::new(TrainingLoop {
@@ -186,9 +172,9 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
     let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
     let headline = format!(
         "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
-        model_config.parameters(),
-        settings.batch * settings.accumulation * model_config.context,
-        data.train_tokens(),
+        setup.model.parameters(),
+        settings.batch * settings.accumulation * setup.model.context,
+        setup.data.train_tokens(),
         peak / 1e9,
         run.path().display()
     );
@@ -210,7 +196,8 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
             .num_epochs(epochs)
             .label(&label);
     let metric = |measure| {
-        let floor = data
+        let floor = setup
+            .data
             .floor_bits_per_byte
             .filter(|_| measure == Measure::BitsPerByte);
         StepMetric::new(measure).with_floor(floor)
@@ -231,7 +218,7 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
         training = training.checkpoint(epoch);
     }
 
-    let result = training.launch(learner(&experiment, &model_config, &device, &start)?);
+    let result = training.launch(learner);
     // Closes the dashboard, so that what follows is printed on the user's own screen.
     drop(result.renderer);
     let outcome = {
@@ -254,13 +241,13 @@ pub fn train(mut experiment: Experiment, options: TrainOptions) -> Result<Finish
         });
     }
     let early = outcome.ending == Ending::EarlyStop;
-    let sample = sample(&experiment, &data, &result.model)?;
+    let sample = sample(&experiment, &setup.data, &result.model)?;
     let summary = summarise(
         &run,
         &experiment,
         &outcome.state,
         &outcome.evaluation,
-        data.floor_bits_per_byte,
+        setup.data.floor_bits_per_byte,
         seconds_per_token_at_peak,
     )?;
     run.write("sample.txt", &sample)?;
@@ -289,54 +276,6 @@ fn finished_before(run: &RunDirectory) -> Option<Finished> {
         sample: run.read("sample.txt").unwrap_or_default(),
         early: record.early,
     })
-}
-
-/// Where the weights come from that are not in a checkpoint yet.
-enum Start {
-    /// From the seed.
-    Seed,
-    /// From a model that is there already.
-    Model(Box<Source>),
-    /// From one that was there when the run began and is in its checkpoints since.
-    Resumed(Box<ModelConfig>),
-}
-
-impl Start {
-    /// What `model.init_from` names. Text becomes tokens with that model's tokenizer, where the experiment names
-    /// none: others mean nothing to it.
-    fn find(experiment: &mut Experiment, resumed: Option<&RunDirectory>) -> Result<Self, Error> {
-        let Some(path) = &experiment.model.init_from else {
-            return Ok(Self::Seed);
-        };
-        let has_checkpoint =
-            |run: &&RunDirectory| !Checkpoints::new(run.checkpoints()).steps().is_empty();
-        let (start, tokenizer) = match resumed.filter(has_checkpoint) {
-            Some(run) => {
-                let of_run = run.experiment()?;
-                let config = of_run.model.config(1, None)?;
-                (Self::Resumed(Box::new(config)), of_run.data.tokenizer)
-            }
-            None => {
-                let source = Source::open(path, Checkpoint::Best, None)?;
-                let file = source.tokenizer_file();
-                let file = file.map(|file| file.display().to_string());
-                (Self::Model(Box::new(source)), file)
-            }
-        };
-        if experiment.data.tokenizer.is_none() && !experiment.data.is_built() {
-            experiment.data.tokenizer = tokenizer;
-        }
-        Ok(start)
-    }
-
-    /// The shape of the model to start from.
-    fn config(&self) -> Option<ModelConfig> {
-        match self {
-            Self::Seed => None,
-            Self::Model(source) => Some(source.config().clone()),
-            Self::Resumed(config) => Some(ModelConfig::clone(config)),
-        }
-    }
 }
 
 /// The last checkpoint of the run to continue, if it got that far.
@@ -369,37 +308,6 @@ fn last_checkpoint(
         ));
     }
     Ok(saved)
-}
-
-fn learner(
-    experiment: &Experiment,
-    config: &ModelConfig,
-    device: &Device,
-    start: &Start,
-) -> Result<Learner<LanguageModel>, Error> {
-    let training = device.clone().autodiff();
-    let transformer = match start {
-        Start::Model(source) => {
-            let model = source.load(&training)?;
-            model.adapted(config.context, config.dropout)
-        }
-        // Of a resumed run every weight comes from its checkpoint.
-        Start::Seed | Start::Resumed(_) => config.init(experiment.train.seed, &training)?,
-    };
-    let model = LanguageModel {
-        transformer,
-        dropout_seed: experiment.train.seed,
-    };
-    let schedule = WarmupCosine {
-        config: experiment.optimizer.clone(),
-        steps: experiment.train.steps,
-        next: 0,
-    };
-    Ok(Learner::new(
-        model,
-        experiment.optimizer.init(),
-        ModuleLrScheduler::new(schedule),
-    ))
 }
 
 fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result<String, Error> {

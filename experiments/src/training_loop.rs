@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::{
     EventProcessorTraining, InferenceStep, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -19,10 +18,10 @@ use burn::train::{
 use foretoken_datasets::TokenBatch;
 
 use crate::checkpoint::{Best, Checkpoints, PartInbox, RunState};
-use crate::learner::{LanguageModel, places};
+use crate::learner::LanguageModel;
 use crate::metrics::{Report, StepOutput, Totals};
-use crate::optimizer::{gradient_norm, scale_gradients};
 use crate::run::{MetricsLog, Record};
+use crate::step::gradients;
 use crate::{Error, Experiment};
 
 /// Why a loop ended without an error.
@@ -211,36 +210,11 @@ impl TrainingLoop {
         batches: &mut dyn DataLoaderIterator<TokenBatch>,
     ) -> Result<Report, Error> {
         let started = Instant::now();
-        let accumulation = self.experiment.train.accumulation;
         let step = progress.state.step;
-
-        let mut accumulator = GradientsAccumulator::new();
-        let mut outputs = Vec::with_capacity(accumulation);
-        let mut batch_places = 0.0;
-        for batch in batches.take(accumulation) {
-            let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
-            batch_places = places(&batch);
-            let output = learner.train_step(batch);
-            accumulator.accumulate(&learner.model(), output.grads);
-            outputs.push(output.item);
-        }
-        let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
-        if weight <= 0.0 {
-            return Err(Error::Training(format!(
-                "no target of step {step} counts: all of their weights are 0"
-            )));
-        }
-        let mean = batch_places / weight;
-        let (gradients, norm) = self.mean_and_clip(&learner.model(), accumulator.grads(), mean);
-        learner.lr_step();
-        learner.optimizer_step(gradients);
-
-        let mut totals = Totals::default();
-        for output in outputs {
-            totals += output.read().map_err(Error::device)?;
-        }
-        let gradient_norm = norm.try_into_scalar::<f64>().map_err(Error::device)?;
-        self.device.sync().map_err(Error::device)?;
+        let batches = batches.take(self.experiment.train.accumulation);
+        let clip = self.experiment.optimizer.clip;
+        let gradients = gradients(learner, batches, step)?;
+        let (totals, gradient_norm) = gradients.apply(learner, clip, &self.device)?;
 
         let report = Report {
             totals,
@@ -264,32 +238,6 @@ impl TrainingLoop {
             seconds: report.seconds,
         })?;
         Ok(report)
-    }
-
-    /// Sums of gradients → `mean` times as much, clipped by its global norm; with that norm before clipping,
-    /// `[1]`.
-    ///
-    /// The clip is PyTorch's `clip_grad_norm_`: scale by min(1, clip / (norm + 1e-6)).
-    fn mean_and_clip(
-        &self,
-        model: &LanguageModel,
-        sums: GradientsParams,
-        mean: f64,
-    ) -> (GradientsParams, Tensor<1>) {
-        let clip = self.experiment.optimizer.clip;
-        let norm = gradient_norm(model, &sums, &self.device).mul_scalar(mean);
-        let factor = match clip > 0.0 {
-            true => norm
-                .clone()
-                .add_scalar(1e-6)
-                .recip()
-                .mul_scalar(clip)
-                .clamp_max(1.0)
-                .mul_scalar(mean),
-            false if mean != 1.0 => norm.full_like(mean),
-            false => return (sums, norm),
-        };
-        (scale_gradients(model, sums, &factor), norm)
     }
 
     /// Sums over the loader's windows, or nothing where the user interrupts.

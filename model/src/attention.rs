@@ -7,11 +7,11 @@ use burn::tensor::Tensor;
 
 use crate::cache::LayerCache;
 use crate::config::{ModelConfig, Norm};
-use crate::dropout::Dropping;
 use crate::init::Initializer;
 use crate::linear;
 use crate::norm::Normalization;
 use crate::positions::{Sight, rotate};
+use crate::watch::{Operation, Pass};
 
 /// Every position mixes in what it finds at the positions up to its own.
 #[derive(Module, Debug)]
@@ -51,68 +51,78 @@ impl CausalSelfAttention {
         x: Tensor<2>,
         sight: &Sight,
         cache: Option<(&mut LayerCache, usize)>,
-        dropping: Dropping<'_>,
+        pass: Pass<'_>,
     ) -> Tensor<2> {
         let [rows, _] = x.dims();
         let (heads, kv_heads) = (self.heads, self.kv_heads);
         let (batch, length) = (sight.batch, sight.length);
 
         // Heads before slicing: the three slices are then views, which products read where they lie.
-        let qkv = linear::forward(&self.qkv, x);
+        let qkv = linear::watched(&self.qkv, "attention.qkv", pass, x);
         let head_width = qkv.dims()[1] / (heads + 2 * kv_heads);
         let qkv = qkv
             .reshape([batch, length, heads + 2 * kv_heads, head_width])
             .swap_dims(1, 2); // [batch, heads + 2 kv_heads, length, head_width]
-        let turned = |x: Tensor<4>, norm: &Option<Normalization>| {
-            let x = match norm {
-                Some(norm) => norm.forward(x),
-                None => x,
-            };
-            match &sight.rotation {
-                Some(rotation) => rotate(x, rotation.clone()),
-                None => x,
+        let turned = |name: &str, x: Tensor<4>, norm: &Option<Normalization>| {
+            if norm.is_none() && sight.rotation.is_none() {
+                return x;
             }
+            pass.operation(name, Operation::Turn, [x], |[x]| {
+                let x = match norm {
+                    Some(norm) => norm.forward(x),
+                    None => x,
+                };
+                match &sight.rotation {
+                    Some(rotation) => rotate(x, rotation.clone()),
+                    None => x,
+                }
+            })
         };
-        let queries = turned(qkv.clone().narrow(1, 0, heads), &self.query_norm);
-        let keys = turned(qkv.clone().narrow(1, heads, kv_heads), &self.key_norm);
+        let queries = qkv.clone().narrow(1, 0, heads);
+        let queries = turned("attention.queries", queries, &self.query_norm);
+        let keys = qkv.clone().narrow(1, heads, kv_heads);
+        let keys = turned("attention.keys", keys, &self.key_norm);
         let values = qkv.narrow(1, heads + kv_heads, kv_heads);
         let [keys, values] = match cache {
             Some((cache, seen)) => cache.extend(seen, keys, values),
             None => [keys, values],
         };
 
-        let queries = queries * (head_width as f64).powf(-0.5);
         // Heads that share keys and values become rows of one product.
         let group = heads / kv_heads;
-        let grouped = |x: Tensor<4>| match group {
+        let regrouped = |x: Tensor<4>, heads, rows| match group {
             1 => x,
             _ => {
                 let [.., columns] = x.dims();
-                x.reshape([batch, kv_heads, group * length, columns])
+                x.reshape([batch, heads, rows, columns])
             }
         };
-        let ungrouped = |x: Tensor<4>| match group {
-            1 => x,
-            _ => {
-                let [.., columns] = x.dims();
-                x.reshape([batch, heads, length, columns])
-            }
+        let grouped = |x| regrouped(x, kv_heads, group * length);
+        let ungrouped = |x| regrouped(x, heads, length);
+        let scores = |[queries, keys]: [Tensor<4>; 2]| {
+            let queries = queries * (head_width as f64).powf(-0.5);
+            let scores = ungrouped(grouped(queries).matmul(keys.swap_dims(2, 3)));
+            match &sight.mask {
+                Some(mask) => scores + mask.clone(),
+                None => scores,
+            } // [batch, heads, length, seen + length]
         };
-        let scores = ungrouped(grouped(queries).matmul(keys.swap_dims(2, 3)));
-        let scores = match &sight.mask {
-            Some(mask) => scores + mask.clone(),
-            None => scores,
-        }; // [batch, heads, length, seen + length]
+        let inputs = [queries, keys];
+        let scores = pass.operation("attention.scores", Operation::Scores, inputs, scores);
 
-        // Softmax, its division left until after the product, where fewer elements are left to divide.
-        // The maximum only keeps the exponentials in range and cancels out: it needs no gradient.
-        let maximum = scores.clone().detach().max_dim(3);
-        let weights = (scores - maximum).exp();
-        let total = weights.clone().sum_dim(3);
-        let weights = dropping.apply(weights);
-        let mixed = ungrouped(grouped(weights).matmul(values)) / total; // [batch, heads, length, head_width]
+        let mix = |[scores, values]: [Tensor<4>; 2]| {
+            // Softmax, its division left until after the product, where fewer elements are left to divide.
+            // The maximum only keeps the exponentials in range and cancels out: it needs no gradient.
+            let maximum = scores.clone().detach().max_dim(3);
+            let weights = (scores - maximum).exp();
+            let total = weights.clone().sum_dim(3);
+            let weights = pass.drop(weights, sight.dropout);
+            ungrouped(grouped(weights).matmul(values)) / total // [batch, heads, length, head_width]
+        };
+        let inputs = [scores, values];
+        let mixed = pass.operation("attention.mix", Operation::Mix, inputs, mix);
 
         let mixed = mixed.swap_dims(1, 2).reshape([rows, heads * head_width]);
-        linear::forward(&self.output, mixed)
+        linear::watched(&self.output, "attention.output", pass, mixed)
     }
 }

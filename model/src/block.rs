@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 use crate::attention::CausalSelfAttention;
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
-use crate::dropout::Dropping;
 use crate::feed_forward::FeedForward;
 use crate::init::Initializer;
 use crate::norm::Normalization;
 use crate::positions::Sight;
+use crate::watch::{Operation, Pass};
 
 /// `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
 #[derive(Module, Debug)]
@@ -37,12 +37,24 @@ impl Block {
         x: Tensor<2>,
         sight: &Sight,
         cache: Option<(&mut LayerCache, usize)>,
-        dropping: Dropping<'_>,
+        pass: Pass<'_>,
     ) -> Tensor<2> {
-        let normed = self.attention_norm.forward(x.clone());
-        let mixed = self.attention.forward(normed, sight, cache, dropping);
-        let x = x + dropping.apply(mixed);
-        let normed = self.feed_forward_norm.forward(x.clone());
-        x + dropping.apply(self.feed_forward.forward(normed))
+        let normed = self
+            .attention_norm
+            .watched("attention_norm", pass, x.clone());
+        let mixed = self.attention.forward(normed, sight, cache, pass);
+        let x = residual("attention_residual", pass, sight.dropout, x, mixed);
+        let normed = self
+            .feed_forward_norm
+            .watched("feed_forward_norm", pass, x.clone());
+        let fed = self.feed_forward.forward(normed, pass);
+        residual("feed_forward_residual", pass, sight.dropout, x, fed)
     }
+}
+
+/// `x + y`, some of `y` dropped in training.
+fn residual(name: &str, pass: Pass<'_>, rate: f64, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    pass.operation(name, Operation::Residual, [x, y], |[x, y]| {
+        x + pass.drop(y, rate)
+    })
 }

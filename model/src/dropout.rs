@@ -43,19 +43,6 @@ impl Dropout {
     }
 }
 
-/// What a layer does with its output: drops some of it in training, nothing otherwise.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Dropping<'a>(pub(crate) Option<(&'a Dropout, f64)>);
-
-impl Dropping<'_> {
-    pub(crate) fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self.0 {
-            Some((dropout, rate)) => dropout.apply(x, rate),
-            None => x,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;

@@ -10,6 +10,7 @@ use burn::tensor::activation::relu;
 use crate::config::{Activation, ModelConfig};
 use crate::init::Initializer;
 use crate::linear;
+use crate::watch::{Operation, Pass};
 
 /// `down(activation(up(x)))` or, gated, `down(silu(gate(x)) · up(x))`.
 #[derive(Module, Debug)]
@@ -37,13 +38,24 @@ impl FeedForward {
     }
 
     /// `[rows, width] -> [rows, width]`.
-    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let up = linear::forward(&self.up, x.clone());
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        let name = "feed_forward.activation";
         let inner = match &self.gate {
-            Some(gate) => self.activation.forward(linear::forward(gate, x)) * up,
-            None => self.activation.forward(up),
+            Some(gate) => {
+                let gate = linear::watched(gate, "feed_forward.gate", pass, x.clone());
+                let up = linear::watched(&self.up, "feed_forward.up", pass, x);
+                pass.operation(name, Operation::Activation, [gate, up], |[gate, up]| {
+                    self.activation.forward(gate) * up
+                })
+            }
+            None => {
+                let up = linear::watched(&self.up, "feed_forward.up", pass, x);
+                pass.operation(name, Operation::Activation, [up], |[up]| {
+                    self.activation.forward(up)
+                })
+            }
         };
-        linear::forward(&self.down, inner)
+        linear::watched(&self.down, "feed_forward.down", pass, inner)
     }
 }
 

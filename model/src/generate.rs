@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::KvCache;
 use crate::error::ModelError;
 use crate::sampling::Sampler;
 use crate::transformer::Transformer;
+use crate::watch::Pass;
 
 /// Columns of a prompt computed at once. Few enough that scores of the prompt against itself stay small beside
 /// the weights, enough that the products over them run as fast as larger ones.
@@ -133,7 +134,7 @@ fn window_start(length: usize, context: usize) -> usize {
 /// The logits of the token after `text`, computed from nothing.
 fn next_logits(model: &Transformer, text: &[u32]) -> Result<Vec<f32>, ModelError> {
     let window = &text[window_start(text.len(), model.config().context)..];
-    let hidden = model.hidden(tensor(model, &[window]));
+    let hidden = model.hidden(model.tokens(&[window]));
     let mut logits = last_logits(model, hidden)?;
     Ok(logits.swap_remove(0))
 }
@@ -142,17 +143,11 @@ fn next_logits(model: &Transformer, text: &[u32]) -> Result<Vec<f32>, ModelError
 fn last_logits(model: &Transformer, hidden: Tensor<3>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, length, _] = hidden.dims();
     let logits: Vec<f32> = model
-        .unembed(hidden.narrow(1, length - 1, 1))
+        .unembed(hidden.narrow(1, length - 1, 1), Pass::default())
         .try_into_vec_as()
         .map_err(|error| ModelError::Read(error.to_string()))?;
     let rows = logits.chunks(model.config().vocab_size);
     Ok(rows.map(<[f32]>::to_vec).collect())
-}
-
-fn tensor(model: &Transformer, rows: &[&[u32]]) -> Tensor<2, Int> {
-    let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
-    let data = TensorData::new(ids, [rows.len(), rows[0].len()]);
-    Tensor::from_data(data, &model.device())
 }
 
 /// Reads a batch of growing texts, each token once as long as their windows stand still.
@@ -196,7 +191,7 @@ impl<'a> CachedReader<'a> {
             && starts.iter().copied().enumerate().all(stands)
         {
             let last: Vec<&[u32]> = texts.iter().map(|text| &text[text.len() - 1..]).collect();
-            let hidden = self.model.extend(tensor(self.model, &last), cache);
+            let hidden = self.model.extend(self.model.tokens(&last), cache);
             return last_logits(self.model, hidden);
         }
         let windows: Vec<&[u32]> = texts
@@ -236,7 +231,7 @@ impl<'a> CachedReader<'a> {
         for start in (0..longest).step_by(PREFILL) {
             let end = (start + PREFILL).min(longest);
             let columns: Vec<&[u32]> = padded.iter().map(|row| &row[start..end]).collect();
-            hidden = Some(model.extend(tensor(model, &columns), &mut cache));
+            hidden = Some(model.extend(model.tokens(&columns), &mut cache));
         }
         (cache, hidden.expect("no prompt is empty"))
     }
@@ -341,7 +336,7 @@ mod tests {
                 } else {
                     (end - 16).div_ceil(4) * 4
                 };
-                let logits = model.logits(tensor(&model, &[&text[start..end]]));
+                let logits = model.logits(model.tokens(&[&text[start..end]]));
                 let logits: Vec<f32> = logits.try_into_vec_as().unwrap();
                 let last = &logits[logits.len() - 31..];
                 let best = (0..31).max_by(|a, b| last[*a].total_cmp(&last[*b]));

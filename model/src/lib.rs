@@ -43,6 +43,7 @@ mod pretrained;
 mod random;
 mod sampling;
 mod transformer;
+mod watch;
 mod weights;
 
 pub use config::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
@@ -54,4 +55,5 @@ pub use loss::TokenLoss;
 pub use pretrained::{Export, Pretrained};
 pub use sampling::{Sampler, SamplingConfig};
 pub use transformer::Transformer;
+pub use watch::{Operation, Pass, Place, Watch};
 pub use weights::WeightType;

@@ -4,6 +4,8 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear;
 
+use crate::watch::{Operation, Pass};
+
 /// `x weight + bias`: `[rows, inputs] -> [rows, outputs]`, the weight `[inputs, outputs]`.
 ///
 /// With few rows it takes as long as reading the weight once. Flex's matrix product does not come near that: it
@@ -16,6 +18,11 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) 
         return product;
     }
     linear(x, weight, bias)
+}
+
+/// [`forward`] as an operation of this name.
+pub(crate) fn watched(layer: &Linear, name: &str, pass: Pass<'_>, x: Tensor<2>) -> Tensor<2> {
+    pass.operation(name, Operation::Linear, [x], |[x]| forward(layer, x))
 }
 
 /// [`product`] with the layer's parameters.

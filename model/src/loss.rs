@@ -1,6 +1,6 @@
 //! The objective: the negative log-likelihood of each target under the model.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 /// How well each target was predicted.
 #[derive(Debug, Clone)]
@@ -14,12 +14,17 @@ pub struct TokenLoss {
 impl TokenLoss {
     /// The loss of `logits`, `[batch, length, vocab_size]`, at `targets`, `[batch, length]`.
     ///
-    /// Exact for logits of any size: `ln Σ exp(logits)` is taken relative to the largest.
+    /// Exact for logits of any size: `ln Σ exp(logits)` is taken relative to the largest. Logits in half
+    /// precision are made f32 first: their sum over a vocabulary is not worth having otherwise.
     ///
     /// # Panics
     /// When the shapes do not fit.
     pub fn from_logits(logits: Tensor<3>, targets: Tensor<2, Int>) -> Self {
         let [batch, length, _] = logits.dims();
+        let logits = match logits.dtype() {
+            DType::F16 | DType::BF16 => logits.cast(DType::F32),
+            _ => logits,
+        };
         let targets = targets.reshape([batch, length, 1]);
 
         // The maximum cancels out of the result and needs no gradient.

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm;
 
 use crate::config::Norm;
+use crate::watch::{Operation, Pass};
 
 /// `gamma · normalised(x) + beta`; [`Norm`] says what normalised means.
 #[derive(Module, Debug)]
@@ -18,6 +19,11 @@ pub(crate) struct Normalization {
 }
 
 impl Normalization {
+    /// [`forward`](Self::forward) as an operation of this name.
+    pub(crate) fn watched(&self, name: &str, pass: Pass<'_>, x: Tensor<2>) -> Tensor<2> {
+        pass.operation(name, Operation::Norm, [x], |[x]| self.forward(x))
+    }
+
     /// `[.., width] -> [.., width]`.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let gamma = self.gamma.val();

@@ -50,6 +50,8 @@ pub(crate) struct Sight {
     /// Cosines and sines of the angles that queries and keys are turned by, each
     /// `[1 or batch, 1, length, head_width / 2]`.
     pub(crate) rotation: Option<[Tensor<4>; 2]>,
+    /// Share of activations that training leaves out.
+    pub(crate) dropout: f64,
 }
 
 impl Sight {
@@ -65,6 +67,7 @@ impl Sight {
             mask: mask(config.window, placement, device, dtype),
             rotation: (config.positions == Positions::Rotary)
                 .then(|| rotation(config, placement, device, dtype)),
+            dropout: config.dropout,
         }
     }
 }

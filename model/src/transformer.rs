@@ -8,12 +8,12 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use crate::block::Block;
 use crate::cache::KvCache;
 use crate::config::{ModelConfig, Positions};
-use crate::dropout::{Dropout, Dropping};
 use crate::init::Initializer;
 use crate::linear;
 use crate::loss::TokenLoss;
 use crate::norm::Normalization;
 use crate::positions::{Placement, Sight};
+use crate::watch::{Operation, Pass};
 
 /// A decoder-only transformer; [`ModelConfig::init`] makes one.
 ///
@@ -84,6 +84,16 @@ impl Transformer {
         self.token_embedding.weight.lazy_device()
     }
 
+    /// Rows of token ids, all of one length, as this model takes them: `[batch, length]`, on its device.
+    ///
+    /// # Panics
+    /// When there is no row, or they differ in length.
+    pub fn tokens(&self, rows: &[&[u32]]) -> Tensor<2, Int> {
+        let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
+        let data = TensorData::new(ids, [rows.len(), rows[0].len()]);
+        Tensor::from_data(data, &self.device())
+    }
+
     /// The precision of the weights.
     pub(crate) fn dtype(&self) -> DType {
         self.token_embedding.weight.val().dtype()
@@ -96,20 +106,20 @@ impl Transformer {
     /// # Panics
     /// When `length` is 0 or more than the model's context.
     pub fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.forward(tokens, None, Dropping::default())
+        self.forward(tokens, None, Pass::default())
     }
 
     /// As [`hidden`](Self::hidden) of the sequences that `cache` holds and `tokens` continue, for the new
     /// positions alone; they are added to the cache, which has room for them.
     pub(crate) fn extend(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
-        self.forward(tokens, Some(cache), Dropping::default())
+        self.forward(tokens, Some(cache), Pass::default())
     }
 
     fn forward(
         &self,
         tokens: Tensor<2, Int>,
         mut cache: Option<&mut KvCache>,
-        dropping: Dropping<'_>,
+        pass: Pass<'_>,
     ) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let seen = cache.as_ref().map_or(0, |cache| cache.seen);
@@ -127,11 +137,13 @@ impl Transformer {
             seen + length
         );
 
-        let mut x = self.token_embedding.forward(tokens);
+        let embed = |[]: [Tensor<3>; 0]| self.token_embedding.forward(tokens);
+        let mut x = pass.operation("token_embedding", Operation::Embedding, [], embed);
         if let Some(embedding) = &self.position_embedding {
-            x = x + positions(embedding, &placement);
+            let add = |[x]: [Tensor<3>; 1]| x + positions(embedding, &placement);
+            x = pass.operation("position_embedding", Operation::Positions, [x], add);
         }
-        let x = dropping.apply(x);
+        let x = pass.drop(x, self.config.dropout);
         let sight = Sight::new(&self.config, &placement, &x.device(), x.dtype());
         // All positions are rows of one matrix from here on: only attention looks across them, and one
         // large product is faster than one per sequence.
@@ -139,12 +151,13 @@ impl Transformer {
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut();
             let cache = cache.map(|cache| (&mut cache.layers[layer], seen));
-            x = block.forward(x, &sight, cache, dropping);
+            x = block.forward(x, &sight, cache, pass.in_block(layer));
         }
         if let Some(cache) = cache {
             cache.seen += length;
         }
-        self.final_norm.forward(x).reshape([batch, length, width])
+        let x = self.final_norm.watched("final_norm", pass, x);
+        x.reshape([batch, length, width])
     }
 
     /// Unnormalised log-probabilities of the token that follows each token:
@@ -153,7 +166,7 @@ impl Transformer {
     /// # Panics
     /// When `length` is 0 or more than the model's context.
     pub fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.unembed(self.hidden(tokens))
+        self.unembed(self.hidden(tokens), Pass::default())
     }
 
     /// How well the model predicts `targets`, each from the `inputs` up to its own position; both are
@@ -162,38 +175,45 @@ impl Transformer {
     /// # Panics
     /// When the shapes differ, or `length` is 0 or more than the model's context.
     pub fn next_token_loss(&self, inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> TokenLoss {
-        TokenLoss::from_logits(self.logits(inputs), targets)
+        self.next_token_loss_in(Pass::default(), inputs, targets)
     }
 
-    /// As [`next_token_loss`](Self::next_token_loss), in training: `dropout` decides what is left out, at the
-    /// rate that the configuration gives.
+    /// As [`next_token_loss`](Self::next_token_loss), in a pass of training or one that is watched.
     ///
     /// # Panics
     /// When the shapes differ, or `length` is 0 or more than the model's context.
-    pub fn next_token_loss_with(
+    pub fn next_token_loss_in(
         &self,
-        dropout: &Dropout,
+        pass: Pass<'_>,
         inputs: Tensor<2, Int>,
         targets: Tensor<2, Int>,
     ) -> TokenLoss {
-        let rate = self.config.dropout;
-        let dropping = Dropping((rate > 0.0).then_some((dropout, rate)));
-        let hidden = self.forward(inputs, None, dropping);
-        TokenLoss::from_logits(self.unembed(hidden), targets)
+        let logits = self.unembed(self.forward(inputs, None, pass), pass);
+        let mut correct = None;
+        let nats = pass.operation("loss", Operation::Loss, [logits], |[logits]| {
+            let loss = TokenLoss::from_logits(logits, targets);
+            correct = Some(loss.correct);
+            loss.nats.unsqueeze_dim::<3>(2)
+        });
+        TokenLoss {
+            nats: nats.squeeze_dim(2),
+            correct: correct.expect("the loss is computed"),
+        }
     }
 
     /// The head: `[batch, length, width] -> [batch, length, vocab_size]`.
-    pub(crate) fn unembed(&self, hidden: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn unembed(&self, hidden: Tensor<3>, pass: Pass<'_>) -> Tensor<3> {
         let [batch, length, width] = hidden.dims();
         let rows = hidden.reshape([batch * length, width]);
-        let logits = match &self.head {
+        let head = |[rows]: [Tensor<2>; 1]| match &self.head {
             Some(head) => linear::forward(head, rows),
             None => linear::product(rows, self.token_embedding.weight.val().transpose(), None),
         };
-        let logits = match self.config.logit_cap {
-            Some(cap) => (logits / cap).tanh() * cap,
-            None => logits,
-        };
+        let mut logits = pass.operation("head", Operation::Linear, [rows], head);
+        if let Some(cap) = self.config.logit_cap {
+            let capped = |[logits]: [Tensor<2>; 1]| (logits / cap).tanh() * cap;
+            logits = pass.operation("logit_cap", Operation::LogitCap, [logits], capped);
+        }
         logits.reshape([batch, length, self.config.vocab_size])
     }
 }

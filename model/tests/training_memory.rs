@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{Device, Int, Tensor};
-use foretoken_model::{Activation, Dropout, ModelConfig};
+use foretoken_model::{Activation, Dropout, ModelConfig, Pass};
 
 /// Counts what is allocated. Flex keeps its tensors in ordinary memory.
 struct Counting;
@@ -50,7 +50,7 @@ fn measured(config: &ModelConfig, batch: usize, length: usize) -> usize {
     let model = config.init(1, &device).unwrap();
     let tokens = || Tensor::<2, Int>::zeros([batch, length], &device);
     let step = |model: &foretoken_model::Transformer| {
-        let loss = model.next_token_loss_with(&Dropout::new(1, 0), tokens(), tokens());
+        let loss = model.next_token_loss_in(Pass::training(&Dropout::new(1, 0)), tokens(), tokens());
         loss.mean().backward()
     };
     // Draws the weights.

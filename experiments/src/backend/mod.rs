@@ -17,6 +17,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::precision::Precision;
 use crate::spelling::nearest;
 
 #[cfg(not(any(
@@ -157,6 +158,16 @@ pub enum BackendError {
         backend: Backend,
         /// What went wrong, in the driver's or Burn's own words where there are any.
         reason: String,
+    },
+    /// The device does not compute in this precision.
+    #[error(
+        "backend {backend} does not compute in {precision} here; `foretoken backends` lists element types"
+    )]
+    Precision {
+        /// The backend.
+        backend: Backend,
+        /// What was asked for.
+        precision: Precision,
     },
     /// The device failed while its speed was measured.
     #[error("matrix product failed: {0}")]

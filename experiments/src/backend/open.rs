@@ -6,8 +6,7 @@
 //! whatever goes wrong there becomes one sentence. A driver that crashes the process cannot be
 //! caught this way; nor can a missing libtorch, which stops the program before it starts.
 
-use std::panic;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +15,8 @@ use burn::tensor::wgpu::WgpuInitError;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{Backend, BackendError};
+use crate::caught::PanicRecord;
+use crate::precision::Precision;
 
 /// How long a device may take to add two numbers. A first kernel has to be compiled: seconds on a
 /// GPU, tens of seconds with a software Vulkan driver.
@@ -75,6 +76,22 @@ impl Backend {
     /// does not compute.
     pub fn device(self) -> Result<Device, BackendError> {
         self.opened().map(|opened| opened.device.clone())
+    }
+
+    /// The backend's device, for a model in `precision`.
+    ///
+    /// # Errors
+    ///
+    /// As [`device`](Self::device), and [`BackendError::Precision`] where the device does not compute in it.
+    pub fn device_for(self, precision: Precision) -> Result<Device, BackendError> {
+        let device = self.device()?;
+        match device.supports_dtype(precision.dtype()) {
+            true => Ok(device),
+            false => Err(BackendError::Precision {
+                backend: self,
+                precision,
+            }),
+        }
     }
 
     /// Everything known about the backend here. Never fails: what is wrong is part of the answer.
@@ -263,44 +280,23 @@ fn computes(device: &Device) -> Result<(), String> {
 
 /// Runs `work` on a thread of its own, and turns a panic or a silence longer than [`PATIENCE`] into
 /// the reason.
-///
-/// A panic on a thread of CubeCL's reaches the caller only as a broken channel, so the panic hook, which
-/// is the whole process's, is replaced while `work` runs: the first message anywhere is the reason, and
-/// none is printed.
 fn guarded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
-    let first_panic = Arc::new(OnceLock::new());
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new({
-        let first_panic = first_panic.clone();
-        move |panic| {
-            let message = panic
-                .payload_as_str()
-                .unwrap_or("a panic without a message");
-            // Only the first one explains anything; the others follow from it.
-            let _ = first_panic.set(message.trim().to_owned());
-        }
-    }));
+    let panics = PanicRecord::start();
     let (sender, receiver) = mpsc::channel();
     // A receiver that has stopped waiting has reported that already.
     thread::spawn(move || sender.send(work()).ok());
-    let outcome = receiver.recv_timeout(PATIENCE);
-    panic::set_hook(hook);
-
-    match outcome {
+    match receiver.recv_timeout(PATIENCE) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => Err(format!(
             "the device did not answer within {} s",
             PATIENCE.as_secs()
         )),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(first_panic
-            .get()
-            .cloned()
-            .unwrap_or_else(|| "the device stopped without a message".to_owned())),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(panics
+            .first()
+            .unwrap_or("the device stopped without a message")
+            .to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line. One file per command; each parses, calls the library, prints.
 
 mod backends;
+mod compare;
 mod data;
 mod export;
 mod generate;
@@ -9,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod predict;
+mod report;
 mod screen;
 mod train;
 
@@ -30,6 +32,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
@@ -47,6 +51,8 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         None => train::run(train::TrainArgs::default()),
         Some(Command::Train(args)) => train::run(args),
+        Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Report(args)) => report::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),

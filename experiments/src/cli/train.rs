@@ -51,7 +51,7 @@ pub(super) struct TrainArgs {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
-enum DashboardArg {
+pub(super) enum DashboardArg {
     /// tui on a terminal, plain elsewhere
     #[default]
     Auto,
@@ -80,23 +80,24 @@ impl TrainArgs {
             None => Experiment::embedded(&overrides),
         }
     }
+}
 
-    fn dashboard(&self) -> Result<Dashboard, Error> {
-        let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-        Ok(match self.dashboard {
-            DashboardArg::None => Dashboard::None,
-            DashboardArg::Tui if !terminal || self.json => {
-                return Err(Error::Experiment {
-                    origin: "--dashboard tui".into(),
-                    message: "needs a terminal for input and output, and no --json".into(),
-                });
-            }
-            DashboardArg::Auto | DashboardArg::Plain if self.json => Dashboard::PlainOnStderr,
-            DashboardArg::Auto if !terminal => Dashboard::Plain,
-            DashboardArg::Auto | DashboardArg::Tui => Dashboard::Tui,
-            DashboardArg::Plain => Dashboard::Plain,
-        })
-    }
+/// What to show where both streams are as they are.
+pub(super) fn dashboard(asked: DashboardArg, json: bool) -> Result<Dashboard, Error> {
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    Ok(match asked {
+        DashboardArg::None => Dashboard::None,
+        DashboardArg::Tui if !terminal || json => {
+            return Err(Error::Experiment {
+                origin: "--dashboard tui".into(),
+                message: "needs a terminal for input and output, and no --json".into(),
+            });
+        }
+        DashboardArg::Auto | DashboardArg::Plain if json => Dashboard::PlainOnStderr,
+        DashboardArg::Auto if !terminal => Dashboard::Plain,
+        DashboardArg::Auto | DashboardArg::Tui => Dashboard::Tui,
+        DashboardArg::Plain => Dashboard::Plain,
+    })
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
@@ -107,7 +108,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     let options = TrainOptions {
         resume: args.resume,
         out: args.out.clone(),
-        dashboard: args.dashboard()?,
+        dashboard: dashboard(args.dashboard, args.json)?,
         interrupter,
         interrupted,
     };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::backend::Backend;
+use crate::precision::Precision;
 use crate::spelling::nearest;
 
 /// `[data]`: exactly one of `path`, `world` and `mixture`.
@@ -412,13 +413,18 @@ impl TrainSection {
 #[serde(deny_unknown_fields)]
 pub struct BackendSection {
     /// A name that `foretoken backends` lists.
+    #[serde(default = "Backend::default_backend")]
     pub name: Backend,
+    /// `f32`, `f64`, `bf16` or `f16`: the precision of weights, activations, gradients and optimizer state.
+    #[serde(default)]
+    pub dtype: Precision,
 }
 
 impl Default for BackendSection {
     fn default() -> Self {
         Self {
             name: Backend::default_backend(),
+            dtype: Precision::default(),
         }
     }
 }

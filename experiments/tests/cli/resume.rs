@@ -142,3 +142,20 @@ fn without_a_directory_the_latest_run_of_the_experiment_is_resumed() {
         &bench.path("runs/world-flex-1"),
     );
 }
+
+#[test]
+fn a_run_is_resumed_in_its_precision() {
+    for dtype in ["backend.dtype=f64", "backend.dtype=bf16"] {
+        let bench = Bench::new();
+        let set = ["--set", dtype];
+        let reference = bench.tiny_run("reference", &[&LONG[..], &set].concat());
+        let run = bench.path("run");
+        let mut child = start(&bench, &set);
+        wait_for(&mut child, &run, 40);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = bench.run(&["train", "--resume", "--out", "run"]);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_same_numbers(&run, &reference);
+    }
+}

@@ -297,3 +297,28 @@ fn training_starts_from_a_model_and_with_its_tokenizer() {
         text(&output)
     );
 }
+
+#[test]
+fn a_run_trains_in_the_precision_that_is_asked_for() {
+    let bench = Bench::new();
+    let run = |dtype: &str| {
+        let set = format!("backend.dtype={dtype}");
+        column(&bench.tiny_run(dtype, &["--set", &set]), "step", "loss")
+    };
+    let (single, double, half) = (run("f32"), run("f64"), run("bf16"));
+    let apart = |a: &[f64], b: &[f64]| {
+        let differences = a.iter().zip(b).map(|(a, b)| relative_difference(*a, *b));
+        differences.fold(0.0, f64::max)
+    };
+    // As far apart as 25 steps of rounding leave them: 2⁻²⁴ and 2⁻⁸ at each, and not nearer than one of them.
+    let in_single = apart(&single, &double);
+    assert!((1e-9..1e-5).contains(&in_single), "{in_single}");
+    let in_half = apart(&half, &double);
+    assert!((1e-4..0.2).contains(&in_half), "{in_half}");
+
+    let output = bench
+        .tiny(&["--set", "backend.dtype=f31"])
+        .output()
+        .unwrap();
+    assert_refused(&output, 2, &["backend.dtype=f31", "f64"]);
+}

@@ -1,0 +1,358 @@
+//! `foretoken compare`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use foretoken::backend::Backend;
+use foretoken::compare::dashboard::watcher;
+use foretoken::compare::{
+    CompareOptions, Compared, Comparison, Entrant, Entry, Verdict, compare, of_runs,
+};
+use foretoken::precision::Precision;
+use foretoken::{Error, Experiment};
+use serde::Serialize;
+
+use super::interrupt::on_ctrl_c;
+use super::model::refused;
+use super::train::{DashboardArg, dashboard};
+
+/// Run one experiment on several backends and judge each; or judge runs that are finished
+///
+/// Every backend starts from the same bits and reads the same windows. Their losses are measured against a
+/// reference in f64. What rounding alone explains is measured as well: runs of the reference's backend whose
+/// initial weights are moved by one unit in the last place show how far curves part, and its own first step
+/// shows how exact loss, logits and gradients can be.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken compare                                        the embedded experiment, on all that works here
+  foretoken compare my.toml --backends flex,wgpu --steps 200
+  foretoken compare --backends flex,libtorch --dtypes f32,bf16
+  foretoken compare --backends flex,libtorch --lockstep    step by step, with the distance of weights
+  foretoken compare runs/a runs/b --envelope runs/compare-world-1
+                                                           finished runs, from any machine
+
+Verdicts:
+  identical    the same bits as the reference's backend in the same precision
+  rounding     every check and the whole curve within what rounding explains
+  outcome      the first step within it, the curve not, the final loss within the spread of seeds
+  differs      none of these: a bug, or another function
+  failed       it stopped on its way
+  unavailable  it cannot run here, or there is nothing to judge it by
+
+Exit codes: 0, or 3 where one differs or failed; 2 for what you can mend, 1 where the comparison itself
+failed, 130 interrupted.")]
+pub(super) struct CompareArgs {
+    /// Experiment file (TOML), without one the embedded experiment; or run directories
+    #[arg(value_name = "EXPERIMENT|RUN")]
+    inputs: Vec<PathBuf>,
+    /// Backends, as `foretoken backends` lists them, each with a precision if it needs its own: flex,wgpu:f32
+    /// [default: all that are compiled in]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    backends: Vec<Named>,
+    /// Precisions that every backend computes in: f64, f32, bf16, f16
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "DTYPES",
+        default_value = "f32"
+    )]
+    dtypes: Vec<Precision>,
+    /// Steps from the start of the experiment's schedule
+    #[arg(long, value_name = "N", default_value_t = CompareOptions::STEPS)]
+    steps: usize,
+    /// Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other
+    #[arg(long, value_name = "K", default_value_t = CompareOptions::SEEDS)]
+    seeds: usize,
+    /// Runs with weights moved by one unit in the last place, as the scale of rounding
+    #[arg(long, value_name = "M", default_value_t = CompareOptions::ROUNDING_RUNS)]
+    rounding_runs: usize,
+    /// What all are measured against
+    #[arg(long, value_name = "NAME:DTYPE", default_value = "flex:f64")]
+    reference: Named,
+    /// All backends take each step together, and the distance between their weights is measured
+    #[arg(long)]
+    lockstep: bool,
+    /// Of finished runs: the comparison, or envelope.json, to judge them by
+    #[arg(long, value_name = "PATH")]
+    envelope: Option<PathBuf>,
+    /// Change a key of the experiment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Directory to write [default: runs/compare-<experiment>-<n>; of finished runs: only what is named here]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What to show meanwhile; auto is tui on a terminal and plain elsewhere
+    #[arg(long, value_enum, default_value_t)]
+    dashboard: DashboardArg,
+    /// Print one JSON object at the end and nothing else on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// `flex`, or `flex:f64`.
+#[derive(Clone, Copy)]
+struct Named {
+    name: Backend,
+    dtype: Option<Precision>,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, dtype) = match text.split_once(':') {
+            Some((name, dtype)) => (name, Some(dtype.parse()?)),
+            None => (text, None),
+        };
+        let name = name.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { name, dtype })
+    }
+}
+
+impl CompareArgs {
+    fn entrants(&self) -> Vec<Entrant> {
+        let all = Backend::ALL.into_iter().filter(|b| b.compiled_in());
+        let all: Vec<Named> = all.map(|name| Named { name, dtype: None }).collect();
+        let named = match self.backends.is_empty() {
+            true => &all,
+            false => &self.backends,
+        };
+        let with = |named: &Named, dtype| Entrant {
+            name: named.name,
+            dtype,
+        };
+        named
+            .iter()
+            .flat_map(|named| match named.dtype {
+                Some(dtype) => vec![with(named, dtype)],
+                None => self.dtypes.iter().map(|d| with(named, *d)).collect(),
+            })
+            .collect()
+    }
+
+    /// Finished runs, if that is what is named.
+    fn runs(&self) -> Result<Option<&[PathBuf]>, Error> {
+        match (
+            &self.inputs[..],
+            self.inputs.iter().any(|path| path.is_dir()),
+        ) {
+            ([], _) | ([_], false) => Ok(None),
+            ([_], true) => Err(refused(
+                "compare",
+                "one run directory alone is compared with nothing; name two or more, or an experiment file",
+            )),
+            (runs, true) => Ok(Some(runs)),
+            ([_, second, ..], false) => Err(refused(
+                &second.display().to_string(),
+                "expected one experiment file, or run directories that exist",
+            )),
+        }
+    }
+}
+
+pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
+    if let Some(runs) = args.runs()? {
+        let comparison = of_runs(runs, args.envelope.as_deref())?;
+        let report = match &args.out {
+            Some(out) => Some(foretoken::compare::write(&comparison, out)?),
+            None => None,
+        };
+        return finish(&args, &comparison, report);
+    }
+    if args.envelope.is_some() {
+        return Err(refused(
+            "--envelope",
+            "is for finished runs; a live comparison measures its own",
+        ));
+    }
+    for (flag, value) in [("--steps", args.steps), ("--seeds", args.seeds)] {
+        if value == 0 {
+            return Err(refused(flag, "must be at least 1"));
+        }
+    }
+    if args.rounding_runs == 0 {
+        return Err(refused(
+            "--rounding-runs",
+            "must be at least 1: without it nothing tells rounding from more",
+        ));
+    }
+    let experiment = match args.inputs.first() {
+        Some(path) => Experiment::load(path, &args.overrides)?,
+        None => Experiment::embedded(&args.overrides)?,
+    };
+    let interrupted = on_ctrl_c(|| {});
+    let shown = dashboard(args.dashboard, args.json)?;
+    let options = CompareOptions {
+        steps: args.steps,
+        seeds: args.seeds,
+        rounding_runs: args.rounding_runs,
+        lockstep: args.lockstep,
+        out: args.out.clone(),
+        dashboard: shown,
+        interrupted: interrupted.clone(),
+        ..CompareOptions::new(
+            args.entrants(),
+            Entrant {
+                name: args.reference.name,
+                dtype: args.reference.dtype.unwrap_or(Precision::F64),
+            },
+        )
+    };
+    let mut watcher = watcher(shown, interrupted);
+    let compared = compare(experiment, &options, &mut *watcher);
+    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    drop(watcher);
+    match compared? {
+        Compared::Interrupted { directory } => {
+            eprintln!(
+                "interrupted; what ran until then is in {}, and nothing was judged",
+                directory.display()
+            );
+            Ok(ExitCode::from(130))
+        }
+        Compared::Complete {
+            comparison, report, ..
+        } => finish(&args, &comparison, Some(report)),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Json<'a> {
+    reference: String,
+    experiment_hash: &'a str,
+    backends: Vec<JsonEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct JsonEntry<'a> {
+    name: Backend,
+    dtype: Precision,
+    verdict: Verdict,
+    first_step: Option<usize>,
+    max_abs_loss_difference: Option<f64>,
+    envelope: Option<f64>,
+    final_loss: Option<f64>,
+    tokens_per_second: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    reason: &'a str,
+}
+
+impl<'a> JsonEntry<'a> {
+    fn new(entry: &'a Entry) -> Self {
+        Self {
+            name: entry.entrant.name,
+            dtype: entry.entrant.dtype,
+            verdict: entry.verdict,
+            first_step: entry.first_step,
+            max_abs_loss_difference: entry.max_abs_loss_difference,
+            envelope: entry.envelope,
+            final_loss: entry.final_loss,
+            tokens_per_second: entry.tokens_per_second,
+            peak_memory_bytes: entry.peak_memory_bytes,
+            reason: &entry.reason,
+        }
+    }
+}
+
+fn finish(
+    args: &CompareArgs,
+    comparison: &Comparison,
+    report: Option<PathBuf>,
+) -> Result<ExitCode, Error> {
+    let code = match comparison.has_failures() {
+        true => ExitCode::from(3),
+        false => ExitCode::SUCCESS,
+    };
+    if args.json {
+        let json = serde_json::to_string(&Json {
+            reference: comparison.reference.entrant.to_string(),
+            experiment_hash: &comparison.experiment_hash,
+            backends: comparison.backends.iter().map(JsonEntry::new).collect(),
+            report,
+        })?;
+        println!("{json}");
+        return Ok(code);
+    }
+    print!("{}", table(comparison));
+    if let Some(report) = report {
+        println!("\nReport: {}", report.display());
+    }
+    Ok(code)
+}
+
+/// The verdicts, a line and a reason each.
+fn table(comparison: &Comparison) -> String {
+    let number =
+        |value: Option<f64>, format: &dyn Fn(f64) -> String| value.map_or("-".to_owned(), format);
+    let header = [
+        "", "VERDICT", "STEP", "|ΔLOSS|", "ENVELOPE", "FINAL", "TOKENS/S",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(comparison.backends.iter().map(|entry| {
+        [
+            entry.entrant.to_string(),
+            format!("{} {}", entry.verdict.symbol(), entry.verdict.name()),
+            entry.first_step.map_or("-".into(), |step| step.to_string()),
+            number(entry.max_abs_loss_difference, &|v| format!("{v:.1e}")),
+            number(entry.envelope, &|v| format!("{v:.1e}")),
+            number(entry.final_loss, &|v| format!("{v:.4}")),
+            number(entry.tokens_per_second, &|v| format!("{v:.0}")),
+        ]
+    }));
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(column, (cell, width))| match column {
+            0 | 1 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    let mut text = format!(
+        "{}, {} steps of {} tokens, measured against {}\n\n{}",
+        comparison.name,
+        comparison.steps,
+        comparison.tokens_per_step,
+        comparison.reference.entrant,
+        line(&rows[0])
+    );
+    for (row, entry) in rows[1..].iter().zip(&comparison.backends) {
+        text += &line(row);
+        text += &format!("{:width$}  {}\n", "", entry.reason, width = widths[0]);
+    }
+    match &comparison.seeds {
+        Some(seeds) => {
+            text += &format!(
+                "\nFinal losses of {} seeds spread over {:.4} nats per token.\n",
+                seeds.seeds.len(),
+                seeds.spread
+            );
+        }
+        None => text += "\nNo other seed was run to compare with.\n",
+    }
+    for envelope in &comparison.envelopes {
+        text += &format!(
+            "Envelope: {} times the largest difference over {} runs of {} that rounding set apart.\n",
+            envelope.factor, envelope.runs, envelope.of
+        );
+    }
+    if comparison.envelopes.is_empty() {
+        text += "No envelope: none of the runs carries one. To measure it:\n  foretoken compare EXPERIMENT.toml \
+                 --backends flex --out DIR, then --envelope DIR\n";
+    }
+    text
+}

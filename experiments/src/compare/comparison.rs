@@ -1,0 +1,350 @@
+//! What a comparison found, as plain data: `comparison.json` is this, and reports are made of nothing else.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::backend::Backend;
+use crate::environment::Environment;
+use crate::precision::Precision;
+
+/// A backend computing in one precision: what is compared with a reference, which is another of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Entrant {
+    /// The backend.
+    pub name: Backend,
+    /// The precision of weights, activations, gradients and optimizer state.
+    pub dtype: Precision,
+}
+
+/// `flex:f32`
+impl fmt::Display for Entrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}:{}", self.name, self.dtype))
+    }
+}
+
+/// How an entrant's numbers relate to the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The same bits as the reference's own backend in the same precision.
+    Identical,
+    /// Rounding explains every difference: each check and the whole curve stay within their bounds.
+    Rounding,
+    /// Every check of step 0 stays within its bound, the curve leaves the envelope, and the final loss
+    /// stays inside the spread between seeds.
+    Outcome,
+    /// A check is out of its bound, or the curve leaves the envelope and the spread between seeds.
+    Differs,
+    /// It stopped on its way.
+    Failed,
+    /// It cannot run here.
+    Unavailable,
+}
+
+impl Verdict {
+    /// The name that `--json` has.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Rounding => "rounding",
+            Self::Outcome => "outcome",
+            Self::Differs => "differs",
+            Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// A sign that tells verdicts apart without colours.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Identical => "=",
+            Self::Rounding => "✓",
+            Self::Outcome => "≈",
+            Self::Differs => "≠",
+            Self::Failed => "✗",
+            Self::Unavailable => "–",
+        }
+    }
+
+    /// What the verdict says, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Identical => "identical bits",
+            Self::Rounding => "agrees within rounding",
+            Self::Outcome => "agrees in outcome",
+            Self::Differs => "differs",
+            Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// One quantity of step 0 (the same weights, the same batch), against the reference in f64.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What kind of quantity it is.
+    pub of: Checked,
+    /// Of a gradient or an update: the path of the parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// ‖entrant − reference‖ / ‖reference‖, in the Euclidean norm.
+    #[serde(deserialize_with = "number")]
+    pub error: f64,
+    /// The largest error that rounding explains: that of the reference's own backend in the entrant's
+    /// precision, times a factor.
+    #[serde(deserialize_with = "number")]
+    pub bound: f64,
+}
+
+impl Check {
+    /// Whether rounding explains the error. An error that is no number it does not explain.
+    pub fn holds(&self) -> bool {
+        self.error <= self.bound
+    }
+}
+
+/// What a [`Check`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checked {
+    /// The mean loss of the batch.
+    Loss,
+    /// The logits.
+    Logits,
+    /// The gradient of a parameter.
+    Gradient,
+    /// What the optimizer changes in a parameter, given the reference's gradients.
+    Update,
+}
+
+/// How far curves part by rounding alone: training is chaotic, so this is measured, not assumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The backend whose runs it is made of, in the precision that it holds for.
+    #[serde(flatten)]
+    pub of: Entrant,
+    /// Runs whose initial weights were each moved by one unit in the last place.
+    pub runs: usize,
+    /// Which quantile over the runs is taken at each step, 0 to 1.
+    pub quantile: f64,
+    /// What the quantile is multiplied with.
+    pub factor: f64,
+    /// Largest |loss − reference's loss| that rounding explains, in nats per token, for each step. Never
+    /// falls from a step to the next.
+    #[serde(deserialize_with = "numbers")]
+    pub loss: Vec<f64>,
+    /// The same for the distance of weights after each step ([`Entry::weights_distance`]); empty unless in
+    /// lockstep.
+    #[serde(
+        default,
+        deserialize_with = "numbers",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub weights: Vec<f64>,
+}
+
+/// What another seed changes: the scale of what matters in practice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seeds {
+    /// The seeds; the first is the experiment's.
+    pub seeds: Vec<u64>,
+    /// Final loss of each, in nats per token, as [`Entry::final_loss`].
+    #[serde(deserialize_with = "numbers")]
+    pub final_losses: Vec<f64>,
+    /// Nats per token of each step, seed by seed.
+    #[serde(deserialize_with = "curves")]
+    pub losses: Vec<Vec<f64>>,
+    /// Largest minus smallest final loss, in nats per token.
+    #[serde(deserialize_with = "number")]
+    pub spread: f64,
+}
+
+/// The run that all others are measured against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// What it ran on.
+    #[serde(flatten)]
+    pub entrant: Entrant,
+    /// Nats per token of each step.
+    #[serde(deserialize_with = "numbers")]
+    pub losses: Vec<f64>,
+    /// As [`Entry::final_loss`].
+    pub final_loss: Option<f64>,
+}
+
+/// One entrant of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What ran.
+    #[serde(flatten)]
+    pub entrant: Entrant,
+    /// How its numbers relate to the reference's.
+    pub verdict: Verdict,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The first step at which a bound was left, counted from 0.
+    pub first_step: Option<usize>,
+    /// Largest |loss − reference's loss| over the steps, in nats per token.
+    pub max_abs_loss_difference: Option<f64>,
+    /// The envelope at that largest difference's step, in nats per token; nothing where none is known.
+    pub envelope: Option<f64>,
+    /// Nats per token on the experiment's validation windows after the last step.
+    pub final_loss: Option<f64>,
+    /// Training tokens per second: a step's tokens over the median time of a step.
+    pub tokens_per_second: Option<f64>,
+    /// Peak resident memory, above what the process held when the entrant's turn began; nothing where it
+    /// cannot be told apart from others'.
+    pub peak_memory_bytes: Option<u64>,
+    /// Whether the final loss lies within the spread between seeds of the reference's; nothing where no
+    /// seeds were run.
+    pub inside_seed_spread: Option<bool>,
+    /// Its run directory.
+    pub run: Option<PathBuf>,
+    /// Where it ran.
+    pub environment: Option<Environment>,
+    /// Nats per token of each step.
+    #[serde(deserialize_with = "numbers")]
+    pub losses: Vec<f64>,
+    /// Wall-clock time of each step.
+    #[serde(deserialize_with = "numbers")]
+    pub seconds: Vec<f64>,
+    /// Global gradient norm of each step, before clipping.
+    #[serde(deserialize_with = "numbers")]
+    pub gradient_norms: Vec<f64>,
+    /// ‖weights − reference's weights‖ after each step, over all parameters, relative to the norm of the
+    /// reference's weights; empty unless in lockstep.
+    #[serde(deserialize_with = "numbers")]
+    pub weights_distance: Vec<f64>,
+    /// Step 0 in detail; empty for runs that were finished before.
+    pub checks: Vec<Check>,
+}
+
+impl Entry {
+    /// An entrant that took no step.
+    pub(crate) fn without_a_run(entrant: Entrant, verdict: Verdict, reason: String) -> Self {
+        Self {
+            entrant,
+            verdict,
+            reason,
+            first_step: None,
+            max_abs_loss_difference: None,
+            envelope: None,
+            final_loss: None,
+            tokens_per_second: None,
+            peak_memory_bytes: None,
+            inside_seed_spread: None,
+            run: None,
+            environment: None,
+            losses: Vec::new(),
+            seconds: Vec::new(),
+            gradient_norms: Vec::new(),
+            weights_distance: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+}
+
+/// What a run of a comparison carries with it, so that runs made elsewhere can be judged by it: a run
+/// directory's `envelope.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The run that all others are measured against.
+    pub reference: Reference,
+    /// For each precision.
+    pub envelopes: Vec<Envelope>,
+    /// What another seed changes.
+    pub seeds: Option<Seeds>,
+}
+
+impl Recorded {
+    /// The file of a run directory that holds it.
+    pub const FILE: &str = "envelope.json";
+
+    /// What a comparison measured.
+    pub fn of(comparison: &Comparison) -> Self {
+        Self {
+            reference: comparison.reference.clone(),
+            envelopes: comparison.envelopes.clone(),
+            seeds: comparison.seeds.clone(),
+        }
+    }
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The run that all others are measured against.
+    pub reference: Reference,
+    /// SHA-256 of everything in the experiment that decides the numbers.
+    pub experiment_hash: String,
+    /// The entrants, in the order in which they were named.
+    pub backends: Vec<Entry>,
+    /// Version of foretoken.
+    pub foretoken: String,
+    /// When it was made: RFC 3339, UTC.
+    pub created: String,
+    /// The experiment's name.
+    pub name: String,
+    /// SHA-256 of the initial weights.
+    pub initial_weights: String,
+    /// Fingerprint of the data.
+    pub data: String,
+    /// The experiment file, resolved.
+    pub experiment: String,
+    /// Optimizer steps compared.
+    pub steps: usize,
+    /// Training tokens in a step.
+    pub tokens_per_step: usize,
+    /// Whether all entrants took each step together.
+    pub lockstep: bool,
+    /// For each precision; empty where none is known.
+    pub envelopes: Vec<Envelope>,
+    /// Nothing where no seeds were run.
+    pub seeds: Option<Seeds>,
+}
+
+impl Comparison {
+    /// The file of a comparison's directory that holds all of this.
+    pub const FILE: &str = "comparison.json";
+
+    /// The envelope of a precision.
+    pub fn envelope(&self, dtype: Precision) -> Option<&Envelope> {
+        self.envelopes
+            .iter()
+            .find(|envelope| envelope.of.dtype == dtype)
+    }
+
+    /// Whether any entrant differs or failed.
+    pub fn has_failures(&self) -> bool {
+        self.backends
+            .iter()
+            .any(|entry| matches!(entry.verdict, Verdict::Differs | Verdict::Failed))
+    }
+}
+
+/// JSON has no word for a number that is none, or infinite: it is written as null, and reads back as NaN. A run
+/// whose loss exploded must not make its comparison unreadable.
+fn number<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    Option::deserialize(json).map(or_nan)
+}
+
+/// As [`number`], for each.
+fn numbers<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<f64>, D::Error> {
+    Vec::deserialize(json).map(all_or_nan)
+}
+
+/// As [`number`], for each of each.
+fn curves<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Vec<f64>>, D::Error> {
+    Vec::deserialize(json).map(|curves: Vec<_>| curves.into_iter().map(all_or_nan).collect())
+}
+
+fn all_or_nan(numbers: Vec<Option<f64>>) -> Vec<f64> {
+    numbers.into_iter().map(or_nan).collect()
+}
+
+fn or_nan(number: Option<f64>) -> f64 {
+    number.unwrap_or(f64::NAN)
+}

@@ -1,0 +1,342 @@
+//! From values to places on a chart: which of many points are worth drawing, which range an axis has, and where
+//! a logarithm puts zero.
+
+/// Points in the order of steps, as many as a chart has room for. No number is a gap.
+pub(super) type Series = Vec<(f64, f64)>;
+
+/// Which points stand for all those that share a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The smallest and the largest, so that no spike is lost.
+    Extremes,
+    /// The largest: of a distance that passes through zero, only that says something.
+    Largest,
+}
+
+/// Thins points out to `columns`.
+pub(super) fn thinned(
+    points: impl Iterator<Item = (usize, f64)>,
+    last_step: usize,
+    columns: usize,
+    keep: Keep,
+) -> Series {
+    let per_step = columns.max(1) as f64 / (last_step as f64 + 1.0);
+    let mut series = Series::new();
+    let mut bucket: Option<Bucket> = None;
+    for (step, value) in points {
+        let column = (step as f64 * per_step) as usize;
+        match &mut bucket {
+            Some(bucket) if bucket.column == column => bucket.add(step as f64, value),
+            _ => {
+                series.extend(bucket.take().into_iter().flat_map(|of| of.points(keep)));
+                bucket = Some(Bucket::new(column, step as f64, value));
+            }
+        }
+    }
+    series.extend(bucket.into_iter().flat_map(|of| of.points(keep)));
+    series
+}
+
+/// The points of one column.
+struct Bucket {
+    column: usize,
+    low: (f64, f64),
+    high: (f64, f64),
+    /// Where there was no number.
+    gap: Option<f64>,
+}
+
+impl Bucket {
+    fn new(column: usize, x: f64, y: f64) -> Self {
+        let mut new = Self {
+            column,
+            low: (x, f64::INFINITY),
+            high: (x, f64::NEG_INFINITY),
+            gap: None,
+        };
+        new.add(x, y);
+        new
+    }
+
+    fn add(&mut self, x: f64, y: f64) {
+        if !y.is_finite() {
+            self.gap = Some(x);
+            return;
+        }
+        if y < self.low.1 {
+            self.low = (x, y);
+        }
+        if y > self.high.1 {
+            self.high = (x, y);
+        }
+    }
+
+    fn points(self, keep: Keep) -> impl Iterator<Item = (f64, f64)> {
+        let (first, second) = match self.low.0 <= self.high.0 {
+            true => (self.low, self.high),
+            false => (self.high, self.low),
+        };
+        let points = match keep {
+            Keep::Extremes if first != second => [Some(first), Some(second)],
+            _ => [Some(self.high), None],
+        };
+        let drawn = points.into_iter().flatten();
+        let drawn = drawn.filter(|(_, y)| y.is_finite());
+        drawn.chain(self.gap.map(|x| (x, f64::NAN)))
+    }
+}
+
+/// An axis, and how values are put on it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scale {
+    pub(super) bounds: [f64; 2],
+    /// Evenly spaced from the lower bound to the upper.
+    pub(super) labels: Vec<String>,
+    log: bool,
+    /// The least that is drawn of what is not zero, in the units of the bounds.
+    least: f64,
+}
+
+/// Larger values are not drawn: the range between two of them must be a number, too.
+const LARGEST: f64 = 1e100;
+
+/// What becomes of zero on a logarithmic scale.
+const SMALLEST: f64 = 1e-100;
+
+/// Of so many differences one may be too small to be drawn where it belongs: where a curve crosses the
+/// reference's, differences come as close to zero as they like.
+const ONE_IN: usize = 50;
+
+impl Scale {
+    /// From the smallest to the largest value, with so many labels.
+    pub(super) fn linear(values: impl Iterator<Item = f64>, labels: usize) -> Option<Self> {
+        let [low, high] = range(values.filter(|value| value.abs() < LARGEST))?;
+        Some(Self::between(widened(low, high), labels, false))
+    }
+
+    /// As [`Self::linear`], with equal distances for equal ratios. Values up to zero are not drawn.
+    pub(super) fn logarithmic(values: impl Iterator<Item = f64>, labels: usize) -> Option<Self> {
+        let drawn = values.filter(|value| (SMALLEST..LARGEST).contains(value));
+        let [low, high] = range(drawn)?;
+        let bounds = widened(low.log10(), high.log10());
+        Some(Self::between(bounds, labels, true))
+    }
+
+    fn between([low, high]: [f64; 2], labels: usize, log: bool) -> Self {
+        let parts = labels.max(2) - 1;
+        let value = |place: f64| if log { 10f64.powf(place) } else { place };
+        let label = |part: usize| {
+            let place = low + (high - low) * part as f64 / parts as f64;
+            label(value(place), [value(low), value(high)])
+        };
+        Self {
+            bounds: [low, high],
+            labels: (0..=parts).map(label).collect(),
+            log,
+            least: low,
+        }
+    }
+
+    /// Of differences: whole powers of ten, and below them a place for zero, if there is one. At most `most`
+    /// labels.
+    pub(super) fn decades(values: impl Iterator<Item = f64>, most: usize) -> Option<Self> {
+        let mut zeros = false;
+        let mut positive: Vec<f64> = values
+            .inspect(|&value| zeros |= value == 0.0)
+            .filter(|value| (SMALLEST..LARGEST).contains(value))
+            .collect();
+        positive.sort_unstable_by(f64::total_cmp);
+        let (mut low, mut high) = match (positive.get(positive.len() / ONE_IN), positive.last()) {
+            (Some(low), Some(high)) => (low.log10().floor(), high.log10().ceil()),
+            _ if zeros => (-1.0, 0.0),
+            _ => return None,
+        };
+        if low == high {
+            low -= 1.0;
+        }
+        let least = low;
+        if zeros {
+            low -= 1.0;
+        }
+        let most_parts = most.max(2) - 1;
+        let parts_of = |span: f64| {
+            let parts = (1..=most_parts).rev().map(|parts| parts as f64);
+            parts.into_iter().find(|parts| span % parts == 0.0)
+        };
+        // Where only the ends can be labelled, another decade makes room for a label between them.
+        if high - low > 3.0 && most_parts > 1 && parts_of(high - low) == Some(1.0) {
+            high += 1.0;
+        }
+        let span = high - low;
+        let parts = parts_of(span).unwrap_or(1.0);
+        let mut labels = Vec::new();
+        let mut exponent = low;
+        while exponent <= high {
+            labels.push(match zeros && exponent == low {
+                true => "0".into(),
+                false => format!("1e{exponent}"),
+            });
+            exponent += span / parts;
+        }
+        Some(Self {
+            bounds: [low, high],
+            labels,
+            log: true,
+            least,
+        })
+    }
+
+    /// Where a value is drawn; nothing if nowhere.
+    pub(super) fn place(&self, value: f64) -> Option<f64> {
+        let [low, high] = self.bounds;
+        let place = match self.log {
+            _ if value.is_nan() || value.abs() >= LARGEST => return None,
+            true if value < 0.0 => return None,
+            true if value == 0.0 => low,
+            true => value.log10().max(self.least),
+            false => value,
+        };
+        Some(place.clamp(low, high))
+    }
+
+    /// A series as lines, broken where a value cannot be drawn.
+    pub(super) fn lines(&self, series: &Series) -> Vec<Vec<(f64, f64)>> {
+        let placed: Vec<_> = series
+            .iter()
+            .map(|&(x, value)| Some((x, self.place(value)?)))
+            .collect();
+        placed
+            .split(Option::is_none)
+            .filter(|line| !line.is_empty())
+            .map(|line| line.iter().copied().flatten().collect())
+            .collect()
+    }
+}
+
+fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+    values
+        .filter(|value| value.is_finite())
+        .fold(None, |range, value| match range {
+            None => Some([value, value]),
+            Some([low, high]) => Some([low.min(value), high.max(value)]),
+        })
+}
+
+/// A range with room in it.
+fn widened(low: f64, high: f64) -> [f64; 2] {
+    let least = 1e-3 * low.abs().max(high.abs()).max(1e-3);
+    match high - low < least {
+        true => [low - least, high + least],
+        false => [low, high],
+    }
+}
+
+/// With as many digits as it takes to tell one end from the other.
+fn label(value: f64, [low, high]: [f64; 2]) -> String {
+    match (high - low, value.abs()) {
+        (_, magnitude) if magnitude >= 1e4 => format!("{value:.1e}"),
+        (range, _) if range >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_has_a_place_below_the_smallest_difference() {
+        let values = [0.0, 2e-7, 3e-3, f64::NAN, f64::INFINITY];
+        let scale = Scale::decades(values.into_iter(), 6).expect("drawable values");
+        assert_eq!(scale.bounds, [-8.0, -2.0]);
+        assert_eq!(scale.labels, ["0", "1e-6", "1e-4", "1e-2"]);
+        assert_eq!(scale.place(0.0), Some(-8.0));
+        assert_eq!(scale.place(1e-5), Some(-5.0));
+        assert_eq!(scale.place(f64::NAN), None);
+        assert_eq!(scale.place(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn differences_that_are_all_zero_can_be_drawn() {
+        let scale = Scale::decades([0.0, 0.0].into_iter(), 5).expect("zeros");
+        assert_eq!(scale.labels.first().map(String::as_str), Some("0"));
+        assert_eq!(scale.place(0.0), Some(scale.bounds[0]));
+        assert_eq!(Scale::decades([f64::NAN].into_iter(), 5), None);
+        assert_eq!(Scale::decades([].into_iter(), 5), None);
+    }
+
+    #[test]
+    fn labels_of_decades_are_whole_and_few() {
+        for low in 1..30 {
+            for most in 0..9 {
+                let values = [10f64.powi(-low) * 1.5, 0.5];
+                let scale = Scale::decades(values.into_iter(), most).expect("drawable values");
+                assert!((2..=most.max(2)).contains(&scale.labels.len()), "{scale:?}");
+                for label in &scale.labels {
+                    assert!(!label.contains('.'), "{scale:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_values_have_a_range_around_them() {
+        for scale in [
+            Scale::linear([3.0].into_iter(), 2),
+            Scale::logarithmic([3.0].into_iter(), 2),
+            Scale::linear([0.0].into_iter(), 2),
+        ] {
+            let [low, high] = scale.expect("a value").bounds;
+            assert!(low < high);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_breaks_the_line() {
+        let points = [1.0, 2.0, f64::NAN, 3.0, f64::INFINITY, 4.0];
+        let series = thinned(points.into_iter().enumerate(), 5, 80, Keep::Extremes);
+        let scale = Scale::linear([1.0, 4.0].into_iter(), 2).expect("values");
+        assert_eq!(
+            scale.lines(&series),
+            [
+                vec![(0.0, 1.0), (1.0, 2.0)],
+                vec![(3.0, 3.0)],
+                vec![(5.0, 4.0)]
+            ]
+        );
+    }
+
+    #[test]
+    fn no_spike_is_lost_among_many_steps() {
+        let values = (0..10_000).map(|step| match step {
+            4321 => 9.0,
+            5432 => 0.1,
+            _ => 1.0,
+        });
+        let extremes = thinned(values.clone().enumerate(), 9999, 50, Keep::Extremes);
+        assert!(extremes.len() <= 100);
+        assert!(extremes.contains(&(4321.0, 9.0)) && extremes.contains(&(5432.0, 0.1)));
+        assert!(extremes.is_sorted_by(|a, b| a.0 <= b.0));
+        let largest = thinned(values.enumerate(), 9999, 50, Keep::Largest);
+        assert_eq!(largest.len(), 50);
+        assert!(largest.contains(&(4321.0, 9.0)) && !largest.contains(&(5432.0, 0.1)));
+    }
+
+    #[test]
+    fn a_difference_that_happens_to_be_tiny_does_not_stretch_the_scale() {
+        let values = (0..100).map(|at| if at == 50 { 1e-30 } else { 2e-7 });
+        let scale = Scale::decades(values.chain([0.0]), 5).expect("values");
+        assert_eq!(scale.bounds, [-8.0, -6.0]);
+        // Small is not none.
+        assert_eq!(scale.place(1e-30), Some(-7.0));
+        assert_eq!(scale.place(0.0), Some(-8.0));
+    }
+
+    #[test]
+    fn labels_are_evenly_spaced() {
+        let scale = Scale::linear([1.0, 4.0].into_iter(), 4).expect("values");
+        assert_eq!(scale.labels, ["1.00", "2.00", "3.00", "4.00"]);
+        let scale = Scale::logarithmic([1.0, 100.0].into_iter(), 3).expect("values");
+        assert_eq!(scale.labels, ["1.00", "10.00", "100.00"]);
+    }
+}

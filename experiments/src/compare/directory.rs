@@ -1,0 +1,134 @@
+//! A comparison and what it leaves behind:
+//!
+//! ```text
+//! runs/compare-<experiment>-<n>/
+//!   report.html         the page to open
+//!   report.md, plots/   the same for a text, and for a paper
+//!   comparison.json     everything that the report is made of
+//!   <backend>-<dtype>/  a run directory of each entrant, without checkpoints, that carries envelope.json
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::live::measure;
+use super::plan::{CompareOptions, plan};
+use super::{Comparison, Entrant, Recorded, Watcher};
+use crate::environment::Environment;
+use crate::identity::Identity;
+use crate::progress::BuildReporter;
+use crate::report;
+use crate::run::{MetricsLog, RunDirectory, create_directory, write_atomically};
+use crate::setup::Setup;
+use crate::{Error, Experiment};
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Compared {
+    /// Everything ran.
+    Complete {
+        /// What was found.
+        comparison: Box<Comparison>,
+        /// Its directory.
+        directory: PathBuf,
+        /// The page to open.
+        report: PathBuf,
+    },
+    /// It was stopped before every entrant was judged.
+    Interrupted {
+        /// What was written until then.
+        directory: PathBuf,
+    },
+}
+
+/// Compares, and writes a directory with the runs, `comparison.json` and the report.
+///
+/// # Errors
+///
+/// When the experiment cannot start, no entrant can run, or the reference fails.
+pub fn compare(
+    experiment: Experiment,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Compared, Error> {
+    let setup = prepare(experiment, options)?;
+    let plan = plan(&setup, options)?;
+    let prefix = format!("compare-{}-", setup.experiment.name);
+    let directory = create_directory(options.out.as_deref(), &prefix)?;
+    match measure(&setup, options, plan, Some(&directory), watcher)? {
+        None => Ok(Compared::Interrupted { directory }),
+        Some(comparison) => {
+            let recorded = Recorded::of(&comparison);
+            for run in comparison.backends.iter().filter_map(|e| e.run.as_ref()) {
+                let run = RunDirectory::open(&directory.join(run))?;
+                run.write(Recorded::FILE, serde_json::to_vec(&recorded)?)?;
+            }
+            let report = write(&comparison, &directory)?;
+            Ok(Compared::Complete {
+                comparison: Box::new(comparison),
+                directory,
+                report,
+            })
+        }
+    }
+}
+
+/// Writes `comparison.json` and the report into a directory, which is made if it is not there; returns the page
+/// to open.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let json = serde_json::to_vec(comparison)?;
+    write_atomically(&directory.join(Comparison::FILE), &json)?;
+    report::write(comparison, directory)
+}
+
+/// Compares, and writes nothing.
+#[doc(hidden)]
+pub fn compare_unwritten(
+    experiment: Experiment,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<Comparison>, Error> {
+    let setup = prepare(experiment, options)?;
+    let plan = plan(&setup, options)?;
+    measure(&setup, options, plan, None, watcher)
+}
+
+fn prepare(experiment: Experiment, options: &CompareOptions) -> Result<Setup, Error> {
+    let progress = BuildReporter::new(options.dashboard);
+    Setup::new(experiment, None, progress.monitor(&options.interrupted))
+}
+
+/// `flex-f32`, or with a number where the same entrant runs twice.
+pub(super) fn free_name(directory: &Path, entrant: Entrant) -> String {
+    let name = format!("{}-{}", entrant.name, entrant.dtype);
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    std::iter::once(name.clone())
+        .chain(numbered)
+        .find(|name| !directory.join(name).exists())
+        .unwrap_or(name)
+}
+
+/// Makes the run directory of an entrant.
+pub(super) fn open_run(
+    setup: &Setup,
+    entrant: Entrant,
+    directory: &Path,
+) -> Result<MetricsLog, Error> {
+    let mut experiment = setup.experiment.clone();
+    experiment.backend.name = entrant.name;
+    experiment.backend.dtype = entrant.dtype;
+    let run = RunDirectory::create(Some(directory), &experiment)?;
+    let log = MetricsLog::open(&run, 0)?;
+    let device = entrant.name.device()?.autodiff();
+    let transformer = setup.transformer(experiment.train.seed, &device)?;
+    let identity = Identity::new(setup, &transformer)?;
+    run.write(Identity::FILE, serde_json::to_vec_pretty(&identity)?)?;
+    let environment = Environment::capture(entrant.name);
+    run.write("environment.json", serde_json::to_vec_pretty(&environment)?)?;
+    run.write("experiment.toml", experiment.to_toml())?;
+    Ok(log)
+}

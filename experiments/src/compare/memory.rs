@@ -1,0 +1,59 @@
+//! Peak resident memory of a part of this process's life.
+
+/// Measures from its creation on.
+pub(crate) struct Peak {
+    /// Bytes resident at the start.
+    before: Option<u64>,
+}
+
+impl Peak {
+    /// Forgets the peak so far. Measures nothing where the system cannot forget: elsewhere than on Linux.
+    pub(crate) fn start() -> Self {
+        give_back();
+        // 5 resets the "high water mark" of resident memory, proc(5).
+        let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        Self {
+            before: reset.then(|| status("VmRSS:")).flatten(),
+        }
+    }
+
+    /// Bytes at the peak above those at the start.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        Some(status("VmHWM:")?.saturating_sub(self.before?))
+    }
+}
+
+/// Gives memory that is allocated and free back to the system, or what came before would hide what comes.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and may be called at any time from any thread (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// A line of `/proc/self/status`, which counts in KiB.
+fn status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(1024 * kib)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_seen_after_it_is_over_and_forgotten_by_the_next() {
+        const BYTES: usize = 64 << 20;
+        let peak = Peak::start();
+        let memory = std::hint::black_box(vec![1u8; BYTES]);
+        drop(memory);
+        let first = peak.bytes().unwrap();
+        // The system counts in batches of pages, and tests beside this one take and give memory too.
+        assert!(first >= BYTES as u64 / 10 * 9, "{first}");
+        let next = Peak::start().bytes().unwrap();
+        assert!(next < BYTES as u64 / 2, "{next}");
+    }
+}

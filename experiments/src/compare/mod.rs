@@ -1,0 +1,26 @@
+//! One experiment on many backends, and a verdict on each.
+
+mod comparison;
+pub mod dashboard;
+mod directory;
+mod finished;
+mod first_step;
+mod judge;
+mod live;
+mod memory;
+mod plan;
+mod progress;
+mod tampering;
+mod trainer;
+
+pub use comparison::{
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Recorded, Reference, Seeds, Verdict,
+};
+#[doc(hidden)]
+pub use directory::compare_unwritten;
+pub use directory::{Compared, compare, write};
+pub use finished::of_runs;
+pub use plan::CompareOptions;
+pub use progress::{Event, Plan, PlannedRun, Role, Watcher};
+#[doc(hidden)]
+pub use tampering::Tampering;

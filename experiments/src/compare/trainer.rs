@@ -1,0 +1,227 @@
+//! One run of a comparison, a step at a time.
+
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn::train::{InferenceStep, Learner};
+use foretoken_datasets::WindowLoader;
+use foretoken_model::Transformer;
+use half::{bf16, f16};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::{Entrant, Tampering};
+use crate::Error;
+use crate::learner::{LanguageModel, WatchedBy};
+use crate::metrics::Totals;
+use crate::parameters::{self, Parameters};
+use crate::precision::Precision;
+use crate::setup::{Setup, in_precision};
+use crate::step::{Gradients, gradients, update};
+
+/// What sets a run apart from others of its entrant.
+#[derive(Clone, Default)]
+pub(crate) struct Variant {
+    /// In place of the experiment's.
+    pub(crate) seed: Option<u64>,
+    /// Moves each initial weight by one unit in the last place, up or down as this number decides.
+    pub(crate) nudge: Option<u64>,
+    pub(crate) tampering: Tampering,
+}
+
+/// A model in training.
+pub(crate) struct Trainer {
+    setup: Setup,
+    device: Device,
+    learner: Learner<LanguageModel>,
+    train: WindowLoader,
+    variant: Variant,
+    step: usize,
+}
+
+/// A step that was taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// Nats per token, before the update.
+    pub(crate) loss: f64,
+    /// Before clipping.
+    pub(crate) gradient_norm: f64,
+    /// Training tokens of the step.
+    pub(crate) tokens: usize,
+    pub(crate) seconds: f64,
+    pub(crate) learning_rate: f64,
+}
+
+impl Trainer {
+    /// A run before its first step.
+    pub(crate) fn new(setup: &Setup, entrant: Entrant, variant: Variant) -> Result<Self, Error> {
+        let setup = variant.tampering.setup(setup);
+        let seed = variant.seed.unwrap_or(setup.experiment.train.seed);
+        let device = entrant.name.device_for(entrant.dtype)?;
+        let training = device.clone().autodiff();
+        let transformer = setup.transformer(seed, &training)?;
+        let transformer = variant.tampering.transformer(transformer);
+        let transformer = in_precision(transformer, entrant.dtype);
+        let model = LanguageModel {
+            transformer: match variant.nudge {
+                Some(member) => nudged(transformer, entrant.dtype, member),
+                None => transformer,
+            },
+            dropout_seed: seed,
+            watched_by: WatchedBy(variant.tampering.watch.clone()),
+        };
+        Ok(Self {
+            train: setup.train_loader(seed, &training)?,
+            learner: setup.learner(model),
+            setup,
+            device,
+            variant,
+            step: 0,
+        })
+    }
+
+    pub(crate) fn transformer(&self) -> Transformer {
+        self.learner.model().transformer
+    }
+
+    /// The weights as they are now.
+    pub(crate) fn weights(&self) -> Result<Parameters, Error> {
+        parameters::weights(&self.transformer())
+    }
+
+    /// Forward and backward of the step that is next.
+    pub(crate) fn gradients(&self) -> Result<Gradients, Error> {
+        let settings = &self.setup.experiment.train;
+        let rows = settings.batch * settings.accumulation;
+        let windows = self.train.slice(self.step * rows, (self.step + 1) * rows);
+        let tampering = &self.variant.tampering;
+        let batches = windows
+            .iter()
+            .map(|batch| batch.map(|batch| tampering.batch(batch)));
+        gradients(&self.learner, batches, self.step)
+    }
+
+    /// Takes a step with these gradients: the totals before it, and the gradient's norm.
+    pub(crate) fn apply(&mut self, gradients: Gradients) -> Result<(Totals, f64), Error> {
+        let clip = self.setup.experiment.optimizer.clip;
+        let applied = gradients.apply(&mut self.learner, clip, &self.device)?;
+        self.step += 1;
+        Ok(applied)
+    }
+
+    /// Updates the weights with gradients of somebody else's.
+    pub(crate) fn update(&mut self, gradients: GradientsParams) -> Result<(), Error> {
+        let clip = self.setup.experiment.optimizer.clip;
+        update(&mut self.learner, gradients, 1.0, clip, &self.device);
+        self.step += 1;
+        self.device.sync().map_err(Error::device)
+    }
+
+    /// Takes the next step.
+    pub(crate) fn step(&mut self) -> Result<Taken, Error> {
+        let started = Instant::now();
+        let step = self.step;
+        let gradients = self.gradients()?;
+        let (totals, gradient_norm) = self.apply(gradients)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let loss = totals.loss();
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            return Err(Error::Training(format!(
+                "the loss is {loss} and the gradient norm {gradient_norm} at step {step}"
+            )));
+        }
+        Ok(Taken {
+            loss,
+            gradient_norm,
+            tokens: totals.tokens,
+            seconds,
+            learning_rate: self.learner.lr_current().base(),
+        })
+    }
+
+    /// Totals over the experiment's validation windows. `go_on` is asked between batches.
+    pub(crate) fn evaluate(&self, go_on: &dyn Fn() -> bool) -> Result<Option<Totals>, Error> {
+        let windows = self.setup.experiment.train.eval_windows;
+        let loader = self.setup.eval_loader(windows, &self.device)?;
+        let model = self.learner.model().valid();
+        let mut totals = Totals::default();
+        for batch in loader.iter() {
+            if !go_on() {
+                return Ok(None);
+            }
+            let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+            totals += InferenceStep::step(&model, batch)
+                .read()
+                .map_err(Error::device)?;
+        }
+        Ok(Some(totals))
+    }
+}
+
+/// Each weight moved by one unit in the last place of its precision, up or down as `member` decides. Zeros
+/// stay: what is next to 0 is not a rounding away.
+fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transformer {
+    struct Nudge {
+        random: ChaCha8Rng,
+        precision: Precision,
+    }
+    impl ModuleMapper for Nudge {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let value = param.val();
+            let (device, dtype) = (value.device(), value.dtype());
+            let trained = value.is_require_grad();
+            let data = value.detach().into_data();
+            let shape = data.shape().clone();
+            let moved: Vec<f64> = data
+                .iter::<f64>()
+                .map(|value| next_to(value, self.precision, self.random.next_u32() & 1 == 0))
+                .collect();
+            let data = TensorData::new(moved, shape);
+            let moved = Tensor::<D>::from_data(data, (&device, dtype));
+            Param::initialized(param.id, moved.set_require_grad(trained))
+        }
+    }
+    transformer.map(&mut Nudge {
+        random: ChaCha8Rng::seed_from_u64(member),
+        precision,
+    })
+}
+
+/// The number of this precision that is next to `value`, away from 0 or towards it.
+fn next_to(value: f64, precision: Precision, away: bool) -> f64 {
+    if value == 0.0 {
+        return value;
+    }
+    let step16 = |bits: u16| if away { bits + 1 } else { bits - 1 };
+    match precision {
+        Precision::F64 => {
+            let bits = value.to_bits();
+            f64::from_bits(if away { bits + 1 } else { bits - 1 })
+        }
+        Precision::F32 => {
+            let bits = (value as f32).to_bits();
+            f64::from(f32::from_bits(if away { bits + 1 } else { bits - 1 }))
+        }
+        Precision::BF16 => bf16::from_bits(step16(bf16::from_f64(value).to_bits())).to_f64(),
+        Precision::F16 => f16::from_bits(step16(f16::from_f64(value).to_bits())).to_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_unit_away() {
+        for precision in Precision::ALL {
+            let u = precision.unit_roundoff();
+            assert_eq!(next_to(1.0, precision, true), 1.0 + 2.0 * u);
+            assert_eq!(next_to(1.0, precision, false), 1.0 - u);
+            assert_eq!(next_to(-1.0, precision, true), -1.0 - 2.0 * u);
+            assert_eq!(next_to(0.0, precision, true), 0.0);
+        }
+    }
+}

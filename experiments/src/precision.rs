@@ -1,0 +1,77 @@
+//! The element types that a model can be trained in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::DType;
+use serde::{Deserialize, Serialize};
+
+/// The precision of weights, activations, gradients and optimizer state. The loss itself is computed in f32
+/// where that is more precise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE double precision.
+    F64,
+    /// IEEE single precision.
+    #[default]
+    F32,
+    /// The upper half of single precision: its range, with 8 significant bits.
+    BF16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl Precision {
+    /// Every precision, widest first.
+    pub const ALL: [Self; 4] = [Self::F64, Self::F32, Self::BF16, Self::F16];
+
+    /// The name used on the command line and in experiment files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::BF16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Burn's name.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F64 => DType::F64,
+            Self::F32 => DType::F32,
+            Self::BF16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+
+    /// Half the distance from 1 to the next number: the largest relative error of one rounding.
+    pub fn unit_roundoff(self) -> f64 {
+        let significant_bits = match self {
+            Self::F64 => 53,
+            Self::F32 => 24,
+            Self::F16 => 11,
+            Self::BF16 => 8,
+        };
+        2f64.powi(-significant_bits)
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no precision is called \"{name}\"; there are {names}")
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! From values to places on a plot, linear or logarithmic, and the ticks of an axis.
+
+use super::numbers;
+
+/// Decades that a logarithmic axis shows at most, counted from the largest value.
+const MAX_DECADES: i32 = 16;
+
+/// How much of a linear axis is left free beyond its values.
+const PADDING: f64 = 0.04;
+
+/// Lengths of an axis that a place may lie beyond it.
+const FAR: f64 = 50.0;
+
+/// Height of the lane below a logarithmic axis that zeros are drawn in.
+const ZERO_LANE: f64 = 16.0;
+
+/// An axis: values `low..=high` lie at `from..=to`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axis {
+    pub low: f64,
+    pub high: f64,
+    pub from: f64,
+    pub to: f64,
+    pub log: bool,
+    /// Where zeros lie on a logarithmic axis that has any.
+    pub zero: Option<f64>,
+}
+
+/// A labelled place on an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tick {
+    pub at: f64,
+    pub label: String,
+}
+
+impl Axis {
+    /// Exactly `low..=high`; with something around it where that is one point.
+    pub(super) fn exact(low: f64, high: f64, from: f64, to: f64) -> Self {
+        let (low, high) = match low < high {
+            true => (low, high),
+            false => (low - 0.5, low + 0.5),
+        };
+        Self {
+            low,
+            high,
+            from,
+            to,
+            log: false,
+            zero: None,
+        }
+    }
+
+    /// Around all finite values.
+    pub(super) fn linear(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
+        let (low, high) = range(values.filter(|value| value.is_finite())).unwrap_or((0.0, 1.0));
+        let margin = match high - low {
+            0.0 => (0.1 * low.abs()).max(1e-9),
+            _ => 2.0 * PADDING * (high / 2.0 - low / 2.0),
+        };
+        Self::exact(low - margin, high + margin, from, to)
+    }
+
+    /// Whole decades around all finite positive values, with a lane for zeros if there are any.
+    pub(super) fn log(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, 0.0f64);
+        let mut zeros = false;
+        for value in values.filter(|value| value.is_finite()) {
+            zeros |= value == 0.0;
+            if value > 0.0 {
+                low = low.min(value);
+                high = high.max(value);
+            }
+        }
+        let (least, most) = match low <= high {
+            true => (low.log10().floor() as i32, high.log10().ceil() as i32),
+            false => (-1, 0),
+        };
+        let most = most.max(least + 1);
+        let least = least.max(most - MAX_DECADES);
+        let lane = if zeros { ZERO_LANE } else { 0.0 };
+        let from = if from > to { from - lane } else { from + lane };
+        let zero = match from > to {
+            true => from + lane,
+            false => from - lane,
+        };
+        Self {
+            low: 10f64.powi(least),
+            high: 10f64.powi(most),
+            from,
+            to,
+            log: true,
+            zero: zeros.then_some(zero),
+        }
+    }
+
+    /// Where a value lies; nowhere if it is no number, or infinite. What lies beyond a logarithmic axis is
+    /// drawn at its end.
+    pub(super) fn at(&self, value: f64) -> Option<f64> {
+        if !value.is_finite() {
+            return None;
+        }
+        let share = match self.log {
+            true if value <= 0.0 => return self.zero.or(Some(self.from)),
+            true => {
+                let (low, high) = (self.low.log10(), self.high.log10());
+                ((value.log10() - low) / (high - low)).clamp(0.0, 1.0)
+            }
+            // Halved against overflow; far outside is as good as further outside.
+            false => {
+                let share = (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
+                share.clamp(-FAR, FAR)
+            }
+        };
+        Some(self.from + share * (self.to - self.from))
+    }
+
+    /// About `count` ticks at round values. Of an `integer` axis, only at whole numbers.
+    pub(super) fn ticks(&self, count: usize, integer: bool) -> Vec<Tick> {
+        let values = match self.log {
+            true => log_ticks(self.low, self.high, count),
+            false => linear_ticks(self.low, self.high, count, integer),
+        };
+        let mut ticks: Vec<Tick> = values
+            .into_iter()
+            .filter_map(|(value, label)| {
+                let at = self.at(value)?;
+                Some(Tick { at, label })
+            })
+            .collect();
+        if let Some(at) = self.zero {
+            ticks.insert(
+                0,
+                Tick {
+                    at,
+                    label: "0".into(),
+                },
+            );
+        }
+        ticks
+    }
+}
+
+/// Smallest and largest.
+pub(super) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |range, value| match range {
+        None => Some((value, value)),
+        Some((low, high)) => Some((low.min(value), high.max(value))),
+    })
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten, with as many decimals as their distance needs.
+fn linear_ticks(low: f64, high: f64, count: usize, integer: bool) -> Vec<(f64, String)> {
+    let rough = (high - low) / count.max(1) as f64;
+    if !rough.is_finite() || rough <= 0.0 {
+        return Vec::new();
+    }
+    let power = 10f64.powf(rough.log10().floor());
+    let factor = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .find(|factor| factor * power >= rough * 0.999)
+        .unwrap_or(10.0);
+    let step = match integer {
+        true => (factor * power).max(1.0),
+        false => factor * power,
+    };
+    let (first, last) = ((low / step).ceil(), (high / step).floor());
+    let number = last - first + 1.0;
+    // Where rounding swallows the step there is nothing to tick.
+    if !(0.0..=4.0 * count.max(1) as f64).contains(&number) {
+        return Vec::new();
+    }
+    (0..number as usize)
+        .map(|index| (first + index as f64) * step)
+        .map(|value| (value, tick_label(value, step)))
+        .collect()
+}
+
+fn tick_label(value: f64, step: f64) -> String {
+    let decimals = (-(step * 1.001).log10().floor()).max(0.0) as usize;
+    match value.abs() {
+        _ if decimals > 5 => numbers::significant(value, 4),
+        size if size >= 1e9 => numbers::significant(value, 3),
+        size if decimals == 0 && value >= 0.0 => numbers::count(size.round() as u64),
+        _ => format!("{value:.decimals$}").replacen('-', "−", 1),
+    }
+}
+
+/// Decades, as many as fit; within few decades also their doubles and fives.
+fn log_ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
+    let (least, most) = (low.log10().round() as i32, high.log10().round() as i32);
+    let every = ((most - least) as usize).div_ceil(count.max(1)).max(1);
+    let factors: &[f64] = match most - least {
+        ..=1 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    (least..=most)
+        .step_by(every)
+        .flat_map(|exponent| factors.iter().map(move |factor| (exponent, *factor)))
+        .map(|(exponent, factor)| {
+            let value = factor * 10f64.powi(exponent);
+            (value, numbers::significant(value, 1))
+        })
+        .filter(|(value, _)| *value <= high * 1.000_001)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(ticks: &[Tick]) -> Vec<&str> {
+        ticks.iter().map(|tick| tick.label.as_str()).collect()
+    }
+
+    #[test]
+    fn linear_ticks_are_round() {
+        let axis = Axis::exact(0.0, 199.0, 0.0, 100.0);
+        assert_eq!(
+            labels(&axis.ticks(5, true)),
+            ["0", "50", "100", "150"],
+            "steps"
+        );
+        let axis = Axis::exact(-0.13, 0.21, 0.0, 100.0);
+        assert_eq!(
+            labels(&axis.ticks(4, false)),
+            ["−0.1", "0.0", "0.1", "0.2"],
+            "decimals"
+        );
+        let axis = Axis::exact(0.0, 2.0, 0.0, 100.0);
+        assert_eq!(labels(&axis.ticks(8, true)), ["0", "1", "2"], "integers");
+    }
+
+    #[test]
+    fn an_axis_of_one_value_has_a_middle() {
+        let axis = Axis::exact(0.0, 0.0, 10.0, 20.0);
+        assert_eq!(axis.at(0.0), Some(15.0));
+        assert_eq!(labels(&axis.ticks(6, true)), ["0"]);
+        let axis = Axis::linear([2.0, 2.0].into_iter(), 0.0, 1.0);
+        assert!(axis.at(2.0).is_some_and(|at| (at - 0.5).abs() < 1e-9));
+    }
+
+    #[test]
+    fn what_is_no_number_lies_nowhere() {
+        let values = [f64::NAN, 1.0, f64::INFINITY, 3.0];
+        let axis = Axis::linear(values.into_iter(), 0.0, 1.0);
+        assert!(axis.low < 1.0 && axis.high > 3.0 && axis.high < 4.0);
+        assert_eq!(axis.at(f64::NAN), None);
+        assert_eq!(axis.at(f64::INFINITY), None);
+        let none = Axis::linear(std::iter::empty(), 0.0, 1.0);
+        assert!(none.low < none.high);
+        for axis in [
+            Axis::linear([f64::MAX, f64::MIN].into_iter(), 0.0, 1.0),
+            Axis::linear([1e16, 1e16 + 2.0].into_iter(), 0.0, 1.0),
+        ] {
+            assert!(axis.ticks(6, false).len() < 30);
+        }
+    }
+
+    #[test]
+    fn a_logarithmic_axis_keeps_a_lane_for_zeros() {
+        let values = || [0.0, 3e-7, 2e-3, f64::NAN].into_iter();
+        let axis = Axis::log(values(), 100.0, 0.0);
+        let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 1e-9;
+        assert!(near(axis.low, 1e-7) && near(axis.high, 1e-2));
+        assert_eq!(axis.at(0.0), Some(100.0));
+        assert!(axis.at(1e-7).is_some_and(|at| (at - 84.0).abs() < 1e-9));
+        assert!(axis.at(1e-2).is_some_and(|at| at.abs() < 1e-9));
+        let ticks = axis.ticks(10, false);
+        assert_eq!(
+            labels(&ticks),
+            ["0", "1e-7", "1e-6", "1e-5", "1e-4", "0.001", "0.01"]
+        );
+    }
+
+    #[test]
+    fn a_logarithmic_axis_bears_nothing_one_decade_and_very_many() {
+        let nothing = Axis::log([0.0, f64::NAN].into_iter(), 100.0, 0.0);
+        assert_eq!(nothing.at(0.0), Some(100.0));
+        let one = Axis::log([0.02].into_iter(), 100.0, 0.0);
+        assert_eq!(
+            labels(&one.ticks(6, false)),
+            ["0.01", "0.02", "0.05", "0.1"]
+        );
+        let many = Axis::log([1e-300, 1.0].into_iter(), 100.0, 0.0);
+        assert_eq!(many.at(1e-300), Some(100.0), "what is too small is cut");
+        assert!(many.ticks(6, false).len() <= 7);
+    }
+}

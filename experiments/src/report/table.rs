@@ -1,0 +1,291 @@
+//! The tables of a report, as text in cells: HTML and Markdown only set them.
+
+use crate::compare::{Check, Checked, Comparison, Verdict};
+use crate::environment::Environment;
+
+use super::Run;
+use super::heat_map::ratio;
+use super::numbers::{self, NONE, count, loss, significant};
+
+/// A cell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    pub text: String,
+    /// What is said below it.
+    pub detail: String,
+    /// How a page shows it.
+    pub class: &'static str,
+    /// Columns that it goes across, beyond its own.
+    pub more_columns: usize,
+    /// Colour and dash pattern of the run that it names.
+    pub swatch: Option<String>,
+}
+
+/// A table. The first cell of each row names the row.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub caption: &'static str,
+    /// Name and unit of each column.
+    pub headings: Vec<(String, &'static str)>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// Class of cells that hold a number.
+pub(super) const NUMBER: &str = "number";
+
+/// Class of cells where there is none.
+const EMPTY: &str = "number empty";
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+}
+
+/// A number, or anything that is set like one.
+fn number<T>(value: Option<T>, shown: impl Fn(T) -> String) -> Cell {
+    Cell {
+        class: if value.is_some() { NUMBER } else { EMPTY },
+        text: value.map_or(NONE.into(), shown),
+        ..Cell::default()
+    }
+}
+
+fn headings<const N: usize>(names: [(&str, &'static str); N]) -> Vec<(String, &'static str)> {
+    names.map(|(name, unit)| (name.to_owned(), unit)).into()
+}
+
+/// One row for each entrant, the reference first.
+pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
+    let reference = &comparison.reference;
+    let none = || number(None, loss);
+    let first = vec![
+        Cell {
+            swatch: Some("reference".into()),
+            ..reference.entrant.name.to_string().into()
+        },
+        reference.entrant.dtype.to_string().into(),
+        Cell {
+            class: "verdict none",
+            ..String::from("reference").into()
+        },
+        none(),
+        none(),
+        none(),
+        number(reference.final_loss, loss),
+        none(),
+        none(),
+        none(),
+        String::from("All others are measured against it.").into(),
+    ];
+    Table {
+        caption: "Verdict on each entrant",
+        headings: headings([
+            ("backend", ""),
+            ("dtype", ""),
+            ("verdict", ""),
+            ("first step", "out of bounds"),
+            ("max |Δloss|", "nats per token"),
+            ("envelope", "at that step"),
+            ("final loss", "nats per token"),
+            ("inside seed spread", ""),
+            ("speed", "tokens/s"),
+            ("peak memory", ""),
+            ("reason", ""),
+        ]),
+        rows: std::iter::once(first)
+            .chain(runs.iter().map(verdict_row))
+            .collect(),
+    }
+}
+
+/// How a page shows a verdict.
+pub(super) fn verdict_class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Identical | Verdict::Rounding => "verdict good",
+        Verdict::Outcome => "verdict fair",
+        Verdict::Differs | Verdict::Failed => "verdict bad",
+        Verdict::Unavailable => "verdict none",
+    }
+}
+
+fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
+    let entry = run.entry;
+    let two_digits = |value: f64| significant(value, 2);
+    let class = verdict_class(entry.verdict);
+    let symbol = entry.verdict.symbol();
+    vec![
+        Cell {
+            swatch: run.class.clone(),
+            ..run.backend().into()
+        },
+        entry.entrant.dtype.to_string().into(),
+        Cell {
+            class,
+            ..format!("{symbol} {}", entry.verdict.words()).into()
+        },
+        number(entry.first_step, |step| count(step as u64)),
+        number(entry.max_abs_loss_difference, two_digits),
+        number(entry.envelope, two_digits),
+        number(entry.final_loss, loss),
+        number(entry.inside_seed_spread, |inside| {
+            if inside { "yes" } else { "no" }.into()
+        }),
+        number(entry.tokens_per_second, numbers::rate),
+        number(entry.peak_memory_bytes, numbers::bytes),
+        entry.reason.clone().into(),
+    ]
+}
+
+/// Step 0: of each kind of quantity, the error that is largest for its bound. Nothing where nothing was checked.
+pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
+    let kinds = [
+        (Checked::Loss, "loss"),
+        (Checked::Logits, "logits"),
+        (Checked::Gradient, "gradients"),
+        (Checked::Update, "updates"),
+    ];
+    let checked: Vec<&Run<'_>> = runs
+        .iter()
+        .filter(|run| !run.entry.checks.is_empty())
+        .collect();
+    let kinds = kinds.into_iter().filter(|(of, _)| {
+        let mut checks = checked.iter().flat_map(|run| &run.entry.checks);
+        checks.any(|check| check.of == *of)
+    });
+    let kinds: Vec<_> = kinds.collect();
+    let row = |run: &&Run<'_>| {
+        let first = Cell {
+            swatch: run.class.clone(),
+            ..run.name.clone().into()
+        };
+        let cells = kinds.iter().map(|(of, _)| worst(&run.entry.checks, *of));
+        std::iter::once(first).chain(cells).collect()
+    };
+    let names = kinds.iter().map(|(_, name)| ((*name).to_owned(), ""));
+    (!kinds.is_empty()).then(|| Table {
+        caption: "Checks of step 0: error and bound of what is largest for its bound",
+        headings: std::iter::once(("entrant".to_owned(), ""))
+            .chain(names)
+            .collect(),
+        rows: checked.iter().map(row).collect(),
+    })
+}
+
+fn worst(checks: &[Check], of: Checked) -> Cell {
+    let of_kind = || checks.iter().filter(|check| check.of == of);
+    let Some(worst) = of_kind().max_by(|a, b| severity(a).total_cmp(&severity(b))) else {
+        return String::from(NONE).into();
+    };
+    let (sign, relation, class) = match worst.holds() {
+        true => ("✓", '≤', "verdict good"),
+        false => ("✗", '>', "verdict bad"),
+    };
+    let [error, bound] = [worst.error, worst.bound].map(|value| significant(value, 2));
+    let out = of_kind().filter(|check| !check.holds()).count();
+    let detail = match (&worst.path, out) {
+        (None, _) => String::new(),
+        (Some(path), 0) => path.clone(),
+        (Some(path), _) => format!("{path}; {out} of {} out of bound", of_kind().count()),
+    };
+    Cell {
+        text: match worst.error.is_nan() {
+            true => format!("{sign} {error}"),
+            false => format!("{sign} {error} {relation} {bound}"),
+        },
+        detail,
+        class,
+        ..Cell::default()
+    }
+}
+
+/// What is no number is worst.
+fn severity(check: &Check) -> f64 {
+    match ratio(check) {
+        ratio if ratio.is_nan() => f64::INFINITY,
+        ratio => ratio,
+    }
+}
+
+/// Where each entrant ran; rows in which they differ are marked, others have one cell for all. Nothing where no environment is known.
+pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
+    let known: Vec<(&Run<'_>, &Environment)> = runs
+        .iter()
+        .filter_map(|run| Some((run, run.entry.environment.as_ref()?)))
+        .collect();
+    if known.is_empty() {
+        return None;
+    }
+    type Field = fn(&Environment) -> String;
+    // The time differs always, and says nothing.
+    let fields: [(&str, bool, Field); 13] = [
+        ("device", true, |e| e.device.clone()),
+        ("driver", true, |e| e.driver.clone().unwrap_or(NONE.into())),
+        ("operating system", true, |e| e.os.clone()),
+        ("architecture", true, |e| e.architecture.clone()),
+        ("CPU", true, |e| e.cpu.clone()),
+        ("logical cores", true, |e| e.logical_cores.to_string()),
+        ("memory", true, |e| numbers::bytes(e.memory_bytes)),
+        ("Burn", true, |e| e.burn.clone()),
+        ("foretoken", true, |e| e.foretoken.clone()),
+        ("revision", true, |e| short(&e.git_revision)),
+        ("compiler", true, |e| e.rustc.clone()),
+        ("features", true, |e| e.features.join(" ")),
+        ("started", false, |e| e.started.clone()),
+    ];
+    let mut rows: Vec<Vec<Cell>> = fields
+        .into_iter()
+        .map(|(name, matters, field)| {
+            let values = known.iter().map(|(_, environment)| field(environment));
+            row(name, matters, values.collect())
+        })
+        .collect();
+    if known.iter().any(|(run, _)| run.entry.run.is_some()) {
+        let directory = |run: &Run<'_>| {
+            let path = run.entry.run.as_ref();
+            path.map_or(NONE.into(), |path| path.display().to_string())
+        };
+        let values = known.iter().map(|(run, _)| directory(run)).collect();
+        rows.push(row("run directory", false, values));
+    }
+    Some(Table {
+        caption: "Where each entrant ran; ≠ marks what is not the same for all",
+        headings: std::iter::once((String::new(), ""))
+            .chain(known.iter().map(|(run, _)| (run.name.clone(), "")))
+            .collect(),
+        rows,
+    })
+}
+
+fn row(name: &str, matters: bool, values: Vec<String>) -> Vec<Cell> {
+    let same = values.windows(2).all(|pair| pair[0] == pair[1]);
+    let (name, class) = match matters && !same {
+        true => (format!("≠ {name}"), "differs"),
+        false => (name.to_owned(), ""),
+    };
+    let more_columns = if same { values.len() - 1 } else { 0 };
+    let cell = |text, more_columns| Cell {
+        text,
+        class,
+        more_columns,
+        ..Cell::default()
+    };
+    let shown = values.len() - more_columns;
+    let values = values.into_iter().take(shown);
+    std::iter::once(cell(name, 0))
+        .chain(values.map(|value| cell(value, more_columns)))
+        .collect()
+}
+
+/// A commit as people name it; what is said after it stays.
+fn short(revision: &str) -> String {
+    let (commit, rest) = match revision.split_once('-') {
+        Some((commit, rest)) => (commit, format!("-{rest}")),
+        None => (revision, String::new()),
+    };
+    let commit: String = commit.chars().take(12).collect();
+    commit + &rest
+}

@@ -1,0 +1,234 @@
+//! Whole reports, of made-up comparisons.
+
+mod fixture;
+
+use crate::backend::Backend;
+use crate::compare::{
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict,
+};
+use crate::environment::Environment;
+use crate::precision::Precision;
+
+use super::*;
+
+fn written(comparison: &Comparison) -> (tempfile::TempDir, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let page = write(comparison, directory.path()).unwrap();
+    assert_eq!(page, directory.path().join("report.html"));
+    let read = |name| fs::read_to_string(directory.path().join(name)).unwrap();
+    let (html, markdown) = (read("report.html"), read("report.md"));
+    (directory, html, markdown)
+}
+
+/// Values of attributes that place something.
+fn has_no_broken_number(svg: &str) {
+    for wrong in ["NaN", "inf", "\"-\"", "e+"] {
+        let places = svg.split("<text").map(|part| match part.split_once('>') {
+            Some((attributes, rest)) => {
+                let rest = rest.split_once("</text>").map_or(rest, |(_, rest)| rest);
+                [attributes, rest]
+            }
+            None => [part, ""],
+        });
+        for place in places.flatten() {
+            let paths = place.split(" d=\"").skip(1);
+            for path in paths.filter_map(|path| path.split('"').next()) {
+                assert!(!path.contains(wrong), "{path}");
+            }
+        }
+    }
+}
+
+/// Whether every element that begins ends.
+fn is_well_formed(xml: &str) {
+    let mut open = Vec::new();
+    let tags = xml
+        .split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('>'));
+    for (tag, _) in tags.filter(|(tag, _)| !tag.starts_with('?')) {
+        let name = tag.split_whitespace().next().unwrap();
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name), "{tag}"),
+            None if !tag.ends_with('/') => open.push(name),
+            None => {}
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn a_report_holds_every_verdict_plot_and_table() {
+    let comparison = fixture::comparison(400);
+    let (directory, html, markdown) = written(&comparison);
+    let headline = "wgpu:f32 differs from flex:f64, from step 0 on; cubecl-cpu:f32 failed; libtorch:f32 agrees \
+                    in outcome; ndarray:f32 and libtorch:bf16 agree within rounding; flex:f64 gives identical \
+                    bits; cuda:f32 is unavailable here.";
+    assert!(html.contains(&format!("<h1>{headline}</h1>")), "{html}");
+    for text in [&html, &markdown] {
+        for entry in &comparison.backends {
+            assert!(
+                text.contains(&entry.reason.replace('_', "\\_")) || text.contains(&entry.reason)
+            );
+            assert!(text.contains(entry.verdict.words()));
+        }
+        for fact in ["4 runs of flex:f32", "times 10.", "0.025", "SwiftShader"] {
+            assert!(text.contains(fact), "{fact}");
+        }
+    }
+    let plots = [
+        "loss",
+        "difference",
+        "weights",
+        "gradient-wgpu-f32",
+        "update-libtorch-bf16",
+        "speed",
+        "memory",
+        "time",
+    ];
+    for plot in plots {
+        let svg = fs::read_to_string(directory.path().join(format!("plots/{plot}.svg"))).unwrap();
+        assert!(svg.contains("<style>") && !svg.contains("var("));
+        has_no_broken_number(&svg);
+        is_well_formed(&svg);
+        assert!(html.contains(&format!("data-csv=\"{plot}\"")), "{plot}");
+        assert!(markdown.contains(&format!("(plots/{plot}.svg)")), "{plot}");
+    }
+    has_no_broken_number(&html);
+    assert!(html.contains("≠ device") && !html.contains("≠ CPU"));
+    assert!(html.contains("layers = 12") && markdown.contains("layers = 12"));
+}
+
+#[test]
+fn a_page_fetches_nothing() {
+    let (_directory, html, _) = written(&fixture::comparison(20));
+    let rest = html.replace("http://www.w3.org/2000/svg", "");
+    for wrong in ["http:", "https:", "src=", "@import", "url(h", "<link"] {
+        assert!(!rest.contains(wrong), "{wrong}");
+    }
+    assert!(
+        html.contains("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'")
+    );
+}
+
+#[test]
+fn text_from_outside_stays_text() {
+    let mut comparison = fixture::comparison(3);
+    let evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>|`*";
+    comparison.name = evil.into();
+    comparison.experiment = format!("{evil}\n````\n# heading");
+    comparison.created = evil.into();
+    comparison.data = evil.into();
+    for entry in &mut comparison.backends {
+        entry.reason = evil.into();
+        for check in &mut entry.checks {
+            check.path = check.path.take().map(|path| format!("{path}{evil}"));
+        }
+        if let Some(environment) = &mut entry.environment {
+            environment.device = evil.into();
+        }
+    }
+    let (_directory, html, markdown) = written(&comparison);
+    assert!(!html.contains("<img") && !html.contains("<script>alert"));
+    assert_eq!(html.matches("</script>").count(), 2);
+    let outside_code = markdown.split("\n`````toml").next().unwrap();
+    for line in outside_code.lines().filter(|line| !line.contains('`')) {
+        assert!(!line.replace("\\<", "").contains('<'), "{line}");
+    }
+}
+
+#[test]
+fn comparisons_with_almost_nothing_in_them_are_reports_too() {
+    let nothing = Comparison {
+        backends: Vec::new(),
+        envelopes: Vec::new(),
+        seeds: None,
+        ..fixture::comparison(0)
+    };
+    let (_directory, html, _) = written(&nothing);
+    assert!(html.contains("Nothing was compared with flex:f64."));
+    assert!(html.contains("No envelope is known") && html.contains("No other seeds"));
+
+    for steps in [0, 1, 2] {
+        let (_directory, html, _) = written(&fixture::comparison(steps));
+        has_no_broken_number(&html);
+    }
+
+    let mut mismatched = fixture::comparison(10);
+    mismatched.backends[1].losses.truncate(4);
+    mismatched.backends[2].seconds.clear();
+    mismatched.envelopes[0].loss = vec![f64::INFINITY; 30];
+    mismatched.reference.losses = vec![f64::NAN; 7];
+    let (_directory, html, _) = written(&mismatched);
+    has_no_broken_number(&html);
+}
+
+#[test]
+fn entrants_of_one_name_are_told_apart() {
+    let mut comparison = fixture::comparison(5);
+    comparison.backends.push(comparison.backends[1].clone());
+    let (directory, html, _) = written(&comparison);
+    assert!(html.contains("ndarray:f32 (2)") && html.contains("ndarray:f32 (1)"));
+    assert!(
+        directory
+            .path()
+            .join("plots/gradient-ndarray-f32-2.svg")
+            .is_file()
+    );
+}
+
+#[test]
+fn long_runs_stay_small() {
+    let (directory, html, _) = written(&fixture::comparison(100_000));
+    assert!(html.len() < 6 << 20, "{} bytes", html.len());
+    assert!(
+        html.contains("every 50th"),
+        "it is said that steps are left out"
+    );
+    let svg = fs::metadata(directory.path().join("plots/loss.svg")).unwrap();
+    assert!(svg.len() < 300_000, "{} bytes", svg.len());
+}
+
+#[test]
+fn what_was_written_reads_back_whatever_the_numbers() {
+    let directory = tempfile::tempdir().unwrap();
+    let comparison = fixture::comparison(50);
+    let json = serde_json::to_string(&comparison).unwrap();
+    fs::write(directory.path().join(Comparison::FILE), json).unwrap();
+    let read = read(directory.path()).unwrap();
+    let failed = |comparison: &Comparison| comparison.backends[5].clone();
+    let (was, is) = (failed(&comparison), failed(&read));
+    assert_eq!(is.losses.len(), was.losses.len());
+    for (was, is) in was.losses.iter().zip(&is.losses) {
+        assert!(was == is || !was.is_finite() && is.is_nan(), "{was} {is}");
+    }
+    assert!(is.checks[0].error.is_nan() && !is.checks[0].holds());
+    assert_eq!(is.checks[1], was.checks[1]);
+    assert_eq!(read.backends[..5], comparison.backends[..5]);
+    assert_eq!(read.envelopes, comparison.envelopes);
+    assert_eq!(read.seeds, comparison.seeds);
+    assert_eq!(read.reference, comparison.reference);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_in_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(Comparison::FILE);
+    let said = |directory: &Path| {
+        let error = read(directory).unwrap_err();
+        let said = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{said}");
+        assert!(!said.contains('\n'), "{said}");
+        said
+    };
+    assert!(said(&directory.path().join("missing")).contains("no such directory"));
+    assert!(said(directory.path()).contains("holds no comparison"));
+    for damaged in ["", "{", "{\"reference\": 3}", "[]"] {
+        fs::write(&path, damaged).unwrap();
+        assert!(said(directory.path()).contains("comparison.json: is damaged"));
+    }
+    fs::write(&path, b"\xFF\xFE").unwrap();
+    assert!(said(directory.path()).contains("UTF-8"));
+    assert!(said(&path).contains("holds no comparison"));
+}

@@ -1,0 +1,228 @@
+//! What a report says in sentences, alike in HTML and Markdown.
+
+use crate::compare::{Comparison, Entrant, Envelope, Verdict};
+
+use super::Run;
+use super::numbers::{count, listed, loss, significant};
+
+/// From the worst to the best.
+const VERDICTS: [Verdict; 6] = [
+    Verdict::Differs,
+    Verdict::Failed,
+    Verdict::Outcome,
+    Verdict::Rounding,
+    Verdict::Identical,
+    Verdict::Unavailable,
+];
+
+/// More names than this in one breath are counted instead.
+const MOST_NAMES: usize = 4;
+
+/// What a verdict means.
+pub(super) fn meaning(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Identical => {
+            "The same bits as the reference's own backend gives in the same precision."
+        }
+        Verdict::Rounding => {
+            "Rounding explains every difference: each check of step 0 stays within its bound, and the \
+             whole loss curve within the envelope."
+        }
+        Verdict::Outcome => {
+            "Each check of step 0 stays within its bound and the loss curve leaves the envelope, but \
+             the final loss stays inside the spread between seeds."
+        }
+        Verdict::Differs => {
+            "A check of step 0 is out of its bound, or the loss curve leaves the envelope and the final \
+             loss the spread between seeds."
+        }
+        Verdict::Failed => "It stopped on its way.",
+        Verdict::Unavailable => "It cannot run here, or there is nothing to judge it by.",
+    }
+}
+
+/// Every verdict with its meaning, from the best to the worst.
+pub(super) fn meanings() -> impl Iterator<Item = (Verdict, &'static str)> {
+    [
+        Verdict::Identical,
+        Verdict::Rounding,
+        Verdict::Outcome,
+        Verdict::Differs,
+        Verdict::Failed,
+        Verdict::Unavailable,
+    ]
+    .into_iter()
+    .map(|verdict| (verdict, meaning(verdict)))
+}
+
+/// The outcome in one sentence, the worst first.
+pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
+    let reference = comparison.reference.entrant;
+    let mut clauses: Vec<String> = Vec::new();
+    // Named once: all of the sentence is about it.
+    let mut unnamed = Some(reference);
+    for verdict in VERDICTS {
+        let of: Vec<&Run<'_>> = runs
+            .iter()
+            .filter(|run| run.entry.verdict == verdict)
+            .collect();
+        // Without an envelope, a run that took place is "unavailable" too.
+        let (ran, absent): (Vec<_>, Vec<_>) = of.iter().partition(|run| run.class.is_some());
+        let groups = match verdict {
+            Verdict::Unavailable => vec![ran, absent],
+            _ => vec![of],
+        };
+        for group in groups.into_iter().filter(|group| !group.is_empty()) {
+            let who = who(&group, runs.len());
+            let said = said(&group, &mut unnamed);
+            clauses.push(format!("{who} {said}"));
+        }
+    }
+    match clauses.is_empty() {
+        true => format!("Nothing was compared with {reference}."),
+        false => capitalised(&format!("{}.", clauses.join("; "))),
+    }
+}
+
+fn who(group: &[&Run<'_>], entrants: usize) -> String {
+    let names: Vec<String> = group.iter().map(|run| run.name.clone()).collect();
+    match (
+        names.len() == entrants && entrants > 1,
+        names.len() > MOST_NAMES,
+    ) {
+        (true, _) => format!("all {entrants} entrants"),
+        (_, true) => format!("{} of {entrants} entrants", names.len()),
+        _ => listed(&names),
+    }
+}
+
+/// What is said of entrants that have one verdict; the reference is named if it was not before.
+fn said(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
+    let verb = |one: &'static str, several: &'static str| match group {
+        [_] => one,
+        _ => several,
+    };
+    let mut with = |preposition: &str| match unnamed.take() {
+        Some(reference) => format!(" {preposition} {reference}"),
+        None => String::new(),
+    };
+    let verdict = group.first().map(|run| run.entry.verdict);
+    match verdict.unwrap_or(Verdict::Unavailable) {
+        Verdict::Identical => format!("{} identical bits", verb("gives", "give")),
+        Verdict::Rounding => {
+            format!(
+                "{}{} within rounding",
+                verb("agrees", "agree"),
+                with("with")
+            )
+        }
+        Verdict::Outcome => format!("{}{} in outcome", verb("agrees", "agree"), with("with")),
+        Verdict::Differs => {
+            let from = group.iter().filter_map(|run| run.entry.first_step).min();
+            let from = from.map_or(String::new(), |step| {
+                format!(", from step {} on", count(step as u64))
+            });
+            format!("{}{}{from}", verb("differs", "differ"), with("from"))
+        }
+        Verdict::Failed => "failed".into(),
+        Verdict::Unavailable if group.iter().any(|run| run.class.is_some()) => {
+            "cannot be judged without an envelope".into()
+        }
+        Verdict::Unavailable => format!("{} unavailable here", verb("is", "are")),
+    }
+}
+
+/// Names of backends stay as they are written.
+fn capitalised(sentence: &str) -> String {
+    match sentence.strip_prefix("all ") {
+        Some(rest) => format!("All {rest}"),
+        None => sentence.into(),
+    }
+}
+
+/// What was compared, in a line.
+pub(super) fn subject(comparison: &Comparison) -> String {
+    let Comparison {
+        name,
+        steps,
+        tokens_per_step,
+        created,
+        ..
+    } = comparison;
+    let plural = if *steps == 1 { "step" } else { "steps" };
+    let lockstep = match comparison.lockstep {
+        true => ", all entrants in lockstep",
+        false => "",
+    };
+    format!(
+        "{name}: {} {plural} of {} tokens{lockstep}; compared with {} on {}.",
+        count(*steps as u64),
+        count(*tokens_per_step as u64),
+        comparison.reference.entrant,
+        created.replace('T', " ").replace('Z', " UTC")
+    )
+}
+
+/// How each envelope was measured.
+pub(super) fn envelopes(comparison: &Comparison) -> Vec<String> {
+    if comparison.envelopes.is_empty() {
+        return vec![
+            "No envelope is known: nothing was run that shows how far rounding alone moves the loss."
+                .into(),
+        ];
+    }
+    comparison.envelopes.iter().map(envelope).collect()
+}
+
+fn envelope(envelope: &Envelope) -> String {
+    let Envelope {
+        of,
+        runs,
+        quantile,
+        factor,
+        ..
+    } = envelope;
+    let runs = match runs {
+        1 => "1 run of {of} whose initial weights were".to_owned(),
+        _ => format!("{runs} runs of {of} whose initial weights were each"),
+    }
+    .replace("{of}", &of.to_string());
+    let quantile = match *quantile {
+        1.0 => "the largest".into(),
+        other => format!("the {} quantile", significant(other, 3)),
+    };
+    let most = envelope.loss.last().map_or(String::new(), |last| {
+        format!(" At the last step it is {}.", significant(*last, 2))
+    });
+    format!(
+        "Envelope for {}: {runs} moved by one unit in the last place; at each step, {quantile} of their \
+         |loss − reference's loss|, but no less than a rounding of the loss itself or than at the step \
+         before, times {}.{most}",
+        of.dtype,
+        significant(*factor, 3)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+    )
+}
+
+/// What the seeds show.
+pub(super) fn seeds(comparison: &Comparison) -> String {
+    let Some(seeds) = &comparison.seeds else {
+        return "No other seeds were run, so it is not known what spread of the final loss matters in \
+                practice."
+            .into();
+    };
+    let names: Vec<String> = seeds.seeds.iter().map(u64::to_string).collect();
+    let ends: Vec<String> = seeds.final_losses.iter().map(|end| loss(*end)).collect();
+    format!(
+        "Spread between seeds {}: final losses of {} nats per token, {} from the smallest to the largest.",
+        listed(&names),
+        listed(&ends),
+        significant(seeds.spread, 2)
+    )
+}
+
+/// What the bounds of step 0 are.
+pub(super) const CHECKS: &str = "Step 0 starts from the same weights and the same batch everywhere. Error: \
+     ‖entrant − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the reference's own \
+     backend in the entrant's precision, times a factor.";

@@ -1,0 +1,124 @@
+//! One optimizer step: forward and backward over the micro-batches, the mean, the clip, the update.
+//!
+//! Training and comparing both take their steps here, so that what is compared is what trains.
+
+use burn::data::dataset::DatasetError;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use burn::train::Learner;
+use foretoken_datasets::TokenBatch;
+
+use crate::Error;
+use crate::learner::{LanguageModel, places};
+use crate::metrics::{StepOutput, Totals};
+use crate::optimizer::{gradient_norm, scale_gradients};
+
+/// What forward and backward passes over a step's micro-batches give.
+pub(crate) struct Gradients {
+    /// Sums over micro-batches.
+    pub(crate) sums: GradientsParams,
+    /// What a sum is multiplied with to be the gradient of the loss.
+    pub(crate) mean: f64,
+    outputs: Vec<StepOutput>,
+}
+
+/// Forward and backward over a step's micro-batches; `step` is only told in errors.
+pub(crate) fn gradients(
+    learner: &Learner<LanguageModel>,
+    batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
+    step: usize,
+) -> Result<Gradients, Error> {
+    let mut accumulator = GradientsAccumulator::new();
+    let mut outputs = Vec::new();
+    let mut batch_places = 0.0;
+    for batch in batches {
+        let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+        batch_places = places(&batch);
+        let output = learner.train_step(batch);
+        accumulator.accumulate(&learner.model(), output.grads);
+        outputs.push(output.item);
+    }
+    let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
+    if weight <= 0.0 {
+        return Err(Error::Training(format!(
+            "no target of step {step} counts: all of their weights are 0"
+        )));
+    }
+    Ok(Gradients {
+        sums: accumulator.grads(),
+        mean: batch_places / weight,
+        outputs,
+    })
+}
+
+impl Gradients {
+    /// The step's totals, where the gradients are not applied.
+    pub(crate) fn into_totals(self) -> Result<Totals, Error> {
+        totals(self.outputs)
+    }
+
+    /// Clips, updates the weights and waits for the device; the step's totals, and the gradient's global norm
+    /// before clipping.
+    pub(crate) fn apply(
+        self,
+        learner: &mut Learner<LanguageModel>,
+        clip: f64,
+        device: &Device,
+    ) -> Result<(Totals, f64), Error> {
+        let norm = update(learner, self.sums, self.mean, clip, device);
+        let totals = totals(self.outputs)?;
+        let norm = norm.try_into_scalar::<f64>().map_err(Error::device)?;
+        device.sync().map_err(Error::device)?;
+        Ok((totals, norm))
+    }
+}
+
+/// Takes the mean of gradient sums, clips, and updates the weights; the mean's global norm before clipping,
+/// `[1]`.
+pub(crate) fn update(
+    learner: &mut Learner<LanguageModel>,
+    sums: GradientsParams,
+    mean: f64,
+    clip: f64,
+    device: &Device,
+) -> Tensor<1> {
+    let (gradients, norm) = mean_and_clip(&learner.model(), sums, mean, clip, device);
+    learner.lr_step();
+    learner.optimizer_step(gradients);
+    norm
+}
+
+/// Waits for the device.
+fn totals(outputs: Vec<StepOutput>) -> Result<Totals, Error> {
+    let mut totals = Totals::default();
+    for output in outputs {
+        totals += output.read().map_err(Error::device)?;
+    }
+    Ok(totals)
+}
+
+/// Sums of gradients → `mean` times as much, clipped by its global norm; with that norm before clipping,
+/// `[1]`.
+///
+/// The clip is PyTorch's `clip_grad_norm_`: scale by min(1, clip / (norm + 1e-6)).
+fn mean_and_clip(
+    model: &LanguageModel,
+    sums: GradientsParams,
+    mean: f64,
+    clip: f64,
+    device: &Device,
+) -> (GradientsParams, Tensor<1>) {
+    let norm = gradient_norm(model, &sums, device).mul_scalar(mean);
+    let factor = match clip > 0.0 {
+        true => norm
+            .clone()
+            .add_scalar(1e-6)
+            .recip()
+            .mul_scalar(clip)
+            .clamp_max(1.0)
+            .mul_scalar(mean),
+        false if mean != 1.0 => norm.full_like(mean),
+        false => return (sums, norm),
+    };
+    (scale_gradients(model, sums, &factor), norm)
+}

@@ -1,0 +1,170 @@
+//! Watching a forward pass, operation by operation.
+//!
+//! A forward pass is a sequence of named operations. Whoever watches sees the inputs and the output of each,
+//! and may put others in their place: that is how an operation is recomputed on one backend from what another
+//! backend gave it, how gradients between operations are read, and how a comparison is tested with mistakes
+//! made on purpose. Unwatched, an operation is a plain call.
+
+use burn::tensor::Tensor;
+
+use crate::dropout::Dropout;
+
+/// What an operation computes; where it stands is its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Rows of a table, chosen by token ids: no inputs.
+    Embedding,
+    /// `input + rows of the position table`.
+    Positions,
+    /// LayerNorm or RMSNorm of the input's rows.
+    Norm,
+    /// `input · weight + bias`.
+    Linear,
+    /// Queries or keys, normalised and turned as the model does.
+    Turn,
+    /// `queries · keysᵀ / √head_width + mask`.
+    Scores,
+    /// `softmax(scores) · values`.
+    Mix,
+    /// The feed-forward layer's activation; of SwiGLU, `silu(gate) · up`.
+    Activation,
+    /// `stream + layer's output`.
+    Residual,
+    /// `cap · tanh(input / cap)`.
+    LogitCap,
+    /// `-ln softmax(logits)[target]`, in nats: `[rows, vocab_size] -> [rows, 1]`.
+    Loss,
+}
+
+impl Operation {
+    /// The operation's name, for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Positions => "positions",
+            Self::Norm => "norm",
+            Self::Linear => "linear",
+            Self::Turn => "turn",
+            Self::Scores => "scores",
+            Self::Mix => "mix",
+            Self::Activation => "activation",
+            Self::Residual => "residual",
+            Self::LogitCap => "logit cap",
+            Self::Loss => "loss",
+        }
+    }
+}
+
+/// An operation of a forward pass.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The module and what it is about to do, such as `blocks.0.attention.qkv` or `blocks.0.attention.scores`.
+    /// No two operations of a pass share it.
+    pub path: String,
+    /// What it computes.
+    pub operation: Operation,
+    /// Shapes of the inputs, as the model has them.
+    pub inputs: Vec<Vec<usize>>,
+}
+
+/// Somebody who watches forward passes.
+///
+/// Tensors are handed over as matrices: the last dimension is kept, all before it are rows.
+pub trait Watch: Send + Sync {
+    /// The output of an operation, in place of `compute(inputs)` and of its shape. Has to call `compute`, with
+    /// these inputs or others of the same shapes.
+    fn operation(
+        &self,
+        place: &Place,
+        inputs: Vec<Tensor<2>>,
+        compute: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
+    ) -> Tensor<2>;
+}
+
+/// How a forward pass is made, beyond what it computes: what it leaves out, and who watches.
+#[derive(Clone, Copy, Default)]
+pub struct Pass<'a> {
+    dropout: Option<&'a Dropout>,
+    watch: Option<&'a dyn Watch>,
+    /// The block that it is in.
+    block: Option<usize>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass of training: `dropout` decides what is left out, at the rate that the configuration gives.
+    pub fn training(dropout: &'a Dropout) -> Self {
+        Self {
+            dropout: Some(dropout),
+            ..Self::default()
+        }
+    }
+
+    /// The same pass, watched.
+    pub fn watched(self, watch: &'a dyn Watch) -> Self {
+        Self {
+            watch: Some(watch),
+            ..self
+        }
+    }
+
+    pub(crate) fn in_block(self, block: usize) -> Self {
+        Self {
+            block: Some(block),
+            ..self
+        }
+    }
+
+    /// Drops some of a layer's output in training, nothing otherwise.
+    pub(crate) fn drop<const D: usize>(self, x: Tensor<D>, rate: f64) -> Tensor<D> {
+        match self.dropout {
+            Some(dropout) if rate > 0.0 => dropout.apply(x, rate),
+            _ => x,
+        }
+    }
+
+    /// `compute(inputs)`, or what the watch makes of it. `name` is the path within the block.
+    pub(crate) fn operation<const N: usize, const D: usize, const E: usize>(
+        &self,
+        name: &str,
+        operation: Operation,
+        inputs: [Tensor<D>; N],
+        compute: impl FnOnce([Tensor<D>; N]) -> Tensor<E>,
+    ) -> Tensor<E> {
+        let Some(watch) = self.watch else {
+            return compute(inputs);
+        };
+        let shapes = inputs.each_ref().map(Tensor::dims);
+        let place = Place {
+            path: match self.block {
+                Some(block) => format!("blocks.{block}.{name}"),
+                None => name.to_owned(),
+            },
+            operation,
+            inputs: shapes.iter().map(|shape| shape.to_vec()).collect(),
+        };
+        let mut output_shape = None;
+        let output = watch.operation(
+            &place,
+            inputs.map(rows).into(),
+            Box::new(|inputs| {
+                let mut inputs = inputs.into_iter().zip(shapes);
+                let inputs = std::array::from_fn(|_| {
+                    let (input, shape) = inputs.next().expect("as many inputs as there were");
+                    input.reshape(shape)
+                });
+                let output = compute(inputs);
+                output_shape = Some(output.dims());
+                rows(output)
+            }),
+        );
+        output.reshape(output_shape.expect("a watch computes the operation"))
+    }
+}
+
+/// `[.., columns] -> [rows, columns]`
+fn rows<const D: usize>(tensor: Tensor<D>) -> Tensor<2> {
+    let dims = tensor.dims();
+    let columns = dims[D - 1];
+    let rows = dims[..D - 1].iter().product();
+    tensor.reshape([rows, columns])
+}
