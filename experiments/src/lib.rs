@@ -3,6 +3,7 @@
 //! The binary `foretoken` is a thin layer over this library; see the crate's README.
 
 pub mod backend;
+pub mod bisect;
 mod caught;
 pub mod checkpoint;
 pub mod compare;

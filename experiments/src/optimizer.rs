@@ -7,6 +7,9 @@ use burn::optim::{AdamW, AdamWConfig, GradientsParams, ModuleOptimizer, Optimize
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+use crate::precision::Precision;
+
 /// `[optimizer]`: defaults are those of GPT-3 and nanoGPT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +83,20 @@ impl OptimizerConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Whether AdamW can work in this precision: an epsilon that is 0 there divides 0 by 0.
+    pub(crate) fn fits(&self, precision: Precision) -> Result<(), Error> {
+        if self.epsilon == 0.0 || self.epsilon >= precision.smallest() {
+            return Ok(());
+        }
+        Err(Error::Experiment {
+            origin: "optimizer.epsilon".into(),
+            message: format!(
+                "{:e} is 0 in {precision}: raise it, for example to 1e-4, or train in another precision",
+                self.epsilon
+            ),
+        })
     }
 
     /// AdamW with decay on matrices and none on biases and norms.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::DType;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 /// The precision of weights, activations, gradients and optimizer state. The loss itself is computed in f32
@@ -55,6 +56,16 @@ impl Precision {
             Self::BF16 => 8,
         };
         2f64.powi(-significant_bits)
+    }
+
+    /// The smallest number above 0.
+    pub(crate) fn smallest(self) -> f64 {
+        match self {
+            Self::F64 => f64::from_bits(1),
+            Self::F32 => f64::from(f32::from_bits(1)),
+            Self::BF16 => bf16::from_bits(1).to_f64(),
+            Self::F16 => f16::from_bits(1).to_f64(),
+        }
     }
 }
 

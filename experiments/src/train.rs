@@ -98,6 +98,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         .backend
         .name
         .device_for(experiment.backend.dtype)?;
+    experiment.optimizer.fits(experiment.backend.dtype)?;
     let resumed = match (options.resume, &options.out) {
         (false, _) => None,
         (true, Some(path)) => Some(RunDirectory::open(path)?),

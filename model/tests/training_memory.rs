@@ -50,7 +50,8 @@ fn measured(config: &ModelConfig, batch: usize, length: usize) -> usize {
     let model = config.init(1, &device).unwrap();
     let tokens = || Tensor::<2, Int>::zeros([batch, length], &device);
     let step = |model: &foretoken_model::Transformer| {
-        let loss = model.next_token_loss_in(Pass::training(&Dropout::new(1, 0)), tokens(), tokens());
+        let loss =
+            model.next_token_loss_in(Pass::training(&Dropout::new(1, 0)), tokens(), tokens());
         loss.mean().backward()
     };
     // Draws the weights.

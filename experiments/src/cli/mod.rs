@@ -1,6 +1,7 @@
 //! The command line. One file per command; each parses, calls the library, prints.
 
 mod backends;
+mod bisect;
 mod compare;
 mod data;
 mod export;
@@ -34,6 +35,7 @@ enum Command {
     Train(train::TrainArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Bisect(bisect::BisectArgs),
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
@@ -53,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Train(args)) => train::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Bisect(args)) => bisect::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),

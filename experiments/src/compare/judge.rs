@@ -195,7 +195,8 @@ impl Case<'_> {
         let first = |values: &mut dyn Iterator<Item = f64>, bounds: &[f64], what: &str| {
             values
                 .zip(bounds)
-                .position(|(value, bound)| !(value <= *bound))
+                // A value that is no number leaves every envelope.
+                .position(|(value, bound)| value.is_nan() || value > *bound)
                 .map(|step| (step, what.to_owned()))
         };
         let losses = &mut self.entrant.differences(self.reference);

@@ -183,10 +183,9 @@ fn envelope(envelope: &Envelope) -> String {
         ..
     } = envelope;
     let runs = match runs {
-        1 => "1 run of {of} whose initial weights were".to_owned(),
-        _ => format!("{runs} runs of {of} whose initial weights were each"),
-    }
-    .replace("{of}", &of.to_string());
+        1 => format!("1 run of {of}"),
+        _ => format!("{runs} runs of {of}"),
+    };
     let quantile = match *quantile {
         1.0 => "the largest".into(),
         other => format!("the {} quantile", significant(other, 3)),
@@ -195,8 +194,8 @@ fn envelope(envelope: &Envelope) -> String {
         format!(" At the last step it is {}.", significant(*last, 2))
     });
     format!(
-        "Envelope for {}: {runs} moved by one unit in the last place; at each step, {quantile} of their \
-         |loss − reference's loss|, but no less than a rounding of the loss itself or than at the step \
+        "Envelope for {}: {runs}, with initial weights as they are and moved by one unit in the last place; \
+         at each step, {quantile} of their |loss − reference's loss|, but no less than a rounding of the loss itself or than at the step \
          before, times {}.{most}",
         of.dtype,
         significant(*factor, 3)

@@ -1,0 +1,555 @@
+//! Mistakes to be made on purpose in one backend, and where each is to be found. They are shared by the tests of
+//! everything that looks for mistakes.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Tensor, TensorData, bf16};
+use foretoken::bisect::Direction;
+use foretoken::compare::Tampering;
+use foretoken_datasets::TokenBatch;
+use foretoken_model::{Activation, Place, Transformer, Watch};
+
+/// A mistake.
+pub(crate) struct Fault {
+    /// Short, for tables.
+    pub(crate) name: &'static str,
+    /// What is wrong.
+    pub(crate) what: &'static str,
+    /// Plants it.
+    pub(crate) tampering: Tampering,
+    /// The first place that is wrong, and in which direction: of an update, the first parameter. Nothing where
+    /// one batch does not show it, or where it is no mistake.
+    #[allow(dead_code)] // of the tests that share this, one does not ask where
+    pub(crate) at: Option<(String, Direction)>,
+}
+
+type Compute<'a> = Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + 'a>;
+
+/// Changes the operation at one path.
+struct Changed<F> {
+    path: String,
+    change: F,
+}
+
+impl<F> Watch for Changed<F>
+where
+    F: Fn(&Place, Vec<Tensor<2>>, Compute<'_>) -> Tensor<2> + Send + Sync,
+{
+    fn operation(&self, place: &Place, inputs: Vec<Tensor<2>>, compute: Compute<'_>) -> Tensor<2> {
+        match place.path == self.path {
+            true => (self.change)(place, inputs, compute),
+            false => compute(inputs),
+        }
+    }
+}
+
+fn changed(
+    path: &str,
+    change: impl Fn(&Place, Vec<Tensor<2>>, Compute<'_>) -> Tensor<2> + Send + Sync + 'static,
+) -> Tampering {
+    Tampering {
+        watch: Some(Arc::new(Changed {
+            path: path.into(),
+            change,
+        })),
+        ..Tampering::default()
+    }
+}
+
+/// The value of `value`, the derivatives of both: give one of them none.
+fn with_gradient_of<const D: usize>(value: Tensor<D>, other: Tensor<D>) -> Tensor<D> {
+    value + (other.clone() - other.detach())
+}
+
+/// The values as bf16 has them, on every backend; the gradient goes through unchanged.
+fn halved(x: Tensor<2>) -> Tensor<2> {
+    let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
+    let rounded = values.into_iter().map(|v| bf16::from_f32(v).to_f32());
+    let data = TensorData::new(rounded.collect::<Vec<f32>>(), x.dims());
+    let rounded = Tensor::from_data(data, (&x.device(), x.dtype()));
+    with_gradient_of(rounded, x)
+}
+
+/// As large a change of a gradient, up or down, as rounding to bf16 makes.
+fn gradient_in_bf16(y: Tensor<2>) -> Tensor<2> {
+    let [rows, columns] = y.dims();
+    let factor = |at: usize| 1.0 + ((at * 7919 % 17) as f32 / 8.0 - 1.0) / 512.0;
+    let factors = (0..rows * columns).map(factor).collect::<Vec<f32>>();
+    let data = TensorData::new(factors, [rows, columns]);
+    let factors = Tensor::<2>::from_data(data, (&y.device(), y.dtype()));
+    with_gradient_of(y.clone().detach(), y * factors)
+}
+
+/// `[rows, columns] -> the dimensions of an input of the place`
+fn input<const D: usize>(x: Tensor<2>, place: &Place, index: usize) -> Tensor<D> {
+    let dims: [usize; D] = place.inputs[index].clone().try_into().unwrap();
+    x.reshape(dims)
+}
+
+fn forward(path: &str) -> Option<(String, Direction)> {
+    Some((path.into(), Direction::Forward))
+}
+
+fn backward(path: &str) -> Option<(String, Direction)> {
+    Some((path.into(), Direction::Backward))
+}
+
+/// Swaps inputs and outputs of a square weight of one block.
+fn transposed<const LAYER: usize>(model: Transformer) -> Transformer {
+    struct Transpose {
+        path: Vec<String>,
+        wanted: String,
+    }
+    impl ModuleMapper for Transpose {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.path.join(".") != self.wanted {
+                return param;
+            }
+            let value = param.val().detach().swap_dims(0, 1).detach();
+            Param::initialized(param.id, value.require_grad())
+        }
+    }
+    model.map(&mut Transpose {
+        path: Vec::new(),
+        wanted: format!("blocks.{LAYER}.attention.output.weight"),
+    })
+}
+
+fn transpose_in(layer: usize) -> fn(Transformer) -> Transformer {
+    match layer {
+        0 => transposed::<0>,
+        1 => transposed::<1>,
+        _ => transposed::<2>,
+    }
+}
+
+/// Windows that begin a token late: every row is moved by one, and its last token comes twice.
+fn shifted(mut batch: TokenBatch) -> TokenBatch {
+    let [rows, length] = batch.inputs.dims();
+    let shift = |ids: burn::tensor::Tensor<2, burn::tensor::Int>| {
+        let device = ids.device();
+        let ids: Vec<i64> = ids.try_into_vec_as().unwrap();
+        let later = |at: usize| ids[(at + 1).min(at / length * length + length - 1)];
+        let ids: Vec<i64> = (0..rows * length).map(later).collect();
+        Tensor::from_data(TensorData::new(ids, [rows, length]), &device)
+    };
+    batch.inputs = shift(batch.inputs);
+    batch.targets = shift(batch.targets);
+    batch
+}
+
+/// Mistakes of the forward pass in a GPT-2 (`rms` false) or a Llama, in the block `layer` where they are in one.
+pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
+    let block = |name: &str| format!("blocks.{layer}.{name}");
+    let mut faults = vec![
+        Fault {
+            name: "norm epsilon",
+            what: "all norms add ten times the epsilon",
+            tampering: Tampering {
+                model: Some(|config| config.norm_epsilon *= 10.0),
+                ..Tampering::default()
+            },
+            at: forward("blocks.0.attention_norm"),
+        },
+        Fault {
+            name: "transposed weight",
+            what: "a square weight has inputs and outputs swapped",
+            tampering: Tampering {
+                weights: Some(transpose_in(layer)),
+                ..Tampering::default()
+            },
+            at: forward(&block("attention.output")),
+        },
+        Fault {
+            name: "mask off by one",
+            what: "a query sees the key that follows it",
+            tampering: changed(&block("attention.scores"), |place, inputs, compute| {
+                let length = place.inputs[0][2];
+                let device = inputs[0].device();
+                let [rows, _] = inputs[0].dims();
+                // 1e9 exactly one above the diagonal.
+                let above = Tensor::<2>::ones([length, length], (&device, inputs[0].dtype()));
+                let above = above.clone().triu(1) - above.triu(2);
+                compute(inputs) + (above * 1e9).repeat_dim(0, rows / length)
+            }),
+            at: forward(&block("attention.scores")),
+        },
+        Fault {
+            name: "one head's scale",
+            what: "the scores of one head are 1 % too large",
+            tampering: changed(&block("attention.scores"), |place, inputs, compute| {
+                let [batch, heads, length, _] = place.inputs[0][..] else {
+                    unreachable!()
+                };
+                let scores = compute(inputs);
+                let columns = scores.dims()[1];
+                let scores = scores.reshape([batch, heads, length, columns]);
+                let first = scores.clone().narrow(1, 0, 1) * 1.01;
+                let others = scores.narrow(1, 1, heads - 1);
+                Tensor::cat(vec![first, others], 1).reshape([batch * heads * length, columns])
+            }),
+            at: forward(&block("attention.scores")),
+        },
+        Fault {
+            name: "norm in bf16",
+            what: "a norm adds up its squares in bf16",
+            tampering: changed(&block("feed_forward_norm"), |_, inputs, compute| {
+                let x = inputs[0].clone().detach();
+                let deviation = x.clone() - x.mean_dim(1);
+                let squares = (deviation.clone() * deviation).mean_dim(1);
+                let error = (squares.clone() / halved(squares)).sqrt();
+                compute(inputs) * error
+            }),
+            at: forward(&block("feed_forward_norm")),
+        },
+        Fault {
+            name: "wrong row",
+            what: "one token is given the vector of another",
+            tampering: changed("token_embedding", |_, inputs, compute| {
+                let rows = compute(inputs);
+                let [count, width] = rows.dims();
+                if count == 1 {
+                    return rows;
+                }
+                let others = rows.clone().narrow(0, 0, count - 1);
+                // Of the first row that is not the same already.
+                let values: Vec<f64> = rows.clone().try_into_vec_as().unwrap();
+                let last = &values[(count - 1) * width..];
+                let other = (0..count).find(|row| &values[row * width..(row + 1) * width] != last);
+                let wrong = rows.narrow(0, other.unwrap_or(0), 1);
+                Tensor::cat(vec![others, wrong], 0)
+            }),
+            at: forward("token_embedding"),
+        },
+        Fault {
+            name: "matrix product in bf16",
+            what: "a linear layer's inputs are rounded to bf16",
+            tampering: changed(&block("feed_forward.up"), |_, mut inputs, compute| {
+                inputs[0] = halved(inputs[0].clone());
+                compute(inputs)
+            }),
+            at: forward(&block("feed_forward.up")),
+        },
+        Fault {
+            name: "softmax temperature",
+            what: "scores are 1 % too far apart",
+            tampering: changed(&block("attention.mix"), |_, mut inputs, compute| {
+                inputs[0] = inputs[0].clone() * 1.01;
+                compute(inputs)
+            }),
+            at: forward(&block("attention.mix")),
+        },
+        Fault {
+            name: "residual in bf16",
+            what: "the stream is stored in bf16 once",
+            tampering: changed(&block("attention_residual"), |_, inputs, compute| {
+                halved(compute(inputs))
+            }),
+            at: forward(&block("attention_residual")),
+        },
+        Fault {
+            name: "one logit",
+            what: "one logit of many is a little off",
+            tampering: changed("head", |_, inputs, compute| {
+                let logits = compute(inputs);
+                let [rows, columns] = logits.dims();
+                let mut off = vec![0.0; rows * columns];
+                off[rows / 2 * columns + 3] = 1e-3;
+                let data = TensorData::new(off, [rows, columns]);
+                let off = Tensor::<2>::from_data(data, (&logits.device(), logits.dtype()));
+                logits + off
+            }),
+            at: forward("head"),
+        },
+        Fault {
+            name: "loss",
+            what: "the loss is 0.01 % too large",
+            tampering: changed("loss", |_, inputs, compute| {
+                let nats = compute(inputs);
+                nats.clone() + nats.detach() * 1e-4
+            }),
+            at: forward("loss"),
+        },
+    ];
+    match rms {
+        false => faults.extend([
+            Fault {
+                name: "positions off by one",
+                what: "every position has the vector of the one before",
+                tampering: changed("position_embedding", |place, mut inputs, compute| {
+                    let [batch, length, width] = place.inputs[0][..] else {
+                        unreachable!()
+                    };
+                    if length == 1 {
+                        return compute(inputs);
+                    }
+                    let x = inputs.remove(0);
+                    let positions = compute(vec![x.zeros_like()]);
+                    let positions = positions.reshape([batch, length, width]);
+                    let last = positions.clone().narrow(1, length - 1, 1);
+                    let others = positions.narrow(1, 0, length - 1);
+                    let rolled = Tensor::cat(vec![last, others], 1);
+                    x + rolled.reshape([batch * length, width])
+                }),
+                at: forward("position_embedding"),
+            },
+            Fault {
+                name: "wrong GELU",
+                what: "one activation is the exact GELU, not its approximation",
+                tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+                    let x = inputs[0].clone();
+                    // For the shape.
+                    let _ = compute(inputs);
+                    ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5
+                }),
+                at: forward(&block("feed_forward.activation")),
+            },
+            Fault {
+                name: "wrong GELU everywhere",
+                what: "all activations are the exact GELU, not its approximation",
+                tampering: Tampering {
+                    model: Some(|config| config.activation = Activation::Gelu),
+                    ..Tampering::default()
+                },
+                at: forward("blocks.0.feed_forward.activation"),
+            },
+        ]),
+        true => faults.extend([
+            Fault {
+                name: "rotary base",
+                what: "queries and keys turn 1 % too slowly",
+                tampering: Tampering {
+                    model: Some(|config| config.rotary_theta *= 1.01),
+                    ..Tampering::default()
+                },
+                at: forward("blocks.0.attention.queries"),
+            },
+            Fault {
+                name: "keys not turned",
+                what: "the keys of one block are not turned",
+                tampering: changed(&block("attention.keys"), |_, inputs, compute| {
+                    let keys = inputs[0].clone();
+                    let _ = compute(inputs);
+                    keys
+                }),
+                at: forward(&block("attention.keys")),
+            },
+            Fault {
+                name: "gate and up swapped",
+                what: "the activation gates the gate with what it should gate",
+                tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+                    let [gate, up] = <[_; 2]>::try_from(inputs).unwrap();
+                    compute(vec![up, gate])
+                }),
+                at: forward(&block("feed_forward.activation")),
+            },
+        ]),
+    }
+    faults
+}
+
+/// Mistakes of the backward pass alone: the values are right, derivatives are not.
+pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
+    let block = |name: &str| format!("blocks.{layer}.{name}");
+    let norm = move |_: &Place, inputs: Vec<Tensor<2>>, compute: Compute<'_>| {
+        // As it is before training: a gain of 1, no bias. `compute` sees to the gradients of those.
+        let x = inputs[0].clone();
+        let value = compute(vec![x.clone().detach()]);
+        let other = if rms {
+            // No gradient through the mean square.
+            let mean_square = (x.clone() * x.clone()).mean_dim(1);
+            x / (mean_square.detach() + 1e-5).sqrt()
+        } else {
+            // No gradient through the mean.
+            let deviation = x.clone() - x.mean_dim(1).detach();
+            let variance = (deviation.clone() * deviation.clone()).mean_dim(1);
+            deviation / (variance + 1e-5).sqrt()
+        };
+        with_gradient_of(value, other)
+    };
+    let mut faults = vec![
+        Fault {
+            name: "norm's mean",
+            what: "a norm is differentiated as if its mean were a constant",
+            tampering: changed(&block("attention_norm"), norm),
+            at: backward(&block("attention_norm")),
+        },
+        Fault {
+            name: "softmax's sum",
+            what: "the softmax is differentiated as if its sum were a constant",
+            tampering: changed(&block("attention.mix"), |place, inputs, compute| {
+                let value = compute(inputs.clone()).detach();
+                let scores: Tensor<4> = input(inputs[0].clone(), place, 0);
+                let values: Tensor<4> = input(inputs[1].clone(), place, 1);
+                let [batch, heads, length, _] = scores.dims();
+                let [_, kv_heads, _, width] = values.dims();
+                let maximum = scores.clone().detach().max_dim(3);
+                let weights = (scores - maximum).exp();
+                let weights = weights.clone() / weights.sum_dim(3).detach();
+                let rows = heads / kv_heads * length;
+                let other = weights
+                    .reshape([batch, kv_heads, rows, length])
+                    .matmul(values);
+                with_gradient_of(value, other.reshape([batch * heads * length, width]))
+            }),
+            at: backward(&block("attention.mix")),
+        },
+        Fault {
+            name: "linear gradient in bf16",
+            what: "a linear layer's gradients are made of one that was rounded to bf16",
+            tampering: changed(&block("attention.qkv"), |_, inputs, compute| {
+                gradient_in_bf16(compute(inputs))
+            }),
+            at: backward(&block("attention.qkv")),
+        },
+        Fault {
+            name: "repeated tokens",
+            what: "of tokens that come again, only the last one changes the embedding",
+            tampering: changed("token_embedding", |_, inputs, compute| {
+                let rows = compute(inputs);
+                let [count, width] = rows.dims();
+                let values: Vec<f64> = rows.clone().try_into_vec_as().unwrap();
+                let row = |at: usize| &values[at * width..(at + 1) * width];
+                let is_last = |at: usize| (at + 1..count).all(|later| row(later) != row(at));
+                let last: Vec<f64> = (0..count).map(|at| f64::from(is_last(at))).collect();
+                let data = TensorData::new(last, [count, 1]);
+                let last = Tensor::<2>::from_data(data, (&rows.device(), rows.dtype()));
+                with_gradient_of(rows.clone().detach(), rows * last)
+            }),
+            at: backward("token_embedding"),
+        },
+        Fault {
+            name: "residual branch",
+            what: "a residual passes no gradient to one of its branches",
+            tampering: changed(&block("feed_forward_residual"), |_, mut inputs, compute| {
+                inputs[1] = inputs[1].clone().detach();
+                compute(inputs)
+            }),
+            at: backward(&block("feed_forward_residual")),
+        },
+        Fault {
+            name: "loss gradient",
+            what: "the loss's gradient is 1 % too large",
+            tampering: changed("loss", |_, inputs, compute| {
+                let nats = compute(inputs);
+                with_gradient_of(nats.clone().detach(), nats * 1.01)
+            }),
+            at: backward("loss"),
+        },
+        Fault {
+            name: "scores' scale",
+            what: "the scale of scores is forgotten in their gradient for queries",
+            tampering: changed(&block("attention.scores"), |_, inputs, compute| {
+                let queries = inputs[0].clone();
+                let times = with_gradient_of(queries.clone().detach(), queries * 1.001);
+                compute(vec![times, inputs[1].clone()])
+            }),
+            at: backward(&block("attention.scores")),
+        },
+        Fault {
+            name: "one column's gradient",
+            what: "one column of a linear layer's input gets no gradient",
+            tampering: changed(&block("feed_forward.down"), |_, mut inputs, compute| {
+                let x = inputs[0].clone();
+                let first = x.clone().narrow(1, 0, 1).detach();
+                let others = x.clone().narrow(1, 1, x.dims()[1] - 1);
+                inputs[0] = Tensor::cat(vec![first, others], 1);
+                compute(inputs)
+            }),
+            at: backward(&block("feed_forward.down")),
+        },
+        Fault {
+            name: "final norm's gradient",
+            what: "the last norm's gradient is 0.01 % too small",
+            tampering: changed("final_norm", |_, inputs, compute| {
+                let normed = compute(inputs);
+                with_gradient_of(normed.clone().detach(), normed * 0.9999)
+            }),
+            at: backward("final_norm"),
+        },
+    ];
+    if !rms {
+        faults.push(Fault {
+            name: "GELU's derivative",
+            what: "GELU's approximation is differentiated as the exact one",
+            tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+                let x = inputs[0].clone();
+                let value = compute(inputs).detach();
+                let other = ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5;
+                with_gradient_of(value, other)
+            }),
+            at: backward(&block("feed_forward.activation")),
+        });
+    }
+    faults
+}
+
+/// Mistakes outside the passes: in the optimizer, in the data.
+pub(crate) fn training_faults() -> Vec<Fault> {
+    let update = |path: &str| Some((path.to_owned(), Direction::Update));
+    vec![
+        Fault {
+            name: "beta_2",
+            what: "the second moment decays too slowly",
+            tampering: Tampering {
+                optimizer: Some(|optimizer| optimizer.beta_2 = 0.999),
+                ..Tampering::default()
+            },
+            at: update("token_embedding.weight"),
+        },
+        Fault {
+            name: "optimizer epsilon",
+            what: "AdamW adds ten times the epsilon",
+            tampering: Tampering {
+                optimizer: Some(|optimizer| optimizer.epsilon *= 10.0),
+                ..Tampering::default()
+            },
+            at: update("token_embedding.weight"),
+        },
+        Fault {
+            name: "window shifted by one",
+            what: "every window begins a token late",
+            tampering: Tampering {
+                batch: Some(shifted),
+                ..Tampering::default()
+            },
+            at: forward("token_embedding"),
+        },
+    ]
+}
+
+/// What is done otherwise and is no mistake.
+pub(crate) fn equivalents(layer: usize) -> Vec<Fault> {
+    vec![Fault {
+        name: "softmax without maximum",
+        what: "the maximum is not subtracted before the exponential",
+        tampering: changed(
+            &format!("blocks.{layer}.attention.mix"),
+            |place, inputs, compute| {
+                let scores: Tensor<4> = input(inputs[0].clone(), place, 0);
+                let values: Tensor<4> = input(inputs[1].clone(), place, 1);
+                let _ = compute(inputs);
+                let [batch, heads, length, _] = scores.dims();
+                let [_, kv_heads, _, width] = values.dims();
+                let weights = scores.exp();
+                let total = weights.clone().sum_dim(3);
+                let rows = heads / kv_heads * length;
+                let mixed = weights
+                    .reshape([batch, kv_heads, rows, length])
+                    .matmul(values);
+                let mixed = mixed.reshape([batch, heads, length, width]) / total;
+                mixed.reshape([batch * heads * length, width])
+            },
+        ),
+        at: None,
+    }]
+}
