@@ -15,7 +15,7 @@ use foretoken::precision::Precision;
 use foretoken::{Error, Experiment};
 use foretoken_datasets::Monitor;
 
-use faults::{Fault, backward_faults, equivalents, forward_faults, training_faults};
+use faults::{Fault, LLAMA, backward_faults, equivalents, forward_faults, training_faults};
 
 /// A small experiment: a GPT-2 or a Llama.
 fn experiment(rms: bool, width: usize, context: usize, seed: u64) -> Experiment {
@@ -30,15 +30,7 @@ fn experiment(rms: bool, width: usize, context: usize, seed: u64) -> Experiment 
         "train.batch=4".into(),
     ];
     if rms {
-        let llama = [
-            "kv_heads=2",
-            "norm=\"rms\"",
-            "positions=\"rotary\"",
-            "activation=\"swiglu\"",
-            "bias=false",
-            "tied_head=false",
-        ];
-        overrides.extend(llama.map(|key| format!("model.{key}")));
+        overrides.extend(LLAMA.map(str::to_owned));
     }
     Experiment::embedded(&overrides).unwrap()
 }

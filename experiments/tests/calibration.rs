@@ -15,7 +15,7 @@ use foretoken::compare::{
 };
 use foretoken::precision::Precision;
 
-use faults::{Fault, backward_faults, equivalents, forward_faults, training_faults};
+use faults::{Fault, LLAMA, backward_faults, equivalents, forward_faults, training_faults};
 
 /// Steps of each run: enough for what is wrong with an optimizer to show, and for rounding to grow.
 const STEPS: usize = 16;
@@ -69,15 +69,7 @@ impl Model {
             "optimizer.warmup=4".into(),
         ];
         if self.llama {
-            let keys = [
-                "kv_heads=2",
-                "norm=\"rms\"",
-                "positions=\"rotary\"",
-                "activation=\"swiglu\"",
-                "bias=false",
-                "tied_head=false",
-            ];
-            overrides.extend(keys.map(|key| format!("model.{key}")));
+            overrides.extend(LLAMA.map(str::to_owned));
         }
         Experiment::embedded(&overrides).unwrap()
     }

@@ -45,6 +45,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, from the best to the worst.
+    pub const ALL: [Self; 6] = [
+        Self::Identical,
+        Self::Rounding,
+        Self::Outcome,
+        Self::Differs,
+        Self::Failed,
+        Self::Unavailable,
+    ];
+
     /// The name that `--json` has.
     pub fn name(self) -> &'static str {
         match self {

@@ -43,16 +43,9 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
 
 /// Every verdict with its meaning, from the best to the worst.
 pub(super) fn meanings() -> impl Iterator<Item = (Verdict, &'static str)> {
-    [
-        Verdict::Identical,
-        Verdict::Rounding,
-        Verdict::Outcome,
-        Verdict::Differs,
-        Verdict::Failed,
-        Verdict::Unavailable,
-    ]
-    .into_iter()
-    .map(|verdict| (verdict, meaning(verdict)))
+    Verdict::ALL
+        .into_iter()
+        .map(|verdict| (verdict, meaning(verdict)))
 }
 
 /// The outcome in one sentence, the worst first.

@@ -10,6 +10,16 @@ use foretoken::compare::Tampering;
 use foretoken_datasets::TokenBatch;
 use foretoken_model::{Activation, Place, Transformer, Watch};
 
+/// What makes the small GPT-2 of an experiment a Llama.
+pub(crate) const LLAMA: [&str; 6] = [
+    "model.kv_heads=2",
+    "model.norm=\"rms\"",
+    "model.positions=\"rotary\"",
+    "model.activation=\"swiglu\"",
+    "model.bias=false",
+    "model.tied_head=false",
+];
+
 /// A mistake.
 pub(crate) struct Fault {
     /// Short, for tables.

@@ -343,14 +343,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         error,
         bound,
     });
-    let verdicts = prop::sample::select(vec![
-        Verdict::Identical,
-        Verdict::Rounding,
-        Verdict::Outcome,
-        Verdict::Differs,
-        Verdict::Failed,
-        Verdict::Unavailable,
-    ]);
+    let verdicts = prop::sample::select(Verdict::ALL.to_vec());
     prop_oneof![
         1 => any_plan().prop_map(Event::Planned),
         2 => run.clone().prop_map(|run| Event::Started { run }),

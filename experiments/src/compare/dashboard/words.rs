@@ -234,14 +234,7 @@ mod tests {
 
     #[test]
     fn verdicts_differ_in_sign() {
-        let all = [
-            Verdict::Identical,
-            Verdict::Rounding,
-            Verdict::Outcome,
-            Verdict::Differs,
-            Verdict::Failed,
-            Verdict::Unavailable,
-        ];
+        let all = Verdict::ALL;
         let signs: std::collections::HashSet<_> = all.map(Verdict::symbol).into_iter().collect();
         assert_eq!(signs.len(), all.len());
     }
