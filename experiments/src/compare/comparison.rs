@@ -205,8 +205,8 @@ pub struct Entry {
     pub final_loss: Option<f64>,
     /// Training tokens per second: a step's tokens over the median time of a step.
     pub tokens_per_second: Option<f64>,
-    /// Peak resident memory, above what the process held when the entrant's turn began; nothing where it
-    /// cannot be told apart from others'.
+    /// Peak memory: what the device's pool held at most, where it has one; else resident memory, above what the
+    /// process held when the entrant's turn began. Nothing in lockstep, where it cannot be told from others'.
     pub peak_memory_bytes: Option<u64>,
     /// Whether the final loss lies within the spread between seeds of the reference's; nothing where no
     /// seeds were run.

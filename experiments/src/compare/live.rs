@@ -224,8 +224,11 @@ impl<'a> Live<'a> {
                 }
             }
         }
-        if !self.plan.lockstep {
-            run.peak = Some(Peak::start());
+        // Side by side, nobody's memory can be told from the others'.
+        if !self.plan.lockstep
+            && let Ok(device) = entrant.name.device()
+        {
+            run.peak = Some(Peak::start(&device));
         }
         if run.curve.failure.is_none() {
             match attempt(|| Trainer::new(self.setup, entrant, run.variant.clone())) {
@@ -271,6 +274,9 @@ impl<'a> Live<'a> {
             (Some(weights), Some(expected)) => Some(total_distance(weights, expected)),
             _ => None,
         };
+        if let Some(peak) = &mut run.peak {
+            peak.sample();
+        }
         let step = run.curve.losses.len();
         run.curve.losses.push(taken.loss);
         run.curve.gradient_norms.push(taken.gradient_norm);

@@ -1,25 +1,45 @@
-//! Peak resident memory of a part of this process's life.
+//! Peak memory of a run: of its device's pool where the device has one, else resident memory of the process.
+
+use burn::tensor::Device;
 
 /// Measures from its creation on.
 pub(crate) struct Peak {
+    device: Device,
+    /// The most that the device's pool has held.
+    pool: Option<u64>,
     /// Bytes resident at the start.
     before: Option<u64>,
 }
 
 impl Peak {
-    /// Forgets the peak so far. Measures nothing where the system cannot forget: elsewhere than on Linux.
-    pub(crate) fn start() -> Self {
+    /// Forgets the peak so far. Resident memory is not measured where the system cannot forget: elsewhere than
+    /// on Linux.
+    pub(crate) fn start(device: &Device) -> Self {
+        device.memory_cleanup();
         give_back();
         // 5 resets the "high water mark" of resident memory, proc(5).
         let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        Self {
+        let mut peak = Self {
+            device: device.clone(),
+            pool: None,
             before: reset.then(|| status("VmRSS:")).flatten(),
+        };
+        peak.sample();
+        peak
+    }
+
+    /// Looks at the device's pool, which does not tell its peak itself: between steps it still holds what a step
+    /// needed.
+    pub(crate) fn sample(&mut self) {
+        if let Some(usage) = self.device.memory_pool_usage() {
+            self.pool = self.pool.max(Some(usage.bytes_reserved));
         }
     }
 
-    /// Bytes at the peak above those at the start.
+    /// Bytes in the pool at the peak; or resident, above those at the start.
     pub(crate) fn bytes(&self) -> Option<u64> {
-        Some(status("VmHWM:")?.saturating_sub(self.before?))
+        self.pool
+            .or_else(|| Some(status("VmHWM:")?.saturating_sub(self.before?)))
     }
 }
 
@@ -40,20 +60,21 @@ fn status(name: &str) -> Option<u64> {
     Some(1024 * kib)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", feature = "flex"))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_peak_is_seen_after_it_is_over_and_forgotten_by_the_next() {
         const BYTES: usize = 64 << 20;
-        let peak = Peak::start();
+        let device = Device::flex();
+        let peak = Peak::start(&device);
         let memory = std::hint::black_box(vec![1u8; BYTES]);
         drop(memory);
         let first = peak.bytes().unwrap();
         // The system counts in batches of pages, and tests beside this one take and give memory too.
         assert!(first >= BYTES as u64 / 10 * 9, "{first}");
-        let next = Peak::start().bytes().unwrap();
+        let next = Peak::start(&device).bytes().unwrap();
         assert!(next < BYTES as u64 / 2, "{next}");
     }
 }

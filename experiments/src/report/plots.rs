@@ -314,7 +314,8 @@ fn costs(runs: &[&Run<'_>], data: &mut Data) -> Vec<Figure> {
         data.add_bars("memory", "peak_memory_bytes", &memory);
         figures.push(Figure::of_one(
             "memory".into(),
-            "Peak resident memory, above what the process held when the entrant's turn began."
+            "Peak memory: of the device's pool where it has one, else resident memory above what the process held \
+             when the entrant's turn began."
                 .into(),
             bars("Peak memory of each entrant", &memory, |value| {
                 numbers::bytes(value as u64)
