@@ -205,12 +205,12 @@ impl<'a> Live<'a> {
             if let Some(directory) = self.directory {
                 let name = free_name(directory, entrant);
                 let directory = directory.join(&name);
-                (run.directory, run.log) = (
-                    Some(name.into()),
-                    Some(open_run(self.setup, entrant, &directory)?),
-                );
+                match attempt(|| open_run(self.setup, entrant, &directory)) {
+                    Ok(log) => (run.directory, run.log) = (Some(name.into()), Some(log)),
+                    Err(failure) => run.curve.failure = Some(failure),
+                }
             }
-            if let Some(own) = self.own.get(&entrant.dtype) {
+            if let (Some(own), None) = (self.own.get(&entrant.dtype), &run.curve.failure) {
                 match attempt(|| FirstStep::measure(self.setup, entrant, &run.variant, &self.given))
                 {
                     Ok(step) => {
