@@ -349,6 +349,33 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_follows_what_decides_the_numbers() {
+        let hash = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+            Experiment::embedded(&overrides).unwrap().hash()
+        };
+        let plain = hash(&[]);
+        assert_eq!(plain.len(), 64);
+        for free in [
+            "name=other",
+            "train.eval_every=7",
+            "train.sample_tokens=0",
+            "backend.dtype=bf16",
+        ] {
+            assert_eq!(hash(&[free]), plain, "{free}");
+        }
+        for decisive in [
+            "train.seed=2",
+            "train.steps=5",
+            "optimizer.beta_2=0.9",
+            "model.width=32",
+            "data.world.seed=3",
+        ] {
+            assert_ne!(hash(&[decisive]), plain, "{decisive}");
+        }
+    }
+
+    #[test]
     fn strings_need_no_quotes() {
         let overrides = ["data.tokenizer=byte".to_string()];
         assert_eq!(

@@ -3,7 +3,10 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, ModuleOptimizer, Optimizer};
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer,
+    Optimizer, RecordState, StateSink, StateSource, join_path,
+};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +96,7 @@ impl OptimizerConfig {
         Err(Error::Experiment {
             origin: "optimizer.epsilon".into(),
             message: format!(
-                "{:e} is 0 in {precision}: raise it, for example to 1e-4, or train in another precision",
+                "{:e} is 0 in {precision}: raise it, or train in another precision",
                 self.epsilon
             ),
         })
@@ -137,7 +140,7 @@ struct DecayMatrices {
 }
 
 impl Optimizer for DecayMatrices {
-    type State<const D: usize> = <AdamW as Optimizer>::State<D>;
+    type State<const D: usize> = Moments<D>;
 
     fn step<const D: usize>(
         &self,
@@ -151,11 +154,36 @@ impl Optimizer for DecayMatrices {
         } else {
             &self.vectors
         };
-        adamw.step(lr, tensor, grad, state)
+        let (tensor, state) = adamw.step(lr, tensor, grad, state.map(|state| state.0));
+        (tensor, state.map(Moments))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
-        AdamW::to_device(state, device)
+        Moments(AdamW::to_device(state.0, device))
+    }
+}
+
+/// AdamW's state, read back in the precision that it was saved in: Burn reads it in the device's default one.
+#[derive(Clone)]
+struct Moments<const D: usize>(AdamWState<D>);
+
+impl<const D: usize> RecordState for Moments<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        self.0.state_flatten(prefix, out);
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
+        // Names as Burn writes them.
+        let prefix = join_path(prefix, "momentum");
+        let time = src.take_scalar(&prefix, "time")?.try_into().ok()?;
+        let mut moment = |name| {
+            let data = src.take_tensor(&prefix, name)?;
+            let dtype = data.dtype();
+            Some(Tensor::from_data(data, (device, dtype)))
+        };
+        let (moment_1, moment_2) = (moment("moment_1")?, moment("moment_2")?);
+        let momentum = AdaptiveMomentumState::new(time, moment_1, moment_2);
+        Some(Self(AdamWState::new(momentum)))
     }
 }
 

@@ -168,3 +168,89 @@ fn rows<const D: usize>(tensor: Tensor<D>) -> Tensor<2> {
     let rows = dims[..D - 1].iter().product();
     tensor.reshape([rows, columns])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use burn::tensor::{Device, Int, TensorData};
+
+    use super::*;
+    use crate::config::ModelConfig;
+
+    /// Notes every operation; doubles what goes into one of them.
+    #[derive(Default)]
+    struct Notes {
+        seen: Mutex<Vec<(String, Operation)>>,
+        doubled: Option<&'static str>,
+    }
+
+    impl Watch for Notes {
+        fn operation(
+            &self,
+            place: &Place,
+            mut inputs: Vec<Tensor<2>>,
+            compute: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
+        ) -> Tensor<2> {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push((place.path.clone(), place.operation));
+            for (input, shape) in inputs.iter().zip(&place.inputs) {
+                let [rows, columns] = input.dims();
+                assert_eq!(rows * columns, shape.iter().product::<usize>());
+                assert_eq!(Some(&columns), shape.last());
+            }
+            if self.doubled == Some(&place.path) {
+                inputs[0] = inputs[0].clone() * 2.0;
+            }
+            compute(inputs)
+        }
+    }
+
+    fn nats(config: &ModelConfig, pass: Pass<'_>) -> Vec<u32> {
+        let device = Device::default();
+        let ids = TensorData::new(vec![1i64, 4, 2, 0, 3, 3, 1, 2], [2, 4]);
+        let ids = || Tensor::<2, Int>::from_data(ids.clone(), &device);
+        let model = config.init(3, &device).unwrap();
+        let loss = model.next_token_loss_in(pass, ids(), ids());
+        let nats: Vec<f32> = loss.nats.try_into_vec_as().unwrap();
+        nats.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn watching_changes_no_bit_and_every_operation_has_a_path_of_its_own() {
+        let gpt2 = ModelConfig::new(5, 4, 2, 2, 8);
+        let llama = ModelConfig {
+            qk_norm: true,
+            logit_cap: Some(3.0),
+            ..ModelConfig::llama(5, 4, 2, 4, 2, 16)
+        };
+        // Outside the blocks: embedding, positions or logit cap, final norm, head, loss. In each block of a GPT-2
+        // eleven; in one of a Llama the turns of queries and keys, and the gate, besides.
+        for (config, operations) in [(gpt2, 5 + 2 * 11), (llama, 5 + 2 * 14)] {
+            let notes = Notes::default();
+            let watched = nats(&config, Pass::default().watched(&notes));
+            assert_eq!(watched, nats(&config, Pass::default()));
+            let mut seen = notes.seen.into_inner().unwrap();
+            assert_eq!(seen[0], ("token_embedding".into(), Operation::Embedding));
+            assert_eq!(seen.last().unwrap().1, Operation::Loss);
+            assert_eq!(seen.len(), operations, "{seen:?}");
+            seen.sort_by(|a, b| a.0.cmp(&b.0));
+            seen.dedup_by(|a, b| a.0 == b.0);
+            assert_eq!(seen.len(), operations);
+        }
+    }
+
+    #[test]
+    fn what_a_watch_hands_over_is_what_is_computed() {
+        let config = ModelConfig::new(5, 4, 2, 2, 8);
+        let doubled = |path| Notes {
+            doubled: Some(path),
+            ..Notes::default()
+        };
+        let plain = nats(&config, Pass::default());
+        let changed = doubled("blocks.1.feed_forward.down");
+        assert_ne!(nats(&config, Pass::default().watched(&changed)), plain);
+        let unknown = doubled("blocks.9.feed_forward.down");
+        assert_eq!(nats(&config, Pass::default().watched(&unknown)), plain);
+    }
+}

@@ -27,12 +27,12 @@ use super::train::{DashboardArg, dashboard};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  foretoken compare                                        the embedded experiment, on all that works here
+  foretoken compare                         the embedded experiment, on all that works here
   foretoken compare my.toml --backends flex,wgpu --steps 200
   foretoken compare --backends flex,libtorch --dtypes f32,bf16
-  foretoken compare --backends flex,libtorch --lockstep    step by step, with the distance of weights
+  foretoken compare --lockstep              step by step, with the distance of weights
   foretoken compare runs/a runs/b --envelope runs/compare-world-1
-                                                           finished runs, from any machine
+                                            finished runs, from any machine
 
 Verdicts:
   identical    the same bits as the reference's backend in the same precision
@@ -42,8 +42,8 @@ Verdicts:
   failed       it stopped on its way
   unavailable  it cannot run here, or there is nothing to judge it by
 
-Exit codes: 0, or 3 where one differs or failed; 2 for what you can mend, 1 where the comparison itself
-failed, 130 interrupted.")]
+Exit codes: 0, or 3 where one differs or failed; 2 for what you can mend, 1 where the
+comparison itself failed, 130 interrupted.")]
 pub(super) struct CompareArgs {
     /// Experiment file (TOML), without one the embedded experiment; or run directories
     #[arg(value_name = "EXPERIMENT|RUN")]
@@ -69,9 +69,10 @@ pub(super) struct CompareArgs {
     /// Runs with weights moved by one unit in the last place, as the scale of rounding
     #[arg(long, value_name = "M", default_value_t = CompareOptions::ROUNDING_RUNS)]
     rounding_runs: usize,
-    /// What all are measured against
-    #[arg(long, value_name = "NAME:DTYPE", default_value = "flex:f64")]
-    reference: Named,
+    /// What all are measured against [default: the first backend compiled in, in the widest of f64 and f32
+    /// that it computes in: flex:f64]
+    #[arg(long, value_name = "NAME:DTYPE")]
+    reference: Option<Named>,
     /// All backends take each step together, and the distance between their weights is measured
     #[arg(long)]
     lockstep: bool,
@@ -131,6 +132,18 @@ impl CompareArgs {
                 None => self.dtypes.iter().map(|d| with(named, *d)).collect(),
             })
             .collect()
+    }
+
+    fn reference(&self) -> Entrant {
+        let name = self
+            .reference
+            .map_or(Backend::default_backend(), |named| named.name);
+        let dtype = match self.reference.and_then(|named| named.dtype) {
+            Some(dtype) => dtype,
+            None if name.device_for(Precision::F64).is_ok() => Precision::F64,
+            None => Precision::F32,
+        };
+        Entrant { name, dtype }
     }
 
     /// Finished runs, if that is what is named.
@@ -193,13 +206,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
         out: args.out.clone(),
         dashboard: shown,
         interrupted: interrupted.clone(),
-        ..CompareOptions::new(
-            args.entrants(),
-            Entrant {
-                name: args.reference.name,
-                dtype: args.reference.dtype.unwrap_or(Precision::F64),
-            },
-        )
+        ..CompareOptions::new(args.entrants(), args.reference())
     };
     let mut watcher = watcher(shown, interrupted);
     let compared = compare(experiment, &options, &mut *watcher);

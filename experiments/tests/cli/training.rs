@@ -316,17 +316,10 @@ fn a_run_trains_in_the_precision_that_is_asked_for() {
     let in_half = apart(&half, &double);
     assert!((1e-4..0.2).contains(&in_half), "{in_half}");
 
-    // Half precision has no room for AdamW's usual epsilon, and trains with one that it has room for.
+    // Half precision has no room for AdamW's usual epsilon.
     let output = bench.tiny(&["--set", "backend.dtype=f16"]).output();
     let output = output.unwrap();
     assert_refused(&output, 2, &["optimizer.epsilon", "1e-8 is 0 in f16"]);
-    let epsilon = [
-        "--set",
-        "backend.dtype=f16",
-        "--set",
-        "optimizer.epsilon=1e-4",
-    ];
-    bench.tiny_run("f16", &epsilon);
 
     let output = bench
         .tiny(&["--set", "backend.dtype=f31"])
