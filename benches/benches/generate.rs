@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use foretoken_benches::peak_memory_bytes;
 use foretoken_model::{GenerationConfig, Pretrained, Sampler, SamplingConfig, generate};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -164,18 +165,10 @@ fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Er
         "seconds_per_decoded_token": decoding,
         "bytes_per_decoded_token": weights_read + cache_read,
         "weights_and_cache_bytes": 4 * config.parameters() + cached_token * columns,
-        "peak_memory_bytes": peak_memory()?,
+        "peak_memory_bytes": peak_memory_bytes().ok_or("no VmHWM")?,
     });
     println!("{report}");
     Ok(())
-}
-
-/// The most memory that this process ever held, in bytes.
-fn peak_memory() -> Result<usize, Box<dyn Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(kilobytes.ok_or("no VmHWM")?.parse::<usize>()? * 1024)
 }
 
 /// Bytes read and written per second by a copy on all cores, the best of several.

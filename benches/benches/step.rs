@@ -10,7 +10,6 @@ use foretoken_benches::{CHAR, usable_backends};
 use foretoken_datasets::{
     Corpus, TokenBatch, TokenizerSpec, TrainLoaderConfig, TrainSource, WindowLoader,
 };
-use foretoken_model::ModelConfig;
 
 fn loader(device: &Device) -> WindowLoader {
     let text: String = ('\u{20}'..)
@@ -39,17 +38,10 @@ fn first(loader: &dyn DataLoader<TokenBatch>) -> TokenBatch {
 fn step(criterion: &mut Criterion) {
     for backend in usable_backends() {
         let device = backend.device().expect("usable");
-        let config = ModelConfig::new(
-            CHAR.vocab_size,
-            CHAR.context,
-            CHAR.layers,
-            CHAR.heads,
-            CHAR.width,
-        );
-        let transformer = config.init(1, &device).expect("a valid shape");
+        let transformer = CHAR.model().init(1, &device).expect("a valid shape");
         let model = LanguageModel::new(transformer, 0);
         let mut group = criterion.benchmark_group(format!("{}/{backend}", CHAR.name));
-        group.throughput(Throughput::Elements((CHAR.batch * CHAR.context) as u64));
+        group.throughput(Throughput::Elements(CHAR.tokens_per_step() as u64));
         group.sample_size(10);
 
         let windows = loader(&device);

@@ -1,6 +1,9 @@
-//! Criterion benches of foretoken; see `benches/`. This library holds only what they share.
+//! Criterion benches of foretoken, see `benches/`, and a race of its training step against PyTorch's, see
+//! `src/race.rs`. This library holds only what they share.
 
 use foretoken::backend::Backend;
+use foretoken_model::ModelConfig;
+use serde::Serialize;
 
 /// The shape of nanoGPT's character-level model for a CPU: vocabulary 65, context 64, batch 12,
 /// 4 layers, 4 heads, width 128.
@@ -14,8 +17,32 @@ pub const CHAR: Shape = Shape {
     width: 128,
 };
 
+/// nanoGPT's character-level model: vocabulary 65, context 256, 6 layers, 6 heads, width 384; a quarter of its
+/// batch.
+pub const BABY: Shape = Shape {
+    name: "baby",
+    vocab_size: 65,
+    context: 256,
+    batch: 16,
+    layers: 6,
+    heads: 6,
+    width: 384,
+};
+
+/// A vocabulary of GPT-2's size, rounded up to a multiple of 64, on a small model: the head costs more than all
+/// else.
+pub const VOCAB: Shape = Shape {
+    name: "vocab",
+    vocab_size: 50_304,
+    context: 256,
+    batch: 4,
+    layers: 6,
+    heads: 8,
+    width: 512,
+};
+
 /// A model and the batch it is trained on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// What reports call it.
     pub name: &'static str,
@@ -31,6 +58,39 @@ pub struct Shape {
     pub heads: usize,
     /// Width of the residual stream.
     pub width: usize,
+}
+
+impl Shape {
+    /// Every shape, the cheapest first.
+    pub const ALL: [Self; 3] = [CHAR, BABY, VOCAB];
+
+    /// The GPT-2 of this shape.
+    pub fn model(&self) -> ModelConfig {
+        ModelConfig::new(
+            self.vocab_size,
+            self.context,
+            self.layers,
+            self.heads,
+            self.width,
+        )
+    }
+
+    /// Targets of a step.
+    pub fn tokens_per_step(&self) -> usize {
+        self.batch * self.context
+    }
+}
+
+/// The most memory that this process ever had resident, in bytes; `None` elsewhere than on Linux.
+///
+/// Not `getrusage`, whose maximum begins with that of the process which started this one.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(1024 * kib)
 }
 
 /// Every compiled-in backend that has a device here.

@@ -32,3 +32,5 @@ mod training_loop;
 
 pub use error::Error;
 pub use experiment::Experiment;
+#[doc(hidden)]
+pub use step::take_step;

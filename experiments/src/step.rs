@@ -51,6 +51,18 @@ pub(crate) fn gradients(
     })
 }
 
+/// A whole step as training takes it: its totals, and the gradient's global norm before clipping.
+#[doc(hidden)]
+pub fn take_step(
+    learner: &mut Learner<LanguageModel>,
+    batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
+    step: usize,
+    clip: f64,
+    device: &Device,
+) -> Result<(Totals, f64), Error> {
+    gradients(learner, batches, step)?.apply(learner, clip, device)
+}
+
 impl Gradients {
     /// The step's totals, where the gradients are not applied.
     pub(crate) fn into_totals(self) -> Result<Totals, Error> {

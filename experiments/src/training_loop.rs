@@ -21,7 +21,7 @@ use crate::checkpoint::{Best, Checkpoints, PartInbox, RunState};
 use crate::learner::LanguageModel;
 use crate::metrics::{Report, StepOutput, Totals};
 use crate::run::{MetricsLog, Record};
-use crate::step::gradients;
+use crate::step::take_step;
 use crate::{Error, Experiment};
 
 /// Why a loop ended without an error.
@@ -213,8 +213,7 @@ impl TrainingLoop {
         let step = progress.state.step;
         let batches = batches.take(self.experiment.train.accumulation);
         let clip = self.experiment.optimizer.clip;
-        let gradients = gradients(learner, batches, step)?;
-        let (totals, gradient_norm) = gradients.apply(learner, clip, &self.device)?;
+        let (totals, gradient_norm) = take_step(learner, batches, step, clip, &self.device)?;
 
         let report = Report {
             totals,

@@ -1,0 +1,58 @@
+//! `foretoken-benches race`: our training step against PyTorch's.
+
+mod course;
+mod error;
+mod outcome;
+mod peer;
+mod process;
+mod protocol;
+mod race;
+mod side;
+mod statistics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measure foretoken beside others
+///
+/// Criterion's benches are started with `cargo bench -p foretoken-benches`.
+#[derive(Parser, Debug)]
+#[command(name = "foretoken-benches", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Race(race::RaceArgs),
+    #[command(hide = true)]
+    Side(side::SideArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Race(args) => process::end_on_ctrl_c().and_then(|()| race::run(&args)),
+        Command::Side(args) => side::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

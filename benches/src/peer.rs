@@ -1,0 +1,63 @@
+//! Whom we race against: PyTorch, by the script `peers/gpt.py`.
+
+use std::fmt;
+use std::process::Command;
+
+use clap::ValueEnum;
+use foretoken_benches::Shape;
+use serde::Serialize;
+
+use crate::course::{Course, LEARNING_RATE};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/gpt.py");
+
+/// How PyTorch runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Peer {
+    /// One operation after the other
+    Eager,
+    /// Through torch.compile (needs a C++ compiler)
+    Compile,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Eager => "eager",
+            Self::Compile => "compile",
+        })
+    }
+}
+
+impl Peer {
+    /// The script on this course.
+    pub(crate) fn command(self, shape: &Shape, course: &Course, threads: usize) -> Command {
+        let mut command = Command::new("python3");
+        command.arg(SCRIPT);
+        let sizes = [
+            ("--vocab-size", shape.vocab_size),
+            ("--context", shape.context),
+            ("--batch", shape.batch),
+            ("--layers", shape.layers),
+            ("--heads", shape.heads),
+            ("--width", shape.width),
+            ("--threads", threads),
+        ];
+        for (name, size) in sizes {
+            command.arg(name).arg(size.to_string());
+        }
+        command
+            .arg("--learning-rate")
+            .arg(LEARNING_RATE.to_string());
+        command.arg("--text").arg(course.text());
+        command.arg("--windows").arg(course.windows());
+        command.arg("--weights").arg(course.weights());
+        if self == Self::Compile {
+            command.arg("--compile");
+        }
+        // Its compiler would otherwise keep a process per core, which take memory and would have to be ended.
+        command.env("TORCHINDUCTOR_COMPILE_THREADS", "1");
+        command
+    }
+}
