@@ -88,7 +88,7 @@ impl ModuleVisitor for Hash {
                     self.hasher.update(value.to_le_bytes());
                 }
             }
-            Err(error) => self.result = Err(Error::Training(error.to_string())),
+            Err(error) => self.result = Err(Error::device(error)),
         }
     }
 }

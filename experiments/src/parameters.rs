@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use foretoken_model::Transformer;
@@ -72,7 +72,7 @@ impl ModuleVisitor for Read<'_> {
                 }
                 values.insert(self.path.join("."), read);
             }
-            Err(error) => self.values = Err(Error::Training(error.to_string())),
+            Err(error) => self.values = Err(Error::device(error)),
         }
     }
 }
@@ -117,6 +117,25 @@ impl ModuleVisitor for Write<'_> {
             self.gradients.register(param.id, gradient);
         }
     }
+}
+
+/// The same module with every parameter's values changed on the host; they keep their type and their device.
+pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<f64>) -> M {
+    struct Change<F>(F);
+    impl<F: FnMut(Vec<f64>) -> Vec<f64>> ModuleMapper for Change<F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let value = param.val();
+            let (device, dtype) = (value.device(), value.dtype());
+            let trained = value.is_require_grad();
+            let data = value.detach().into_data();
+            let shape = data.shape().clone();
+            let values = (self.0)(data.iter::<f64>().collect());
+            let data = TensorData::new(values, shape);
+            let changed = Tensor::<D>::from_data(data, (&device, dtype));
+            Param::initialized(param.id, changed.set_require_grad(trained))
+        }
+    }
+    module.map(&mut Change(change))
 }
 
 /// ‖a − b‖ / ‖b‖ over all values, in the Euclidean norm; NaN where any is.

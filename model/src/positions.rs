@@ -112,7 +112,7 @@ fn rotation(
     device: &Device,
     dtype: DType,
 ) -> [Tensor<4>; 2] {
-    let frequencies = rotary_frequencies(config);
+    let frequencies = config.rotary_frequencies();
     let positions = placement.positions();
     let shape = [positions.len(), 1, placement.length, frequencies.len()];
     let (sines, cosines): (Vec<f64>, Vec<f64>) = positions
@@ -125,24 +125,26 @@ fn rotation(
         .map(|values| Tensor::from_data(TensorData::new(values, shape), (device, dtype)))
 }
 
-/// Radians per position of each pair of a head's elements, fastest first: `theta^(-2i / head_width)`,
-/// stretched as Llama 3 does where the configuration says so.
-fn rotary_frequencies(config: &ModelConfig) -> Vec<f64> {
-    let head_width = config.head_width();
-    let plain = |pair: usize| {
-        let exponent = -2.0 * pair as f64 / head_width as f64;
-        libm::pow(config.rotary_theta, exponent)
-    };
-    let stretched = |frequency: f64| {
-        let Some(scaling) = config.rotary_scaling else {
-            return frequency;
+impl ModelConfig {
+    /// Radians per position of each pair of a head's elements, fastest first: `theta^(-2i / head_width)`,
+    /// stretched as Llama 3 does where the configuration says so.
+    pub fn rotary_frequencies(&self) -> Vec<f64> {
+        let head_width = self.head_width();
+        let plain = |pair: usize| {
+            let exponent = -2.0 * pair as f64 / head_width as f64;
+            libm::pow(self.rotary_theta, exponent)
         };
-        let turns = scaling.original_context as f64 * frequency / TAU;
-        let (low, high) = (scaling.low_frequency_factor, scaling.high_frequency_factor);
-        let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-        kept * frequency + (1.0 - kept) * frequency / scaling.factor
-    };
-    (0..head_width / 2).map(plain).map(stretched).collect()
+        let stretched = |frequency: f64| {
+            let Some(scaling) = self.rotary_scaling else {
+                return frequency;
+            };
+            let turns = scaling.original_context as f64 * frequency / TAU;
+            let (low, high) = (scaling.low_frequency_factor, scaling.high_frequency_factor);
+            let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            kept * frequency + (1.0 - kept) * frequency / scaling.factor
+        };
+        (0..head_width / 2).map(plain).map(stretched).collect()
+    }
 }
 
 /// Turns pairs of elements, `i` and `i + head_width / 2`: `[batch, heads, length, head_width]`, unchanged

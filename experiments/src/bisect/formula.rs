@@ -1,8 +1,6 @@
 //! What each operation is, in plain calls of Burn: how the network composes it, written out for a program that
 //! knows no network.
 
-use std::f64::consts::TAU;
-
 use foretoken_model::{Activation, ModelConfig, Norm, Operation};
 
 use super::numbers::held_in;
@@ -265,7 +263,7 @@ impl Writer<'_> {
             }
             x = "normed";
         }
-        let frequencies = frequencies(self.config);
+        let frequencies = self.config.rotary_frequencies();
         let angles = (0..self.length)
             .flat_map(|position| frequencies.iter().map(move |f| position as f64 * f));
         let (sines, cosines): (Vec<f64>, Vec<f64>) = angles.map(f64::sin_cos).unzip();
@@ -373,24 +371,6 @@ fn activation(activation: Activation) -> Vec<String> {
              let output = x.clone() * x;"
         }
     })
-}
-
-/// Radians per position of each pair of a head's elements, as rotary positions have them.
-fn frequencies(config: &ModelConfig) -> Vec<f64> {
-    let width = config.head_width();
-    let stretched = |frequency: f64| {
-        let Some(scaling) = config.rotary_scaling else {
-            return frequency;
-        };
-        let turns = scaling.original_context as f64 * frequency / TAU;
-        let (low, high) = (scaling.low_frequency_factor, scaling.high_frequency_factor);
-        let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-        kept * frequency + (1.0 - kept) * frequency / scaling.factor
-    };
-    (0..width / 2)
-        .map(|pair| config.rotary_theta.powf(-2.0 * pair as f64 / width as f64))
-        .map(stretched)
-        .collect()
 }
 
 fn lines(text: &str) -> Vec<String> {

@@ -1,6 +1,5 @@
 //! Numbers on the host: read, rounded, and moved by as much as one rounding moves them.
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use foretoken_model::{Operation, Transformer};
 use half::{bf16, f16};
@@ -8,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::Error;
+use crate::parameters;
 use crate::precision::Precision;
 
 /// Scores at or below this are those of keys that are not to be seen. How far below is no matter: their
@@ -91,20 +91,7 @@ impl Mover {
         model: Transformer,
         precision: Precision,
     ) -> Transformer {
-        struct Move<'a>(&'a mut Mover, Precision);
-        impl ModuleMapper for Move<'_> {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let value = param.val();
-                let (device, dtype) = (value.device(), value.dtype());
-                let data = value.detach().into_data();
-                let shape = data.shape().clone();
-                let values: Vec<f64> = data.iter::<f64>().collect();
-                let data = TensorData::new(self.0.moved(&values, self.1), shape);
-                let moved = Tensor::<D>::from_data(data, (&device, dtype));
-                Param::initialized(param.id, moved.require_grad())
-            }
-        }
-        model.map(&mut Move(self, precision))
+        parameters::changed(model, |values| self.moved(&values, precision))
     }
 }
 

@@ -80,7 +80,7 @@ impl FirstStep {
         let loss = gradients.into_totals()?.loss();
         let logits = tap.logits.lock().unwrap_or_else(PoisonError::into_inner);
         let logits = match logits.clone() {
-            Some(logits) => values(logits)?,
+            Some(logits) => logits.try_into_vec_as().map_err(Error::device)?,
             None => Vec::new(),
         };
 
@@ -179,10 +179,4 @@ impl Watch for Tap {
             None => compute(inputs),
         }
     }
-}
-
-fn values(tensor: Tensor<2>) -> Result<Vec<f64>, Error> {
-    tensor
-        .try_into_vec_as()
-        .map_err(|error| Error::Training(error.to_string()))
 }

@@ -167,7 +167,9 @@ impl<'a> Live<'a> {
             for run in &runs {
                 self.start(*run)?;
             }
-            for _ in 0..self.plan.steps {
+            // Each time an envelope is told, it is told whole.
+            let told_every = self.plan.steps.div_ceil(500);
+            for step in 1..=self.plan.steps {
                 let expected = match self.plan.lockstep {
                     true => Some(self.step(runs[0], None)?.unwrap_or_default()),
                     false => None,
@@ -178,7 +180,8 @@ impl<'a> Live<'a> {
                         return Ok(false);
                     }
                 }
-                if self.plan.lockstep {
+                let is_told = step.is_multiple_of(told_every) || step == self.plan.steps;
+                if self.plan.lockstep && is_told {
                     self.envelopes().into_iter().for_each(|envelope| {
                         self.watcher.event(Event::Enveloped(envelope));
                     });

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use burn::train::{InferenceStep, Learner};
 use foretoken_datasets::WindowLoader;
 use foretoken_model::Transformer;
@@ -165,29 +165,12 @@ impl Trainer {
 /// Each weight moved by one unit in the last place of its precision, up or down as `member` decides. Zeros
 /// stay: what is next to 0 is not a rounding away.
 fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transformer {
-    struct Nudge {
-        random: ChaCha8Rng,
-        precision: Precision,
-    }
-    impl ModuleMapper for Nudge {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let value = param.val();
-            let (device, dtype) = (value.device(), value.dtype());
-            let trained = value.is_require_grad();
-            let data = value.detach().into_data();
-            let shape = data.shape().clone();
-            let moved: Vec<f64> = data
-                .iter::<f64>()
-                .map(|value| next_to(value, self.precision, self.random.next_u32() & 1 == 0))
-                .collect();
-            let data = TensorData::new(moved, shape);
-            let moved = Tensor::<D>::from_data(data, (&device, dtype));
-            Param::initialized(param.id, moved.set_require_grad(trained))
+    let mut random = ChaCha8Rng::seed_from_u64(member);
+    parameters::changed(transformer, |mut values| {
+        for value in &mut values {
+            *value = next_to(*value, precision, random.next_u32() & 1 == 0);
         }
-    }
-    transformer.map(&mut Nudge {
-        random: ChaCha8Rng::seed_from_u64(member),
-        precision,
+        values
     })
 }
 
