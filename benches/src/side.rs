@@ -9,11 +9,10 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
-use burn::train::Learner;
 use clap::Args;
 use foretoken::Error;
 use foretoken::backend::{Backend, matmul_gflops};
-use foretoken::learner::LanguageModel;
+use foretoken::learner::{LanguageModel, Learner};
 use foretoken::optimizer::OptimizerConfig;
 use foretoken::take_step;
 use foretoken_benches::{Shape, peak_memory_bytes};
@@ -43,6 +42,7 @@ pub(crate) struct SideArgs {
 
 /// Answers until the input ends.
 pub(crate) fn run(args: &SideArgs) -> Result<(), RaceError> {
+    foretoken::memory::keep_what_is_freed();
     if let Some(milliseconds) = args.stand_in {
         return answer(StandIn {
             parameters: args.config.model().parameters(),
@@ -126,7 +126,7 @@ struct Training<'a> {
     parameters: usize,
     backend: Backend,
     device: Device,
-    learner: Learner<LanguageModel>,
+    learner: Learner,
     /// One iterator for the whole race, which reads ahead.
     batches: Box<dyn DataLoaderIterator<TokenBatch> + 'a>,
     optimizer: OptimizerConfig,
@@ -142,7 +142,7 @@ impl<'a> Training<'a> {
         let optimizer = OptimizerConfig::default();
         let learner = Learner::new(
             LanguageModel::new(transformer, SEED),
-            optimizer.init(),
+            optimizer.init(true),
             ModuleLrScheduler::new(LEARNING_RATE),
         );
         Ok(Self {

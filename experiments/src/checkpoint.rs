@@ -1,21 +1,14 @@
-//! Checkpoints that are complete or absent, written through burn-train's own checkpointing seam.
+//! Checkpoints that are complete or absent.
 //!
-//! burn-train saves a learner as three records, each through a checkpointer of its own and each in
-//! place. Here the three checkpointers only hand over bytes; one writer puts them, with their
-//! checksums, into a directory beside the final one, syncs it and renames it.
+//! A learner is three of Burn's records, which burn-train's checkpointers would each write in place. Here one
+//! writer puts them, with their checksums, into a directory beside the final one, syncs it and renames it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 
 use burn::store::ModuleRecord;
-use burn::tensor::Bytes;
-use burn::train::checkpoint::{
-    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
-};
-use burn::train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -81,6 +74,11 @@ impl Saved {
     /// The bytes of one part.
     pub fn part(&self, name: &str) -> Option<&[u8]> {
         self.parts.get(name).map(Vec::as_slice)
+    }
+
+    /// The same, once: nothing is left of it here.
+    pub(crate) fn take(&mut self, name: &str) -> Vec<u8> {
+        self.parts.remove(name).unwrap_or_default()
     }
 }
 
@@ -271,80 +269,6 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
     #[cfg(not(unix))]
     let _ = (path, File::open);
     Ok(())
-}
-
-/// Saves whenever the loop asks: the loop knows when.
-pub(crate) struct Always;
-
-impl CheckpointingStrategy for Always {
-    fn checkpointing(
-        &mut self,
-        _epoch: usize,
-        _store: &EventStoreClient,
-    ) -> Vec<CheckpointingAction> {
-        vec![CheckpointingAction::Save]
-    }
-}
-
-/// One of burn-train's three checkpointers: passes a record's bytes on, or hands back saved ones.
-pub(crate) struct PartCheckpointer {
-    part: &'static str,
-    outbox: mpsc::Sender<(&'static str, Result<Vec<u8>, String>)>,
-    saved: Option<Vec<u8>>,
-}
-
-/// The receiving end of the three checkpointers.
-pub(crate) struct PartInbox(mpsc::Receiver<(&'static str, Result<Vec<u8>, String>)>);
-
-/// Three checkpointers, in the order of [`PARTS`], restoring from `saved` where there is one.
-pub(crate) fn part_checkpointers(saved: Option<&Saved>) -> ([PartCheckpointer; 3], PartInbox) {
-    let (outbox, inbox) = mpsc::channel();
-    let checkpointers = PARTS.map(|part| PartCheckpointer {
-        part,
-        outbox: outbox.clone(),
-        saved: saved.and_then(|saved| saved.part(part)).map(<[u8]>::to_vec),
-    });
-    (checkpointers, PartInbox(inbox))
-}
-
-impl PartInbox {
-    /// Waits for the three parts of one checkpoint.
-    pub(crate) fn collect(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
-        let mut parts = BTreeMap::new();
-        for _ in PARTS {
-            let (part, bytes) = self
-                .0
-                .recv()
-                .map_err(|_| Error::Training("a checkpointer thread died".into()))?;
-            let bytes = bytes.map_err(|error| Error::Training(format!("{part}: {error}")))?;
-            parts.insert(part.to_string(), bytes);
-        }
-        Ok(parts)
-    }
-}
-
-impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
-    fn save(&self, _epoch: usize, record: R) -> Result<(), CheckpointerError> {
-        let bytes = record
-            .checkpoint_into_bytes()
-            .map(|bytes| bytes.to_vec())
-            .map_err(|error| error.to_string());
-        self.outbox
-            .send((self.part, bytes))
-            .map_err(|error| CheckpointerError::Unknown(error.to_string()))
-    }
-
-    fn delete(&self, _epoch: usize) -> Result<(), CheckpointerError> {
-        Ok(())
-    }
-
-    fn restore(&self, _epoch: usize) -> Result<R, CheckpointerError> {
-        let bytes = self
-            .saved
-            .clone()
-            .ok_or_else(|| CheckpointerError::Unknown("nothing to restore".into()))?;
-        R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
-    }
 }
 
 #[cfg(test)]

@@ -161,10 +161,11 @@ impl Experiment {
     }
 
     /// Keys that decide no number of training: names, places, and what is only looked at.
-    const FREE: [&str; 11] = [
+    const FREE: [&str; 12] = [
         "name",
         "backend.name",
         "backend.dtype",
+        "backend.fused",
         "data.path",
         "data.tokenizer",
         "model.init_from",
@@ -361,6 +362,7 @@ mod tests {
             "train.eval_every=7",
             "train.sample_tokens=0",
             "backend.dtype=bf16",
+            "backend.fused=false",
         ] {
             assert_eq!(hash(&[free]), plain, "{free}");
         }
@@ -391,12 +393,22 @@ mod tests {
         assert!(message(&["train.steps=0"]).contains("train.steps: must be at least 1"));
         assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
         assert!(message(&["backend.name=flx"]).contains("flex"));
+        assert!(message(&["backend.fused=maybe"]).contains("invalid type: string \"maybe\""));
         assert!(message(&["name=../x"]).contains("cannot name a directory"));
     }
 
     #[test]
+    fn operations_are_fused_unless_it_is_said() {
+        let fused = |overrides: &[String]| Experiment::embedded(overrides).unwrap().backend.fused;
+        // No file that was written before there was the key has it.
+        assert!(fused(&[]) && fused(&["backend.dtype=f64".into()]));
+        assert!(!fused(&["backend.fused=false".into()]));
+    }
+
+    #[test]
     fn the_resolved_file_reads_back_as_the_same_experiment() {
-        let experiment = Experiment::embedded(&["train.seed=11".into()]).unwrap();
+        let overrides = ["train.seed=11".into(), "backend.fused=false".into()];
+        let experiment = Experiment::embedded(&overrides).unwrap();
         let again = Experiment::parse(&experiment.to_toml(), "x", "other", &[]).unwrap();
         assert_eq!(again, experiment);
     }

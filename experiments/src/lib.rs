@@ -14,6 +14,7 @@ pub mod experiment;
 pub mod generation;
 pub mod identity;
 pub mod learner;
+pub mod memory;
 pub mod metrics;
 pub mod optimizer;
 mod parameters;

@@ -1,13 +1,17 @@
 //! AdamW as the field trains transformers with it: decay on matrices only, one norm over all
 //! gradients, linear warm-up into a cosine.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{
-    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer,
-    Optimizer, RecordState, StateSink, StateSource, join_path,
+    AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer, Optimizer,
+    OptimizerRecord, RecordState, StateSink, StateSource, join_path,
 };
 use burn::tensor::{DType, Device, Tensor};
+use foretoken_model::ops::{AdamW, adamw, sum_of_squares};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -102,20 +106,18 @@ impl OptimizerConfig {
         })
     }
 
-    /// AdamW with decay on matrices and none on biases and norms.
-    pub fn init(&self) -> ModuleOptimizer {
-        let adamw = |weight_decay: f64| {
-            AdamWConfig::new()
-                .with_beta_1(self.beta_1 as f32)
-                .with_beta_2(self.beta_2 as f32)
-                .with_epsilon(self.epsilon as f32)
-                .with_weight_decay(weight_decay as f32)
-                .build()
+    /// AdamW with decay on matrices and none on biases and norms, as one operation or as Burn's own, which is many.
+    pub fn init(&self, fused: bool) -> ScaledAdamW {
+        let scale = Scale::default();
+        let rule = DecayMatrices {
+            config: self.clone(),
+            fused,
+            scale: scale.clone(),
         };
-        ModuleOptimizer::from(DecayMatrices {
-            matrices: adamw(self.weight_decay),
-            vectors: adamw(0.0),
-        })
+        ScaledAdamW {
+            burn: rule.into(),
+            scale,
+        }
     }
 
     /// Learning rate of `step`, counted from 0: rises linearly over `warmup` steps, then follows half
@@ -131,12 +133,68 @@ impl OptimizerConfig {
     }
 }
 
+/// AdamW over a whole module, which multiplies all gradients of an update by one scalar as it reads them.
+///
+/// Weights and moments change in place where nobody else holds them.
+pub struct ScaledAdamW {
+    /// Keeps and records the moments of every parameter.
+    burn: ModuleOptimizer,
+    scale: Scale,
+}
+
+impl ScaledAdamW {
+    /// A module after an update with its gradients times `scale`, `[1]`.
+    pub fn step<M: Module>(
+        &mut self,
+        learning_rate: impl Into<ModuleLearningRate>,
+        module: M,
+        gradients: GradientsParams,
+        scale: Tensor<1>,
+    ) -> M {
+        // Burn hands a rule one parameter at a time, with its gradient and its moments and nothing else.
+        *self.scale.lock() = Some(scale);
+        let module = self.burn.step(learning_rate, module, gradients);
+        *self.scale.lock() = None;
+        module
+    }
+
+    /// The moments, as Burn records its own AdamW's.
+    pub fn to_record(&self) -> OptimizerRecord {
+        self.burn.to_record()
+    }
+
+    /// The same with the moments of a record.
+    pub fn load_record(self, record: OptimizerRecord) -> Self {
+        Self {
+            burn: self.burn.load_record(record),
+            ..self
+        }
+    }
+
+    /// As burn-train's learner has it. It shares the moments, which are copied in an update as long as it lives.
+    pub(crate) fn of_burn(&self) -> ModuleOptimizer {
+        self.burn.clone()
+    }
+}
+
+/// The scale of the update under way.
+#[derive(Clone, Default)]
+struct Scale(Arc<Mutex<Option<Tensor<1>>>>);
+
+impl Scale {
+    fn lock(&self) -> MutexGuard<'_, Option<Tensor<1>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// AdamW with two decays, chosen by the parameter's rank. The rank decides, not a list of names or
 /// identifiers, so a resumed process cannot group parameters otherwise.
 #[derive(Clone)]
 struct DecayMatrices {
-    matrices: AdamW,
-    vectors: AdamW,
+    config: OptimizerConfig,
+    fused: bool,
+    /// Nothing leaves gradients as they are.
+    scale: Scale,
 }
 
 impl Optimizer for DecayMatrices {
@@ -144,28 +202,62 @@ impl Optimizer for DecayMatrices {
 
     fn step<const D: usize>(
         &self,
-        lr: f64,
-        tensor: Tensor<D>,
-        grad: Tensor<D>,
-        state: Option<Self::State<D>>,
-    ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let adamw = if D >= 2 {
-            &self.matrices
-        } else {
-            &self.vectors
+        learning_rate: f64,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Moments<D>>,
+    ) -> (Tensor<D>, Option<Moments<D>>) {
+        let config = &self.config;
+        let weight_decay = if D >= 2 { config.weight_decay } else { 0.0 };
+        let scale = self.scale.lock().clone();
+        let scale = scale.unwrap_or_else(|| Tensor::ones([1], &gradient.device()));
+        if !self.fused {
+            let scale = scale.cast(gradient.dtype()).reshape([1; D]);
+            let state = state.map(|state| state.0);
+            let (weights, state) = AdamWConfig::new()
+                .with_beta_1(config.beta_1 as f32)
+                .with_beta_2(config.beta_2 as f32)
+                .with_epsilon(config.epsilon as f32)
+                .with_weight_decay(weight_decay as f32)
+                .build()
+                .step(learning_rate, weights, gradient.mul(scale), state);
+            return (weights, state.map(Moments));
+        }
+        let (time, moments) = match state {
+            Some(Moments(AdamWState { momentum })) => {
+                (momentum.time, [momentum.moment_1, momentum.moment_2])
+            }
+            None => (0, [weights.zeros_like(), weights.zeros_like()]),
         };
-        let (tensor, state) = adamw.step(lr, tensor, grad, state.map(|state| state.0));
-        (tensor, state.map(Moments))
+        let time = time + 1;
+        let update = AdamW {
+            learning_rate,
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
+            epsilon: config.epsilon,
+            weight_decay,
+            time,
+        };
+        let (weights, [first, second]) = adamw(weights, gradient, moments, scale, update);
+        (weights, Some(Moments::new(time, first, second)))
     }
 
-    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
-        Moments(AdamW::to_device(state.0, device))
+    fn to_device<const D: usize>(state: Moments<D>, device: &Device) -> Moments<D> {
+        Moments(AdamWState::new(state.0.momentum.to_device(device)))
     }
 }
 
 /// AdamW's state, read back in the precision that it was saved in: Burn reads it in the device's default one.
 #[derive(Clone)]
 struct Moments<const D: usize>(AdamWState<D>);
+
+impl<const D: usize> Moments<D> {
+    fn new(time: usize, first: Tensor<D>, second: Tensor<D>) -> Self {
+        Self(AdamWState::new(AdaptiveMomentumState::new(
+            time, first, second,
+        )))
+    }
+}
 
 impl<const D: usize> RecordState for Moments<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
@@ -181,13 +273,11 @@ impl<const D: usize> RecordState for Moments<D> {
             let dtype = data.dtype();
             Some(Tensor::from_data(data, (device, dtype)))
         };
-        let (moment_1, moment_2) = (moment("moment_1")?, moment("moment_2")?);
-        let momentum = AdaptiveMomentumState::new(time, moment_1, moment_2);
-        Some(Self(AdamWState::new(momentum)))
+        Some(Self::new(time, moment("moment_1")?, moment("moment_2")?))
     }
 }
 
-/// The schedule as burn-train's learner steps it: a pure function of the step it stands at.
+/// The schedule as a learner steps it: a pure function of the step it stands at.
 #[derive(Clone)]
 pub(crate) struct WarmupCosine {
     pub(crate) config: OptimizerConfig,
@@ -213,19 +303,26 @@ impl LrScheduler for WarmupCosine {
     }
 }
 
-/// Euclidean norm over all gradients of a module, as one scalar on the device: shape `[1]`.
+/// Euclidean norm over all gradients of a module, as one scalar on the device: shape `[1]`. Its sums are fused
+/// operations, or Burn's own.
 pub fn gradient_norm<M: Module>(
     module: &M,
     gradients: &GradientsParams,
+    fused: bool,
     device: &Device,
 ) -> Tensor<1> {
     struct SumOfSquares<'a> {
         gradients: &'a GradientsParams,
+        fused: bool,
         sums: Vec<Tensor<1>>,
     }
     impl ModuleVisitor for SumOfSquares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
+                if self.fused {
+                    self.sums.push(sum_of_squares(gradient));
+                    return;
+                }
                 // Half precision loses a sum of so many squares.
                 let gradient = match gradient.dtype() {
                     DType::F16 | DType::BF16 => gradient.cast(DType::F32),
@@ -237,6 +334,7 @@ pub fn gradient_norm<M: Module>(
     }
     let mut visitor = SumOfSquares {
         gradients,
+        fused,
         sums: Vec::new(),
     };
     module.visit(&mut visitor);
@@ -246,38 +344,10 @@ pub fn gradient_norm<M: Module>(
     }
 }
 
-/// Multiplies every gradient by the same scalar, shape `[1]`, without leaving the device.
-pub fn scale_gradients<M: Module>(
-    module: &M,
-    gradients: GradientsParams,
-    factor: &Tensor<1>,
-) -> GradientsParams {
-    struct Scale<'a> {
-        from: GradientsParams,
-        to: GradientsParams,
-        factor: &'a Tensor<1>,
-    }
-    impl ModuleVisitor for Scale<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.from.remove::<D>(param.id) {
-                let factor = self.factor.clone().cast(gradient.dtype());
-                let factor = factor.reshape([1; D]);
-                self.to.register(param.id, gradient.mul(factor));
-            }
-        }
-    }
-    let mut visitor = Scale {
-        from: gradients,
-        to: GradientsParams::new(),
-        factor,
-    };
-    module.visit(&mut visitor);
-    visitor.to
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::mean_and_clip;
     use burn::tensor::TensorData;
 
     fn config() -> OptimizerConfig {
@@ -330,6 +400,14 @@ mod tests {
     }
 
     impl Reference {
+        fn new() -> Self {
+            Self {
+                m: 0.0,
+                v: 0.0,
+                steps: 0,
+            }
+        }
+
         fn step(&mut self, config: &OptimizerConfig, decay: f64, lr: f64, w: f64, g: f64) -> f64 {
             self.steps += 1;
             self.m = config.beta_1 * self.m + (1.0 - config.beta_1) * g;
@@ -340,61 +418,182 @@ mod tests {
         }
     }
 
+    /// A matrix and a vector, of one weight each.
+    type Weights = (Param<Tensor<2>>, Param<Tensor<1>>);
+
+    fn device() -> Device {
+        crate::backend::Backend::default_backend().device().unwrap()
+    }
+
+    fn weights() -> Weights {
+        let device = device().autodiff();
+        (
+            Param::from_data([[0.7f32]], &device),
+            Param::from_data([0.7f32], &device),
+        )
+    }
+
+    /// The same numbers for both optimizers and their references.
+    fn gradient(step: usize) -> f64 {
+        ((step as f64) * 0.7).sin() + 0.1
+    }
+
+    fn gradients(weights: &Weights, values: [f64; 2]) -> GradientsParams {
+        let [matrix, vector] = values.map(|value| value as f32);
+        let mut gradients = GradientsParams::new();
+        gradients.register(weights.0.id, Tensor::<2>::from_data([[matrix]], &device()));
+        gradients.register(weights.1.id, Tensor::<1>::from_data([vector], &device()));
+        gradients
+    }
+
+    fn scalar(value: f64) -> Tensor<1> {
+        Tensor::from_data([value as f32], &device())
+    }
+
+    fn values(weights: &Weights) -> [f64; 2] {
+        let read = |data: TensorData| data.iter::<f64>().next().unwrap();
+        [
+            read(weights.0.val().into_data()),
+            read(weights.1.val().into_data()),
+        ]
+    }
+
     #[test]
     fn adamw_follows_its_f64_reference_and_decays_matrices_only() {
         let config = OptimizerConfig {
             weight_decay: 0.3,
             ..config()
         };
-        let device = crate::backend::Backend::default_backend().device().unwrap();
-        let optimizer = DecayMatrices {
-            matrices: AdamWConfig::new()
-                .with_beta_2(0.95)
-                .with_epsilon(1e-8)
-                .with_weight_decay(0.3)
-                .build(),
-            vectors: AdamWConfig::new()
-                .with_beta_2(0.95)
-                .with_epsilon(1e-8)
-                .with_weight_decay(0.0)
-                .build(),
-        };
-        let (mut matrix, mut vector) = (
-            Tensor::<2>::from_data([[0.7f32]], &device),
-            Tensor::<1>::from_data([0.7f32], &device),
-        );
-        let (mut matrix_state, mut vector_state) = (None, None);
-        let new = || Reference {
-            m: 0.0,
-            v: 0.0,
-            steps: 0,
-        };
-        let (mut of_matrix, mut of_vector) = (new(), new());
-        let (mut w_matrix, mut w_vector) = (0.7f64, 0.7f64);
-        for step in 0..200 {
-            let gradient = ((step as f64) * 0.7).sin() + 0.1;
-            let lr = config.learning_rate_at(step, 200) * 10.0;
-            (matrix, matrix_state) = optimizer.step(
-                lr,
-                matrix,
-                Tensor::from_data([[gradient as f32]], &device),
-                matrix_state,
+        for fused in [true, false] {
+            let (mut optimizer, mut weights) = (config.init(fused), weights());
+            let mut expected = [0.7f64; 2];
+            let mut references = [Reference::new(), Reference::new()];
+            for step in 0..200 {
+                let gradient = gradient(step);
+                let lr = config.learning_rate_at(step, 200) * 10.0;
+                let given = gradients(&weights, [2.0 * gradient; 2]);
+                weights = optimizer.step(lr, weights, given, scalar(0.5));
+                for (index, decay) in [0.3, 0.0].into_iter().enumerate() {
+                    let w = &mut expected[index];
+                    *w = references[index].step(&config, decay, lr, *w, gradient);
+                }
+            }
+            // 200 updates of at most 1e-2, each rounded to f32: 200 × 2⁻²⁴ relative, and the bias corrections
+            // 1 − βᵗ that Burn takes in f32; 1e-4 leaves a factor of ten.
+            for (actual, expected) in values(&weights).into_iter().zip(expected) {
+                assert!((actual - expected).abs() < 1e-4, "{actual} and {expected}");
+            }
+            assert!(
+                (expected[0] - expected[1]).abs() > 0.01,
+                "the decay is visible"
             );
-            (vector, vector_state) = optimizer.step(
-                lr,
-                vector,
-                Tensor::from_data([gradient as f32], &device),
-                vector_state,
-            );
-            w_matrix = of_matrix.step(&config, 0.3, lr, w_matrix, gradient);
-            w_vector = of_vector.step(&config, 0.0, lr, w_vector, gradient);
         }
-        let read = |data: TensorData| data.iter::<f64>().next().unwrap();
-        // 200 updates of at most 1e-2, each rounded to f32: 200 × 2⁻²⁴ relative, and the bias corrections
-        // 1 − βᵗ that Burn takes in f32; 1e-4 leaves a factor of ten.
-        assert!((read(matrix.into_data()) - w_matrix).abs() < 1e-4);
-        assert!((read(vector.into_data()) - w_vector).abs() < 1e-4);
-        assert!((w_matrix - w_vector).abs() > 0.01, "the decay is visible");
+    }
+
+    #[test]
+    fn clipping_within_an_update_is_clipping_before_it() {
+        let config = config();
+        // Sums over four micro-batches, of which some means are clipped and some are not.
+        let (mean, clip) = (0.25, 0.2);
+        let (mut optimizer, mut weights) = (config.init(true), weights());
+        let mut expected = [0.7f64; 2];
+        let mut references = [Reference::new(), Reference::new()];
+        let mut clipped = 0;
+        for step in 0..20 {
+            let sums = [gradient(step), -0.5 * gradient(step + 3)];
+            let given = gradients(&weights, sums);
+            let norm = gradient_norm(&weights, &given, true, &device()).mul_scalar(mean);
+            let scale = mean_and_clip(&norm, mean, clip);
+            weights = optimizer.step(1e-2, weights, given, scale);
+
+            let norm = mean * sums[0].hypot(sums[1]);
+            let factor = (clip / (norm + 1e-6)).min(1.0);
+            clipped += usize::from(factor < 1.0);
+            for (index, decay) in [config.weight_decay, 0.0].into_iter().enumerate() {
+                let (w, g) = (&mut expected[index], factor * mean * sums[index]);
+                *w = references[index].step(&config, decay, 1e-2, *w, g);
+            }
+        }
+        assert!((1..20).contains(&clipped), "{clipped}");
+        for (actual, expected) in values(&weights).into_iter().zip(expected) {
+            assert!((actual - expected).abs() < 1e-5, "{actual} and {expected}");
+        }
+    }
+
+    /// Weights after the updates of some steps.
+    fn after(
+        mut step: impl FnMut(Weights, GradientsParams) -> Weights,
+        mut weights: Weights,
+        steps: std::ops::Range<usize>,
+    ) -> Weights {
+        for number in steps {
+            let given = gradients(&weights, [gradient(number); 2]);
+            weights = step(weights, given);
+        }
+        weights
+    }
+
+    #[test]
+    fn a_restored_optimizer_goes_on_with_the_same_bits() {
+        for fused in [true, false] {
+            let step = |optimizer: &mut ScaledAdamW, weights, given| {
+                optimizer.step(1e-2, weights, given, scalar(0.3))
+            };
+            let mut whole = config().init(fused);
+            let middle = after(|w, g| step(&mut whole, w, g), weights(), 0..5);
+            let bytes = whole.to_record().into_bytes().unwrap();
+            let record = OptimizerRecord::from_bytes(bytes).unwrap();
+            let mut restored = config().init(fused).load_record(record);
+            let mut fresh = config().init(fused);
+
+            let end = after(|w, g| step(&mut whole, w, g), middle.clone(), 5..9);
+            let again = after(|w, g| step(&mut restored, w, g), middle.clone(), 5..9);
+            let other = after(|w, g| step(&mut fresh, w, g), middle, 5..9);
+            assert_eq!(values(&end), values(&again));
+            assert_ne!(values(&end), values(&other), "moments matter");
+        }
+    }
+
+    #[test]
+    fn records_are_those_of_burns_own_adamw() {
+        let rate = 1e-2;
+        let OptimizerConfig {
+            beta_1,
+            beta_2,
+            epsilon,
+            ..
+        } = config();
+        // Without decay, which Burn's has for all parameters or for none.
+        let config = OptimizerConfig {
+            weight_decay: 0.0,
+            ..config()
+        };
+        let burn = || {
+            AdamWConfig::new()
+                .with_beta_1(beta_1 as f32)
+                .with_beta_2(beta_2 as f32)
+                .with_epsilon(epsilon as f32)
+                .with_weight_decay(0.0)
+                .init()
+        };
+        let pass = |record: OptimizerRecord| {
+            OptimizerRecord::from_bytes(record.into_bytes().unwrap()).unwrap()
+        };
+        let (mut ours, mut theirs) = (config.init(true), burn());
+        let middle = after(|w, g| ours.step(rate, w, g, scalar(1.0)), weights(), 0..5);
+        let other_middle = after(|w, g| theirs.step(rate, w, g), weights(), 0..5);
+        // Each goes on where the other stood.
+        let mut ours_then = burn().load_record(pass(ours.to_record()));
+        let mut theirs_then = config.init(true).load_record(pass(theirs.to_record()));
+        let one = |optimizer: &mut ScaledAdamW, w, g| optimizer.step(rate, w, g, scalar(1.0));
+        let expected = after(|w, g| one(&mut ours, w, g), middle.clone(), 5..9);
+        let by_burn = after(|w, g| ours_then.step(rate, w, g), middle, 5..9);
+        let by_us = after(|w, g| one(&mut theirs_then, w, g), other_middle, 5..9);
+        for found in [by_burn, by_us] {
+            for (a, b) in values(&found).into_iter().zip(values(&expected)) {
+                assert!((a - b).abs() < 1e-6, "{a} and {b}");
+            }
+        }
     }
 
     #[test]

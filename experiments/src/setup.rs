@@ -6,14 +6,13 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::{DType, Device, Tensor};
-use burn::train::Learner;
 use foretoken_datasets::{EvalLoaderConfig, Monitor, TrainLoaderConfig, WindowLoader};
 use foretoken_model::{ModelConfig, Transformer};
 
 use crate::checkpoint::Checkpoints;
 use crate::data::Data;
 use crate::experiment::ModelSection;
-use crate::learner::LanguageModel;
+use crate::learner::{LanguageModel, Learner};
 use crate::optimizer::WarmupCosine;
 use crate::precision::Precision;
 use crate::run::RunDirectory;
@@ -89,18 +88,15 @@ impl Setup {
         })
     }
 
-    /// A model with its optimizer and schedule.
-    pub(crate) fn learner(&self, model: LanguageModel) -> Learner<LanguageModel> {
+    /// A model with its optimizer, fused as its operations are, and its schedule.
+    pub(crate) fn learner(&self, model: LanguageModel) -> Learner {
         let schedule = WarmupCosine {
             config: self.experiment.optimizer.clone(),
             steps: self.experiment.train.steps,
             next: 0,
         };
-        Learner::new(
-            model,
-            self.experiment.optimizer.init(),
-            ModuleLrScheduler::new(schedule),
-        )
+        let optimizer = self.experiment.optimizer.init(model.fused);
+        Learner::new(model, optimizer, ModuleLrScheduler::new(schedule))
     }
 }
 

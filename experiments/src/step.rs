@@ -5,13 +5,13 @@
 use burn::data::dataset::DatasetError;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use burn::train::Learner;
 use foretoken_datasets::TokenBatch;
+use foretoken_model::ops::among_threads;
 
 use crate::Error;
-use crate::learner::{LanguageModel, places};
+use crate::learner::{Learner, places};
 use crate::metrics::{StepOutput, Totals};
-use crate::optimizer::{gradient_norm, scale_gradients};
+use crate::optimizer::gradient_norm;
 
 /// What forward and backward passes over a step's micro-batches give.
 pub(crate) struct Gradients {
@@ -24,7 +24,7 @@ pub(crate) struct Gradients {
 
 /// Forward and backward over a step's micro-batches; `step` is only told in errors.
 pub(crate) fn gradients(
-    learner: &Learner<LanguageModel>,
+    learner: &Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
     step: usize,
 ) -> Result<Gradients, Error> {
@@ -35,7 +35,7 @@ pub(crate) fn gradients(
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
         batch_places = places(&batch);
         let output = learner.train_step(batch);
-        accumulator.accumulate(&learner.model(), output.grads);
+        accumulator.accumulate(learner.model(), output.grads);
         outputs.push(output.item);
     }
     let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
@@ -54,7 +54,7 @@ pub(crate) fn gradients(
 /// A whole step as training takes it: its totals, and the gradient's global norm before clipping.
 #[doc(hidden)]
 pub fn take_step(
-    learner: &mut Learner<LanguageModel>,
+    learner: &mut Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
     step: usize,
     clip: f64,
@@ -73,7 +73,7 @@ impl Gradients {
     /// before clipping.
     pub(crate) fn apply(
         self,
-        learner: &mut Learner<LanguageModel>,
+        learner: &mut Learner,
         clip: f64,
         device: &Device,
     ) -> Result<(Totals, f64), Error> {
@@ -88,15 +88,18 @@ impl Gradients {
 /// Takes the mean of gradient sums, clips, and updates the weights; the mean's global norm before clipping,
 /// `[1]`.
 pub(crate) fn update(
-    learner: &mut Learner<LanguageModel>,
+    learner: &mut Learner,
     sums: GradientsParams,
     mean: f64,
     clip: f64,
     device: &Device,
 ) -> Tensor<1> {
-    let (gradients, norm) = mean_and_clip(&learner.model(), sums, mean, clip, device);
-    learner.lr_step();
-    learner.optimizer_step(gradients);
+    let model = learner.model();
+    let (norm, sums) = among_threads(device, move || {
+        let norm = gradient_norm(model, &sums, model.fused, device);
+        (norm.mul_scalar(mean), sums)
+    });
+    learner.update(sums, mean_and_clip(&norm, mean, clip));
     norm
 }
 
@@ -109,19 +112,11 @@ fn totals(outputs: Vec<StepOutput>) -> Result<Totals, Error> {
     Ok(totals)
 }
 
-/// Sums of gradients → `mean` times as much, clipped by its global norm; with that norm before clipping,
-/// `[1]`.
+/// What sums of gradients are multiplied with to be the mean, clipped by its global `norm`; both are `[1]`.
 ///
-/// The clip is PyTorch's `clip_grad_norm_`: scale by min(1, clip / (norm + 1e-6)).
-fn mean_and_clip(
-    model: &LanguageModel,
-    sums: GradientsParams,
-    mean: f64,
-    clip: f64,
-    device: &Device,
-) -> (GradientsParams, Tensor<1>) {
-    let norm = gradient_norm(model, &sums, device).mul_scalar(mean);
-    let factor = match clip > 0.0 {
+/// The clip is PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
+pub(crate) fn mean_and_clip(norm: &Tensor<1>, mean: f64, clip: f64) -> Tensor<1> {
+    match clip > 0.0 {
         true => norm
             .clone()
             .add_scalar(1e-6)
@@ -129,8 +124,6 @@ fn mean_and_clip(
             .mul_scalar(clip)
             .clamp_max(1.0)
             .mul_scalar(mean),
-        false if mean != 1.0 => norm.full_like(mean),
-        false => return (sums, norm),
-    };
-    (scale_gradients(model, sums, &factor), norm)
+        false => norm.full_like(mean),
+    }
 }

@@ -1,4 +1,4 @@
-//! Experiment → burn-train's learner → run directory.
+//! Experiment → learner → run directory.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
-use crate::checkpoint::{self, Checkpoints, RunState, Saved, part_checkpointers};
+use crate::checkpoint::{Checkpoints, RunState, Saved};
 use crate::data::Data;
 use crate::environment::Environment;
 use crate::identity::Identity;
@@ -150,27 +150,32 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     )?;
 
     let transformer = in_precision(transformer, experiment.backend.dtype);
-    let learner = setup.learner(LanguageModel::new(transformer, settings.seed));
+    let model = LanguageModel::new(transformer, settings.seed);
+    let learner = setup.learner(model.with_fused(experiment.backend.fused));
     let peak = matmul_gflops(&device)? * 1e9;
     let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
     let started_at = state.step;
-    let (checkpointers, parts) = part_checkpointers(saved.as_ref());
+    let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
+    let learner = match saved {
+        Some(saved) => learner.load(saved)?,
+        None => learner,
+    };
+    let of_burn = learner.of_burn();
     let training_loop = Arc::new(TrainingLoop {
         experiment: experiment.clone(),
         device: device.clone(),
         whole_validation,
         checkpoints: Checkpoints::new(run.checkpoints()),
         seconds_per_token_at_peak,
+        learner: Mutex::new(learner),
         progress: Mutex::new(LoopState {
             state,
             log,
-            parts,
             outcome: None,
         }),
     });
     let epochs = settings.steps.div_ceil(settings.eval_every);
     let label = format!("{} on {}", experiment.name, experiment.backend.name);
-    let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
     let headline = format!(
         "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
         setup.model.parameters(),
@@ -212,14 +217,12 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     training = training
         .metric_train_numeric(CpuUse::new())
         .metric_train_numeric(CpuMemory::new());
-    let [model, optimizer, scheduler] = checkpointers;
-    training = training.with_custom_checkpointers(model, optimizer, scheduler);
-    training = training.with_checkpointing_strategy(checkpoint::Always);
     if let Some(epoch) = intervals_done {
+        // Where burn-train's count of epochs begins; without checkpointers it reads nothing.
         training = training.checkpoint(epoch);
     }
 
-    let result = training.launch(learner);
+    let result = training.launch(of_burn);
     // Closes the dashboard, so that what follows is printed on the user's own screen.
     drop(result.renderer);
     let outcome = {
@@ -229,6 +232,8 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         progress.outcome.take()
     };
+    // Its optimizer is not needed any more.
+    drop(training_loop);
     let outcome = outcome.unwrap_or_else(|| {
         Err(Error::Training(match result.error {
             Some(error) => error.to_string(),

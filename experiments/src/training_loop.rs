@@ -2,23 +2,23 @@
 //! evaluation interval, and a step is an optimizer step.
 //!
 //! What burn-train's own strategy does not do, and this one does: take the mean over accumulated
-//! micro-batches, clip by the global norm, record every step, resume at any step, stop on a loss that is
-//! not finite, and checkpoint in one piece.
+//! micro-batches, clip by the global norm, update weights in place, record every step, resume at any step,
+//! stop on a loss that is not finite, and checkpoint in one piece.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::{
-    EventProcessorTraining, InferenceStep, Learner, LearnerEvent, SupervisedLearningStrategy,
+    EventProcessorTraining, InferenceStep, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use foretoken_datasets::TokenBatch;
 
-use crate::checkpoint::{Best, Checkpoints, PartInbox, RunState};
-use crate::learner::LanguageModel;
+use crate::checkpoint::{Best, Checkpoints, RunState};
+use crate::learner::{LanguageModel, Learner};
 use crate::metrics::{Report, StepOutput, Totals};
 use crate::run::{MetricsLog, Record};
 use crate::step::take_step;
@@ -56,6 +56,8 @@ pub(crate) struct TrainingLoop {
     pub(crate) checkpoints: Checkpoints,
     /// See [`Report::seconds_per_token_at_peak`].
     pub(crate) seconds_per_token_at_peak: f64,
+    /// What is trained. burn-train's own learner only stands for it where burn-train asks for one.
+    pub(crate) learner: Mutex<Learner>,
     pub(crate) progress: Mutex<LoopState>,
 }
 
@@ -63,7 +65,6 @@ pub(crate) struct TrainingLoop {
 pub(crate) struct LoopState {
     pub(crate) state: RunState,
     pub(crate) log: MetricsLog,
-    pub(crate) parts: PartInbox,
     pub(crate) outcome: Option<Result<Outcome, Error>>,
 }
 
@@ -74,16 +75,15 @@ impl SupervisedLearningStrategy<LanguageModel> for TrainingLoop {
     fn fit(
         &self,
         mut components: Components,
-        mut learner: Learner<LanguageModel>,
+        learner: burn::train::Learner<LanguageModel>,
         train: TrainLoader<LanguageModel>,
         valid: ValidLoader<LanguageModel>,
         _starting_epoch: usize,
     ) -> (LanguageModel, Processor) {
-        learner.fork(&self.device.clone().autodiff());
-        let mut progress = self
-            .progress
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        // It holds the weights, which could not change in place.
+        drop(learner);
+        let mut learner = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let result = self.run(
             &mut progress,
             &mut components,
@@ -92,7 +92,7 @@ impl SupervisedLearningStrategy<LanguageModel> for TrainingLoop {
             &*valid,
         );
         progress.outcome = Some(result);
-        (learner.model(), components.event_processor)
+        (learner.model().clone(), components.event_processor)
     }
 }
 
@@ -101,7 +101,7 @@ impl TrainingLoop {
         &self,
         progress: &mut LoopState,
         components: &mut Components,
-        learner: &mut Learner<LanguageModel>,
+        learner: &mut Learner,
         train: &dyn DataLoader<TokenBatch>,
         valid: &dyn DataLoader<TokenBatch>,
     ) -> Result<Outcome, Error> {
@@ -141,19 +141,19 @@ impl TrainingLoop {
                     StepOutput::Ready(report),
                     Progress::new(done, end - start, Some("steps".into())),
                     Some(progress.state.step),
-                    Some(learner.lr_current()),
+                    Some(learner.learning_rate().clone()),
                 );
                 notify(components, LearnerEvent::ProcessedItem(item))?;
             }
             notify(components, LearnerEvent::EndSplit(interval))?;
 
             let Some(totals) = self.evaluate(components, learner, valid, interval)? else {
-                return self.interrupted(progress, components, learner);
+                return self.interrupted(progress, learner);
             };
             evaluation = Some(totals);
             self.judge(progress, &totals)?;
             notify(components, LearnerEvent::EndEpoch(interval))?;
-            self.checkpoint(progress, components, learner)?;
+            self.checkpoint(progress, learner)?;
         }
 
         // What the run is summed up in is exact: every target of the validation split, once.
@@ -165,7 +165,7 @@ impl TrainingLoop {
             }
         };
         let Some(evaluation) = evaluation else {
-            return self.interrupted(progress, components, learner);
+            return self.interrupted(progress, learner);
         };
         let early = progress.state.step < settings.steps;
         Ok(Outcome {
@@ -179,13 +179,8 @@ impl TrainingLoop {
         })
     }
 
-    fn interrupted(
-        &self,
-        progress: &mut LoopState,
-        components: &mut Components,
-        learner: &Learner<LanguageModel>,
-    ) -> Result<Outcome, Error> {
-        self.checkpoint(progress, components, learner)?;
+    fn interrupted(&self, progress: &mut LoopState, learner: &Learner) -> Result<Outcome, Error> {
+        self.checkpoint(progress, learner)?;
         Ok(Outcome {
             ending: Ending::Interrupted,
             evaluation: Totals::default(),
@@ -206,7 +201,7 @@ impl TrainingLoop {
     fn step(
         &self,
         progress: &mut LoopState,
-        learner: &mut Learner<LanguageModel>,
+        learner: &mut Learner,
         batches: &mut dyn DataLoaderIterator<TokenBatch>,
     ) -> Result<Report, Error> {
         let started = Instant::now();
@@ -219,7 +214,7 @@ impl TrainingLoop {
             totals,
             seconds: started.elapsed().as_secs_f64(),
             seconds_per_token_at_peak: self.seconds_per_token_at_peak,
-            learning_rate: learner.lr_current().base(),
+            learning_rate: learner.learning_rate().base(),
             gradient_norm,
         };
         if !totals.loss().is_finite() || !gradient_norm.is_finite() {
@@ -243,7 +238,7 @@ impl TrainingLoop {
     fn evaluate(
         &self,
         components: &mut Components,
-        learner: &Learner<LanguageModel>,
+        learner: &Learner,
         loader: &dyn DataLoader<TokenBatch>,
         interval: usize,
     ) -> Result<Option<Totals>, Error> {
@@ -315,19 +310,9 @@ impl TrainingLoop {
     }
 
     /// Saves where the run stands; returns once the disk has it.
-    fn checkpoint(
-        &self,
-        progress: &mut LoopState,
-        components: &mut Components,
-        learner: &Learner<LanguageModel>,
-    ) -> Result<(), Error> {
+    fn checkpoint(&self, progress: &mut LoopState, learner: &Learner) -> Result<(), Error> {
         progress.log.sync()?;
-        if let Some(checkpointer) = &mut components.checkpointer {
-            checkpointer.checkpoint(learner, progress.state.step, &components.event_store);
-            let parts = progress.parts.collect()?;
-            self.checkpoints.save(&progress.state, &parts)?;
-        }
-        Ok(())
+        self.checkpoints.save(&progress.state, &learner.to_parts()?)
     }
 
     fn not_finite(&self, report: &Report, step: usize) -> Error {

@@ -368,7 +368,8 @@ fn the_command_says_that_backends_agree() {
     let (code, text, errors) = foretoken(&small);
     assert_eq!(code, 0, "{text}{errors}");
     assert!(
-        text.contains("within rounding at every operation"),
+        text.contains("within rounding at every operation")
+            && text.contains("--set backend.fused=false"),
         "{text}"
     );
     assert!(
@@ -378,6 +379,7 @@ fn the_command_says_that_backends_agree() {
     let json = std::fs::read_to_string(Path::new(out).join(Bisection::FILE)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json["culprit"].is_null() && json["reference"].is_string());
+    assert_eq!(json["fused"], true);
     let row = &json["operations"][1];
     for key in [
         "path",

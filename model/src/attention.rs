@@ -10,6 +10,7 @@ use crate::config::{ModelConfig, Norm};
 use crate::init::Initializer;
 use crate::linear;
 use crate::norm::Normalization;
+use crate::ops;
 use crate::positions::{Sight, rotate};
 use crate::watch::{Operation, Pass};
 
@@ -44,6 +45,16 @@ impl CausalSelfAttention {
         }
     }
 
+    fn heads_of(&self, sight: &Sight) -> ops::Heads {
+        ops::Heads {
+            batch: sight.batch,
+            length: sight.length,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            window: sight.window,
+        }
+    }
+
     /// `[batch * length, width] -> [batch * length, width]`; `cache` holds what lies before, and how many
     /// columns of it.
     pub(crate) fn forward(
@@ -59,11 +70,16 @@ impl CausalSelfAttention {
 
         // Heads before slicing: the three slices are then views, which products read where they lie.
         let qkv = linear::watched(&self.qkv, "attention.qkv", pass, x);
+        let turned = sight.rotation.is_some() || self.query_norm.is_some();
+        if sight.fused && !turned {
+            let mixed = ops::attention(qkv, self.heads_of(sight));
+            return linear::watched(&self.output, "attention.output", pass, mixed);
+        }
         let head_width = qkv.dims()[1] / (heads + 2 * kv_heads);
         let qkv = qkv
             .reshape([batch, length, heads + 2 * kv_heads, head_width])
             .swap_dims(1, 2); // [batch, heads + 2 kv_heads, length, head_width]
-        let turned = |name: &str, x: Tensor<4>, norm: &Option<Normalization>| {
+        let turn = |name: &str, x: Tensor<4>, norm: &Option<Normalization>| {
             if norm.is_none() && sight.rotation.is_none() {
                 return x;
             }
@@ -79,10 +95,16 @@ impl CausalSelfAttention {
             })
         };
         let queries = qkv.clone().narrow(1, 0, heads);
-        let queries = turned("attention.queries", queries, &self.query_norm);
+        let queries = turn("attention.queries", queries, &self.query_norm);
         let keys = qkv.clone().narrow(1, heads, kv_heads);
-        let keys = turned("attention.keys", keys, &self.key_norm);
+        let keys = turn("attention.keys", keys, &self.key_norm);
         let values = qkv.narrow(1, heads + kv_heads, kv_heads);
+        if sight.fused {
+            let qkv = Tensor::cat(vec![queries, keys, values], 1).swap_dims(1, 2);
+            let columns = (heads + 2 * kv_heads) * head_width;
+            let mixed = ops::attention(qkv.reshape([rows, columns]), self.heads_of(sight));
+            return linear::watched(&self.output, "attention.output", pass, mixed);
+        }
         let [keys, values] = match cache {
             Some((cache, seen)) => cache.extend(seen, keys, values),
             None => [keys, values],

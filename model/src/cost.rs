@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Activation, ModelConfig, Positions};
+use crate::ops::LOGITS;
 
 /// Bytes of an f32, in which weights, activations and caches are kept.
 const F32: u64 = 4;
@@ -96,8 +97,8 @@ impl ModelConfig {
 
     /// Memory of a training step on `batch` windows of `length` tokens, backward pass included.
     ///
-    /// Weights, gradients and moments are exact. Activations are counted from what Burn's autodiff keeps of this
-    /// network's operations, without recomputation; a backend that fuses some of them keeps less.
+    /// Weights, gradients and moments are exact. Activations are counted from what the [fused](crate::ops) operations
+    /// keep, with dropout from what Burn's own keep of attention; that of the head's gradient is not among them.
     pub fn training_memory(&self, batch: usize, length: usize) -> TrainingMemory {
         let weights = F32 * self.parameters() as u64;
         TrainingMemory {
@@ -117,8 +118,9 @@ impl ModelConfig {
         }
     }
 
-    /// Numbers kept for the backward pass. Operations that keep nothing, such as additions, do not
-    /// appear; neither do numbers of which there are fewer than `rows · heads`.
+    /// Numbers kept for the backward pass, and what else there is at the moment when they are most. Operations that
+    /// keep nothing, such as additions, do not appear; neither do numbers of which there are fewer than
+    /// `rows · heads`.
     fn activations(&self, batch: f64, length: f64) -> f64 {
         let rows = batch * length;
         let (width, hidden, vocab_size) = (
@@ -128,47 +130,51 @@ impl ModelConfig {
         );
         let queries = (self.heads * self.head_width()) as f64;
         let keys = (self.kv_heads * self.head_width()) as f64;
-        let scores = rows * self.heads as f64 * length;
         let when = |condition: bool, numbers: f64| if condition { numbers } else { 0.0 };
-        let rotary = self.positions == Positions::Rotary;
         let dropout = self.dropout > 0.0;
 
-        // Before and after division by the deviation, and the result.
-        let norm = 3.0 * rows * width;
+        // What goes in and what comes out.
+        let norm = 2.0 * rows * width;
+        let attention = match dropout {
+            true => self.attention_one_by_one(batch, length),
+            // The product of all three, and what is mixed in.
+            false => {
+                rows * (queries + 2.0 * keys) + rows * queries
+                    // The product before queries and keys are turned, and those before their gains.
+                    + when(self.qk_norm, rows * (queries + 2.0 * keys) + rows * (queries + keys))
+            }
+        };
+        // What goes into the activation, and what comes out.
+        let feed_forward = match self.activation {
+            Activation::SwiGlu => 3.0 * rows * hidden,
+            _ => 2.0 * rows * hidden,
+        };
+        let residual = when(dropout, rows * width);
+        let block = 2.0 * norm + attention + feed_forward + 2.0 * residual;
+
+        // Logits exist with all the rest and the gradient of what they come from; or, where they are fewer, two
+        // gradients in the last feed-forward layer.
+        let held = rows.min((LOGITS as f64 / vocab_size).max(64.0));
+        let head = (held * vocab_size + rows * width).max(rows * hidden);
+        self.layers as f64 * block + norm + head + residual
+    }
+
+    /// The same of attention alone, made of Burn's operations.
+    fn attention_one_by_one(&self, batch: f64, length: f64) -> f64 {
+        let rows = batch * length;
+        let queries = (self.heads * self.head_width()) as f64;
+        let keys = (self.kv_heads * self.head_width()) as f64;
+        let scores = rows * self.heads as f64 * length;
+        let rotary = self.positions == Positions::Rotary;
+        let when = |condition: bool, numbers: f64| if condition { numbers } else { 0.0 };
         // The product of all three, scaled queries, what is mixed in before and after it is divided by the sum;
-        // scores and their exponentials.
-        let attention = rows * (queries + 2.0 * keys) + 3.0 * rows * queries + 2.0 * scores
+        // scores, their exponentials and what is left out of those.
+        rows * (queries + 2.0 * keys) + 3.0 * rows * queries + 3.0 * scores
             // Turned keys.
             + when(rotary, rows * keys)
             // Queries and keys before their gains, and keys after them.
             + when(self.qk_norm, rows * (queries + keys))
             + when(self.qk_norm && !rotary, rows * keys)
-            // What is left out is as large as what it is left out of.
-            + when(dropout, scores);
-        let feed_forward = rows * hidden * kept_by(self.activation);
-        let residual = when(dropout, rows * width);
-        let block = 2.0 * norm + attention + feed_forward + 2.0 * residual;
-
-        let logits = rows * vocab_size;
-        // Exponents are kept. Their exponentials and two gradients exist with them when the backward pass
-        // begins.
-        let head = 3.0 * logits + when(self.logit_cap.is_some(), logits);
-        self.layers as f64 * block + norm + head + residual
-    }
-}
-
-/// How many numbers an activation keeps for each that it gives, that one and the linear maps' included. A
-/// quarter is a mask of bytes, where an exponent is cut off.
-fn kept_by(activation: Activation) -> f64 {
-    match activation {
-        // x / √2, 1 + erf, x.
-        Activation::Gelu => 4.0,
-        // x, the polynomial, the exponent, the denominator.
-        Activation::GeluTanh => 5.25,
-        // The gate, the exponent, the denominator, silu, up.
-        Activation::SwiGlu => 6.25,
-        // x, relu.
-        Activation::Relu2 => 3.0,
     }
 }
 
@@ -234,9 +240,20 @@ mod tests {
         let one = gpt2.training_memory(1, 1024);
         assert_eq!(one.total() - one.activations, 4 * one.weights);
         let eight = gpt2.training_memory(8, 1024);
-        assert_eq!(eight.activations, 8 * one.activations);
+        assert!(eight.activations > 7 * one.activations);
         assert_eq!(eight.weights, one.weights);
-        // Twice the length is more than twice as much: scores grow with its square.
-        assert!(gpt2.training_memory(1, 512).activations * 2 < one.activations);
+        // Twice the length is twice as much: no scores are kept, unless some of them are dropped.
+        assert_eq!(
+            gpt2.training_memory(4, 512).activations,
+            gpt2.training_memory(2, 1024).activations
+        );
+        let dropout = ModelConfig {
+            dropout: 0.1,
+            ..gpt2
+        };
+        assert!(
+            dropout.training_memory(1, 512).activations * 2
+                < dropout.training_memory(1, 1024).activations
+        );
     }
 }

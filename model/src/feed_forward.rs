@@ -10,6 +10,7 @@ use burn::tensor::activation::relu;
 use crate::config::{Activation, ModelConfig};
 use crate::init::Initializer;
 use crate::linear;
+use crate::ops;
 use crate::watch::{Operation, Pass};
 
 /// `down(activation(up(x)))` or, gated, `down(silu(gate(x)) · up(x))`.
@@ -44,14 +45,23 @@ impl FeedForward {
             Some(gate) => {
                 let gate = linear::watched(gate, "feed_forward.gate", pass, x.clone());
                 let up = linear::watched(&self.up, "feed_forward.up", pass, x);
-                pass.operation(name, Operation::Activation, [gate, up], |[gate, up]| {
-                    self.activation.forward(gate) * up
-                })
+                pass.operation(
+                    name,
+                    Operation::Activation,
+                    [gate, up],
+                    |[gate, up]| match pass.is_fused() {
+                        true => ops::swiglu(gate, up),
+                        false => self.activation.forward(gate) * up,
+                    },
+                )
             }
             None => {
                 let up = linear::watched(&self.up, "feed_forward.up", pass, x);
                 pass.operation(name, Operation::Activation, [up], |[up]| {
-                    self.activation.forward(up)
+                    match pass.is_fused() {
+                        true => ops::activate(up, self.activation),
+                        false => self.activation.forward(up),
+                    }
                 })
             }
         };

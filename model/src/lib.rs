@@ -38,6 +38,7 @@ mod init;
 mod linear;
 mod loss;
 mod norm;
+pub mod ops;
 mod positions;
 mod pretrained;
 mod random;

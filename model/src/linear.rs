@@ -4,31 +4,40 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear;
 
+use crate::ops;
 use crate::watch::{Operation, Pass};
 
 /// `x weight + bias`: `[rows, inputs] -> [rows, outputs]`, the weight `[inputs, outputs]`.
 ///
 /// With few rows it takes as long as reading the weight once. Flex's matrix product does not come near that: it
 /// reads the weight on one thread. So there, where no gradient is asked for, such a product is our own.
-pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+pub(crate) fn product(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    pass: Pass<'_>,
+) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if x.dims()[0] <= flex::FEW_ROWS
         && let Some(product) = flex::few_rows(&x, &weight, bias.as_ref())
     {
         return product;
     }
-    linear(x, weight, bias)
+    match pass.is_fused() {
+        true => ops::linear(x, weight, bias),
+        false => linear(x, weight, bias),
+    }
 }
 
 /// [`forward`] as an operation of this name.
 pub(crate) fn watched(layer: &Linear, name: &str, pass: Pass<'_>, x: Tensor<2>) -> Tensor<2> {
-    pass.operation(name, Operation::Linear, [x], |[x]| forward(layer, x))
+    pass.operation(name, Operation::Linear, [x], |[x]| forward(layer, x, pass))
 }
 
 /// [`product`] with the layer's parameters.
-pub(crate) fn forward(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+pub(crate) fn forward(layer: &Linear, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
     let bias = layer.bias.as_ref().map(|bias| bias.val());
-    product(x, layer.weight.val(), bias)
+    product(x, layer.weight.val(), bias, pass)
 }
 
 #[cfg(feature = "flex")]

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm;
 
 use crate::config::Norm;
+use crate::ops;
 use crate::watch::{Operation, Pass};
 
 /// `gamma · normalised(x) + beta`; [`Norm`] says what normalised means.
@@ -21,7 +22,20 @@ pub(crate) struct Normalization {
 impl Normalization {
     /// [`forward`](Self::forward) as an operation of this name.
     pub(crate) fn watched(&self, name: &str, pass: Pass<'_>, x: Tensor<2>) -> Tensor<2> {
-        pass.operation(name, Operation::Norm, [x], |[x]| self.forward(x))
+        pass.operation(name, Operation::Norm, [x], |[x]| match pass.is_fused() {
+            true => self.fused(x),
+            false => self.forward(x),
+        })
+    }
+
+    /// [`forward`](Self::forward) as one operation.
+    fn fused(&self, x: Tensor<2>) -> Tensor<2> {
+        let beta = self.beta.as_ref().map(Param::val);
+        let rule = ops::Rule {
+            norm: self.norm,
+            epsilon: self.epsilon,
+        };
+        ops::norm(x, self.gamma.val(), beta, rule)
     }
 
     /// `[.., width] -> [.., width]`.

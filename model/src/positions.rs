@@ -47,6 +47,10 @@ pub(crate) struct Sight {
     /// Added to attention scores: 0 where a query sees a key and, where it does not, a number so low that
     /// its exponential is exactly 0. `[1 or batch, 1, length, seen + length]`; `None` where all is seen.
     pub(crate) mask: Option<Tensor<4>>,
+    /// Whether attention is one operation, which needs no mask.
+    pub(crate) fused: bool,
+    /// How many positions a query sees, its own among them.
+    pub(crate) window: Option<usize>,
     /// Cosines and sines of the angles that queries and keys are turned by, each
     /// `[1 or batch, 1, length, head_width / 2]`.
     pub(crate) rotation: Option<[Tensor<4>; 2]>,
@@ -58,13 +62,19 @@ impl Sight {
     pub(crate) fn new(
         config: &ModelConfig,
         placement: &Placement<'_>,
+        fused: bool,
         device: &Device,
         dtype: DType,
     ) -> Self {
         Self {
             batch: placement.batch,
             length: placement.length,
-            mask: mask(config.window, placement, device, dtype),
+            fused,
+            window: config.window,
+            mask: match fused {
+                true => None,
+                false => mask(config.window, placement, device, dtype),
+            },
             rotation: (config.positions == Positions::Rotary)
                 .then(|| rotation(config, placement, device, dtype)),
             dropout: config.dropout,

@@ -12,6 +12,7 @@ use crate::init::Initializer;
 use crate::linear;
 use crate::loss::TokenLoss;
 use crate::norm::Normalization;
+use crate::ops;
 use crate::positions::{Placement, Sight};
 use crate::watch::{Operation, Pass};
 
@@ -137,14 +138,26 @@ impl Transformer {
             seen + length
         );
 
-        let embed = |[]: [Tensor<3>; 0]| self.token_embedding.forward(tokens);
+        let embed = |[]: [Tensor<3>; 0]| match pass.is_fused() {
+            true => {
+                let table = self.token_embedding.weight.val();
+                let rows = ops::embedding(table, tokens.reshape([batch * length]));
+                rows.reshape([batch, length, width])
+            }
+            false => self.token_embedding.forward(tokens),
+        };
         let mut x = pass.operation("token_embedding", Operation::Embedding, [], embed);
         if let Some(embedding) = &self.position_embedding {
             let add = |[x]: [Tensor<3>; 1]| x + positions(embedding, &placement);
             x = pass.operation("position_embedding", Operation::Positions, [x], add);
         }
         let x = pass.drop(x, self.config.dropout);
-        let sight = Sight::new(&self.config, &placement, &x.device(), x.dtype());
+        // Attention is one operation where its scores are nobody's affair: all of them are new, and none dropped.
+        let fused = pass.is_fused()
+            && cache.is_none()
+            && padding.is_empty()
+            && pass.keeps_all(self.config.dropout);
+        let sight = Sight::new(&self.config, &placement, fused, &x.device(), x.dtype());
         // All positions are rows of one matrix from here on: only attention looks across them, and one
         // large product is faster than one per sequence.
         let mut x = x.reshape([batch * length, width]);
@@ -166,7 +179,15 @@ impl Transformer {
     /// # Panics
     /// When `length` is 0 or more than the model's context.
     pub fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.unembed(self.hidden(tokens), Pass::default())
+        self.logits_in(Pass::default(), tokens)
+    }
+
+    /// As [`logits`](Self::logits), in a pass of training, a plain one or one that is watched.
+    ///
+    /// # Panics
+    /// When `length` is 0 or more than the model's context.
+    pub fn logits_in(&self, pass: Pass<'_>, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.unembed(self.forward(tokens, None, pass), pass)
     }
 
     /// How well the model predicts `targets`, each from the `inputs` up to its own position; both are
@@ -178,7 +199,7 @@ impl Transformer {
         self.next_token_loss_in(Pass::default(), inputs, targets)
     }
 
-    /// As [`next_token_loss`](Self::next_token_loss), in a pass of training or one that is watched.
+    /// As [`next_token_loss`](Self::next_token_loss), in a pass of training, a plain one or one that is watched.
     ///
     /// # Panics
     /// When the shapes differ, or `length` is 0 or more than the model's context.
@@ -188,7 +209,19 @@ impl Transformer {
         inputs: Tensor<2, Int>,
         targets: Tensor<2, Int>,
     ) -> TokenLoss {
-        let logits = self.unembed(self.forward(inputs, None, pass), pass);
+        let hidden = self.forward(inputs, None, pass);
+        if pass.is_fused() {
+            let (head, by_token) = match &self.head {
+                Some(head) => (head.weight.val(), false),
+                None => (self.token_embedding.weight.val(), true),
+            };
+            let rule = ops::Head {
+                by_token,
+                cap: self.config.logit_cap,
+            };
+            return TokenLoss::through(head, rule, hidden, targets);
+        }
+        let logits = self.unembed(hidden, pass);
         let mut correct = None;
         let nats = pass.operation("loss", Operation::Loss, [logits], |[logits]| {
             let loss = TokenLoss::from_logits(logits, targets);
@@ -206,8 +239,11 @@ impl Transformer {
         let [batch, length, width] = hidden.dims();
         let rows = hidden.reshape([batch * length, width]);
         let head = |[rows]: [Tensor<2>; 1]| match &self.head {
-            Some(head) => linear::forward(head, rows),
-            None => linear::product(rows, self.token_embedding.weight.val().transpose(), None),
+            Some(head) => linear::forward(head, rows, pass),
+            None => {
+                let weight = self.token_embedding.weight.val().transpose();
+                linear::product(rows, weight, None, pass)
+            }
         };
         let mut logits = pass.operation("head", Operation::Linear, [rows], head);
         if let Some(cap) = self.config.logit_cap {

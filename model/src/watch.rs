@@ -3,7 +3,7 @@
 //! A forward pass is a sequence of named operations. Whoever watches sees the inputs and the output of each,
 //! and may put others in their place: that is how an operation is recomputed on one backend from what another
 //! backend gave it, how gradients between operations are read, and how a comparison is tested with mistakes
-//! made on purpose. Unwatched, an operation is a plain call.
+//! made on purpose. Unwatched, an operation is a plain call, or one with others in a [fused](crate::ops) one.
 
 use burn::tensor::Tensor;
 
@@ -88,6 +88,8 @@ pub struct Pass<'a> {
     watch: Option<&'a dyn Watch>,
     /// The block that it is in.
     block: Option<usize>,
+    /// Whether operations are Burn's own, one by one.
+    plain: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -99,7 +101,25 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The same pass, watched.
+    /// The same pass made of Burn's own operations, one by one, not of the [fused](crate::ops) ones.
+    pub fn plain(self) -> Self {
+        Self {
+            plain: true,
+            ..self
+        }
+    }
+
+    /// Whether operations are fused: not where somebody watches each of them.
+    pub(crate) fn is_fused(&self) -> bool {
+        !self.plain && self.watch.is_none()
+    }
+
+    /// Whether nothing is dropped at this rate.
+    pub(crate) fn keeps_all(&self, rate: f64) -> bool {
+        self.dropout.is_none() || rate <= 0.0
+    }
+
+    /// The same pass, watched. Each operation is then Burn's own: fused ones have no inside to look at.
     pub fn watched(self, watch: &'a dyn Watch) -> Self {
         Self {
             watch: Some(watch),
@@ -229,7 +249,7 @@ mod tests {
         for (config, operations) in [(gpt2, 5 + 2 * 11), (llama, 5 + 2 * 14)] {
             let notes = Notes::default();
             let watched = nats(&config, Pass::default().watched(&notes));
-            assert_eq!(watched, nats(&config, Pass::default()));
+            assert_eq!(watched, nats(&config, Pass::default().plain()));
             let mut seen = notes.seen.into_inner().unwrap();
             assert_eq!(seen[0], ("token_embedding".into(), Operation::Embedding));
             assert_eq!(seen.last().unwrap().1, Operation::Loss);
@@ -247,7 +267,7 @@ mod tests {
             doubled: Some(path),
             ..Notes::default()
         };
-        let plain = nats(&config, Pass::default());
+        let plain = nats(&config, Pass::default().plain());
         let changed = doubled("blocks.1.feed_forward.down");
         assert_ne!(nats(&config, Pass::default().watched(&changed)), plain);
         let unknown = doubled("blocks.9.feed_forward.down");

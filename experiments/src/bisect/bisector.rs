@@ -300,6 +300,7 @@ impl Bisector {
         Bisection {
             reference: format!("{}:{}", self.backend, Precision::F64),
             dtype: self.problem.precision,
+            fused: self.setup.experiment.backend.fused,
             backends: names.clone(),
             culprit: earliest.map(|(_, culprit)| culprit.clone()),
             experiment: self.setup.experiment.name.clone(),

@@ -128,6 +128,8 @@ pub struct Bisection {
     pub reference: String,
     /// The precision of the backends.
     pub dtype: Precision,
+    /// Whether training fuses operations that are compared one by one here, as `backend.fused` says.
+    pub fused: bool,
     /// The backends, in the order in which they were named.
     pub backends: Vec<String>,
     /// The first place of all; nothing where rounding explains everything.

@@ -5,6 +5,9 @@
 //! operation whose local error rounding does not explain is named, and the smallest case that shows it is
 //! written down as a program of its own.
 //!
+//! The operations of a pass are Burn's own: whoever watches one by one sees nothing of the fused ones, which
+//! [`compare`](crate::compare) compares as they train. What differs there and not here is theirs.
+//!
 //! Dropout is left out: it multiplies by factors that the host draws.
 
 mod bisector;

@@ -42,15 +42,16 @@ pub(super) fn updated(
 ) -> Result<Parameters, Error> {
     let optimizer = &party.setup.experiment.optimizer;
     let device = party.model.device().without_autodiff();
-    let model = LanguageModel::new(party.model.clone(), 0);
+    // Burn's own AdamW, as in a reproduction.
+    let model = LanguageModel::new(party.model.clone(), 0).with_fused(false);
     let mut learner = party.setup.learner(model);
     for update in 0..UPDATES {
         if stop.load(Ordering::Relaxed) {
             return Err(DataError::Interrupted.into());
         }
-        let network = learner.model().transformer;
+        let network = &learner.model().transformer;
         let given = of_update(gradients, update);
-        let given = parameters::to_gradients(&network, &given, party.precision);
+        let given = parameters::to_gradients(network, &given, party.precision);
         step::update(&mut learner, given, 1.0, optimizer.clip, &device);
     }
     parameters::weights(&learner.model().transformer)

@@ -42,6 +42,9 @@ with all that goes into it moved by one rounding. A ratio of error to bound abov
 that. Numbers of every operation stay in memory until the end, several times over: choose a small
 batch. Dropout is left out.
 
+The operations of a pass are Burn's own here, one by one, and fused in training: if `compare` finds
+a difference and `bisect` none, suspect the fused ones; --set backend.fused=false switches them off.
+
 Exit codes: 0 where all agree, 3 where one does not; 2 for what you can mend, 1 for what failed on
 its way, 130 interrupted.")]
 pub(super) struct BisectArgs {

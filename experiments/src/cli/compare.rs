@@ -31,6 +31,8 @@ Examples:
   foretoken compare my.toml --backends flex,wgpu --steps 200
   foretoken compare --backends flex,libtorch --dtypes f32,bf16
   foretoken compare --lockstep              step by step, with the distance of weights
+  foretoken compare --set backend.fused=false
+                                            Burn's own operations, none of them fused
   foretoken compare runs/a runs/b --envelope runs/compare-world-1
                                             finished runs, from any machine
 
@@ -240,6 +242,7 @@ struct Json<'a> {
 struct JsonEntry<'a> {
     name: Backend,
     dtype: Precision,
+    fused: bool,
     verdict: Verdict,
     first_step: Option<usize>,
     max_abs_loss_difference: Option<f64>,
@@ -255,6 +258,7 @@ impl<'a> JsonEntry<'a> {
         Self {
             name: entry.entrant.name,
             dtype: entry.entrant.dtype,
+            fused: entry.fused,
             verdict: entry.verdict,
             first_step: entry.first_step,
             max_abs_loss_difference: entry.max_abs_loss_difference,
@@ -303,7 +307,7 @@ fn table(comparison: &Comparison) -> String {
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(comparison.backends.iter().map(|entry| {
         [
-            entry.entrant.to_string(),
+            entry.label(),
             format!("{} {}", entry.verdict.symbol(), entry.verdict.name()),
             entry.first_step.map_or("-".into(), |step| step.to_string()),
             number(entry.max_abs_loss_difference, &|v| format!("{v:.1e}")),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backend::Backend;
 use crate::environment::Environment;
+use crate::experiment::BackendSection;
 use crate::precision::Precision;
 
 /// A backend computing in one precision: what is compared with a reference, which is another of these.
@@ -191,6 +192,9 @@ pub struct Entry {
     /// What ran.
     #[serde(flatten)]
     pub entrant: Entrant,
+    /// Whether its operations were fused, as `backend.fused` says.
+    #[serde(default = "BackendSection::default_fused")]
+    pub fused: bool,
     /// How its numbers relate to the reference's.
     pub verdict: Verdict,
     /// Why, in a sentence.
@@ -233,10 +237,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What to call it: `flex:f32`, or `flex:f32 unfused`.
+    pub fn label(&self) -> String {
+        match self.fused {
+            true => self.entrant.to_string(),
+            false => format!("{} unfused", self.entrant),
+        }
+    }
+
     /// An entrant that took no step.
     pub(crate) fn without_a_run(entrant: Entrant, verdict: Verdict, reason: String) -> Self {
         Self {
             entrant,
+            fused: true,
             verdict,
             reason,
             first_step: None,

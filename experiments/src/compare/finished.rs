@@ -201,6 +201,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
             false => (judgement.verdict, judgement.reason),
         };
         Entry {
+            fused: run.experiment.backend.fused,
             first_step: judgement.first_step,
             max_abs_loss_difference: judgement.max_abs_loss_difference,
             envelope: judgement.envelope,

@@ -2,10 +2,6 @@
 //! loss, logits, the gradient of every parameter and what the optimizer makes of given gradients.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use burn::tensor::Tensor;
-use foretoken_model::{Operation, Place, Watch};
 
 use super::trainer::{Trainer, Variant};
 use super::{Check, Checked, Entrant};
@@ -66,23 +62,13 @@ impl FirstStep {
         variant: &Variant,
         given: &Given,
     ) -> Result<Self, Error> {
-        let tap = Arc::new(Tap {
-            inner: variant.tampering.watch.clone(),
-            logits: Mutex::new(None),
-        });
-        let mut tapped = variant.clone();
-        tapped.tampering.watch = Some(tap.clone());
-        let trainer = Trainer::new(setup, entrant, tapped)?;
+        let trainer = Trainer::new(setup, entrant, variant.clone())?;
         let before = trainer.weights()?;
         let gradients = trainer.gradients()?;
         let model = trainer.transformer();
         let read = parameters::gradients(&model, &gradients.sums, gradients.mean)?;
         let loss = gradients.into_totals()?.loss();
-        let logits = tap.logits.lock().unwrap_or_else(PoisonError::into_inner);
-        let logits = match logits.clone() {
-            Some(logits) => logits.try_into_vec_as().map_err(Error::device)?,
-            None => Vec::new(),
-        };
+        let logits = trainer.logits(LOGITS)?;
 
         let mut trainer = Trainer::new(setup, entrant, variant.clone())?;
         for gradients in &given.0 {
@@ -151,32 +137,5 @@ impl FirstStep {
             }
         }
         checks
-    }
-}
-
-/// Keeps the logits, of which a loss is made.
-struct Tap {
-    inner: Option<Arc<dyn Watch>>,
-    logits: Mutex<Option<Tensor<2>>>,
-}
-
-impl Watch for Tap {
-    fn operation(
-        &self,
-        place: &Place,
-        inputs: Vec<Tensor<2>>,
-        compute: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
-    ) -> Tensor<2> {
-        if place.operation == Operation::Loss {
-            let mut kept = self.logits.lock().unwrap_or_else(PoisonError::into_inner);
-            let [rows, columns] = inputs[0].dims();
-            let rows = rows.min(LOGITS.div_ceil(columns));
-            // Of several micro-batches, the first.
-            kept.get_or_insert_with(|| inputs[0].clone().detach().narrow(0, 0, rows));
-        }
-        match &self.inner {
-            Some(inner) => inner.operation(place, inputs, compute),
-            None => compute(inputs),
-        }
     }
 }

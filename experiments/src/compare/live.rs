@@ -456,12 +456,14 @@ impl<'a> Live<'a> {
     }
 
     fn comparison(&self, identity: Identity) -> Comparison {
+        let fused = self.setup.experiment.backend.fused;
         let entry = |number: usize| {
             let run = &self.runs[number];
             let judgement = self.judge(number);
             let curve = run.curve.clone();
             Entry {
                 entrant: run.planned.entrant,
+                fused,
                 verdict: judgement.verdict,
                 reason: judgement.reason,
                 first_step: judgement.first_step,
@@ -483,8 +485,10 @@ impl<'a> Live<'a> {
         let entrants = (0..self.runs.len())
             .filter(|number| self.runs[*number].planned.role == Role::Entrant)
             .map(entry);
-        let unavailable = self.plan.unavailable.iter().map(|(entrant, reason)| {
-            Entry::without_a_run(*entrant, Verdict::Unavailable, reason.clone())
+        let unavailable = self.plan.unavailable.iter();
+        let unavailable = unavailable.map(|(entrant, reason)| Entry {
+            fused,
+            ..Entry::without_a_run(*entrant, Verdict::Unavailable, reason.clone())
         });
         let reference = &self.runs[0].curve;
         Comparison {

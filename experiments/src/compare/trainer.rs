@@ -1,13 +1,14 @@
 //! One run of a comparison, a step at a time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use burn::train::{InferenceStep, Learner};
-use foretoken_datasets::WindowLoader;
+use burn::train::InferenceStep;
+use foretoken_datasets::{TokenBatch, WindowLoader};
 use foretoken_model::Transformer;
 use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +16,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::{Entrant, Tampering};
 use crate::Error;
-use crate::learner::{LanguageModel, WatchedBy};
+use crate::learner::{LanguageModel, Learner, WatchedBy};
 use crate::metrics::Totals;
 use crate::parameters::{self, Parameters};
 use crate::precision::Precision;
@@ -36,7 +37,7 @@ pub(crate) struct Variant {
 pub(crate) struct Trainer {
     setup: Setup,
     device: Device,
-    learner: Learner<LanguageModel>,
+    learner: Learner,
     train: WindowLoader,
     variant: Variant,
     step: usize,
@@ -72,6 +73,7 @@ impl Trainer {
                 None => transformer,
             },
             dropout_seed: seed,
+            fused: setup.experiment.backend.fused,
             watched_by: WatchedBy(variant.tampering.watch.clone()),
         };
         Ok(Self {
@@ -85,24 +87,49 @@ impl Trainer {
     }
 
     pub(crate) fn transformer(&self) -> Transformer {
-        self.learner.model().transformer
+        self.learner.model().transformer.clone()
     }
 
     /// The weights as they are now.
     pub(crate) fn weights(&self) -> Result<Parameters, Error> {
-        parameters::weights(&self.transformer())
+        parameters::weights(&self.learner.model().transformer)
+    }
+
+    /// The windows of the step that is next.
+    fn windows(&self) -> Arc<dyn DataLoader<TokenBatch>> {
+        let settings = &self.setup.experiment.train;
+        let rows = settings.batch * settings.accumulation;
+        self.train.slice(self.step * rows, (self.step + 1) * rows)
     }
 
     /// Forward and backward of the step that is next.
     pub(crate) fn gradients(&self) -> Result<Gradients, Error> {
-        let settings = &self.setup.experiment.train;
-        let rows = settings.batch * settings.accumulation;
-        let windows = self.train.slice(self.step * rows, (self.step + 1) * rows);
+        let windows = self.windows();
         let tampering = &self.variant.tampering;
         let batches = windows
             .iter()
             .map(|batch| batch.map(|batch| tampering.batch(batch)));
         gradients(&self.learner, batches, self.step)
+    }
+
+    /// Logits of the step that is next: the first rows of its first micro-batch, `most` elements and no more than
+    /// complete a row. Fused operations keep none, so this is a forward pass of its own.
+    pub(crate) fn logits(&self, most: usize) -> Result<Vec<f64>, Error> {
+        let Some(batch) = self.windows().iter().next() else {
+            return Ok(Vec::new());
+        };
+        let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+        let [sequences, length] = batch.inputs.dims();
+        let columns = self.setup.model.vocab_size;
+        let rows = most.div_ceil(columns).min(sequences * length);
+        let batch = self.variant.tampering.batch(batch);
+        let logits = self
+            .learner
+            .model()
+            .logits(batch, rows.div_ceil(length))
+            .reshape([-1, columns as i64]);
+        let logits = logits.detach().narrow(0, 0, rows);
+        logits.try_into_vec_as().map_err(Error::device)
     }
 
     /// Takes a step with these gradients: the totals before it, and the gradient's norm.
@@ -139,7 +166,7 @@ impl Trainer {
             gradient_norm,
             tokens: totals.tokens,
             seconds,
-            learning_rate: self.learner.lr_current().base(),
+            learning_rate: self.learner.learning_rate().base(),
         })
     }
 

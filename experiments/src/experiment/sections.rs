@@ -418,6 +418,17 @@ pub struct BackendSection {
     /// `f32`, `f64`, `bf16` or `f16`: the precision of weights, activations, gradients and optimizer state.
     #[serde(default)]
     pub dtype: Precision,
+    /// Whether training and evaluation run several operations as one where [`foretoken_model::ops`] has it;
+    /// where not, all are Burn's own, one by one. The numbers differ by rounding.
+    #[serde(default = "BackendSection::default_fused")]
+    pub fused: bool,
+}
+
+impl BackendSection {
+    /// Fused, where nothing is said.
+    pub(crate) fn default_fused() -> bool {
+        true
+    }
 }
 
 impl Default for BackendSection {
@@ -425,6 +436,7 @@ impl Default for BackendSection {
         Self {
             name: Backend::default_backend(),
             dtype: Precision::default(),
+            fused: Self::default_fused(),
         }
     }
 }

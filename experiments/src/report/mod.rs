@@ -36,7 +36,7 @@ use crate::run::write_atomically;
 #[derive(Debug)]
 struct Run<'a> {
     entry: &'a Entry,
-    /// `flex:f32`, numbered where there are several of that name.
+    /// [`Entry::label`], numbered where there are several of that name.
     name: String,
     /// Which of that name it is, from 1, where there are several.
     copy: Option<usize>,
@@ -49,7 +49,8 @@ impl<'a> Run<'a> {
         let entries = &comparison.backends;
         let mut drawn = 0;
         let run = |(index, entry): (usize, &'a Entry)| {
-            let same = |other: &&Entry| other.entrant == entry.entrant;
+            let label = entry.label();
+            let same = |other: &&Entry| other.label() == label;
             let copy = (entries.iter().filter(same).count() > 1)
                 .then(|| entries[..=index].iter().filter(same).count());
             let class = (!entry.losses.is_empty()).then(|| {
@@ -58,7 +59,7 @@ impl<'a> Run<'a> {
             });
             Self {
                 entry,
-                name: numbered(entry.entrant.to_string(), copy),
+                name: numbered(label, copy),
                 copy,
                 class,
             }
@@ -73,9 +74,10 @@ impl<'a> Run<'a> {
 
     /// The name as part of a file's.
     fn slug(&self) -> String {
-        let entrant = self.entry.entrant;
+        let Entry { entrant, fused, .. } = self.entry;
+        let unfused = if *fused { "" } else { "-unfused" };
         let copy = self.copy.map_or(String::new(), |copy| format!("-{copy}"));
-        format!("{}-{}{copy}", entrant.name, entrant.dtype)
+        format!("{}-{}{unfused}{copy}", entrant.name, entrant.dtype)
     }
 }
 

@@ -122,7 +122,10 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
             swatch: run.class.clone(),
             ..run.backend().into()
         },
-        entry.entrant.dtype.to_string().into(),
+        Cell {
+            detail: if entry.fused { "" } else { "unfused" }.into(),
+            ..entry.entrant.dtype.to_string().into()
+        },
         Cell {
             class,
             ..format!("{symbol} {}", entry.verdict.words()).into()

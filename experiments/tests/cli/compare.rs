@@ -42,6 +42,7 @@ fn a_comparison_is_one_object_and_a_directory() {
         [
             "name",
             "dtype",
+            "fused",
             "verdict",
             "first_step",
             "max_abs_loss_difference",
@@ -54,6 +55,7 @@ fn a_comparison_is_one_object_and_a_directory() {
     );
     let flex = &object["backends"][0];
     assert_eq!([&flex["name"], &flex["dtype"]], ["flex", "f32"]);
+    assert_eq!(flex["fused"], true);
     // Flex in f32 has the bits of the reference's own run in f32, and they are not those of f64.
     assert_eq!(flex["verdict"], "identical");
     let difference = flex["max_abs_loss_difference"].as_f64().unwrap();
@@ -101,6 +103,32 @@ fn a_comparison_is_one_object_and_a_directory() {
     }
     let identity = |run: &Path| read(&run.join("identity.json"));
     assert_eq!(identity(&compared), identity(&trained));
+}
+
+#[test]
+fn burns_own_operations_are_compared_where_they_are_asked_for() {
+    let bench = Bench::new();
+    let plain = ["--set", "backend.fused=false"];
+    let args = ["--backends", "flex", "--seeds", "1", "--out", "c", "--json"];
+    let output = compare(&bench, &[&args[..], &plain].concat())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let flex = &json(&output)["backends"][0];
+    // The reference's own run in f32, whose bits these are, is made of Burn's operations as well.
+    assert_eq!(flex["verdict"], "identical", "{flex}");
+    assert_eq!(flex["fused"], false);
+    assert_eq!(
+        read(&bench.path("c/comparison.json"))["backends"][0]["fused"],
+        false
+    );
+    let report = std::fs::read_to_string(bench.path("c/report.md")).unwrap();
+    assert!(report.contains("flex:f32 unfused"), "{report}");
+
+    // What is compared is what `train` trains.
+    let losses = |run: &Path| column(run, "step", "loss");
+    let trained = losses(&bench.tiny_run("run", &plain));
+    assert_eq!(losses(&bench.path("c/flex-f32")), trained[..8]);
 }
 
 #[test]
@@ -170,6 +198,7 @@ fn finished_runs_are_judged_by_an_envelope() {
     let one = bench.tiny_run("one", &[]);
     bench.tiny_run("two", &["--set", "train.eval_every=25"]);
     bench.tiny_run("wide", &["--set", "backend.dtype=f64"]);
+    bench.tiny_run("plain", &["--set", "backend.fused=false"]);
 
     let judge = |args: &[&str]| {
         let output = bench.command(&["compare", "--json"]).args(args).output();
@@ -190,18 +219,24 @@ fn finished_runs_are_judged_by_an_envelope() {
             .contains("no envelope")
     );
 
-    // One that is named, one that a run carries.
+    // One that is named, one that a run carries. Operations that are fused, and those that are not, are the same
+    // experiment.
     for args in [
-        &["one", "two", "--envelope", "c"][..],
-        &["c/flex-f32", "one", "two"],
+        &["one", "two", "plain", "--envelope", "c"][..],
+        &["c/flex-f32", "one", "plain"],
     ] {
         let (code, backends) = judge(args);
         assert_eq!(code, Some(0), "{backends}");
-        for backend in backends.as_array().unwrap() {
+        let backends = backends.as_array().unwrap();
+        for backend in backends {
             let verdict = backend["verdict"].as_str().unwrap();
             assert!(["identical", "rounding"].contains(&verdict), "{backend}");
         }
+        let fused = backends.iter().map(|backend| &backend["fused"]);
+        assert_eq!(fused.collect::<Vec<_>>(), [true, true, false]);
     }
+    let shown = bench.succeed(&["compare", "one", "plain", "--envelope", "c"]);
+    assert!(shown.contains("\nflex:f32 unfused"), "{shown}");
 
     // A loss that rounding does not explain, at one step: as long as the end is as good as another seed's, it
     // agrees in outcome.

@@ -144,10 +144,14 @@ fn without_a_directory_the_latest_run_of_the_experiment_is_resumed() {
 }
 
 #[test]
-fn a_run_is_resumed_in_its_precision() {
-    for dtype in ["backend.dtype=f64", "backend.dtype=bf16"] {
+fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
+    for how in [
+        "backend.dtype=f64",
+        "backend.dtype=bf16",
+        "backend.fused=false",
+    ] {
         let bench = Bench::new();
-        let set = ["--set", dtype];
+        let set = ["--set", how];
         let reference = bench.tiny_run("reference", &[&LONG[..], &set].concat());
         let run = bench.path("run");
         let mut child = start(&bench, &set);

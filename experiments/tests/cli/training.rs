@@ -327,3 +327,38 @@ fn a_run_trains_in_the_precision_that_is_asked_for() {
         .unwrap();
     assert_refused(&output, 2, &["backend.dtype=f31", "f64"]);
 }
+
+#[test]
+fn burns_own_operations_train_alike() {
+    let bench = Bench::new();
+    let fused = bench.tiny_run("fused", &[]);
+    let plain = bench.tiny_run("plain", &["--set", "backend.fused=false"]);
+    for (name, most) in [("loss", 1e-4), ("gradient_norm", 1e-2)] {
+        let (fused, plain) = (column(&fused, "step", name), column(&plain, "step", name));
+        // Rounding of f32 at the first step; 25 updates make it more.
+        let first = relative_difference(plain[0], fused[0]);
+        assert!(first < 1e-5, "{name}: {} and {}", fused[0], plain[0]);
+        for (step, (a, b)) in plain.iter().zip(&fused).enumerate() {
+            let apart = relative_difference(*a, *b);
+            assert!(apart < most, "{name} at step {step}: {b} and {a}");
+        }
+    }
+    // And not the same bits, or nothing was switched.
+    let norms = |run: &Path| column(run, "step", "gradient_norm");
+    assert_ne!(norms(&fused), norms(&plain));
+
+    // It is the same experiment, and each run says how it ran.
+    let file = |run: &Path, name: &str| std::fs::read_to_string(run.join(name)).unwrap();
+    assert_eq!(file(&fused, "identity.json"), file(&plain, "identity.json"));
+    for (run, line) in [(&fused, "fused = true"), (&plain, "fused = false")] {
+        let experiment = file(run, "experiment.toml");
+        assert!(experiment.contains(line), "{experiment}");
+    }
+    let output = bench.run(&["train", "plain/experiment.toml", "--out", "again"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let losses = |run: &Path| column(run, "step", "loss");
+    assert_eq!(losses(&bench.path("again")), losses(&plain));
+
+    let output = bench.tiny(&["--set", "backend.fused=maybe"]).output();
+    assert_refused(&output.unwrap(), 2, &["backend.fused=maybe", "boolean"]);
+}

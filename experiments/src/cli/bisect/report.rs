@@ -13,6 +13,13 @@ const AROUND: usize = 4;
 /// Rows that are shown where there is no culprit.
 const LARGEST: usize = 10;
 
+/// Where training can differ although nothing does here.
+const FUSED: &str = "\
+Operations of a pass are Burn's own here, one by one, and fused in training: if
+`compare` finds a difference all the same, suspect the fused ones, and switch
+them off with --set backend.fused=false.
+";
+
 pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
     let paint = |style: Style, text: &str| match colours {
         true => format!("{style}{text}{style:#}"),
@@ -65,6 +72,9 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
                     short(&row.of),
                     row.path
                 );
+            }
+            if found.fused {
+                text += FUSED;
             }
         }
     }
@@ -272,6 +282,7 @@ mod tests {
         Bisection {
             reference: "flex:f64".into(),
             dtype: Precision::F32,
+            fused: true,
             backends: vec!["flex".into(), "libtorch".into()],
             culprit: None,
             culprits: Vec::new(),
@@ -313,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_compared_is_said_where_there_is_any() {
+        let mut found = found();
+        assert!(report(&found, false, false).contains(FUSED));
+        found.fused = false;
+        assert!(!report(&found, true, false).contains("fused"));
+    }
+
+    #[test]
     fn a_culprit_comes_first() {
         let mut found = found();
         let row = &found.operations[2];
@@ -346,6 +365,7 @@ mod tests {
             "libtorch parts from the reference at blocks.10.attention.output, backward.\n"
         ));
         assert!(text.contains("flex agrees within rounding at every operation."));
+        assert!(!text.contains(FUSED));
         let marked: Vec<&str> = text.lines().filter(|line| line.starts_with('>')).collect();
         assert_eq!(marked.len(), 1);
         assert!(marked[0].contains("∂weight"));

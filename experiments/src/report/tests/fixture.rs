@@ -133,6 +133,7 @@ fn entry(name: Backend, dtype: Precision, verdict: Verdict, losses: Vec<f64>, pa
     let steps = losses.len();
     Entry {
         entrant: Entrant { name, dtype },
+        fused: true,
         verdict,
         reason: String::new(),
         first_step: None,

@@ -1,0 +1,101 @@
+//! What a training step needs at its peak beyond weights, by length of the context: with fused operations and with Burn's
+//! own. Each in a process of its own, `cargo bench -p foretoken-benches --bench memory`.
+
+use std::process::{Command, ExitCode};
+
+use burn::tensor::{Int, Tensor};
+use foretoken::backend::Backend;
+use foretoken_benches::{BABY, peak_memory_bytes, usable_backends};
+use foretoken_model::{Dropout, ModelConfig, Pass};
+
+const CONTEXTS: [usize; 4] = [256, 512, 1024, 2048];
+
+/// Asks the program for one measurement, rather than for the table.
+const ONE: &str = "--one";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args()
+        .skip_while(|it| it != ONE)
+        .skip(1)
+        .collect();
+    let result = match arguments.as_slice() {
+        [] => table(),
+        [backend, context, fused] => one(backend, context, fused).map(|bytes| println!("{bytes}")),
+        _ => Err(format!("{ONE} BACKEND CONTEXT FUSED").into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn table() -> Result<()> {
+    println!(
+        "Peak of a step beyond what was there before, one sequence, {}:",
+        BABY.name
+    );
+    println!(
+        "{:>10} {:>8} {:>12} {:>12} {:>12} {:>12}",
+        "backend", "context", "fused", "per token", "plain", "per token"
+    );
+    for backend in usable_backends() {
+        for context in CONTEXTS {
+            print!("{:>10} {context:>8}", backend.to_string());
+            for fused in [true, false] {
+                let bytes = measured(backend, context, fused)?;
+                let megabytes = bytes as f64 / 1e6;
+                let kilobytes = bytes as f64 / 1e3 / context as f64;
+                print!(" {megabytes:>9.1} MB {kilobytes:>9.1} kB");
+            }
+            println!();
+        }
+    }
+    Ok(())
+}
+
+/// Bytes, of a process that does nothing else.
+fn measured(backend: Backend, context: usize, fused: bool) -> Result<u64> {
+    let output = Command::new(std::env::current_exe()?)
+        .args([
+            ONE,
+            &backend.to_string(),
+            &context.to_string(),
+            &fused.to_string(),
+        ])
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn one(backend: &str, context: &str, fused: &str) -> Result<u64> {
+    let device = backend.parse::<Backend>()?.device()?.autodiff();
+    let (context, fused): (usize, bool) = (context.parse()?, fused.parse()?);
+    let config = ModelConfig {
+        context,
+        ..BABY.model()
+    };
+    let model = config.init(1, &device)?;
+    let dropout = Dropout::new(1, 0);
+    let pass = Pass::training(&dropout);
+    let pass = if fused { pass } else { pass.plain() };
+    let step = |length: usize| {
+        let tokens = || Tensor::<2, Int>::zeros([1, length], &device);
+        let loss = model.next_token_loss_in(pass, tokens(), tokens());
+        drop(loss.mean().backward());
+        device.sync()
+    };
+    // A short one first: it makes what is made once.
+    step(16)?;
+    // The peak from here on.
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    let before = peak_memory_bytes().ok_or("the peak is known on Linux alone")?;
+    step(context)?;
+    Ok(peak_memory_bytes().unwrap_or(before) - before)
+}

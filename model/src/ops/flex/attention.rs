@@ -1,0 +1,426 @@
+//! Attention tile by tile: the scores of some queries with some keys are in cache from the product that makes them to the
+//! one that uses them up, and nothing above the diagonal is computed but what shares a tile with it.
+
+use std::mem::MaybeUninit;
+
+use burn::backend::flex::FlexTensor;
+use gemm::Parallelism;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use super::math::{exp, exp_in_place, largest, sum, vectorized};
+use super::matrix::{Matrix, Shared, Target, contiguous, elements, made, product};
+use crate::ops::Heads;
+
+/// Queries of a tile.
+const QUERIES: usize = 64;
+
+/// Keys of a tile.
+const KEYS: usize = 256;
+
+/// Where heads lie in `qkv`, and in what attention makes of it.
+#[derive(Clone, Copy)]
+struct Layout<'a> {
+    qkv: &'a [f32],
+    heads: Heads,
+    /// Of one head.
+    width: usize,
+    /// Columns of `qkv`.
+    columns: usize,
+}
+
+/// Some queries of one head, and the keys that they see.
+struct Tile {
+    start: usize,
+    rows: usize,
+    first: usize,
+    keys: usize,
+}
+
+impl<'a> Layout<'a> {
+    fn new(qkv: &'a FlexTensor, heads: Heads) -> Self {
+        let [_, columns] = qkv.layout().shape().dims();
+        Self {
+            qkv: elements(qkv),
+            heads,
+            width: heads.head_width(columns),
+            columns,
+        }
+    }
+
+    /// Columns of the output.
+    fn output_columns(&self) -> usize {
+        self.heads.heads * self.width
+    }
+
+    /// The column that head `part` of queries, keys and values begins with.
+    fn column(&self, part: usize) -> usize {
+        part * self.width
+    }
+
+    /// `count` positions of head `part` of queries, keys and values.
+    fn part(&self, batch: usize, part: usize, start: usize, count: usize) -> Matrix<'a> {
+        let row = batch * self.heads.length + start;
+        let data = &self.qkv[row * self.columns + self.column(part)..];
+        Matrix::new(data, [count, self.width], [self.columns, 1])
+    }
+
+    fn queries(&self, batch: usize, head: usize, tile: &Tile) -> Matrix<'a> {
+        self.part(batch, head, tile.start, tile.rows)
+    }
+
+    fn keys(&self, batch: usize, kv_head: usize, tile: &Tile) -> Matrix<'a> {
+        self.part(batch, self.heads.heads + kv_head, tile.first, tile.keys)
+    }
+
+    fn values(&self, batch: usize, kv_head: usize, tile: &Tile) -> Matrix<'a> {
+        let part = self.heads.heads + self.heads.kv_heads + kv_head;
+        self.part(batch, part, tile.first, tile.keys)
+    }
+
+    /// Rows of `[batch * length, heads head_width]` that belong to the queries of a tile.
+    fn output(&self, of: &'a [f32], batch: usize, head: usize, tile: &Tile) -> Matrix<'a> {
+        let columns = self.output_columns();
+        let start = (batch * self.heads.length + tile.start) * columns + self.column(head);
+        Matrix::new(&of[start..], [tile.rows, self.width], [columns, 1])
+    }
+
+    fn scale(&self) -> f32 {
+        (self.width as f64).powf(-0.5) as f32
+    }
+
+    fn group(&self) -> usize {
+        self.heads.heads / self.heads.kv_heads
+    }
+
+    /// The tiles of the queries from `start`, in the order of their keys.
+    fn tiles(&self, start: usize) -> impl Iterator<Item = Tile> + use<> {
+        let rows = QUERIES.min(self.heads.length - start);
+        let first = self.heads.seen(start).start;
+        let end = start + rows;
+        (first..end).step_by(KEYS).map(move |first| Tile {
+            start,
+            rows,
+            first,
+            keys: KEYS.min(end - first),
+        })
+    }
+
+    /// Keys of a tile that its query `row` sees, counted from the tile's first.
+    #[inline(always)]
+    fn seen(&self, tile: &Tile, row: usize) -> std::ops::Range<usize> {
+        let seen = self.heads.seen(tile.start + row);
+        let within = |position: usize| position.saturating_sub(tile.first).min(tile.keys);
+        within(seen.start)..within(seen.end)
+    }
+}
+
+/// `target ← [target +] scale · a b` in a buffer of `b`'s width.
+fn into(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>, scale: f32) {
+    assert!(target.len() >= a.rows * b.columns);
+    let target = Target {
+        pointer: target.as_mut_ptr(),
+        stride: b.columns,
+        add,
+    };
+    // SAFETY: the buffer has room for the product.
+    unsafe { product(target, a, b, scale, Parallelism::None) }
+}
+
+pub(super) fn forward(qkv: FlexTensor, heads: Heads) -> (FlexTensor, FlexTensor) {
+    let qkv = contiguous(qkv);
+    let layout = Layout::new(&qkv, heads);
+    let Heads {
+        batch,
+        length,
+        heads: all,
+        ..
+    } = heads;
+    let columns = layout.output_columns();
+    let blocks = length.div_ceil(QUERIES);
+    let mut log_totals = None;
+    let write = |output: &mut [MaybeUninit<f32>]| {
+        let output = Shared::new(output);
+        let write = |log_totals: &mut [MaybeUninit<f32>]| {
+            let log_totals = Shared::new(log_totals);
+            let tasks = (0..batch * all * blocks).into_par_iter().with_max_len(1);
+            tasks.for_each_init(Queries::new, |queries, task| {
+                let (of, start) = (task / blocks, task % blocks * QUERIES);
+                let (sequence, head) = (of / all, of % all);
+                queries.attend(layout, sequence, head, start);
+                let count = QUERIES.min(length - start);
+                // SAFETY: no other task has this head of these queries.
+                let log_totals = unsafe { log_totals.part(of * length + start, count) };
+                for (row, log_total) in log_totals.iter_mut().enumerate() {
+                    let position = sequence * length + start + row;
+                    let to = position * columns + layout.column(head);
+                    // SAFETY: as above.
+                    queries.divided(row, unsafe { output.part(to, layout.width) });
+                    log_total.write(queries.log_total(row));
+                }
+            });
+        };
+        // SAFETY: every query of every head is in one block.
+        log_totals = Some(unsafe { made([batch, all, length], write) });
+    };
+    // SAFETY: as above.
+    let output = unsafe { made([batch * length, columns], write) };
+    (output, log_totals.expect("made with the output"))
+}
+
+/// What is known about a block of queries while their keys pass by.
+struct Queries {
+    scores: Vec<f32>,
+    /// `Σ e^(score - maximum) value`, per query.
+    mixed: Vec<f32>,
+    maxima: [f32; QUERIES],
+    /// `Σ e^(score - maximum)`
+    totals: [f32; QUERIES],
+}
+
+impl Queries {
+    fn new() -> Self {
+        Self {
+            scores: vec![0.0; QUERIES * KEYS],
+            mixed: Vec::new(),
+            maxima: [0.0; QUERIES],
+            totals: [0.0; QUERIES],
+        }
+    }
+
+    fn attend(&mut self, layout: Layout<'_>, batch: usize, head: usize, start: usize) {
+        let width = layout.width;
+        let kv_head = head / layout.group();
+        self.mixed.resize(QUERIES * width, 0.0);
+        for (number, tile) in layout.tiles(start).enumerate() {
+            let scores = &mut self.scores[..tile.rows * tile.keys];
+            let queries = layout.queries(batch, head, &tile);
+            let keys = layout.keys(batch, kv_head, &tile);
+            into(scores, false, queries, keys.t(), layout.scale());
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (row, scores) in scores.chunks_exact_mut(tile.keys).enumerate() {
+                        let seen = layout.seen(&tile, row);
+                        let before = match number {
+                            0 => f32::NEG_INFINITY,
+                            _ => self.maxima[row],
+                        };
+                        let here = largest(&scores[seen.clone()]);
+                        let maximum = if here > before { here } else { before };
+                        // 0 before the first key that is seen.
+                        let kept = match before == f32::NEG_INFINITY {
+                            true => 0.0,
+                            false => exp(before - maximum),
+                        };
+                        scores[..seen.start].fill(0.0);
+                        scores[seen.end..].fill(0.0);
+                        let total = match seen.is_empty() {
+                            true => 0.0,
+                            false => exp_in_place(&mut scores[seen], maximum),
+                        };
+                        self.maxima[row] = maximum;
+                        self.totals[row] = match number {
+                            0 => total,
+                            _ => self.totals[row] * kept + total,
+                        };
+                        if number > 0 {
+                            let mixed = &mut self.mixed[row * width..][..width];
+                            mixed.iter_mut().for_each(|x| *x *= kept);
+                        }
+                    }
+                },
+            );
+            let scores = Matrix::dense(scores, tile.rows, tile.keys);
+            let values = layout.values(batch, kv_head, &tile);
+            into(&mut self.mixed, number > 0, scores, values, 1.0);
+        }
+    }
+
+    fn divided(&self, row: usize, to: &mut [MaybeUninit<f32>]) {
+        let mixed = &self.mixed[row * to.len()..];
+        for (to, mixed) in to.iter_mut().zip(mixed) {
+            to.write(mixed / self.totals[row]);
+        }
+    }
+
+    fn log_total(&self, row: usize) -> f32 {
+        self.maxima[row] + self.totals[row].ln()
+    }
+}
+
+pub(super) fn backward(
+    qkv: FlexTensor,
+    output: FlexTensor,
+    log_total: FlexTensor,
+    grad: FlexTensor,
+    heads: Heads,
+) -> FlexTensor {
+    let [qkv, output, log_total, grad] = [qkv, output, log_total, grad].map(contiguous);
+    let layout = Layout::new(&qkv, heads);
+    let given = Given {
+        output: elements(&output),
+        log_total: elements(&log_total),
+        grad: elements(&grad),
+    };
+    let Heads {
+        batch,
+        length,
+        kv_heads,
+        ..
+    } = heads;
+    let write = |of_qkv: &mut [MaybeUninit<f32>]| {
+        let of_qkv = Shared::new(of_qkv);
+        let tasks = (0..batch * kv_heads).into_par_iter().with_max_len(1);
+        tasks.for_each_init(Tiles::default, |tiles, task| {
+            // SAFETY: each head of keys and values, and the queries that look at them, are one task's.
+            unsafe { tiles.head(layout, given, task / kv_heads, task % kv_heads, of_qkv) }
+        });
+    };
+    // SAFETY: those are all heads.
+    unsafe { made([batch * length, layout.columns], write) }
+}
+
+/// What the backward pass is given besides the input.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    output: &'a [f32],
+    log_total: &'a [f32],
+    grad: &'a [f32],
+}
+
+/// Buffers of the backward pass.
+#[derive(Default)]
+struct Tiles {
+    /// Probabilities of a tile.
+    weights: Vec<f32>,
+    /// Gradients of its scores.
+    of_scores: Vec<f32>,
+    of_queries: Vec<f32>,
+    /// Of one head, `[length, head_width]`.
+    of_keys: Vec<f32>,
+    of_values: Vec<f32>,
+}
+
+impl Tiles {
+    /// Gradients of one head of keys and values, and of the queries that look at them.
+    ///
+    /// # Safety
+    /// Nobody else writes to these heads of `of_qkv`.
+    unsafe fn head(
+        &mut self,
+        layout: Layout<'_>,
+        given: Given<'_>,
+        batch: usize,
+        kv_head: usize,
+        of_qkv: Shared,
+    ) {
+        let (length, width) = (layout.heads.length, layout.width);
+        self.weights.resize(QUERIES * KEYS, 0.0);
+        self.of_scores.resize(QUERIES * KEYS, 0.0);
+        self.of_queries.resize(QUERIES * width, 0.0);
+        for of in [&mut self.of_keys, &mut self.of_values] {
+            of.clear();
+            of.resize(length * width, 0.0);
+        }
+        for head in kv_head * layout.group()..(kv_head + 1) * layout.group() {
+            for start in (0..length).step_by(QUERIES) {
+                self.queries(layout, given, batch, head, start);
+                let rows = QUERIES.min(length - start);
+                let from = &self.of_queries[..rows * width];
+                // SAFETY: the caller's promise.
+                unsafe { put(layout, from, batch, head, start, of_qkv) };
+            }
+        }
+        let keys = layout.heads.heads + kv_head;
+        let values = keys + layout.heads.kv_heads;
+        // SAFETY: the caller's promise.
+        unsafe {
+            put(layout, &self.of_keys, batch, keys, 0, of_qkv);
+            put(layout, &self.of_values, batch, values, 0, of_qkv);
+        }
+    }
+
+    /// Gradients of a block of queries, and what they add to those of keys and values.
+    fn queries(
+        &mut self,
+        layout: Layout<'_>,
+        given: Given<'_>,
+        batch: usize,
+        head: usize,
+        start: usize,
+    ) {
+        let (width, scale, kv_head) = (layout.width, layout.scale(), head / layout.group());
+        let columns = layout.output_columns();
+        let log_total = (batch * layout.heads.heads + head) * layout.heads.length;
+        let log_total = &given.log_total[log_total..];
+        let mut along = [0.0; QUERIES];
+        for (row, along) in along
+            .iter_mut()
+            .enumerate()
+            .take(layout.heads.length - start)
+        {
+            let at = (batch * layout.heads.length + start + row) * columns + layout.column(head);
+            let (grad, output) = (&given.grad[at..][..width], &given.output[at..][..width]);
+            *along = vectorized(
+                #[inline(always)]
+                || sum([grad, output], |[g, o]| g * o),
+            );
+        }
+        for (number, tile) in layout.tiles(start).enumerate() {
+            let queries = layout.queries(batch, head, &tile);
+            let keys = layout.keys(batch, kv_head, &tile);
+            let values = layout.values(batch, kv_head, &tile);
+            let grad = layout.output(given.grad, batch, head, &tile);
+            let weights = &mut self.weights[..tile.rows * tile.keys];
+            let of_scores = &mut self.of_scores[..tile.rows * tile.keys];
+            into(weights, false, queries, keys.t(), scale);
+            into(of_scores, false, grad, values.t(), 1.0);
+            vectorized(
+                #[inline(always)]
+                || {
+                    let rows = weights.chunks_exact_mut(tile.keys);
+                    let rows = rows.zip(of_scores.chunks_exact_mut(tile.keys)).enumerate();
+                    for (row, (weights, of_scores)) in rows {
+                        let seen = layout.seen(&tile, row);
+                        for hidden in [0..seen.start, seen.end..tile.keys] {
+                            weights[hidden.clone()].fill(0.0);
+                            of_scores[hidden].fill(0.0);
+                        }
+                        let (along, log_total) = (along[row], log_total[tile.start + row]);
+                        let seen = weights[seen.clone()].iter_mut().zip(&mut of_scores[seen]);
+                        for (weight, of_score) in seen {
+                            *weight = exp(*weight - log_total);
+                            *of_score = *weight * (*of_score - along) * scale;
+                        }
+                    }
+                },
+            );
+            let weights = Matrix::dense(weights, tile.rows, tile.keys);
+            let of_scores = Matrix::dense(of_scores, tile.rows, tile.keys);
+            let at = tile.first * width;
+            into(&mut self.of_values[at..], true, weights.t(), grad, 1.0);
+            into(&mut self.of_keys[at..], true, of_scores.t(), queries, 1.0);
+            into(&mut self.of_queries, number > 0, of_scores, keys, 1.0);
+        }
+    }
+}
+
+/// Copies rows of a head to head `part` of queries, keys and values, from position `start` on.
+///
+/// # Safety
+/// Nobody else writes there.
+unsafe fn put(
+    layout: Layout<'_>,
+    from: &[f32],
+    batch: usize,
+    part: usize,
+    start: usize,
+    to: Shared,
+) {
+    for (row, from) in from.chunks_exact(layout.width).enumerate() {
+        let position = batch * layout.heads.length + start + row;
+        let at = position * layout.columns + layout.column(part);
+        // SAFETY: the caller's promise.
+        unsafe { to.part(at, layout.width) }.write_copy_of_slice(from);
+    }
+}

@@ -1,0 +1,221 @@
+//! Arithmetic on slices, for whatever vector instructions the processor has.
+//!
+//! A function marked `#[inline(always)]` here becomes part of the closure given to [`vectorized`], which is compiled for
+//! several instruction sets. No multiplication is fused with an addition: the bits are the same in all of them.
+
+use std::mem::MaybeUninit;
+
+/// Runs `work` compiled for this processor's vectors.
+#[inline(always)]
+pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Independent sums, maxima and so on, as many as fill the widest vector registers.
+const LANES: usize = 16;
+
+/// `e^x` to 2 units in the last place; NaN stays NaN. Range reduction and polynomial are those of Cephes' `expf`.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    // Adding and subtracting it rounds to the nearest integer, which is then in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // Beyond them the result is 0 or infinite. Written so that NaN passes.
+    let x = if x < -104.0 { -104.0 } else { x };
+    let x = if x > 89.0 { 89.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let power = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let n = shifted - ROUND;
+    let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 0.166_666_65;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    // In two factors, since one alone may be beyond what an f32 holds.
+    let half = power >> 1;
+    let two_to = |power: i32| f32::from_bits((power.wrapping_add(127) as u32) << 23);
+    p * two_to(half) * two_to(power - half)
+}
+
+/// `1 / (1 + e^-x)`
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The hyperbolic tangent to 8 units in the last place: the rational approximation of Eigen.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    // From there on it is 1 in f32. Written so that NaN passes.
+    let x = if x < -7.905_311 { -7.905_311 } else { x };
+    let x = if x > 7.905_311 { 7.905_311 } else { x };
+    let s = x * x;
+    let p = -2.760_768_5e-16;
+    let p = p * s + 2.000_188e-13;
+    let p = p * s - 8.604_672e-11;
+    let p = p * s + 5.122_297e-8;
+    let p = p * s + 1.485_722_4e-5;
+    let p = p * s + 6.372_619_3e-4;
+    let p = p * s + 4.893_524_6e-3;
+    let q = 1.198_258_4e-6;
+    let q = q * s + 1.185_347_1e-4;
+    let q = q * s + 2.268_434_6e-3;
+    let q = q * s + 4.893_525e-3;
+    x * p / q
+}
+
+/// Adds up what `of` makes of the elements at each place, in an order that follows from their number alone.
+#[inline(always)]
+pub(super) fn sum<const N: usize>(slices: [&[f32]; N], of: impl Fn([f32; N]) -> f32) -> f32 {
+    let count = slices[0].len();
+    let chunks = slices.map(|slice| slice[..count].as_chunks::<LANES>());
+    let mut sums = [0.0f32; LANES];
+    for block in 0..count / LANES {
+        let values = chunks.map(|(blocks, _)| blocks[block]);
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += of(values.map(|values| values[lane]));
+        }
+    }
+    let mut total = folded(sums, |a, b| a + b);
+    for index in 0..count % LANES {
+        total += of(chunks.map(|(_, rest)| rest[index]));
+    }
+    total
+}
+
+/// `to[i] ← of(x[i])`
+#[inline(always)]
+pub(super) fn map(to: &mut [MaybeUninit<f32>], x: &[f32], of: impl Fn(f32) -> f32) {
+    for (to, x) in to.iter_mut().zip(x) {
+        to.write(of(*x));
+    }
+}
+
+/// `to[i] ← of(x[i], y[i])`
+#[inline(always)]
+pub(super) fn map_2(
+    to: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    y: &[f32],
+    of: impl Fn(f32, f32) -> f32,
+) {
+    for ((to, x), y) in to.iter_mut().zip(x).zip(y) {
+        to.write(of(*x, *y));
+    }
+}
+
+/// `to[i] ← of(x[i], y[i], z[i])`
+#[inline(always)]
+pub(super) fn map_3(
+    to: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    y: &[f32],
+    z: &[f32],
+    of: impl Fn(f32, f32, f32) -> f32,
+) {
+    for (((to, x), y), z) in to.iter_mut().zip(x).zip(y).zip(z) {
+        to.write(of(*x, *y, *z));
+    }
+}
+
+/// The largest number; minus infinity where there is none.
+#[inline(always)]
+pub(super) fn largest(numbers: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = numbers.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, number) in lanes.iter_mut().zip(block) {
+            *lane = larger(*lane, *number);
+        }
+    }
+    rest.iter().copied().fold(folded(lanes, larger), larger)
+}
+
+/// Lanes to one, halves at a time.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = with(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// `number ← e^(number - maximum)`; their sum.
+#[inline(always)]
+pub(super) fn exp_in_place(numbers: &mut [f32], maximum: f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (blocks, rest) = numbers.as_chunks_mut::<LANES>();
+    for block in blocks {
+        for (sum, number) in sums.iter_mut().zip(block) {
+            *number = exp(*number - maximum);
+            *sum += *number;
+        }
+    }
+    let mut total = folded(sums, |a, b| a + b);
+    for number in rest {
+        *number = exp(*number - maximum);
+        total += *number;
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest error over `numbers`, in units in the last place.
+    fn worst(numbers: impl Iterator<Item = f32>, of: fn(f32) -> f32, exact: fn(f64) -> f64) -> f64 {
+        let error = |x: f32| {
+            let exact = exact(f64::from(x));
+            let unit = f64::from((exact as f32).abs().next_up()) - f64::from((exact as f32).abs());
+            (f64::from(of(x)) - exact).abs() / unit
+        };
+        numbers.map(error).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn functions_are_as_near_as_they_say() {
+        let over = |low: f32, high: f32| {
+            (0..=200_000).map(move |i| low + (high - low) * i as f32 / 200_000.0)
+        };
+        assert!(worst(over(-103.0, 88.7), exp, f64::exp) < 2.0);
+        assert!(worst(over(-1.0, 1.0), exp, f64::exp) < 2.0);
+        assert!(worst(over(-9.0, 9.0), tanh, f64::tanh) < 8.0);
+        assert!(worst(over(-1e-3, 1e-3), tanh, f64::tanh) < 4.0);
+        assert!(worst(over(-80.0, 80.0), sigmoid, |x| 1.0 / (1.0 + (-x).exp())) < 4.0);
+    }
+
+    #[test]
+    fn ends_are_exact_and_nan_passes() {
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!([exp(-1e9), exp(f32::NEG_INFINITY)], [0.0; 2]);
+        assert_eq!([exp(89.0), exp(f32::INFINITY)], [f32::INFINITY; 2]);
+        assert_eq!([tanh(1e9), tanh(-1e9)], [1.0, -1.0]);
+        assert!([exp, tanh, sigmoid].iter().all(|f| f(f32::NAN).is_nan()));
+    }
+
+    #[test]
+    fn folds_take_every_number_once() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            let numbers: Vec<f32> = (0..count).map(|i| i as f32).collect();
+            let expected: f32 = numbers.iter().sum();
+            assert_eq!(sum([&numbers], |[x]| x), expected);
+            if count > 0 {
+                assert_eq!(largest(&numbers), (count - 1) as f32);
+            }
+            let mut powers = numbers.clone();
+            let total = exp_in_place(&mut powers, count as f32);
+            let again: f32 = powers.iter().sum();
+            assert!((total - again).abs() <= 1e-6 * again);
+        }
+    }
+}

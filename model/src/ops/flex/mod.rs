@@ -1,0 +1,208 @@
+//! Fast paths of Flex in f32; in other precisions the plain compositions run, which makes Flex in f64 a reference
+//! that shares nothing with them.
+//!
+//! Work is cut into pieces that depend on shapes alone, and each piece is computed in one order: however many
+//! threads there are, the bits are the same.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{DispatchDevice, Flex};
+use burn::tensor::DType;
+
+use super::cross_entropy::{Losses, Of};
+use super::{AdamW, Head, Heads, Kernels, Rule};
+use crate::config::Activation;
+
+mod activation;
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod linear;
+mod math;
+mod matrix;
+mod norm;
+mod rows;
+
+pub(super) fn is(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => is(&device.clone().inner()),
+        #[allow(unreachable_patterns, reason = "there may be no other backend")]
+        _ => false,
+    }
+}
+
+fn f32s(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+impl Kernels for Flex {
+    fn linear_forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+        match f32s(&[&x, &weight]) {
+            true => linear::forward(&x, &weight, bias),
+            false => super::linear::forward::<Self>(x, weight, bias),
+        }
+    }
+
+    fn linear_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        match f32s(&[&x, &weight, &grad]) {
+            true => linear::backward(&x, &weight, &matrix::contiguous(grad), wanted),
+            false => super::linear::backward::<Self>(x, weight, grad, wanted),
+        }
+    }
+
+    fn norm_forward(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: Option<FlexTensor>,
+        rule: Rule,
+    ) -> FlexTensor {
+        match f32s(&[&x, &gamma]) {
+            true => norm::forward(x, gamma, beta, rule),
+            false => super::norm::forward::<Self>(x, gamma, beta, rule),
+        }
+    }
+
+    fn norm_backward(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        grad: FlexTensor,
+        rule: Rule,
+        wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        match f32s(&[&x, &gamma, &grad]) {
+            true => norm::backward(x, gamma, grad, rule, wanted),
+            false => super::norm::backward::<Self>(x, gamma, grad, rule, wanted),
+        }
+    }
+
+    fn activation_forward(x: FlexTensor, activation: Activation) -> FlexTensor {
+        let fast = f32s(&[&x]).then(|| activation::forward(x.clone(), activation));
+        fast.flatten()
+            .unwrap_or_else(|| super::activation::forward::<Self>(x, activation))
+    }
+
+    fn activation_backward(x: FlexTensor, grad: FlexTensor, activation: Activation) -> FlexTensor {
+        let fast =
+            f32s(&[&x, &grad]).then(|| activation::backward(x.clone(), grad.clone(), activation));
+        fast.flatten()
+            .unwrap_or_else(|| super::activation::backward::<Self>(x, grad, activation))
+    }
+
+    fn swiglu_forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        match f32s(&[&gate, &up]) {
+            true => activation::swiglu_forward(gate, up),
+            false => super::activation::swiglu_forward::<Self>(gate, up),
+        }
+    }
+
+    fn swiglu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
+        match f32s(&[&gate, &up, &grad]) {
+            true => activation::swiglu_backward(gate, up, grad),
+            false => super::activation::swiglu_backward::<Self>(gate, up, grad),
+        }
+    }
+
+    fn attention_forward(qkv: FlexTensor, heads: Heads) -> (FlexTensor, FlexTensor) {
+        match f32s(&[&qkv]) {
+            true => attention::forward(qkv, heads),
+            false => super::attention::forward::<Self>(qkv, heads),
+        }
+    }
+
+    fn attention_backward(
+        qkv: FlexTensor,
+        output: FlexTensor,
+        log_total: FlexTensor,
+        grad: FlexTensor,
+        heads: Heads,
+    ) -> FlexTensor {
+        match f32s(&[&qkv, &output, &log_total, &grad]) {
+            true => attention::backward(qkv, output, log_total, grad, heads),
+            false => super::attention::backward::<Self>(qkv, output, log_total, grad, heads),
+        }
+    }
+
+    fn cross_entropy_forward(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: FlexTensor,
+        rule: Head,
+    ) -> Losses<Self> {
+        match f32s(&[&hidden, &head]) && cross_entropy::readable(&targets) {
+            true => cross_entropy::forward(hidden, head, &targets, rule),
+            false => super::cross_entropy::forward::<Self>(hidden, head, targets, rule),
+        }
+    }
+
+    fn cross_entropy_with_gradients(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: FlexTensor,
+        rule: Head,
+    ) -> Option<(Losses<Self>, Of<Self>)> {
+        let fast = f32s(&[&hidden, &head]) && cross_entropy::readable(&targets);
+        fast.then(|| cross_entropy::with_gradients(hidden, head, &targets, rule))
+    }
+
+    fn cross_entropy_backward(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: FlexTensor,
+        log_total: FlexTensor,
+        grad: FlexTensor,
+        rule: Head,
+    ) -> Of<Self> {
+        match f32s(&[&hidden, &head, &grad]) && cross_entropy::readable(&targets) {
+            true => cross_entropy::backward(hidden, head, &targets, grad, rule),
+            false => {
+                super::cross_entropy::backward::<Self>(hidden, head, targets, log_total, grad, rule)
+            }
+        }
+    }
+
+    fn common_value(tensor: &FlexTensor) -> Option<f64> {
+        f32s(&[tensor])
+            .then(|| cross_entropy::common_value(tensor))
+            .flatten()
+    }
+
+    fn scaled(tensor: FlexTensor, factor: f64) -> FlexTensor {
+        match f32s(&[&tensor]) {
+            true => cross_entropy::scaled(tensor, factor),
+            false => Self::float_mul_scalar(tensor, factor.into()),
+        }
+    }
+
+    fn rows_added(sum: FlexTensor, ids: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        match f32s(&[&sum, &grad]) && cross_entropy::readable(&ids) {
+            true => rows::added(sum, &ids, grad),
+            false => super::embedding::added::<Self>(sum, ids, grad),
+        }
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        match f32s(&[&x]) {
+            true => rows::sum_of_squares(x),
+            false => super::square::sum::<Self>(x),
+        }
+    }
+
+    fn adamw(
+        weights: FlexTensor,
+        gradient: FlexTensor,
+        moments: [FlexTensor; 2],
+        scale: FlexTensor,
+        update: AdamW,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        match f32s(&[&weights, &gradient, &moments[0], &moments[1], &scale]) {
+            true => adamw::update(weights, gradient, moments, scale, update),
+            false => super::adamw::update::<Self>(weights, gradient, moments, scale, update),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The head and the loss, some rows at a time in one buffer: their logits become probabilities, and those gradients,
+//! where they lie.
+//!
+//! The gradients of rows may each have a factor of their own, `f`. It is not logits that are multiplied with it but
+//! what is narrower: with `d = p - [v = t]`, `dhidden = f · (d head)` and `dhead = dᵀ (f · hidden)`.
+
+use tch::{Kind, Tensor};
+
+use super::at_least_f32;
+use super::pieces::{Piece, by};
+use crate::ops::Head;
+
+/// Per row, `[rows]`: nats, whether the target is the most probable token, and the logarithm of the total.
+pub(super) type Told = [Tensor; 3];
+
+/// Gradients of hidden rows and of the head.
+pub(super) type Gradients = [Tensor; 2];
+
+/// What is to be done.
+pub(super) struct Work {
+    hidden: Tensor,
+    /// `[width, vocab_size]`, whichever way it lies.
+    head: Tensor,
+    rule: Head,
+    /// `[rows, 1]`, none of them negative.
+    targets: Tensor,
+    /// `[rows, 1]`
+    ignored: Tensor,
+    /// Room for some rows of logits; in f32 at least.
+    room: Tensor,
+    /// Room for as many logits by their cap, where there is one.
+    room_for_shares: Option<Tensor>,
+}
+
+/// Some rows of it.
+struct Chunk<'a> {
+    work: &'a Work,
+    piece: Piece,
+    /// `[rows, vocab_size]`: logits, then probabilities, then gradients.
+    numbers: Tensor,
+    /// Logits by their cap, where there is one.
+    shares: Option<Tensor>,
+}
+
+impl Work {
+    /// With no more than `held` rows of logits at once.
+    pub(super) fn new(
+        hidden: &Tensor,
+        head: &Tensor,
+        targets: &Tensor,
+        rule: Head,
+        held: usize,
+    ) -> Self {
+        let head = match rule.by_token {
+            true => head.transpose(0, 1),
+            false => head.shallow_clone(),
+        };
+        let targets = targets.to_kind(Kind::Int64).unsqueeze(1);
+        let size = [hidden.size()[0].min(held as i64), head.size()[1]];
+        let options = (at_least_f32(hidden.kind()), hidden.device());
+        let room = || Tensor::empty(size, options);
+        Self {
+            hidden: hidden.shallow_clone(),
+            head,
+            rule,
+            ignored: targets.lt(0),
+            targets: targets.clamp_min(0),
+            room: room(),
+            room_for_shares: rule.cap.map(|_| room()),
+        }
+    }
+
+    /// What is told of all rows.
+    pub(super) fn losses(&self) -> Told {
+        together(self.pieces().map(|piece| self.chunk(piece).losses()))
+    }
+
+    /// The same, and the gradients where that of every row's nats is 1.
+    pub(super) fn losses_and_gradients(&self) -> (Told, Gradients) {
+        let ones = self.ignored.logical_not().to_kind(self.room.kind());
+        let mut gradients = self.room_for_gradients();
+        let told = together(self.pieces().map(|piece| {
+            let mut chunk = self.chunk(piece);
+            let told = chunk.losses();
+            chunk.gradients(&ones, &mut gradients);
+            told
+        }));
+        (told, gradients)
+    }
+
+    /// The gradients where that of the rows' nats is `grad`, `[rows]`.
+    pub(super) fn gradients(&self, grad: &Tensor) -> Gradients {
+        let factors = grad.unsqueeze(1).masked_fill(&self.ignored, 0.0);
+        let mut gradients = self.room_for_gradients();
+        for piece in self.pieces() {
+            let mut chunk = self.chunk(piece);
+            chunk.become_probabilities();
+            chunk.gradients(&factors, &mut gradients);
+        }
+        gradients
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
+        by(self.hidden.size()[0], self.room.size()[0].max(1))
+    }
+
+    fn room_for_gradients(&self) -> Gradients {
+        let room =
+            |like: &Tensor, size: [i64; 2]| Tensor::empty(size, (like.kind(), like.device()));
+        let [rows, width] = sizes(&self.hidden);
+        let vocabulary = self.head.size()[1];
+        let of_head = match self.rule.by_token {
+            true => [vocabulary, width],
+            false => [width, vocabulary],
+        };
+        [room(&self.hidden, [rows, width]), room(&self.head, of_head)]
+    }
+
+    fn chunk(&self, piece: Piece) -> Chunk<'_> {
+        let hidden = piece.of(&self.hidden);
+        let rows = hidden.size()[0];
+        let mut logits = self.room.narrow(0, 0, rows);
+        match hidden.kind() == logits.kind() {
+            true => {
+                let _ = hidden.mm_out(&logits, &self.head);
+            }
+            false => logits.copy_(&hidden.mm(&self.head)),
+        }
+        let cap = self.rule.cap.zip(self.room_for_shares.as_ref());
+        let shares = cap.map(|(cap, room)| {
+            let shares = room.narrow(0, 0, rows);
+            let _ = logits.g_div_scalar_(cap);
+            let _ = logits.tanh_out(&shares);
+            let _ = shares.mul_scalar_out(&logits, cap);
+            shares
+        });
+        Chunk {
+            work: self,
+            piece,
+            numbers: logits,
+            shares,
+        }
+    }
+}
+
+impl Chunk<'_> {
+    /// What is told of these rows; logits become probabilities.
+    ///
+    /// The probability of the most probable token is the reciprocal of the softmax's total.
+    fn losses(&mut self) -> Told {
+        let [targets, ignored] =
+            [&self.work.targets, &self.work.ignored].map(|of| self.piece.of(of));
+        let at_target = self.numbers.gather(1, &targets, false);
+        let (maximum, predicted) = largest(&self.numbers);
+        self.become_probabilities();
+        let total = -self.numbers.gather(1, &predicted, false).log();
+        // In this order: the two large numbers cancel before the small one is added.
+        let nats = ((&maximum - at_target) + &total).masked_fill(&ignored, 0.0);
+        let correct = predicted
+            .eq_tensor(&targets)
+            .logical_and(&ignored.logical_not());
+        [nats, correct, maximum + total].map(|of| of.squeeze_dim(1))
+    }
+
+    fn become_probabilities(&mut self) {
+        let _ = self.numbers.internal_softmax_out(&self.numbers, 1, false);
+    }
+
+    /// Puts gradients where they belong, given the rows' `factors`, `[all rows, 1]`, and probabilities.
+    fn gradients(mut self, factors: &Tensor, [of_hidden, of_head]: &mut Gradients) {
+        let Work { hidden, head, .. } = self.work;
+        let (kind, piece) = (hidden.kind(), self.piece);
+        self.become_gradients();
+        let of_logits = self.numbers.to_kind(kind);
+        let [factors, hidden, mut of_hidden] =
+            [factors, hidden, &*of_hidden].map(|of| piece.of(of));
+        let _ = of_logits.mm_out(&of_hidden, &head.transpose(0, 1));
+        let _ = of_hidden.g_mul_(&factors);
+        let hidden = (hidden * factors).to_kind(kind);
+        let (left, right) = match self.work.rule.by_token {
+            true => (of_logits.transpose(0, 1), hidden),
+            false => (hidden.transpose(0, 1), of_logits),
+        };
+        let _ = match piece.is_first() {
+            true => left.mm_out(of_head, &right),
+            false => of_head.addmm_(&left, &right),
+        };
+    }
+
+    fn become_gradients(&mut self) {
+        let targets = self.piece.of(&self.work.targets);
+        let options = (self.numbers.kind(), self.numbers.device());
+        let less = Tensor::full(targets.size(), -1.0, options);
+        let _ = self.numbers.scatter_add_(1, &targets, &less);
+        if let Some(shares) = &self.shares {
+            // They are hyperbolic tangents.
+            let _ = Tensor::tanh_backward_grad_input(&self.numbers, &self.numbers, shares);
+        }
+    }
+}
+
+fn sizes(matrix: &Tensor) -> [i64; 2] {
+    let sizes = matrix.size();
+    [sizes[0], sizes[1]]
+}
+
+/// What is told of all rows, given what is told of some after the other.
+fn together(chunks: impl Iterator<Item = Told>) -> Told {
+    let chunks: Vec<Told> = chunks.collect();
+    [0, 1, 2].map(|which| {
+        let parts: Vec<&Tensor> = chunks.iter().map(|told| &told[which]).collect();
+        Tensor::cat(&parts, 0)
+    })
+}
+
+/// Columns that are searched together.
+const COLUMNS: i64 = 256;
+
+/// The largest number of each row and the first column that it is in, `[rows, 1]` both.
+///
+/// ATen finds columns one number at a time but maxima many at once. So it is asked for the maxima of [`COLUMNS`] each,
+/// and for columns only among those and where the largest of those is from.
+fn largest(matrix: &Tensor) -> (Tensor, Tensor) {
+    let columns = matrix.size()[1];
+    if columns < 4 * COLUMNS {
+        return matrix.max_dim(1, true);
+    }
+    let whole = columns / COLUMNS * COLUMNS;
+    let blocks = matrix.narrow(1, 0, whole).unflatten(1, [-1, COLUMNS]);
+    let mut maxima = vec![blocks.amax(2, false)];
+    if whole < columns {
+        let rest = matrix.narrow(1, whole, columns - whole);
+        maxima.push(rest.amax(1, true));
+    }
+    let (maximum, block) = Tensor::cat(&maxima, 1).max_dim(1, true);
+    let start = block * COLUMNS;
+    let within = Tensor::arange(COLUMNS, (Kind::Int64, matrix.device()));
+    // Past the end the last column is looked at again, which is not the first to have its number.
+    let candidates = (&start + within).clamp_max(columns - 1);
+    let candidates = matrix.gather(1, &candidates, false);
+    (maximum, start + candidates.argmax(1, true))
+}

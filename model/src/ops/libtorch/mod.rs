@@ -1,0 +1,282 @@
+//! libtorch: ATen's fused kernels and their backwards; where it or `tch` has none, few passes and in place.
+//!
+//! This file says what goes where and who holds it; the others compute, on ATen's own tensors. ATen's autograd has no
+//! part in it: no tensor of Burn's asks for a gradient there.
+//!
+//! A large tensor that is made anew costs more, in page faults, than what is computed in it. So results go where an
+//! input lies that nobody else holds: in a backward pass that is most of what comes in.
+
+use burn::backend::libtorch::TchTensor;
+use burn::backend::{LibTorch, TensorMetadata};
+use tch::{Device, Kind, Tensor};
+
+use super::cross_entropy::{Losses, Of};
+use super::{AdamW, Head, Heads, Kernels, Rule};
+use crate::config::{Activation, Norm};
+
+use cross_entropy::{Told, Work};
+
+mod activation;
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod norm;
+mod pieces;
+
+/// A place for a result of this shape and type: the tensor's own where nobody else holds it.
+fn room(tensor: &TchTensor) -> TchTensor {
+    match tensor.can_mut() {
+        true => tensor.clone(),
+        false => TchTensor::new(tensor.tensor.empty_like()),
+    }
+}
+
+/// The tensor, or a copy where somebody else holds it: to be changed.
+fn own(tensor: TchTensor) -> TchTensor {
+    match tensor.can_mut() {
+        true => tensor,
+        false => {
+            let mut copy = tensor.tensor.empty_like();
+            copy.copy_(&tensor.tensor);
+            TchTensor::new(copy)
+        }
+    }
+}
+
+/// What sums are computed in.
+fn at_least_f32(kind: Kind) -> Kind {
+    match kind {
+        Kind::Half | Kind::BFloat16 => Kind::Float,
+        kind => kind,
+    }
+}
+
+fn on_cpu(tensor: &TchTensor) -> bool {
+    tensor.tensor.device() == Device::Cpu
+}
+
+/// Whether the flash kernel is there for this; of nothing at all it divides by zero.
+fn flashes(qkv: &TchTensor) -> bool {
+    on_cpu(qkv) && qkv.tensor.numel() > 0
+}
+
+fn work(hidden: &TchTensor, head: &TchTensor, targets: &TchTensor, rule: Head) -> Work {
+    let held = rule.rows(&head.shape());
+    Work::new(&hidden.tensor, &head.tensor, &targets.tensor, rule, held)
+}
+
+fn losses([nats, correct, log_total]: Told, targets: &TchTensor) -> Losses<LibTorch> {
+    Losses {
+        nats: TchTensor::new(nats),
+        correct: TchTensor::new(correct.to_kind(targets.tensor.kind())),
+        log_total: TchTensor::new(log_total),
+    }
+}
+
+impl Kernels for LibTorch {
+    fn linear_forward(x: TchTensor, weight: TchTensor, bias: Option<TchTensor>) -> TchTensor {
+        let (x, weight) = (&x.tensor, &weight.tensor);
+        TchTensor::new(match bias {
+            Some(bias) => bias.tensor.addmm(x, weight),
+            None => x.mm(weight),
+        })
+    }
+
+    /// The gradient of the input last: it goes where the input lies.
+    fn linear_backward(
+        x: TchTensor,
+        weight: TchTensor,
+        grad: TchTensor,
+        wanted: [bool; 3],
+    ) -> [Option<TchTensor>; 3] {
+        let (weight, grad) = (&weight.tensor, &grad.tensor);
+        let of_weight = wanted[1].then(|| TchTensor::new(x.tensor.transpose(0, 1).mm(grad)));
+        let of_bias = wanted[2].then(|| TchTensor::new(grad.sum_dim_intlist(0, false, None)));
+        let of_x = wanted[0].then(|| {
+            let of_x = room(&x);
+            let _ = grad.mm_out(&of_x.tensor, &weight.transpose(0, 1));
+            of_x
+        });
+        [of_x, of_weight, of_bias]
+    }
+
+    fn norm_forward(
+        x: TchTensor,
+        gamma: TchTensor,
+        beta: Option<TchTensor>,
+        rule: Rule,
+    ) -> TchTensor {
+        let (gamma, beta) = (&gamma.tensor, beta.as_ref().map(|beta| &beta.tensor));
+        match rule.norm {
+            Norm::Layer => TchTensor::new(norm::layer(&x.tensor, gamma, beta, rule.epsilon)),
+            Norm::Rms => {
+                let y = room(&x);
+                norm::rms(&x.tensor, gamma, beta, rule, &y.tensor);
+                y
+            }
+        }
+    }
+
+    fn norm_backward(
+        x: TchTensor,
+        gamma: TchTensor,
+        grad: TchTensor,
+        rule: Rule,
+        wanted: [bool; 3],
+    ) -> [Option<TchTensor>; 3] {
+        let of_x = wanted[0].then(|| room(&grad));
+        let [of_gamma, of_beta] = norm::backward(
+            [&x, &gamma, &grad].map(|of| &of.tensor),
+            rule,
+            [wanted[1], wanted[2]],
+            of_x.as_ref().map(|of_x| &of_x.tensor),
+        );
+        [
+            of_x,
+            of_gamma.map(TchTensor::new),
+            of_beta.map(TchTensor::new),
+        ]
+    }
+
+    fn activation_forward(x: TchTensor, activation: Activation) -> TchTensor {
+        let mut y = room(&x);
+        activation::forward(&x.tensor, activation, &mut y.tensor);
+        y
+    }
+
+    fn activation_backward(x: TchTensor, grad: TchTensor, activation: Activation) -> TchTensor {
+        let mut of_x = room(&x);
+        activation::backward(&x.tensor, &grad.tensor, activation, &mut of_x.tensor);
+        of_x
+    }
+
+    fn swiglu_forward(gate: TchTensor, up: TchTensor) -> TchTensor {
+        let mut y = room(&gate);
+        activation::swiglu_forward(&gate.tensor, &up.tensor, &mut y.tensor);
+        y
+    }
+
+    fn swiglu_backward(gate: TchTensor, up: TchTensor, grad: TchTensor) -> [TchTensor; 2] {
+        let (mut of_gate, mut of_up) = (room(&up), room(&gate));
+        activation::swiglu_backward(
+            [&gate, &up, &grad].map(|of| &of.tensor),
+            [&mut of_gate.tensor, &mut of_up.tensor],
+        );
+        [of_gate, of_up]
+    }
+
+    fn attention_forward(qkv: TchTensor, heads: Heads) -> (TchTensor, TchTensor) {
+        if !flashes(&qkv) {
+            return super::attention::forward::<Self>(qkv, heads);
+        }
+        let (output, log_total) = attention::forward(&qkv.tensor, heads);
+        (TchTensor::new(output), TchTensor::new(log_total))
+    }
+
+    fn attention_backward(
+        qkv: TchTensor,
+        output: TchTensor,
+        log_total: TchTensor,
+        grad: TchTensor,
+        heads: Heads,
+    ) -> TchTensor {
+        if !flashes(&qkv) {
+            return super::attention::backward::<Self>(qkv, output, log_total, grad, heads);
+        }
+        let mut of_qkv = match attention::narrow_window(heads) {
+            Some(_) => TchTensor::new(qkv.tensor.empty_like()),
+            None => room(&qkv),
+        };
+        let given = [&output, &log_total, &grad].map(|of| &of.tensor);
+        attention::backward(&qkv.tensor, given, heads, &mut of_qkv.tensor);
+        of_qkv
+    }
+
+    fn cross_entropy_forward(
+        hidden: TchTensor,
+        head: TchTensor,
+        targets: TchTensor,
+        rule: Head,
+    ) -> Losses<Self> {
+        losses(work(&hidden, &head, &targets, rule).losses(), &targets)
+    }
+
+    /// On a CPU, where [`common_value`](Kernels::common_value) can be had without waiting for a GPU.
+    fn cross_entropy_with_gradients(
+        hidden: TchTensor,
+        head: TchTensor,
+        targets: TchTensor,
+        rule: Head,
+    ) -> Option<(Losses<Self>, Of<Self>)> {
+        on_cpu(&hidden).then(|| {
+            let (told, of) = work(&hidden, &head, &targets, rule).losses_and_gradients();
+            (losses(told, &targets), of.map(TchTensor::new))
+        })
+    }
+
+    fn cross_entropy_backward(
+        hidden: TchTensor,
+        head: TchTensor,
+        targets: TchTensor,
+        _log_total: TchTensor,
+        grad: TchTensor,
+        rule: Head,
+    ) -> Of<Self> {
+        let of = work(&hidden, &head, &targets, rule).gradients(&grad.tensor);
+        of.map(TchTensor::new)
+    }
+
+    fn common_value(tensor: &TchTensor) -> Option<f64> {
+        if !on_cpu(tensor) || tensor.tensor.numel() == 0 {
+            return None;
+        }
+        let (least, most) = tensor.tensor.aminmax(None, false);
+        let [least, most] = [least, most].map(|of| of.double_value(&[]));
+        (least == most).then_some(most)
+    }
+
+    fn scaled(tensor: TchTensor, factor: f64) -> TchTensor {
+        let product = room(&tensor);
+        let _ = tensor.tensor.mul_scalar_out(&product.tensor, factor);
+        product
+    }
+
+    fn rows_forward(table: TchTensor, ids: TchTensor) -> TchTensor {
+        TchTensor::new(table.tensor.index_select(0, &ids.tensor))
+    }
+
+    fn rows_backward(rows: usize, ids: TchTensor, grad: TchTensor) -> TchTensor {
+        let (grad, ids) = (&grad.tensor, &ids.tensor);
+        let nothing_ignored = -1;
+        TchTensor::new(Tensor::embedding_dense_backward(
+            grad,
+            ids,
+            rows as i64,
+            nothing_ignored,
+            false,
+        ))
+    }
+
+    fn sum_of_squares(x: TchTensor) -> TchTensor {
+        let kind = at_least_f32(x.tensor.kind());
+        let squares = pieces::pieces(&x.tensor)
+            .map(|piece| piece.of(&x.tensor).to_kind(kind).square().sum(None))
+            .reduce(|sum, more| sum + more);
+        let nothing = || Tensor::zeros([], (kind, x.tensor.device()));
+        TchTensor::new(squares.unwrap_or_else(nothing).reshape([1]))
+    }
+
+    fn adamw(
+        weights: TchTensor,
+        gradient: TchTensor,
+        moments: [TchTensor; 2],
+        scale: TchTensor,
+        update: AdamW,
+    ) -> (TchTensor, TchTensor, TchTensor) {
+        let [first, second] = moments.map(own);
+        let weights = own(weights);
+        let state = [&weights, &first, &second].map(|of| &of.tensor);
+        adamw::update(state, &gradient.tensor, &scale.tensor, update);
+        (weights, first, second)
+    }
+}

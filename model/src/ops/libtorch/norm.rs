@@ -1,0 +1,117 @@
+//! LayerNorm and RMSNorm, some rows at a time, sums in f32 at least.
+//!
+//! ATen has a kernel for LayerNorm forward. Its backward kernel is not in `tch`, and for RMSNorm it has none on a CPU.
+
+use tch::{Kind, Tensor};
+
+use super::at_least_f32;
+use super::pieces::pieces;
+use crate::config::Norm;
+use crate::ops::Rule;
+
+/// RMSNorm into `into`, which may be `x`.
+pub(super) fn rms(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, rule: Rule, into: &Tensor) {
+    let gamma = gamma.to_kind(at_least_f32(x.kind()));
+    for piece in pieces(x) {
+        let (mut y, _) = normalised(&piece.of(x), rule);
+        let _ = y.g_mul_(&gamma);
+        if let Some(beta) = beta {
+            let _ = y.g_add_(beta);
+        }
+        piece.of(into).copy_(&y);
+    }
+}
+
+/// LayerNorm.
+pub(super) fn layer(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, epsilon: f64) -> Tensor {
+    let width = x.size()[1];
+    x.native_layer_norm(width, Some(gamma), beta, epsilon).0
+}
+
+/// `x̂` and, `[rows, 1]`, `1 / s`.
+fn normalised(x: &Tensor, rule: Rule) -> (Tensor, Tensor) {
+    let width = x.size()[1];
+    let x = x.to_kind(at_least_f32(x.kind()));
+    match rule.norm {
+        Norm::Layer => {
+            let none = None::<Tensor>;
+            let (normal, _, inverse) =
+                x.native_layer_norm(width, none.as_ref(), None, rule.epsilon);
+            (normal, inverse)
+        }
+        Norm::Rms => {
+            let mut inverse = x.norm_scalaropt_dim(2.0, 1, true);
+            let _ = inverse.square_();
+            let _ = inverse.g_mul_scalar_(1.0 / width as f64);
+            let _ = inverse.g_add_scalar_(rule.epsilon);
+            let _ = inverse.rsqrt_();
+            (&x * &inverse, inverse)
+        }
+    }
+}
+
+/// Gradients of gain and bias as they add up.
+struct Sum(Option<Tensor>);
+
+impl Sum {
+    /// Of vectors like `like`, where it is `wanted`.
+    fn new(wanted: bool, like: &Tensor) -> Self {
+        Self(wanted.then(|| like.zeros_like()))
+    }
+
+    /// The sum of rows.
+    fn add(&mut self, rows: &Tensor) {
+        if let Some(sum) = &mut self.0 {
+            let _ = sum.g_add_(&rows.sum_dim_intlist(0, false, None));
+        }
+    }
+
+    fn result(self, kind: Kind) -> Option<Tensor> {
+        self.0.map(|sum| sum.to_kind(kind))
+    }
+}
+
+/// Gradients of gain and bias where they are `wanted`; that of the input into `into`, which may be `x` or `grad`.
+pub(super) fn backward(
+    [x, gamma, grad]: [&Tensor; 3],
+    rule: Rule,
+    wanted: [bool; 2],
+    into: Option<&Tensor>,
+) -> [Option<Tensor>; 2] {
+    let sums = at_least_f32(x.kind());
+    let gain = gamma.to_kind(sums);
+    let mut of = wanted.map(|wanted| Sum::new(wanted, &gain));
+    for piece in pieces(x) {
+        let (normal, inverse) = normalised(&piece.of(x), rule);
+        let grad = piece.of(grad).to_kind(sums);
+        let product = &grad * &normal;
+        of[0].add(&product);
+        of[1].add(&grad);
+        if let Some(into) = into {
+            let of_x = of_input(rule.norm, &gain, [grad, normal, inverse], product);
+            piece.of(into).copy_(&of_x);
+        }
+    }
+    of.map(|sum| sum.result(gamma.kind()))
+}
+
+/// `(g - mean(g) - x̂ mean(g x̂)) / s`, given `grad`, `x̂`, `1 / s` and the product of the first two.
+///
+/// The means of products with the gain are products of a matrix and a vector.
+fn of_input(
+    norm: Norm,
+    gain: &Tensor,
+    [grad, normal, inverse]: [Tensor; 3],
+    product: Tensor,
+) -> Tensor {
+    let mean = |of: &Tensor| (of.mv(gain) / gain.size()[0] as f64).unsqueeze(1);
+    let along = -mean(&product);
+    let mut of_x = product;
+    let _ = grad.mul_out(&of_x, gain);
+    if norm == Norm::Layer {
+        let _ = of_x.g_sub_(&mean(&grad));
+    }
+    let _ = of_x.addcmul_(&normal, &along);
+    let _ = of_x.g_mul_(&inverse);
+    of_x
+}

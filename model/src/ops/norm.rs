@@ -1,0 +1,105 @@
+//! LayerNorm (Ba, Kiros & Hinton 2016, <https://arxiv.org/abs/1607.06450>) and RMSNorm (Zhang & Sennrich 2019,
+//! <https://arxiv.org/abs/1910.07467>) over rows.
+//!
+//! `y = gamma · x̂ + beta` with `x̂ = (x - m) / s`; `m` is the row's mean, of RMSNorm 0, and
+//! `s = √(mean((x - m)²) + epsilon)`. Backward, with `g = grad · gamma`:
+//! `dx = (g - mean(g) - x̂ · mean(g · x̂)) / s`, of RMSNorm without `mean(g)`.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch};
+use burn::tensor::Tensor;
+
+use super::plain::Plain;
+use super::{Fused, Kernels, Optional};
+use crate::config::Norm;
+
+/// Which norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    pub(crate) norm: Norm,
+    pub(crate) epsilon: f64,
+}
+
+/// Normalises rows: `[rows, width] -> [rows, width]`, gain and bias `[width]`.
+pub(crate) fn norm(
+    x: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Option<Tensor<1>>,
+    rule: Rule,
+) -> Tensor<2> {
+    let beta = Optional::of(beta);
+    let output =
+        <Dispatch as Fused>::fused_norm(x.into_dispatch(), gamma.into_dispatch(), beta, rule);
+    Tensor::from_dispatch(output)
+}
+
+/// `x̂` and `s`.
+fn normalised<B: Backend>(x: Plain<B>, rule: Rule) -> (Plain<B>, Plain<B>) {
+    let centred = match rule.norm {
+        Norm::Layer => x.clone() - x.mean(1),
+        Norm::Rms => x,
+    };
+    let square = centred.clone() * centred.clone();
+    let scale = (square.mean(1) + rule.epsilon).sqrt();
+    (centred / scale.clone(), scale)
+}
+
+pub(crate) fn forward<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: Option<FloatTensor<B>>,
+    rule: Rule,
+) -> FloatTensor<B> {
+    let x = Plain::<B>(x);
+    let row = [1, x.columns()];
+    let output = normalised(x, rule).0 * Plain(gamma).reshape(row);
+    match beta {
+        Some(beta) => (output + Plain(beta).reshape(row)).0,
+        None => output.0,
+    }
+}
+
+/// Gradients of the input, the gain and the bias, each where it is `wanted`.
+pub(crate) fn backward<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    rule: Rule,
+    wanted: [bool; 3],
+) -> [Option<FloatTensor<B>>; 3] {
+    let (x, grad) = (Plain::<B>(x), Plain(grad));
+    let width = x.columns();
+    let (normal, scale) = normalised(x, rule);
+    let of_gamma = wanted[1].then(|| (grad.clone() * normal.clone()).sum(0).reshape([width]).0);
+    let of_beta = wanted[2].then(|| grad.clone().sum(0).reshape([width]).0);
+    let of_x = wanted[0].then(|| {
+        let grad = grad * Plain(gamma).reshape([1, width]);
+        let along = normal.clone() * (grad.clone() * normal).mean(1);
+        let across = match rule.norm {
+            Norm::Layer => grad.clone() - grad.mean(1),
+            Norm::Rms => grad,
+        };
+        ((across - along) / scale).0
+    });
+    [of_x, of_gamma, of_beta]
+}
+
+/// With `N` parents: input, gain and, of three, bias.
+#[derive(Debug)]
+pub(super) struct NormBackward;
+
+impl<B: Kernels, const N: usize> Backward<B, N> for NormBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, Rule);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, gamma, rule) = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let wanted = |parent: usize| ops.parents.get(parent).is_some_and(Option::is_some);
+        let wanted = [wanted(0), wanted(1), wanted(2)];
+        let of = B::norm_backward(x, gamma, grad, rule, wanted);
+        register!(B, ops.parents, of, grads);
+    }
+}
