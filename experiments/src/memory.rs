@@ -9,7 +9,7 @@ pub fn keep_what_is_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// Bytes by which the heap grows.
-        const AT_ONCE: i32 = 64 << 20;
+        const AT_ONCE: i32 = 16 << 20;
         let settings = [
             // Nothing is mapped for itself, the end of the heap is not given back, and threads share one heap.
             (libc::M_MMAP_MAX, 0),

@@ -20,7 +20,7 @@ use super::{Fused, Kernels};
 use crate::loss::TokenLoss;
 
 /// Logits that are held at once.
-pub(crate) const LOGITS: usize = 1 << 24;
+pub(crate) const LOGITS: usize = 1 << 23;
 
 /// How logits come about.
 #[derive(Debug, Clone, Copy)]

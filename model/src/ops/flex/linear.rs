@@ -2,8 +2,10 @@
 
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSliceMut;
 
-use super::matrix::{Matrix, Target, contiguous, elements, made, multiplied, product};
+use super::matrix::{GRAIN, Matrix, Target, contiguous, elements, made, multiplied, product};
 use super::rows::sum_of_rows;
 
 pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
@@ -16,9 +18,12 @@ pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTens
     // SAFETY: every row is written, then added to.
     unsafe {
         made([x.rows, outputs], |output| {
-            for row in output.chunks_exact_mut(outputs) {
-                row.write_copy_of_slice(bias);
-            }
+            let rows = (GRAIN / outputs.max(1)).max(1);
+            output.par_chunks_mut(rows * outputs).for_each(|rows| {
+                for row in rows.chunks_exact_mut(outputs) {
+                    row.write_copy_of_slice(bias);
+                }
+            });
             let target = Target {
                 pointer: output.as_mut_ptr().cast(),
                 stride: outputs,
