@@ -154,7 +154,8 @@ impl ModelConfig {
 
         // Logits exist with all the rest and the gradient of what they come from; or, where they are fewer, two
         // gradients in the last feed-forward layer.
-        let held = rows.min((LOGITS as f64 / vocab_size).max(64.0));
+        let most = (LOGITS as f64 / vocab_size).max(64.0);
+        let held = rows / (rows / most).ceil();
         let head = (held * vocab_size + rows * width).max(rows * hidden);
         self.layers as f64 * block + norm + head + residual
     }

@@ -20,7 +20,7 @@ use super::{Fused, Kernels};
 use crate::loss::TokenLoss;
 
 /// Logits that are held at once.
-pub(crate) const LOGITS: usize = 1 << 23;
+pub(crate) const LOGITS: usize = 1 << 24;
 
 /// How logits come about.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +37,11 @@ impl Head {
         head[if self.by_token { 0 } else { 1 }]
     }
 
-    /// Rows of logits that are held at once.
-    pub(crate) fn rows(self, head: &Shape) -> usize {
-        (LOGITS / self.vocabulary(head)).max(64)
+    /// How many of `all` rows have their logits at once: of as many as there may be, in equal parts. Each part has the
+    /// whole head packed anew for its products.
+    pub(crate) fn rows(self, head: &Shape, all: usize) -> usize {
+        let most = (LOGITS / self.vocabulary(head)).max(64);
+        all.div_ceil(all.div_ceil(most).max(1)).max(1)
     }
 }
 
@@ -93,7 +95,8 @@ fn chunks<B: Backend>(
     targets: IntTensor<B>,
     rule: Head,
 ) -> impl Iterator<Item = (usize, Chunk<B>)> {
-    let (all, held) = (hidden.shape()[0], rule.rows(&head.shape()));
+    let all = hidden.shape()[0];
+    let held = rule.rows(&head.shape(), all);
     let (hidden, head) = (Plain::<B>(hidden), Plain::<B>(head));
     (0..all).step_by(held).map(move |start| {
         let rows = held.min(all - start);

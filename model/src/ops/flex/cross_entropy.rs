@@ -115,10 +115,7 @@ fn run(
     let hidden = contiguous(hidden);
     let [rows, width]: [usize; 2] = hidden.layout().shape().dims();
     let head_shape = head.shape();
-    let (vocabulary, held) = (
-        rule.vocabulary(&head_shape),
-        rule.rows(&head_shape).min(rows),
-    );
+    let (vocabulary, held) = (rule.vocabulary(&head_shape), rule.rows(&head_shape, rows));
     let targets = ids(targets);
     let hidden = elements(&hidden);
     // `[width, vocabulary]` whichever way it lies.

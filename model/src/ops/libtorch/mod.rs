@@ -61,7 +61,7 @@ fn flashes(qkv: &TchTensor) -> bool {
 }
 
 fn work(hidden: &TchTensor, head: &TchTensor, targets: &TchTensor, rule: Head) -> Work {
-    let held = rule.rows(&head.shape());
+    let held = rule.rows(&head.shape(), hidden.shape()[0]);
     Work::new(&hidden.tensor, &head.tensor, &targets.tensor, rule, held)
 }
 
@@ -111,7 +111,7 @@ impl Kernels for LibTorch {
             Norm::Layer => TchTensor::new(norm::layer(&x.tensor, gamma, beta, rule.epsilon)),
             Norm::Rms => {
                 let y = room(&x);
-                norm::rms(&x.tensor, gamma, beta, rule, &y.tensor);
+                norm::rms(&x.tensor, gamma, beta, rule.epsilon, &y.tensor);
                 y
             }
         }
@@ -124,10 +124,15 @@ impl Kernels for LibTorch {
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<TchTensor>; 3] {
+        let given = [&x, &gamma, &grad].map(|of| &of.tensor);
+        if rule.norm == Norm::Layer {
+            let of = norm::layer_backward(given, rule.epsilon, wanted);
+            return of.map(|of| of.map(TchTensor::new));
+        }
         let of_x = wanted[0].then(|| room(&grad));
         let [of_gamma, of_beta] = norm::backward(
-            [&x, &gamma, &grad].map(|of| &of.tensor),
-            rule,
+            given,
+            rule.epsilon,
             [wanted[1], wanted[2]],
             of_x.as_ref().map(|of_x| &of_x.tensor),
         );
