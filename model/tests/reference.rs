@@ -8,7 +8,7 @@ mod parameters;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use common::{Reference, Weights};
-use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling, Transformer};
+use foretoken_model::{Activation, ModelConfig, Norm, Pass, Positions, RotaryScaling, Transformer};
 use parameters::read;
 
 /// Odd sizes, so that no transposed or misaligned read goes unseen; every choice made in each way.
@@ -113,6 +113,14 @@ fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
+/// Fused operations, and Burn's own.
+fn passes() -> [(&'static str, Pass<'static>); 2] {
+    [
+        ("fused", Pass::default()),
+        ("plain", Pass::default().plain()),
+    ]
+}
+
 /// Sums of some hundred terms: f64 rounds them to about 1e-14, f32 to about 1e-5 after two blocks.
 const FORWARD: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-5)];
 /// A central difference with step 1e-5 is itself wrong by some 1e-10 (truncation) and 1e-11 (rounding),
@@ -136,26 +144,34 @@ fn logits_and_losses_match_the_reference() {
                     .iter()
                     .flat_map(|row| reference.logits(row).concat())
                     .collect();
-                let logits = model.logits(tokens(&inputs, &model.device()));
-                assert_eq!(logits.dims(), [2, length, config.vocab_size]);
-                let logits: Vec<f64> = logits.try_into_vec_as().unwrap();
-                assert_close(&logits, &expected, tolerance, "logits");
+                for (what, pass) in passes() {
+                    let logits = model.logits_in(pass, tokens(&inputs, &model.device()));
+                    assert_eq!(logits.dims(), [2, length, config.vocab_size]);
+                    let logits: Vec<f64> = logits.try_into_vec_as().unwrap();
+                    assert_close(&logits, &expected, tolerance, &format!("{what} logits"));
+                }
 
                 let expected: Vec<f64> = inputs
                     .iter()
                     .zip(&targets)
                     .flat_map(|(inputs, targets)| reference.nats(inputs, targets))
                     .collect();
-                let loss = model.next_token_loss(
-                    tokens(&inputs, &model.device()),
-                    tokens(&targets, &model.device()),
-                );
-                assert_eq!(loss.nats.dims(), [2, length]);
-                let mean: f64 = loss.mean().into_scalar();
-                let nats: Vec<f64> = loss.nats.try_into_vec_as().unwrap();
-                assert_close(&nats, &expected, tolerance, "nats");
                 let expected_mean = expected.iter().sum::<f64>() / expected.len() as f64;
-                assert_close(&[mean], &[expected_mean], tolerance, "mean");
+                for (what, pass) in passes() {
+                    let [inputs, targets] =
+                        [&inputs, &targets].map(|rows| tokens(rows, &model.device()));
+                    let loss = model.next_token_loss_in(pass, inputs, targets);
+                    assert_eq!(loss.nats.dims(), [2, length]);
+                    let mean: f64 = loss.mean().into_scalar();
+                    let nats: Vec<f64> = loss.nats.try_into_vec_as().unwrap();
+                    assert_close(&nats, &expected, tolerance, &format!("{what} nats"));
+                    assert_close(
+                        &[mean],
+                        &[expected_mean],
+                        tolerance,
+                        &format!("{what} mean"),
+                    );
+                }
             }
         }
     }
@@ -201,11 +217,19 @@ fn gradients_of_every_parameter_match_finite_differences() {
         for (dtype, tolerance) in BACKWARD {
             let model = model(&config, dtype);
             let device = model.device();
-            let loss = model.next_token_loss(tokens(&inputs, &device), tokens(&targets, &device));
-            let gradients: Weights = read(&model, Some(&loss.mean().backward()));
-            assert_eq!(gradients.len(), expected.len());
-            for (path, expected) in &expected {
-                assert_close(&gradients[path], expected, tolerance, path);
+            for (what, pass) in passes() {
+                let (inputs, targets) = (tokens(&inputs, &device), tokens(&targets, &device));
+                let loss = model.next_token_loss_in(pass, inputs, targets);
+                let gradients: Weights = read(&model, Some(&loss.mean().backward()));
+                assert_eq!(gradients.len(), expected.len());
+                for (path, expected) in &expected {
+                    assert_close(
+                        &gradients[path],
+                        expected,
+                        tolerance,
+                        &format!("{what} {path}"),
+                    );
+                }
             }
         }
     }
