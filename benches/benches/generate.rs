@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foretoken_benches::peak_memory_bytes;
+use foretoken::memory::peak_resident_bytes;
 use foretoken_model::{GenerationConfig, Pretrained, Sampler, SamplingConfig, generate};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Er
         "seconds_per_decoded_token": decoding,
         "bytes_per_decoded_token": weights_read + cache_read,
         "weights_and_cache_bytes": 4 * config.parameters() + cached_token * columns,
-        "peak_memory_bytes": peak_memory_bytes().ok_or("no VmHWM")?,
+        "peak_memory_bytes": peak_resident_bytes().ok_or("no VmHWM")?,
     });
     println!("{report}");
     Ok(())

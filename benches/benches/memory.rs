@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 
 use burn::tensor::{Int, Tensor};
 use foretoken::backend::Backend;
-use foretoken_benches::{BABY, peak_memory_bytes, usable_backends};
+use foretoken::memory::{forget_peak, peak_resident_bytes};
+use foretoken_benches::{BABY, usable_backends};
 use foretoken_model::{Dropout, ModelConfig, Pass};
 
 const CONTEXTS: [usize; 4] = [256, 512, 1024, 2048];
@@ -94,8 +95,8 @@ fn one(backend: &str, context: &str, fused: &str) -> Result<u64> {
     // A short one first: it makes what is made once.
     step(16)?;
     // The peak from here on.
-    std::fs::write("/proc/self/clear_refs", "5")?;
-    let before = peak_memory_bytes().ok_or("the peak is known on Linux alone")?;
+    forget_peak();
+    let before = peak_resident_bytes().ok_or("the peak is known on Linux alone")?;
     step(context)?;
-    Ok(peak_memory_bytes().unwrap_or(before) - before)
+    Ok(peak_resident_bytes().unwrap_or(before) - before)
 }

@@ -81,18 +81,6 @@ impl Shape {
     }
 }
 
-/// The most memory that this process ever had resident, in bytes; `None` elsewhere than on Linux.
-///
-/// Not `getrusage`, whose maximum begins with that of the process which started this one.
-pub fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(1024 * kib)
-}
-
 /// Every compiled-in backend that has a device here.
 pub fn usable_backends() -> Vec<Backend> {
     Backend::ALL

@@ -13,9 +13,10 @@ use clap::Args;
 use foretoken::Error;
 use foretoken::backend::{Backend, matmul_gflops};
 use foretoken::learner::{LanguageModel, Learner};
+use foretoken::memory::{keep_what_is_freed, peak_resident_bytes};
 use foretoken::optimizer::OptimizerConfig;
 use foretoken::take_step;
-use foretoken_benches::{Shape, peak_memory_bytes};
+use foretoken_benches::Shape;
 use foretoken_datasets::{TokenBatch, TrainLoaderConfig, TrainSource, WindowLoader};
 
 use crate::course::{LEARNING_RATE, SEED, open_text};
@@ -42,7 +43,7 @@ pub(crate) struct SideArgs {
 
 /// Answers until the input ends.
 pub(crate) fn run(args: &SideArgs) -> Result<(), RaceError> {
-    foretoken::memory::keep_what_is_freed();
+    keep_what_is_freed();
     if let Some(milliseconds) = args.stand_in {
         return answer(StandIn {
             parameters: args.config.model().parameters(),
@@ -193,7 +194,7 @@ impl Side for Training<'_> {
         Ok(Steps {
             seconds,
             losses,
-            peak_memory_bytes: peak_memory_bytes(),
+            peak_memory_bytes: peak_resident_bytes(),
         })
     }
 
@@ -226,7 +227,7 @@ impl Side for StandIn {
         Ok(Steps {
             seconds: vec![self.seconds; steps],
             losses: (first..self.taken).map(|i| 4.0 / (i + 1) as f64).collect(),
-            peak_memory_bytes: peak_memory_bytes(),
+            peak_memory_bytes: peak_resident_bytes(),
         })
     }
 

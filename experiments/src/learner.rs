@@ -13,7 +13,7 @@ use burn::tensor::{Bytes, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::ops::among_threads;
-use foretoken_model::{Dropout, Pass, TokenLoss, Transformer, Watch};
+use foretoken_model::{Dropout, Pass, Transformer, Watch};
 
 use crate::Error;
 use crate::checkpoint::{PARTS, Saved};
@@ -91,7 +91,9 @@ impl LanguageModel {
     }
 
     /// The sum of nats over the targets, each as much as it counts, `[1]`, with what is measured beside it.
-    fn sum(loss: TokenLoss, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
+    fn nats(&self, pass: Pass<'_>, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
+        let (pass, transformer) = (self.pass(pass), &self.transformer);
+        let loss = transformer.next_token_loss_in(pass, batch.inputs, batch.targets);
         let dtype = loss.nats.dtype();
         let correct = loss.correct.float().cast(dtype);
         let (nats, correct) = match batch.weights {
@@ -126,13 +128,12 @@ impl TrainStep for LanguageModel {
     /// all targets of the step times as much, which only the step knows.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
         let places = places(&batch);
-        let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
-        let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
-        let pass = self.pass(Pass::training(&dropout));
-        let loss = self.transformer.next_token_loss_in(pass, inputs, targets);
-        let (nats, output) = Self::sum(loss, batch);
-        let gradients = nats.div_scalar(places).backward();
-        TrainOutput::new(self, gradients, output)
+        among_threads(&self.transformer.device(), || {
+            let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
+            let (nats, output) = self.nats(Pass::training(&dropout), batch);
+            let gradients = nats.div_scalar(places).backward();
+            TrainOutput::new(self, gradients, output)
+        })
     }
 }
 
@@ -141,10 +142,9 @@ impl InferenceStep for LanguageModel {
     type Output = StepOutput;
 
     fn step(&self, batch: TokenBatch) -> StepOutput {
-        let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
-        let pass = self.pass(Pass::default());
-        let loss = self.transformer.next_token_loss_in(pass, inputs, targets);
-        Self::sum(loss, batch).1
+        among_threads(&self.transformer.device(), || {
+            self.nats(Pass::default(), batch).1
+        })
     }
 }
 
@@ -184,9 +184,7 @@ impl Learner {
 
     /// Forward and backward over a batch.
     pub fn train_step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
-        let model = self.model();
-        let device = model.transformer.device();
-        among_threads(&device, || TrainStep::step(model, batch))
+        TrainStep::step(self.model(), batch)
     }
 
     /// Updates the weights with gradients times `scale`, `[1]`, at the schedule's next learning rate.

@@ -1,4 +1,4 @@
-//! How the process asks for memory.
+//! How the process asks for memory, and how much it has.
 
 /// Keeps what is freed, for the next tensor of that size.
 ///
@@ -22,4 +22,30 @@ pub fn keep_what_is_freed() {
             unsafe { libc::mallopt(parameter, value) };
         }
     }
+}
+
+/// Bytes of the process that are resident; `None` elsewhere than on Linux.
+pub fn resident_bytes() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most that ever was, or since it was [forgotten](forget_peak); `None` elsewhere than on Linux.
+///
+/// Not `getrusage`, whose maximum begins with that of the process which started this one.
+pub fn peak_resident_bytes() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Lets the peak begin anew; whether the system can, which is on Linux alone.
+pub fn forget_peak() -> bool {
+    // 5 resets the "high water mark" of resident memory, proc(5).
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// A line of `/proc/self/status`, which counts in KiB.
+fn status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(1024 * kib)
 }

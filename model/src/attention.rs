@@ -45,16 +45,6 @@ impl CausalSelfAttention {
         }
     }
 
-    fn heads_of(&self, sight: &Sight) -> ops::Heads {
-        ops::Heads {
-            batch: sight.batch,
-            length: sight.length,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            window: sight.window,
-        }
-    }
-
     /// `[batch * length, width] -> [batch * length, width]`; `cache` holds what lies before, and how many
     /// columns of it.
     pub(crate) fn forward(
@@ -64,22 +54,24 @@ impl CausalSelfAttention {
         cache: Option<(&mut LayerCache, usize)>,
         pass: Pass<'_>,
     ) -> Tensor<2> {
-        let [rows, _] = x.dims();
-        let (heads, kv_heads) = (self.heads, self.kv_heads);
-        let (batch, length) = (sight.batch, sight.length);
-
-        // Heads before slicing: the three slices are then views, which products read where they lie.
         let qkv = linear::watched(&self.qkv, "attention.qkv", pass, x);
-        let turned = sight.rotation.is_some() || self.query_norm.is_some();
-        if sight.fused && !turned {
-            let mixed = ops::attention(qkv, self.heads_of(sight));
-            return linear::watched(&self.output, "attention.output", pass, mixed);
-        }
+        let mixed = match sight.fused {
+            true => self.mixed_at_once(qkv, sight, pass),
+            false => self.mixed(qkv, sight, cache, pass),
+        };
+        linear::watched(&self.output, "attention.output", pass, mixed)
+    }
+
+    /// Queries, keys and values of `[batch * length, (heads + 2 kv_heads) head_width]`, the first two normalised and
+    /// turned as the model does: `[batch, heads or kv_heads, length, head_width]` each.
+    fn parts(&self, qkv: Tensor<2>, sight: &Sight, pass: Pass<'_>) -> [Tensor<4>; 3] {
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        // Heads before slicing: the three slices are then views, which products read where they lie.
         let head_width = qkv.dims()[1] / (heads + 2 * kv_heads);
         let qkv = qkv
-            .reshape([batch, length, heads + 2 * kv_heads, head_width])
+            .reshape([sight.batch, sight.length, heads + 2 * kv_heads, head_width])
             .swap_dims(1, 2); // [batch, heads + 2 kv_heads, length, head_width]
-        let turn = |name: &str, x: Tensor<4>, norm: &Option<Normalization>| {
+        let turned = |name: &str, x: Tensor<4>, norm: &Option<Normalization>| {
             if norm.is_none() && sight.rotation.is_none() {
                 return x;
             }
@@ -95,16 +87,47 @@ impl CausalSelfAttention {
             })
         };
         let queries = qkv.clone().narrow(1, 0, heads);
-        let queries = turn("attention.queries", queries, &self.query_norm);
+        let queries = turned("attention.queries", queries, &self.query_norm);
         let keys = qkv.clone().narrow(1, heads, kv_heads);
-        let keys = turn("attention.keys", keys, &self.key_norm);
+        let keys = turned("attention.keys", keys, &self.key_norm);
         let values = qkv.narrow(1, heads + kv_heads, kv_heads);
-        if sight.fused {
-            let qkv = Tensor::cat(vec![queries, keys, values], 1).swap_dims(1, 2);
-            let columns = (heads + 2 * kv_heads) * head_width;
-            let mixed = ops::attention(qkv.reshape([rows, columns]), self.heads_of(sight));
-            return linear::watched(&self.output, "attention.output", pass, mixed);
-        }
+        [queries, keys, values]
+    }
+
+    /// What queries find, `[batch * length, heads head_width]`, by the fused operation.
+    fn mixed_at_once(&self, qkv: Tensor<2>, sight: &Sight, pass: Pass<'_>) -> Tensor<2> {
+        let turned = sight.rotation.is_some() || self.query_norm.is_some();
+        let qkv = match turned {
+            true => {
+                let shape = qkv.dims();
+                let parts = self.parts(qkv, sight, pass);
+                Tensor::cat(parts.into(), 1).swap_dims(1, 2).reshape(shape)
+            }
+            false => qkv,
+        };
+        let heads = ops::Heads {
+            batch: sight.batch,
+            length: sight.length,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            window: sight.window,
+        };
+        ops::attention(qkv, heads)
+    }
+
+    /// The same by Burn's operations, which know a cache.
+    fn mixed(
+        &self,
+        qkv: Tensor<2>,
+        sight: &Sight,
+        cache: Option<(&mut LayerCache, usize)>,
+        pass: Pass<'_>,
+    ) -> Tensor<2> {
+        let [rows, _] = qkv.dims();
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let (batch, length) = (sight.batch, sight.length);
+        let [queries, keys, values] = self.parts(qkv, sight, pass);
+        let [.., head_width] = queries.dims();
         let [keys, values] = match cache {
             Some((cache, seen)) => cache.extend(seen, keys, values),
             None => [keys, values],
@@ -144,7 +167,6 @@ impl CausalSelfAttention {
         let inputs = [scores, values];
         let mixed = pass.operation("attention.mix", Operation::Mix, inputs, mix);
 
-        let mixed = mixed.swap_dims(1, 2).reshape([rows, heads * head_width]);
-        linear::watched(&self.output, "attention.output", pass, mixed)
+        mixed.swap_dims(1, 2).reshape([rows, heads * head_width])
     }
 }

@@ -156,7 +156,7 @@ impl Transformer {
         let fused = pass.is_fused()
             && cache.is_none()
             && padding.is_empty()
-            && pass.keeps_all(self.config.dropout);
+            && pass.dropout_at(self.config.dropout).is_none();
         let sight = Sight::new(&self.config, &placement, fused, &x.device(), x.dtype());
         // All positions are rows of one matrix from here on: only attention looks across them, and one
         // large product is faster than one per sequence.

@@ -114,11 +114,6 @@ impl<'a> Pass<'a> {
         !self.plain && self.watch.is_none()
     }
 
-    /// Whether nothing is dropped at this rate.
-    pub(crate) fn keeps_all(&self, rate: f64) -> bool {
-        self.dropout.is_none() || rate <= 0.0
-    }
-
     /// The same pass, watched. Each operation is then Burn's own: fused ones have no inside to look at.
     pub fn watched(self, watch: &'a dyn Watch) -> Self {
         Self {
@@ -136,10 +131,15 @@ impl<'a> Pass<'a> {
 
     /// Drops some of a layer's output in training, nothing otherwise.
     pub(crate) fn drop<const D: usize>(self, x: Tensor<D>, rate: f64) -> Tensor<D> {
-        match self.dropout {
-            Some(dropout) if rate > 0.0 => dropout.apply(x, rate),
-            _ => x,
+        match self.dropout_at(rate) {
+            Some(dropout) => dropout.apply(x, rate),
+            None => x,
         }
+    }
+
+    /// What decides what is dropped, where something is at this rate.
+    pub(crate) fn dropout_at(&self, rate: f64) -> Option<&'a Dropout> {
+        self.dropout.filter(|_| rate > 0.0)
     }
 
     /// `compute(inputs)`, or what the watch makes of it. `name` is the path within the block.

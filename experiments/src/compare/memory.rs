@@ -2,6 +2,8 @@
 
 use burn::tensor::Device;
 
+use crate::memory::{forget_peak, peak_resident_bytes, resident_bytes};
+
 /// Measures from its creation on.
 pub(crate) struct Peak {
     device: Device,
@@ -17,12 +19,11 @@ impl Peak {
     pub(crate) fn start(device: &Device) -> Self {
         device.memory_cleanup();
         give_back();
-        // 5 resets the "high water mark" of resident memory, proc(5).
-        let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        let forgotten = forget_peak();
         let mut peak = Self {
             device: device.clone(),
             pool: None,
-            before: reset.then(|| status("VmRSS:")).flatten(),
+            before: forgotten.then(resident_bytes).flatten(),
         };
         peak.sample();
         peak
@@ -39,7 +40,7 @@ impl Peak {
     /// Bytes in the pool at the peak; or resident, above those at the start.
     pub(crate) fn bytes(&self) -> Option<u64> {
         self.pool
-            .or_else(|| Some(status("VmHWM:")?.saturating_sub(self.before?)))
+            .or_else(|| Some(peak_resident_bytes()?.saturating_sub(self.before?)))
     }
 }
 
@@ -50,14 +51,6 @@ fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-/// A line of `/proc/self/status`, which counts in KiB.
-fn status(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(1024 * kib)
 }
 
 #[cfg(all(test, target_os = "linux", feature = "flex"))]

@@ -245,20 +245,14 @@ pub(crate) fn backward<B: Backend>(
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
-pub(super) enum State<B: Backend> {
-    /// The gradients of unit nats.
-    Made(Of<B>, Box<Inputs<B>>),
-    /// What they are computed from.
-    ToMake(Box<Inputs<B>>),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Inputs<B: Backend> {
+pub(super) struct State<B: Backend> {
     pub(super) hidden: FloatTensor<B>,
     pub(super) head: FloatTensor<B>,
     pub(super) targets: IntTensor<B>,
     pub(super) log_total: FloatTensor<B>,
     pub(super) rule: Head,
+    /// The gradients of unit nats, where the forward pass has made them.
+    pub(super) made: Option<Of<B>>,
 }
 
 #[derive(Debug)]
@@ -269,22 +263,17 @@ impl<B: Kernels> Backward<B, 2> for CrossEntropyBackward {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (inputs, made) = match ops.state {
-            State::Made(of, inputs) => (inputs, Some(of)),
-            State::ToMake(inputs) => (inputs, None),
-        };
-        let of = match (made, B::common_value(&grad)) {
-            (Some(of), Some(value)) => of.map(|of| B::scaled(of, value)),
-            _ => {
-                let Inputs {
-                    hidden,
-                    head,
-                    targets,
-                    log_total,
-                    rule,
-                } = *inputs;
-                B::cross_entropy_backward(hidden, head, targets, log_total, grad, rule)
-            }
+        let State {
+            hidden,
+            head,
+            targets,
+            log_total,
+            rule,
+            made,
+        } = ops.state;
+        let of = match made.and_then(|of| Some((of, B::common_value(&grad)?))) {
+            Some((of, value)) => of.map(|of| B::scaled(of, value)),
+            None => B::cross_entropy_backward(hidden, head, targets, log_total, grad, rule),
         };
         register!(B, ops.parents, of.map(Some), grads);
     }

@@ -489,37 +489,31 @@ impl<B: Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         targets: IntTensor<Self>,
         rule: Head,
     ) -> Losses<Self> {
-        use cross_entropy::{CrossEntropyBackward, Inputs, State};
+        use cross_entropy::{CrossEntropyBackward, State};
         let ((hidden, of_hidden), (head, of_head)) = (hidden.into_parts(), head.into_parts());
         let nodes = [of_hidden, of_head];
         let prepared = Backward::<B, 2>::prepare::<C>(CrossEntropyBackward, nodes);
-        let inputs = |log_total| {
-            Box::new(Inputs {
-                hidden: hidden.clone(),
-                head: head.clone(),
-                targets: targets.clone(),
-                log_total,
-                rule,
-            })
+        let inputs = || (hidden.clone(), head.clone(), targets.clone());
+        let forward = || {
+            let (hidden, head, targets) = inputs();
+            B::cross_entropy_forward(hidden, head, targets, rule)
         };
-        let forward =
-            || B::cross_entropy_forward(hidden.clone(), head.clone(), targets.clone(), rule);
         let (losses, nats) = match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let ahead = B::cross_entropy_with_gradients(
-                    hidden.clone(),
-                    head.clone(),
-                    targets.clone(),
-                    rule,
-                );
+                let (hidden, head, targets) = inputs();
+                let ahead = B::cross_entropy_with_gradients(hidden, head, targets, rule);
                 let (losses, made) = match ahead {
                     Some((losses, of)) => (losses, Some(of)),
                     None => (forward(), None),
                 };
-                let inputs = inputs(losses.log_total.clone());
-                let state = match made {
-                    Some(of) => State::Made(of, inputs),
-                    None => State::ToMake(inputs),
+                let (hidden, head, targets) = inputs();
+                let state = State {
+                    hidden,
+                    head,
+                    targets,
+                    log_total: losses.log_total.clone(),
+                    rule,
+                    made,
                 };
                 let nats = prepared.finish(state, losses.nats.clone());
                 (losses, nats)

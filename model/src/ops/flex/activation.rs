@@ -4,11 +4,9 @@ use std::f64::consts::FRAC_2_PI;
 use std::mem::MaybeUninit;
 
 use burn::backend::flex::FlexTensor;
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
 
-use super::math::{map, map_2, map_3, sigmoid, vectorized};
-use super::matrix::{GRAIN, contiguous, elements, made};
+use super::math::{map, map_2, map_3, sigmoid};
+use super::matrix::{GRAIN, contiguous, elements, made_by_blocks};
 use crate::config::Activation;
 use crate::ops::activation::CUBIC;
 
@@ -151,16 +149,16 @@ fn by_element<const N: usize>(
     let shape: [usize; 2] = inputs[0].layout().shape().dims();
     let inputs = inputs.map(contiguous);
     let inputs = inputs.each_ref().map(elements);
-    let write_all = |output: &mut [MaybeUninit<f32>]| {
-        let blocks = output.par_chunks_mut(GRAIN).enumerate();
-        blocks.for_each(|(block, output)| {
-            let inputs = inputs.map(|input| &input[block * GRAIN..][..output.len()]);
-            vectorized(
-                #[inline(always)]
-                || write(output, inputs),
-            );
-        });
-    };
     // SAFETY: each element is written.
-    unsafe { made(shape, write_all) }
+    unsafe {
+        made_by_blocks(
+            shape,
+            GRAIN,
+            #[inline(always)]
+            |start, output| {
+                let count = output.len();
+                write(output, inputs.map(|input| &input[start..][..count]));
+            },
+        )
+    }
 }

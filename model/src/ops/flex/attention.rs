@@ -8,7 +8,7 @@ use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::math::{exp, exp_in_place, largest, sum, vectorized};
-use super::matrix::{Matrix, Shared, Target, contiguous, elements, made, product};
+use super::matrix::{Matrix, Shared, contiguous, elements, made, product_into};
 use crate::ops::Heads;
 
 /// Queries of a tile.
@@ -114,16 +114,9 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// `target ← [target +] scale · a b` in a buffer of `b`'s width.
+/// `target ← [target +] scale · a b`, on this thread.
 fn into(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>, scale: f32) {
-    assert!(target.len() >= a.rows * b.columns);
-    let target = Target {
-        pointer: target.as_mut_ptr(),
-        stride: b.columns,
-        add,
-    };
-    // SAFETY: the buffer has room for the product.
-    unsafe { product(target, a, b, scale, Parallelism::None) }
+    product_into(target, add, a, b, scale, Parallelism::None);
 }
 
 pub(super) fn forward(qkv: FlexTensor, heads: Heads) -> (FlexTensor, FlexTensor) {

@@ -4,11 +4,11 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType};
 use gemm::Parallelism;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
 use super::math::{exp_in_place, largest, tanh, vectorized};
-use super::matrix::{GRAIN, Matrix, Target, contiguous, elements, product, tensor};
+use super::matrix::{Matrix, contiguous, elements, ids, product_into, rows_of_a_block, tensor};
 use crate::ops::cross_entropy::{Head, Losses, Of};
 
 /// What is found out about a row.
@@ -79,30 +79,11 @@ fn losses(found: Vec<Found>, targets: &FlexTensor) -> Losses<Flex> {
 /// 1 for true, in the integers of `like` and in its shape.
 fn integers(of: impl Iterator<Item = bool>, like: &FlexTensor) -> FlexTensor {
     let bytes = match like.dtype() {
-        DType::I64 => Bytes::from_elems(of.map(i64::from).collect::<Vec<_>>()),
         DType::I32 => Bytes::from_elems(of.map(i32::from).collect::<Vec<_>>()),
-        other => panic!("token ids are i64 or i32, not {other:?}"),
+        _ => Bytes::from_elems(of.map(i64::from).collect::<Vec<_>>()),
     };
     let layout = burn::backend::flex::Layout::contiguous(like.shape());
     FlexTensor::new(bytes, layout, like.dtype())
-}
-
-/// Token ids as they are compared: negative ones are ignored.
-pub(super) fn ids(tensor: &FlexTensor) -> Vec<i64> {
-    let tensor = tensor.to_contiguous();
-    match tensor.dtype() {
-        DType::I64 => tensor.as_slice::<i64>().expect("contiguous").to_vec(),
-        DType::I32 => {
-            let ids = tensor.as_slice::<i32>().expect("contiguous");
-            ids.iter().map(|id| i64::from(*id)).collect()
-        }
-        other => panic!("token ids are i64 or i32, not {other:?}"),
-    }
-}
-
-/// Where targets can be read at all.
-pub(super) fn readable(targets: &FlexTensor) -> bool {
-    matches!(targets.dtype(), DType::I64 | DType::I32)
 }
 
 fn run(
@@ -133,7 +114,7 @@ fn run(
         let count = held.min(rows - start);
         let part = Matrix::dense(&hidden[start * width..], count, width);
         let logits = &mut logits[..count * vocabulary];
-        multiply(logits, vocabulary, false, part, across);
+        multiply(logits, false, part, across);
         let each = match then {
             Then::Each(grad) => Then::Each(&grad[start..]),
             other => other,
@@ -145,10 +126,10 @@ fn run(
         }
         let of_logits = Matrix::dense(logits, count, vocabulary);
         let of_part = &mut of_hidden[start * width..];
-        multiply(of_part, width, false, of_logits, across.t());
+        multiply(of_part, false, of_logits, across.t());
         match rule.by_token {
-            true => multiply(&mut of_head, width, start > 0, of_logits.t(), part),
-            false => multiply(&mut of_head, vocabulary, start > 0, part.t(), of_logits),
+            true => multiply(&mut of_head, start > 0, of_logits.t(), part),
+            false => multiply(&mut of_head, start > 0, part.t(), of_logits),
         }
     }
     let of = wanted.then(|| {
@@ -159,15 +140,8 @@ fn run(
 }
 
 /// `target ← [target +] a b`, on all threads.
-fn multiply(target: &mut [f32], stride: usize, add: bool, a: Matrix<'_>, b: Matrix<'_>) {
-    assert!(target.len() >= a.rows * stride && stride == b.columns);
-    let target = Target {
-        pointer: target.as_mut_ptr(),
-        stride,
-        add,
-    };
-    // SAFETY: the buffer has room for the product.
-    unsafe { product(target, a, b, 1.0, Parallelism::Rayon(0)) }
+fn multiply(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>) {
+    product_into(target, add, a, b, 1.0, Parallelism::Rayon(0));
 }
 
 /// Losses of rows of logits, which then become gradients.
@@ -179,7 +153,7 @@ fn work(
     then: Then<'_>,
 ) {
     let vocabulary = logits.len() / found.len();
-    let together = (GRAIN / vocabulary).max(1);
+    let together = rows_of_a_block(vocabulary);
     let cap = cap.map(|cap| cap as f32);
     let blocks = logits.par_chunks_mut(together * vocabulary);
     let blocks = blocks.zip(found.par_chunks_mut(together)).enumerate();
@@ -213,7 +187,6 @@ fn one(logits: &mut [f32], target: i64, cap: Option<f32>, grad: Option<f32>) -> 
         if grad.is_some() {
             logits.fill(0.0);
         }
-        let maximum = logits.first().copied().unwrap_or(maximum);
         return Found {
             nats: 0.0,
             correct: false,
@@ -250,27 +223,4 @@ fn one(logits: &mut [f32], target: i64, cap: Option<f32>, grad: Option<f32>) -> 
         logits[target] -= grad * slope(at_target);
     }
     found
-}
-
-/// The one value of all elements, if there is one.
-pub(super) fn common_value(tensor: &FlexTensor) -> Option<f64> {
-    let tensor = tensor.to_contiguous();
-    let numbers = tensor.as_slice::<f32>()?;
-    let first = *numbers.first()?;
-    let same = numbers.par_iter().with_min_len(GRAIN).all(|x| *x == first);
-    same.then_some(f64::from(first))
-}
-
-/// `tensor · factor`
-pub(super) fn scaled(tensor: FlexTensor, factor: f64) -> FlexTensor {
-    let mut tensor = super::matrix::own(tensor);
-    let factor = factor as f32;
-    let blocks = tensor.storage_mut::<f32>().par_chunks_mut(GRAIN);
-    blocks.for_each(|block| {
-        vectorized(
-            #[inline(always)]
-            || block.iter_mut().for_each(|x| *x *= factor),
-        )
-    });
-    tensor
 }

@@ -5,7 +5,7 @@ use gemm::Parallelism;
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSliceMut;
 
-use super::matrix::{GRAIN, Matrix, Target, contiguous, elements, made, multiplied, product};
+use super::matrix::{Matrix, contiguous, elements, made, multiplied, product, rows_of_a_block};
 use super::rows::sum_of_rows;
 
 pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
@@ -18,18 +18,14 @@ pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTens
     // SAFETY: every row is written, then added to.
     unsafe {
         made([x.rows, outputs], |output| {
-            let rows = (GRAIN / outputs.max(1)).max(1);
-            output.par_chunks_mut(rows * outputs).for_each(|rows| {
+            let block = rows_of_a_block(outputs) * outputs;
+            output.par_chunks_mut(block).for_each(|rows| {
                 for row in rows.chunks_exact_mut(outputs) {
                     row.write_copy_of_slice(bias);
                 }
             });
-            let target = Target {
-                pointer: output.as_mut_ptr().cast(),
-                stride: outputs,
-                add: true,
-            };
-            product(target, x, weight, 1.0, Parallelism::Rayon(0));
+            let target = output.as_mut_ptr().cast();
+            product(target, true, x, weight, 1.0, Parallelism::Rayon(0));
         })
     }
 }

@@ -2,12 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use burn::backend::TensorMetadata;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
 use gemm::Parallelism;
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
+
+use super::math::vectorized;
 
 /// Elements that a thread works on before it looks for more.
 pub(super) const GRAIN: usize = 1 << 14;
@@ -68,20 +69,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Where a product goes: rows of contiguous elements, `stride` apart.
-pub(super) struct Target {
-    pub(super) pointer: *mut f32,
-    pub(super) stride: usize,
-    /// Whether the product is added to what is there.
-    pub(super) add: bool,
-}
-
-/// `target ← [target +] scale · a b`, each element in the same order of additions on any number of threads.
+/// `target ← [target +] scale · a b`, each element in the same order of additions on any number of threads; added to
+/// what is there where `add` says so.
 ///
 /// # Safety
 /// `target` is valid for `a.rows` rows of `b.columns` elements, which nobody else uses meanwhile.
 pub(super) unsafe fn product(
-    target: Target,
+    target: *mut f32,
+    add: bool,
     a: Matrix<'_>,
     b: Matrix<'_>,
     scale: f32,
@@ -94,10 +89,10 @@ pub(super) unsafe fn product(
             a.rows,
             b.columns,
             a.columns,
-            target.pointer,
+            target,
             1,
-            target.stride as isize,
-            target.add,
+            b.columns as isize,
+            add,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -114,20 +109,32 @@ pub(super) unsafe fn product(
     }
 }
 
+/// The same with the target at the beginning of a buffer.
+pub(super) fn product_into(
+    target: &mut [f32],
+    add: bool,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    parallelism: Parallelism,
+) {
+    assert!(
+        target.len() >= a.rows * b.columns,
+        "there is room for a product"
+    );
+    // SAFETY: there is room for it, and it is borrowed.
+    unsafe { product(target.as_mut_ptr(), add, a, b, scale, parallelism) }
+}
+
 /// `a b`, on all threads.
 pub(super) fn multiplied(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
-    let (rows, columns) = (a.rows, b.columns);
     let write = |output: &mut [MaybeUninit<f32>]| {
-        let target = Target {
-            pointer: output.as_mut_ptr().cast(),
-            stride: columns,
-            add: false,
-        };
+        let target = output.as_mut_ptr().cast();
         // SAFETY: the output has room for the product.
-        unsafe { product(target, a, b, 1.0, Parallelism::Rayon(0)) }
+        unsafe { product(target, false, a, b, 1.0, Parallelism::Rayon(0)) }
     };
     // SAFETY: a product writes all of its elements.
-    unsafe { made([rows, columns], write) }
+    unsafe { made([a.rows, b.columns], write) }
 }
 
 /// A new tensor that `write` fills.
@@ -151,31 +158,55 @@ pub(super) fn tensor<const D: usize>(data: Vec<f32>, shape: [usize; D]) -> FlexT
     FlexTensor::new(Bytes::from_elems(data), layout, DType::F32)
 }
 
-/// A new tensor of this shape, a row at a time: `write(number, row)` writes every element of it.
+/// A new tensor of this shape, `block` elements at a time, on all threads: `write(start, elements)` writes those from
+/// `start` on.
 ///
 /// # Safety
 /// `write` writes every element.
-pub(super) unsafe fn made_by_rows<const D: usize>(
+pub(super) unsafe fn made_by_blocks<const D: usize>(
     shape: [usize; D],
+    block: usize,
     write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
 ) -> FlexTensor {
-    let width = shape[D - 1].max(1);
-    let rows = (GRAIN / width).max(1);
+    let write = |output: &mut [MaybeUninit<f32>]| {
+        let blocks = output.par_chunks_mut(block).enumerate();
+        blocks.for_each(|(number, output)| {
+            vectorized(
+                #[inline(always)]
+                || write(number * block, output),
+            );
+        });
+    };
+    // SAFETY: the caller's promise.
+    unsafe { made(shape, write) }
+}
+
+/// Rows of so many elements that make up a block.
+pub(super) fn rows_of_a_block(width: usize) -> usize {
+    (GRAIN / width.max(1)).max(1)
+}
+
+/// A new matrix, a row at a time: `write(number, row)`.
+///
+/// # Safety
+/// `write` writes every element.
+pub(super) unsafe fn made_by_rows(
+    shape: [usize; 2],
+    write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
+) -> FlexTensor {
+    let width = shape[1].max(1);
     // SAFETY: the caller's promise.
     unsafe {
-        made(shape, |output| {
-            let blocks = output.par_chunks_mut(rows * width).enumerate();
-            blocks.for_each(|(block, output)| {
-                super::math::vectorized(
-                    #[inline(always)]
-                    || {
-                        for (row, output) in output.chunks_exact_mut(width).enumerate() {
-                            write(block * rows + row, output);
-                        }
-                    },
-                );
-            });
-        })
+        made_by_blocks(
+            shape,
+            rows_of_a_block(width) * width,
+            #[inline(always)]
+            |start, output| {
+                for (row, output) in output.chunks_exact_mut(width).enumerate() {
+                    write(start / width + row, output);
+                }
+            },
+        )
     }
 }
 
@@ -192,22 +223,49 @@ pub(super) fn elements(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("it is contiguous")
 }
 
-/// The elements of a tensor, to be changed: a copy's where somebody else holds them.
+/// A tensor whose storage is its elements in order, to be changed: a copy where it is not, and a copy is made too
+/// where somebody else holds it.
 pub(super) fn own(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.is_contiguous()
-        && tensor.layout().start_offset() == 0
-        && tensor.storage::<f32>().len() == tensor.shape().num_elements();
-    match whole {
-        true => tensor,
-        false => {
-            let shape = tensor.shape();
-            let data = elements(&tensor.to_contiguous()).to_vec();
-            FlexTensor::new(
-                Bytes::from_elems(data),
-                Layout::contiguous(shape),
-                DType::F32,
-            )
+    tensor.to_contiguous()
+}
+
+/// The one value of all elements, if there is one.
+pub(super) fn common_value(tensor: &FlexTensor) -> Option<f64> {
+    let tensor = contiguous(tensor.clone());
+    let numbers = elements(&tensor);
+    let first = *numbers.first()?;
+    let same = numbers.par_iter().with_min_len(GRAIN).all(|x| *x == first);
+    same.then_some(f64::from(first))
+}
+
+/// `tensor · factor`
+pub(super) fn scaled(tensor: FlexTensor, factor: f64) -> FlexTensor {
+    let mut tensor = own(tensor);
+    let factor = factor as f32;
+    let blocks = tensor.storage_mut::<f32>().par_chunks_mut(GRAIN);
+    blocks.for_each(|block| {
+        vectorized(
+            #[inline(always)]
+            || block.iter_mut().for_each(|x| *x *= factor),
+        );
+    });
+    tensor
+}
+
+/// Whether token ids can be [read](ids).
+pub(super) fn readable(ids: &FlexTensor) -> bool {
+    matches!(ids.dtype(), DType::I64 | DType::I32)
+}
+
+/// Token ids.
+pub(super) fn ids(tensor: &FlexTensor) -> Vec<i64> {
+    let tensor = tensor.to_contiguous();
+    match tensor.dtype() {
+        DType::I32 => {
+            let ids = tensor.storage::<i32>();
+            ids.iter().map(|id| i64::from(*id)).collect()
         }
+        _ => tensor.storage::<i64>().to_vec(),
     }
 }
 

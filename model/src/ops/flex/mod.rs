@@ -134,7 +134,7 @@ impl Kernels for Flex {
         targets: FlexTensor,
         rule: Head,
     ) -> Losses<Self> {
-        match f32s(&[&hidden, &head]) && cross_entropy::readable(&targets) {
+        match f32s(&[&hidden, &head]) && matrix::readable(&targets) {
             true => cross_entropy::forward(hidden, head, &targets, rule),
             false => super::cross_entropy::forward::<Self>(hidden, head, targets, rule),
         }
@@ -146,7 +146,7 @@ impl Kernels for Flex {
         targets: FlexTensor,
         rule: Head,
     ) -> Option<(Losses<Self>, Of<Self>)> {
-        let fast = f32s(&[&hidden, &head]) && cross_entropy::readable(&targets);
+        let fast = f32s(&[&hidden, &head]) && matrix::readable(&targets);
         fast.then(|| cross_entropy::with_gradients(hidden, head, &targets, rule))
     }
 
@@ -158,7 +158,7 @@ impl Kernels for Flex {
         grad: FlexTensor,
         rule: Head,
     ) -> Of<Self> {
-        match f32s(&[&hidden, &head, &grad]) && cross_entropy::readable(&targets) {
+        match f32s(&[&hidden, &head, &grad]) && matrix::readable(&targets) {
             true => cross_entropy::backward(hidden, head, &targets, grad, rule),
             false => {
                 super::cross_entropy::backward::<Self>(hidden, head, targets, log_total, grad, rule)
@@ -168,19 +168,19 @@ impl Kernels for Flex {
 
     fn common_value(tensor: &FlexTensor) -> Option<f64> {
         f32s(&[tensor])
-            .then(|| cross_entropy::common_value(tensor))
+            .then(|| matrix::common_value(tensor))
             .flatten()
     }
 
     fn scaled(tensor: FlexTensor, factor: f64) -> FlexTensor {
         match f32s(&[&tensor]) {
-            true => cross_entropy::scaled(tensor, factor),
+            true => matrix::scaled(tensor, factor),
             false => Self::float_mul_scalar(tensor, factor.into()),
         }
     }
 
     fn rows_added(sum: FlexTensor, ids: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        match f32s(&[&sum, &grad]) && cross_entropy::readable(&ids) {
+        match f32s(&[&sum, &grad]) && matrix::readable(&ids) {
             true => rows::added(sum, &ids, grad),
             false => super::embedding::added::<Self>(sum, ids, grad),
         }

@@ -4,9 +4,8 @@ use burn::backend::flex::FlexTensor;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSlice;
 
-use super::cross_entropy::ids;
 use super::math::{sum, vectorized};
-use super::matrix::{GRAIN, contiguous, elements, own, tensor};
+use super::matrix::{GRAIN, contiguous, elements, ids, own, tensor};
 
 /// Rows that are added up one after the other; their sums are then added up in order.
 const BLOCK: usize = 64;

@@ -10,22 +10,10 @@ use super::reference::{Exact, Matrix, Operation};
 use crate::ops;
 use crate::random;
 
-/// Every backend that is compiled in and needs no GPU.
-pub(super) fn backends() -> Vec<(&'static str, Device)> {
-    vec![
-        #[cfg(feature = "flex")]
-        ("flex", Device::flex()),
-        #[cfg(feature = "ndarray")]
-        ("ndarray", Device::ndarray()),
-        #[cfg(feature = "libtorch")]
-        ("libtorch", Device::libtorch()),
-        #[cfg(feature = "wgpu")]
-        (
-            "wgpu",
-            Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
-        ),
-    ]
-}
+#[path = "../../../tests/common/devices.rs"]
+mod devices;
+
+pub(super) use devices::devices as backends;
 
 /// Those that know NaN: WGSL may assume that there is none.
 pub(super) fn backends_with_nan() -> Vec<(&'static str, Device)> {
