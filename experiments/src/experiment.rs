@@ -148,6 +148,14 @@ impl Experiment {
                 return Err((key, "must be at least 1".into()));
             }
         }
+        if !(0.0..1.0).contains(&self.train.label_smoothing) {
+            let message = "must be a share from 0 to below 1, such as 0.1";
+            return Err(("train.label_smoothing", message.into()));
+        }
+        if !(self.train.z_loss >= 0.0 && self.train.z_loss.is_finite()) {
+            let message = "must be a number from 0 on, such as 1e-4";
+            return Err(("train.z_loss", message.into()));
+        }
         if self.model.init_from.is_none() {
             self.model.base()?;
         }
@@ -391,6 +399,11 @@ mod tests {
         assert!(message(&["train.steps=many"]).contains("invalid type: string \"many\""));
         assert!(message(&["train.steps"]).contains("expected key=value"));
         assert!(message(&["train.steps=0"]).contains("train.steps: must be at least 1"));
+        for nonsense in ["1.0", "-0.1", "nan"] {
+            let set = format!("train.label_smoothing={nonsense}");
+            assert!(message(&[&set]).contains("train.label_smoothing: must be a share"));
+        }
+        assert!(message(&["train.z_loss=-1.0"]).contains("train.z_loss: must be a number"));
         assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
         assert!(message(&["backend.name=flx"]).contains("flex"));
         assert!(message(&["backend.fused=maybe"]).contains("invalid type: string \"maybe\""));

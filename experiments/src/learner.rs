@@ -13,10 +13,11 @@ use burn::tensor::{Bytes, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::ops::among_threads;
-use foretoken_model::{Dropout, Pass, Transformer, Watch};
+use foretoken_model::{Dropout, Objective, Pass, Targets, Transformer, Watch};
 
 use crate::Error;
 use crate::checkpoint::{PARTS, Saved};
+use crate::experiment::Experiment;
 use crate::metrics::StepOutput;
 use crate::optimizer::ScaledAdamW;
 
@@ -31,6 +32,9 @@ pub struct LanguageModel {
     /// Whether its passes are made of fused operations, where nobody watches them; if not, of Burn's own.
     #[module(skip)]
     pub fused: bool,
+    /// What training adds to the negative log-likelihood; evaluation adds nothing.
+    #[module(skip)]
+    pub objective: Objective,
     /// Who sees every operation of its passes.
     #[module(skip)]
     pub watched_by: WatchedBy,
@@ -65,7 +69,17 @@ impl LanguageModel {
             transformer,
             dropout_seed,
             fused: true,
+            objective: Objective::default(),
             watched_by: WatchedBy::default(),
+        }
+    }
+
+    /// The same, trained as an experiment's sections say.
+    pub fn of(self, experiment: &Experiment) -> Self {
+        Self {
+            fused: experiment.backend.fused,
+            objective: experiment.train.objective(),
+            ..self
         }
     }
 
@@ -90,27 +104,34 @@ impl LanguageModel {
         self.transformer.logits_in(pass, inputs)
     }
 
-    /// The sum of nats over the targets, each as much as it counts, `[1]`, with what is measured beside it.
-    fn nats(&self, pass: Pass<'_>, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
+    /// The sum of what is optimised over the targets, each as much as it counts, `[1]`, with what is measured
+    /// beside it: nats and hits, without what the objective adds.
+    fn sums(&self, pass: Pass<'_>, batch: TokenBatch) -> (Tensor<1>, StepOutput) {
         let (pass, transformer) = (self.pass(pass), &self.transformer);
-        let loss = transformer.next_token_loss_in(pass, batch.inputs, batch.targets);
-        let dtype = loss.nats.dtype();
-        let correct = loss.correct.float().cast(dtype);
-        let (nats, correct) = match batch.weights {
-            Some(weights) => {
-                let weights = weights.cast(dtype);
-                (loss.nats * weights.clone(), correct * weights)
-            }
-            None => (loss.nats, correct),
+        let targets = Targets {
+            ids: batch.targets,
+            weights: batch.weights.clone(),
         };
-        let nats = nats.sum();
+        let exact = pass.objective() == Objective::default();
+        let loss = transformer.next_token_loss_in(pass, batch.inputs, targets);
+        let dtype = loss.nats.dtype();
+        let weighted = |of: Tensor<2>| match &batch.weights {
+            Some(weights) => of * weights.clone().cast(dtype),
+            None => of,
+        };
+        let correct = weighted(loss.correct.float().cast(dtype));
+        let sum = loss.loss.sum();
+        let nats = match exact {
+            true => sum.clone(),
+            false => weighted(loss.nats).sum(),
+        };
         let output = StepOutput::Pending {
-            sums: Box::new(Tensor::cat(vec![nats.clone().detach(), correct.sum()], 0)),
+            sums: Box::new(Tensor::cat(vec![nats.detach(), correct.sum()], 0)),
             weight: batch.target_weight,
             tokens: batch.target_tokens,
             bytes: batch.target_bytes,
         };
-        (nats, output)
+        (sum, output)
     }
 }
 
@@ -130,8 +151,9 @@ impl TrainStep for LanguageModel {
         let places = places(&batch);
         among_threads(&self.transformer.device(), || {
             let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
-            let (nats, output) = self.nats(Pass::training(&dropout), batch);
-            let gradients = nats.div_scalar(places).backward();
+            let pass = Pass::training(&dropout).toward(self.objective);
+            let (sum, output) = self.sums(pass, batch);
+            let gradients = sum.div_scalar(places).backward();
             TrainOutput::new(self, gradients, output)
         })
     }
@@ -143,7 +165,7 @@ impl InferenceStep for LanguageModel {
 
     fn step(&self, batch: TokenBatch) -> StepOutput {
         among_threads(&self.transformer.device(), || {
-            self.nats(Pass::default(), batch).1
+            self.sums(Pass::default(), batch).1
         })
     }
 }

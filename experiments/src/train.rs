@@ -151,7 +151,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
 
     let transformer = in_precision(transformer, experiment.backend.dtype);
     let model = LanguageModel::new(transformer, settings.seed);
-    let learner = setup.learner(model.with_fused(experiment.backend.fused));
+    let learner = setup.learner(model.of(&experiment));
     let peak = matmul_gflops(&device)? * 1e9;
     let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
     let started_at = state.step;

@@ -1,6 +1,7 @@
 //! Causal self-attention (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>): multi-head,
 //! grouped-query or multi-query.
 
+use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
@@ -42,6 +43,42 @@ impl CausalSelfAttention {
             output: init.residual_linear("output", config.heads * head_width, width),
             heads: config.heads,
             kv_heads: config.kv_heads,
+        }
+    }
+
+    /// `x + forward(norm(x))` as one operation, where it is: of a pass whose attention is, and whose queries and keys are
+    /// not normalised.
+    pub(crate) fn fused(
+        &self,
+        norm: &Normalization,
+        sight: &Sight,
+    ) -> Option<(ops::AttentionSublayer<Dispatch>, ops::Heads)> {
+        if !sight.fused || self.query_norm.is_some() {
+            return None;
+        }
+        // One sequence's angles are all others' where nothing is padded.
+        let rotation = sight.rotation.clone().map(|of| {
+            of.map(|of| {
+                let [.., length, half] = of.dims();
+                of.reshape([length, half])
+            })
+        });
+        let sublayer = ops::AttentionSublayer {
+            norm: norm.parameters(),
+            qkv: linear::parameters(&self.qkv),
+            output: linear::parameters(&self.output),
+            rotation: ops::Rotation::of(rotation),
+        };
+        Some((sublayer, self.heads(sight)))
+    }
+
+    fn heads(&self, sight: &Sight) -> ops::Heads {
+        ops::Heads {
+            batch: sight.batch,
+            length: sight.length,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            window: sight.window,
         }
     }
 
@@ -96,23 +133,10 @@ impl CausalSelfAttention {
 
     /// What queries find, `[batch * length, heads head_width]`, by the fused operation.
     fn mixed_at_once(&self, qkv: Tensor<2>, sight: &Sight, pass: Pass<'_>) -> Tensor<2> {
-        let turned = sight.rotation.is_some() || self.query_norm.is_some();
-        let qkv = match turned {
-            true => {
-                let shape = qkv.dims();
-                let parts = self.parts(qkv, sight, pass);
-                Tensor::cat(parts.into(), 1).swap_dims(1, 2).reshape(shape)
-            }
-            false => qkv,
-        };
-        let heads = ops::Heads {
-            batch: sight.batch,
-            length: sight.length,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            window: sight.window,
-        };
-        ops::attention(qkv, heads)
+        let shape = qkv.dims();
+        let parts = self.parts(qkv, sight, pass);
+        let qkv = Tensor::cat(parts.into(), 1).swap_dims(1, 2).reshape(shape);
+        ops::attention(qkv, self.heads(sight))
     }
 
     /// The same by Burn's operations, which know a cache.

@@ -39,11 +39,19 @@ impl Block {
         cache: Option<(&mut LayerCache, usize)>,
         pass: Pass<'_>,
     ) -> Tensor<2> {
-        let normed = self
-            .attention_norm
-            .watched("attention_norm", pass, x.clone());
-        let mixed = self.attention.forward(normed, sight, cache, pass);
-        let x = residual("attention_residual", pass, sight.dropout, x, mixed);
+        let x = match self.attention.fused(&self.attention_norm, sight) {
+            Some((sublayer, heads)) => sublayer.apply(x, heads),
+            None => {
+                let normed = self
+                    .attention_norm
+                    .watched("attention_norm", pass, x.clone());
+                let mixed = self.attention.forward(normed, sight, cache, pass);
+                residual("attention_residual", pass, sight.dropout, x, mixed)
+            }
+        };
+        if sight.fused {
+            return self.feed_forward.fused(&self.feed_forward_norm, x);
+        }
         let normed = self
             .feed_forward_norm
             .watched("feed_forward_norm", pass, x.clone());

@@ -10,6 +10,7 @@ use burn::tensor::activation::relu;
 use crate::config::{Activation, ModelConfig};
 use crate::init::Initializer;
 use crate::linear;
+use crate::norm::Normalization;
 use crate::ops;
 use crate::watch::{Operation, Pass};
 
@@ -36,6 +37,20 @@ impl FeedForward {
             down: init.residual_linear("down", hidden, width),
             activation: config.activation,
         }
+    }
+
+    /// `x + forward(norm(x))` as one operation.
+    pub(crate) fn fused(&self, norm: &Normalization, x: Tensor<2>) -> Tensor<2> {
+        let sublayer = ops::FeedForwardSublayer {
+            norm: norm.parameters(),
+            up: linear::parameters(&self.up),
+            down: linear::parameters(&self.down),
+            gate: match &self.gate {
+                Some(gate) => ops::Gate::Layer(linear::parameters(gate)),
+                None => ops::Gate::None,
+            },
+        };
+        sublayer.apply(x, self.activation)
     }
 
     /// `[rows, width] -> [rows, width]`.

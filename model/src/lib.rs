@@ -52,7 +52,7 @@ pub use cost::{GenerationMemory, Part, TrainingMemory};
 pub use dropout::Dropout;
 pub use error::ModelError;
 pub use generate::{GenerationConfig, Overflow, generate};
-pub use loss::TokenLoss;
+pub use loss::{Objective, Targets, TokenLoss};
 pub use pretrained::{Export, Pretrained};
 pub use sampling::{Sampler, SamplingConfig};
 pub use transformer::Transformer;

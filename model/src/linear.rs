@@ -1,5 +1,6 @@
 //! Linear layers, and their product with few rows, which generation spends its time on.
 
+use burn::backend::Dispatch;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear;
@@ -38,6 +39,12 @@ pub(crate) fn watched(layer: &Linear, name: &str, pass: Pass<'_>, x: Tensor<2>) 
 pub(crate) fn forward(layer: &Linear, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
     let bias = layer.bias.as_ref().map(|bias| bias.val());
     product(x, layer.weight.val(), bias, pass)
+}
+
+/// As a fused operation takes them.
+pub(crate) fn parameters(layer: &Linear) -> ops::Layer<Dispatch> {
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    ops::Layer::of(layer.weight.val(), bias)
 }
 
 #[cfg(feature = "flex")]

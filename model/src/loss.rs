@@ -2,17 +2,49 @@
 
 use burn::tensor::{DType, Int, Tensor};
 
+use crate::ops;
+
+/// What training adds to the negative log-likelihood of its targets.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Objective {
+    /// The share of a target that all tokens of the vocabulary have evenly instead (Szegedy et al. 2016,
+    /// <https://arxiv.org/abs/1512.00567>), from 0 to below 1.
+    pub label_smoothing: f64,
+    /// Times the square of `ln Σ exp(logits)`, which keeps that near 0 (Chowdhery et al. 2022,
+    /// <https://arxiv.org/abs/2204.02311>, has 1e-4).
+    pub z_loss: f64,
+}
+
+/// What is to be predicted.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// Token ids, `[batch, length]`.
+    pub ids: Tensor<2, Int>,
+    /// How much each counts, `[batch, length]`, where not all count 1.
+    pub weights: Option<Tensor<2>>,
+}
+
+impl From<Tensor<2, Int>> for Targets {
+    fn from(ids: Tensor<2, Int>) -> Self {
+        Self { ids, weights: None }
+    }
+}
+
 /// How well each target was predicted.
 #[derive(Debug, Clone)]
 pub struct TokenLoss {
-    /// `-ln p(target)`, in nats. `[batch, length]`.
+    /// What is optimised, in nats: `-ln p(target)` with what the [`Objective`] adds, times the target's weight.
+    /// `[batch, length]`.
+    pub loss: Tensor<2>,
+    /// `-ln p(target)`, in nats, whatever it counts. `[batch, length]`. Of a fused pass it has no gradient.
     pub nats: Tensor<2>,
     /// 1 where the target is the most probable token, 0 elsewhere. `[batch, length]`, no gradient.
     pub correct: Tensor<2, Int>,
 }
 
 impl TokenLoss {
-    /// The loss of `logits`, `[batch, length, vocab_size]`, at `targets`, `[batch, length]`.
+    /// The loss of `logits`, `[batch, length, vocab_size]`, at `targets`, `[batch, length]`: of all alike, and nothing
+    /// but the negative log-likelihood.
     ///
     /// Exact for logits of any size: `ln Σ exp(logits)` is taken relative to the largest. Logits in half
     /// precision are made f32 first: their sum over a vocabulary is not worth having otherwise.
@@ -21,31 +53,101 @@ impl TokenLoss {
     /// When the shapes do not fit.
     pub fn from_logits(logits: Tensor<3>, targets: Tensor<2, Int>) -> Self {
         let [batch, length, _] = logits.dims();
-        let logits = match logits.dtype() {
-            DType::F16 | DType::BF16 => logits.cast(DType::F32),
-            _ => logits,
-        };
+        let logits = at_least_f32(logits);
         let targets = targets.reshape([batch, length, 1]);
 
-        // The maximum cancels out of the result and needs no gradient.
         let (maximum, predicted) = logits.clone().detach().max_dim_with_indices(2);
         let correct = predicted.equal(targets.clone()).int();
 
         let target = logits.clone().gather(2, targets);
-        let log_total = (logits - maximum.clone()).exp().sum_dim(2).log();
-        // In this order: the two large numbers cancel before the small one is added.
-        let nats = (maximum - target) + log_total;
+        let nats = below_total(target, logits, maximum);
+        Self::exact(
+            nats.reshape([batch, length]),
+            correct.reshape([batch, length]),
+        )
+    }
 
+    /// Of targets that all count alike, of which nothing but the negative log-likelihood is optimised.
+    pub(crate) fn exact(nats: Tensor<2>, correct: Tensor<2, Int>) -> Self {
         Self {
-            nats: nats.reshape([batch, length]),
-            correct: correct.reshape([batch, length]),
+            loss: nats.clone(),
+            nats,
+            correct,
         }
     }
 
-    /// What is optimised: nats per target. `[1]`.
-    pub fn mean(&self) -> Tensor<1> {
-        self.nats.clone().mean()
+    /// The same where more is optimised than that; `logits` are those that it is of.
+    pub(crate) fn toward(
+        self,
+        objective: Objective,
+        logits: Tensor<3>,
+        weights: Option<Tensor<2>>,
+    ) -> Self {
+        let shape = self.nats.dims();
+        let logits = at_least_f32(logits);
+        let maximum = logits.clone().detach().max_dim(2);
+        let Objective {
+            label_smoothing: smoothing,
+            z_loss,
+        } = objective;
+        let mut loss = self.loss;
+        if smoothing > 0.0 {
+            let mean = logits.clone().mean_dim(2);
+            let even = below_total(mean, logits.clone(), maximum.clone());
+            loss = loss * (1.0 - smoothing) + even.reshape(shape) * smoothing;
+        }
+        if z_loss > 0.0 {
+            let log_total = below_total(maximum.zeros_like(), logits, maximum).reshape(shape);
+            loss = loss + log_total.clone() * log_total * z_loss;
+        }
+        if let Some(weights) = weights {
+            let weights = weights.cast(loss.dtype());
+            loss = loss * weights;
+        }
+        Self { loss, ..self }
     }
+
+    /// That of `hidden`, `[batch, length, width]`, at `targets`, through `head`, without its logits.
+    pub(crate) fn through(
+        head: Tensor<2>,
+        rule: ops::Head,
+        hidden: Tensor<3>,
+        targets: Targets,
+    ) -> Self {
+        let [batch, length, width] = hidden.dims();
+        let (rows, shape) = (batch * length, [batch, length]);
+        let (loss, nats, correct) = ops::cross_entropy(
+            hidden.reshape([rows, width]),
+            head,
+            targets.ids.reshape([rows]),
+            targets.weights.map(|weights| weights.reshape([rows])),
+            rule,
+        );
+        Self {
+            loss: loss.reshape(shape),
+            nats: nats.reshape(shape),
+            correct: correct.reshape(shape),
+        }
+    }
+
+    /// The mean of what is optimised over all targets. `[1]`.
+    pub fn mean(&self) -> Tensor<1> {
+        self.loss.clone().mean()
+    }
+}
+
+fn at_least_f32(logits: Tensor<3>) -> Tensor<3> {
+    match logits.dtype() {
+        DType::F16 | DType::BF16 => logits.cast(DType::F32),
+        _ => logits,
+    }
+}
+
+/// `ln Σ exp(logits) - number`, `[batch, length, 1]`. The maximum cancels out of the result and needs no gradient.
+fn below_total(number: Tensor<3>, logits: Tensor<3>, maximum: Tensor<3>) -> Tensor<3> {
+    let total = (logits - maximum.clone()).exp().sum_dim(2).log();
+    // In this order: the two large numbers cancel before the small one is added.
+    (maximum - number) + total
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Normalisation over the last dimension: LayerNorm or RMSNorm.
 
+use burn::backend::Dispatch;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm;
@@ -30,22 +31,30 @@ impl Normalization {
 
     /// [`forward`](Self::forward) as one operation.
     fn fused(&self, x: Tensor<2>) -> Tensor<2> {
-        let beta = self.beta.as_ref().map(Param::val);
-        let rule = ops::Rule {
+        ops::norm(x, self.gamma.val(), self.beta(), self.rule())
+    }
+
+    /// As a fused operation takes them.
+    pub(crate) fn parameters(&self) -> ops::NormParameters<Dispatch> {
+        ops::NormParameters::of(self.gamma.val(), self.beta(), self.rule())
+    }
+
+    fn beta(&self) -> Option<Tensor<1>> {
+        self.beta.as_ref().map(Param::val)
+    }
+
+    fn rule(&self) -> ops::Rule {
+        ops::Rule {
             norm: self.norm,
             epsilon: self.epsilon,
-        };
-        ops::norm(x, self.gamma.val(), beta, rule)
+        }
     }
 
     /// `[.., width] -> [.., width]`.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let gamma = self.gamma.val();
         match self.norm {
-            Norm::Layer => {
-                let beta = self.beta.as_ref().map(Param::val);
-                layer_norm(x, gamma, beta, self.epsilon)
-            }
+            Norm::Layer => layer_norm(x, gamma, self.beta(), self.epsilon),
             // Not Burn's RmsNorm, which computes in f32 whatever the dtype of `x`.
             Norm::Rms => {
                 let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);

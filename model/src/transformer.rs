@@ -10,7 +10,7 @@ use crate::cache::KvCache;
 use crate::config::{ModelConfig, Positions};
 use crate::init::Initializer;
 use crate::linear;
-use crate::loss::TokenLoss;
+use crate::loss::{Objective, Targets, TokenLoss};
 use crate::norm::Normalization;
 use crate::ops;
 use crate::positions::{Placement, Sight};
@@ -199,7 +199,8 @@ impl Transformer {
         self.next_token_loss_in(Pass::default(), inputs, targets)
     }
 
-    /// As [`next_token_loss`](Self::next_token_loss), in a pass of training, a plain one or one that is watched.
+    /// As [`next_token_loss`](Self::next_token_loss), in a pass of training, a plain one or one that is watched, and of
+    /// targets that may count differently.
     ///
     /// # Panics
     /// When the shapes differ, or `length` is 0 or more than the model's context.
@@ -207,9 +208,11 @@ impl Transformer {
         &self,
         pass: Pass<'_>,
         inputs: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
+        targets: impl Into<Targets>,
     ) -> TokenLoss {
+        let targets = targets.into();
         let hidden = self.forward(inputs, None, pass);
+        let objective = pass.objective();
         if pass.is_fused() {
             let (head, by_token) = match &self.head {
                 Some(head) => (head.weight.val(), false),
@@ -218,19 +221,24 @@ impl Transformer {
             let rule = ops::Head {
                 by_token,
                 cap: self.config.logit_cap,
+                objective,
             };
             return TokenLoss::through(head, rule, hidden, targets);
         }
         let logits = self.unembed(hidden, pass);
+        let exact = objective == Objective::default() && targets.weights.is_none();
+        let kept = (!exact).then(|| logits.clone());
         let mut correct = None;
         let nats = pass.operation("loss", Operation::Loss, [logits], |[logits]| {
-            let loss = TokenLoss::from_logits(logits, targets);
+            let loss = TokenLoss::from_logits(logits, targets.ids);
             correct = Some(loss.correct);
             loss.nats.unsqueeze_dim::<3>(2)
         });
-        TokenLoss {
-            nats: nats.squeeze_dim(2),
-            correct: correct.expect("the loss is computed"),
+        let correct = correct.expect("the loss is computed");
+        let loss = TokenLoss::exact(nats.squeeze_dim(2), correct);
+        match kept {
+            Some(logits) => loss.toward(objective, logits, targets.weights),
+            None => loss,
         }
     }
 

@@ -8,6 +8,7 @@
 use burn::tensor::Tensor;
 
 use crate::dropout::Dropout;
+use crate::loss::Objective;
 
 /// What an operation computes; where it stands is its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +91,8 @@ pub struct Pass<'a> {
     block: Option<usize>,
     /// Whether operations are Burn's own, one by one.
     plain: bool,
+    /// What its loss is to be.
+    objective: Objective,
 }
 
 impl<'a> Pass<'a> {
@@ -107,6 +110,16 @@ impl<'a> Pass<'a> {
             plain: true,
             ..self
         }
+    }
+
+    /// The same pass where more is optimised than the negative log-likelihood.
+    pub fn toward(self, objective: Objective) -> Self {
+        Self { objective, ..self }
+    }
+
+    /// What is optimised.
+    pub fn objective(&self) -> Objective {
+        self.objective
     }
 
     /// Whether operations are fused: not where somebody watches each of them.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use foretoken_datasets::{DataError, TokenBatch};
-use foretoken_model::{Pass, Place, Transformer, Watch};
+use foretoken_model::{Pass, Place, Targets, Transformer, Watch};
 
 use super::numbers::read;
 use crate::Error;
@@ -101,12 +101,12 @@ impl Party {
 pub(super) fn objective(model: &Transformer, batch: TokenBatch, watch: &dyn Watch) -> Tensor<1> {
     let places = batch.targets.shape().num_elements() as f64;
     let pass = Pass::default().watched(watch);
-    let loss = model.next_token_loss_in(pass, batch.inputs, batch.targets);
-    let nats = match batch.weights {
-        Some(weights) => loss.nats.clone() * weights.cast(loss.nats.dtype()),
-        None => loss.nats,
+    let targets = Targets {
+        ids: batch.targets,
+        weights: batch.weights,
     };
-    nats.sum().div_scalar(places)
+    let loss = model.next_token_loss_in(pass, batch.inputs, targets);
+    loss.loss.sum().div_scalar(places)
 }
 
 /// Gradients of the weights by path; of those that the gradients' root does not depend on, none.

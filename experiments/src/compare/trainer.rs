@@ -67,14 +67,13 @@ impl Trainer {
         let transformer = setup.transformer(seed, &training)?;
         let transformer = variant.tampering.transformer(transformer);
         let transformer = in_precision(transformer, entrant.dtype);
+        let transformer = match variant.nudge {
+            Some(member) => nudged(transformer, entrant.dtype, member),
+            None => transformer,
+        };
         let model = LanguageModel {
-            transformer: match variant.nudge {
-                Some(member) => nudged(transformer, entrant.dtype, member),
-                None => transformer,
-            },
-            dropout_seed: seed,
-            fused: setup.experiment.backend.fused,
             watched_by: WatchedBy(variant.tampering.watch.clone()),
+            ..LanguageModel::new(transformer, seed).of(&setup.experiment)
         };
         Ok(Self {
             train: setup.train_loader(seed, &training)?,

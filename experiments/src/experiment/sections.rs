@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use foretoken_datasets::Manifest;
 use foretoken_datasets::world::WorldConfig;
-use foretoken_model::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
+use foretoken_model::{Activation, ModelConfig, Norm, Objective, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -396,6 +396,16 @@ pub struct TrainSection {
     /// Tokens of text to generate at the end.
     #[serde(default = "TrainSection::default_sample_tokens")]
     pub sample_tokens: usize,
+    /// [`Objective::label_smoothing`]: optimised, not part of the loss that is told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+    /// [`Objective::z_loss`]: optimised, not part of the loss that is told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub z_loss: f64,
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
 }
 
 fn one() -> usize {
@@ -405,6 +415,14 @@ fn one() -> usize {
 impl TrainSection {
     fn default_sample_tokens() -> usize {
         300
+    }
+
+    /// What training adds to the negative log-likelihood.
+    pub fn objective(&self) -> Objective {
+        Objective {
+            label_smoothing: self.label_smoothing,
+            z_loss: self.z_loss,
+        }
     }
 }
 

@@ -110,6 +110,27 @@ pub(crate) fn swiglu_backward<B: Backend>(
     [backward::<B>(gate, of_silu, Activation::SwiGlu), of_up]
 }
 
+/// The activation once more, and the gradient of its input.
+pub(crate) fn again<B: Kernels>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    activation: Activation,
+) -> [FloatTensor<B>; 2] {
+    let activated = B::activation_forward(x.clone(), activation);
+    [activated, B::activation_backward(x, grad, activation)]
+}
+
+/// The product once more, and gradients of gate and up.
+pub(crate) fn swiglu_again<B: Kernels>(
+    gate: FloatTensor<B>,
+    up: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> [FloatTensor<B>; 3] {
+    let product = B::swiglu_forward(gate.clone(), up.clone());
+    let [of_gate, of_up] = B::swiglu_backward(gate, up, grad);
+    [product, of_gate, of_up]
+}
+
 #[derive(Debug)]
 pub(super) struct ActivationBackward;
 

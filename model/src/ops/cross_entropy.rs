@@ -1,34 +1,39 @@
 //! The head and the loss in one, without logits of more than a few rows at a time (Wijmans et al. 2024,
 //! <https://arxiv.org/abs/2411.09009>; Hsu et al. 2024, <https://arxiv.org/abs/2410.10989>).
 //!
-//! For a row `h` with target `t`: `z = head h`, with a cap `z = cap · tanh(head h / cap)`;
-//! `nats = ln Σ exp(z_v) - z_t`, and `dz_v = dnats (exp(z_v - ln Σ exp(z)) - [v = t])`, times `1 - (z_v / cap)²` with
-//! a cap. A row whose target is negative is ignored: its loss and its gradient are 0.
+//! For a row `h` with target `t` of `V` tokens: `z = head h`, with a cap `z = cap · tanh(head h / cap)`;
+//! `L = ln Σ exp(z_v)`, `nats = L - z_t`. What is optimised is `weight` times
+//! `(1 - s) (L - z_t) + s (L - mean(z)) + c L²`, with label smoothing `s` and z-loss `c`, whose gradient is
+//! `dz_v = weight · dloss · ((1 + 2 c L) exp(z_v - L) - (1 - s) [v = t] - s / V)`, times `1 - (z_v / cap)²` with a cap.
+//! A row whose target is negative is ignored: its loss and its gradient are 0.
 //!
-//! Where a backend can, the forward pass already makes the gradients that all rows have when `dnats` is 1: the mean
-//! and the sum of a batch need no others, and the logits are computed once. Any other `dnats` computes them again.
+//! Where a backend can, the forward pass already makes the gradients that all rows have when `dloss` is 1: the mean
+//! and the sum of a batch need no others, and the logits are computed once. Any other `dloss` computes them again.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, Int, Shape, Slice, Tensor};
 
 use super::plain::Plain;
-use super::{Fused, Kernels};
-use crate::loss::TokenLoss;
+use super::{Fused, Kernels, Optional};
+use crate::loss::Objective;
 
 /// Logits that are held at once.
 pub(crate) const LOGITS: usize = 1 << 24;
 
-/// How logits come about.
+/// How logits come about, and what is made of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     /// Whether the head is `[vocab_size, width]`, as a token embedding, rather than `[width, vocab_size]`.
     pub(crate) by_token: bool,
     /// Soft cap of logits.
     pub(crate) cap: Option<f64>,
+    /// What is optimised.
+    pub(crate) objective: Objective,
 }
 
 impl Head {
@@ -45,10 +50,26 @@ impl Head {
     }
 }
 
-/// What is told about each row, `[rows]`.
+/// What is given.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Rows<B: Backend> {
+    /// `[rows, width]`
+    pub(crate) hidden: FloatTensor<B>,
+    /// `[vocab_size, width]` or `[width, vocab_size]`.
+    pub(crate) head: FloatTensor<B>,
+    /// `[rows]`
+    pub(crate) targets: IntTensor<B>,
+    /// How much each row counts, `[rows]`, where not all count 1; no gradient.
+    #[extension_type]
+    pub(crate) weights: Optional<B>,
+}
+
+/// What is told about each row, `[rows]`; in f32 at least.
 #[derive(Debug, Clone, ExtensionType)]
 pub struct Losses<B: Backend> {
-    /// `-ln p(target)`; in f32 at least.
+    /// What is optimised, times the row's weight.
+    pub(crate) loss: FloatTensor<B>,
+    /// `-ln p(target)`; no gradient.
     pub(crate) nats: FloatTensor<B>,
     /// 1 where the target is the most probable token, else 0; no gradient.
     pub(crate) correct: IntTensor<B>,
@@ -59,17 +80,49 @@ pub struct Losses<B: Backend> {
 /// Gradients of hidden rows and of the head.
 pub(crate) type Of<B> = [FloatTensor<B>; 2];
 
-/// How well each row of `hidden`, `[rows, width]`, predicts its target, `[rows]`, through `head`.
+impl<B: Backend> Rows<B> {
+    /// Their number.
+    pub(crate) fn count(&self) -> usize {
+        self.hidden.shape()[0]
+    }
+}
+
+impl<B: Kernels, C: CheckpointStrategy> Rows<Autodiff<B, C>> {
+    /// Without autodiff, and the parents of the step: hidden rows and head.
+    pub(super) fn inner(self) -> (Rows<B>, [NodeGuard; 2]) {
+        let ((hidden, of_hidden), (head, of_head)) =
+            (self.hidden.into_parts(), self.head.into_parts());
+        let rows = Rows {
+            hidden,
+            head,
+            targets: self.targets,
+            weights: match self.weights {
+                Optional::Some(weights) => Optional::Some(weights.into_primitive()),
+                Optional::None => Optional::None,
+            },
+        };
+        (rows, [of_hidden, of_head])
+    }
+}
+
+/// How well each row of `hidden`, `[rows, width]`, predicts its target, `[rows]`, through `head`: loss, nats, and whether
+/// the target is the most probable token.
 pub(crate) fn cross_entropy(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: Tensor<1, Int>,
+    weights: Option<Tensor<1>>,
     rule: Head,
-) -> (Tensor<1>, Tensor<1, Int>) {
-    let (hidden, head) = (hidden.into_dispatch(), head.into_dispatch());
-    let losses =
-        <Dispatch as Fused>::fused_cross_entropy(hidden, head, targets.into_dispatch(), rule);
+) -> (Tensor<1>, Tensor<1>, Tensor<1, Int>) {
+    let rows = Rows {
+        hidden: hidden.into_dispatch(),
+        head: head.into_dispatch(),
+        targets: targets.into_dispatch(),
+        weights: Optional::of(weights),
+    };
+    let losses = <Dispatch as Fused>::fused_cross_entropy(rows, rule);
     (
+        Tensor::from_dispatch(losses.loss),
         Tensor::from_dispatch(losses.nats),
         Tensor::from_dispatch(losses.correct),
     )
@@ -87,17 +140,15 @@ struct Chunk<B: Backend> {
     targets: IntTensor<B>,
     /// `[rows, 1]`, 0 where a target is ignored, else 1.
     counts: Plain<B>,
+    /// `[rows, 1]`, where not all count 1.
+    weights: Option<Plain<B>>,
 }
 
-fn chunks<B: Backend>(
-    hidden: FloatTensor<B>,
-    head: FloatTensor<B>,
-    targets: IntTensor<B>,
-    rule: Head,
-) -> impl Iterator<Item = (usize, Chunk<B>)> {
-    let all = hidden.shape()[0];
-    let held = rule.rows(&head.shape(), all);
-    let (hidden, head) = (Plain::<B>(hidden), Plain::<B>(head));
+fn chunks<B: Backend>(rows: Rows<B>, rule: Head) -> impl Iterator<Item = (usize, Chunk<B>)> {
+    let all = rows.count();
+    let held = rule.rows(&rows.head.shape(), all);
+    let (hidden, head) = (Plain::<B>(rows.hidden), Plain::<B>(rows.head));
+    let (targets, weights) = (rows.targets, rows.weights.into_option().map(Plain::<B>));
     (0..all).step_by(held).map(move |start| {
         let rows = held.min(all - start);
         let hidden = hidden.clone().narrow(0, start, rows);
@@ -118,6 +169,10 @@ fn chunks<B: Backend>(
         // 0 where the target is what it was, 1 or more where it was negative.
         let ignored = B::int_clamp_max(B::int_sub(clamped.clone(), targets), 1.into());
         let ignored = Plain::<B>(B::int_into_float(ignored, logits.dtype().into()));
+        let weights = weights.clone().map(|weights| {
+            let weights = weights.narrow(0, start, rows).reshape([rows, 1]);
+            weights.cast(logits.dtype())
+        });
         let chunk = Chunk {
             hidden,
             head: head.clone(),
@@ -125,13 +180,14 @@ fn chunks<B: Backend>(
             logits,
             targets: clamped,
             counts: ignored * -1.0 + 1.0,
+            weights,
         };
         (start, chunk)
     })
 }
 
 impl<B: Backend> Chunk<B> {
-    fn losses(&self) -> (Plain<B>, IntTensor<B>, Plain<B>) {
+    fn losses(&self) -> Losses<B> {
         let [rows, _] = self.logits.dims();
         let dtype = self.targets.dtype().into();
         let (maximum, predicted) = B::float_max_dim_with_indices(self.logits.0.clone(), 1, dtype);
@@ -143,7 +199,6 @@ impl<B: Backend> Chunk<B> {
         );
         let correct = B::bool_into_int(correct, dtype);
         let counts = B::float_into_int(self.counts.0.clone(), dtype);
-        let correct = B::int_reshape(B::int_mul(correct, counts), Shape::new([rows]));
         let target = Plain::<B>(B::float_gather(
             1,
             self.logits.0.clone(),
@@ -151,23 +206,58 @@ impl<B: Backend> Chunk<B> {
         ));
         let total = (self.logits.clone() - maximum.clone()).exp().sum(1).log();
         // In this order: the two large numbers cancel before the small one is added.
-        let nats = ((maximum.clone() - target) + total.clone()) * self.counts.clone();
-        (
-            nats.reshape([rows]),
-            correct,
-            (maximum + total).reshape([rows]),
-        )
+        let below = |number: Plain<B>| (maximum.clone() - number) + total.clone();
+        let nats = below(target) * self.counts.clone();
+        let log_total = maximum.clone() + total.clone();
+        let mut loss = nats.clone();
+        let Objective {
+            label_smoothing: smoothing,
+            z_loss,
+        } = self.rule.objective;
+        if smoothing > 0.0 {
+            let even = below(self.logits.clone().mean(1)) * self.counts.clone();
+            loss = loss * (1.0 - smoothing) + even * smoothing;
+        }
+        if z_loss > 0.0 {
+            let square = log_total.clone() * log_total.clone() * self.counts.clone();
+            loss = loss + square * z_loss;
+        }
+        if let Some(weights) = &self.weights {
+            loss = loss * weights.clone();
+        }
+        Losses {
+            loss: loss.reshape([rows]).0,
+            nats: nats.reshape([rows]).0,
+            correct: B::int_reshape(B::int_mul(correct, counts), Shape::new([rows])),
+            log_total: log_total.reshape([rows]).0,
+        }
     }
 
-    /// Gradients of these rows and of the head, given the rows' totals and the gradient of their nats, `[rows, 1]`.
+    /// Gradients of these rows and of the head, given the rows' totals and the gradient of their losses, `[rows, 1]`.
     fn gradients(self, log_total: Plain<B>, grad: Plain<B>) -> [Plain<B>; 2] {
         let grad = grad * self.counts.clone();
-        let of_logits = (self.logits.clone() - log_total).exp() * grad.clone();
+        let grad = match &self.weights {
+            Some(weights) => grad * weights.clone(),
+            None => grad,
+        };
+        let Objective {
+            label_smoothing: smoothing,
+            z_loss,
+        } = self.rule.objective;
+        let factor = match z_loss > 0.0 {
+            true => (log_total.clone() * (2.0 * z_loss) + 1.0) * grad.clone(),
+            false => grad.clone(),
+        };
+        let mut of_logits = (self.logits.clone() - log_total).exp() * factor;
+        if smoothing > 0.0 {
+            let [_, vocabulary] = of_logits.dims();
+            of_logits = of_logits - grad.clone() * (smoothing / vocabulary as f64);
+        }
         let of_logits = Plain::<B>(B::float_scatter(
             1,
             of_logits.0,
             self.targets,
-            (grad * -1.0).0,
+            (grad * (smoothing - 1.0)).0,
             IndexingUpdateOp::Add,
         ));
         let of_logits = match self.rule.cap {
@@ -197,31 +287,25 @@ fn bool_dtype<B: Backend>(tensor: &FloatTensor<B>) -> burn::tensor::BoolDType {
     burn::backend::get_or_init_device_settings::<B>(&tensor.device()).bool_dtype
 }
 
-pub(crate) fn forward<B: Backend>(
-    hidden: FloatTensor<B>,
-    head: FloatTensor<B>,
-    targets: IntTensor<B>,
-    rule: Head,
-) -> Losses<B> {
-    let (mut nats, mut correct, mut log_totals) = (Vec::new(), Vec::new(), Vec::new());
-    for (_, chunk) in chunks::<B>(hidden, head, targets, rule) {
-        let (of_chunk, found, log_total) = chunk.losses();
-        nats.push(of_chunk);
-        correct.push(found);
-        log_totals.push(log_total);
-    }
+pub(crate) fn forward<B: Backend>(rows: Rows<B>, rule: Head) -> Losses<B> {
+    let chunks = chunks::<B>(rows, rule).map(|(_, chunk)| chunk.losses());
+    let chunks: Vec<Losses<B>> = chunks.collect();
+    let all =
+        |of: fn(&Losses<B>) -> FloatTensor<B>| B::float_cat(chunks.iter().map(of).collect(), 0);
     Losses {
-        nats: Plain::cat(nats, 0).0,
-        correct: B::int_cat(correct, 0),
-        log_total: Plain::cat(log_totals, 0).0,
+        loss: all(|chunk| chunk.loss.clone()),
+        nats: all(|chunk| chunk.nats.clone()),
+        correct: B::int_cat(
+            chunks.iter().map(|chunk| chunk.correct.clone()).collect(),
+            0,
+        ),
+        log_total: all(|chunk| chunk.log_total.clone()),
     }
 }
 
-/// Gradients where that of the nats is `grad`, `[rows]`.
+/// Gradients where that of the losses is `grad`, `[rows]`.
 pub(crate) fn backward<B: Backend>(
-    hidden: FloatTensor<B>,
-    head: FloatTensor<B>,
-    targets: IntTensor<B>,
+    rows: Rows<B>,
     log_total: FloatTensor<B>,
     grad: FloatTensor<B>,
     rule: Head,
@@ -229,7 +313,7 @@ pub(crate) fn backward<B: Backend>(
     let (log_total, grad) = (Plain::<B>(log_total), Plain::<B>(grad));
     let mut of_hidden = Vec::new();
     let mut of_head: Option<Plain<B>> = None;
-    for (start, chunk) in chunks::<B>(hidden, head, targets, rule) {
+    for (start, chunk) in chunks::<B>(rows, rule) {
         let [rows, _] = chunk.logits.dims();
         let part = |of: &Plain<B>| of.clone().narrow(0, start, rows).reshape([rows, 1]);
         let [of_rows, of_chunk] = chunk.gradients(part(&log_total), part(&grad));
@@ -243,57 +327,20 @@ pub(crate) fn backward<B: Backend>(
     [Plain::cat(of_hidden, 0).0, of_head.0]
 }
 
-/// What the backward pass needs.
-#[derive(Debug, Clone)]
-pub(super) struct State<B: Backend> {
-    pub(super) hidden: FloatTensor<B>,
-    pub(super) head: FloatTensor<B>,
-    pub(super) targets: IntTensor<B>,
-    pub(super) log_total: FloatTensor<B>,
-    pub(super) rule: Head,
-    /// The gradients of unit nats, where the forward pass has made them.
-    pub(super) made: Option<Of<B>>,
-}
-
 #[derive(Debug)]
 pub(super) struct CrossEntropyBackward;
 
 impl<B: Kernels> Backward<B, 2> for CrossEntropyBackward {
-    type State = State<B>;
+    /// The rows, logarithms of totals, and gradients of unit losses where the forward pass has made them.
+    type State = (Rows<B>, FloatTensor<B>, Head, Option<Of<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let State {
-            hidden,
-            head,
-            targets,
-            log_total,
-            rule,
-            made,
-        } = ops.state;
+        let (rows, log_total, rule, made) = ops.state;
         let of = match made.and_then(|of| Some((of, B::common_value(&grad)?))) {
             Some((of, value)) => of.map(|of| B::scaled(of, value)),
-            None => B::cross_entropy_backward(hidden, head, targets, log_total, grad, rule),
+            None => B::cross_entropy_backward(rows, log_total, grad, rule),
         };
         register!(B, ops.parents, of.map(Some), grads);
-    }
-}
-
-impl TokenLoss {
-    /// The loss of `hidden`, `[batch, length, width]`, at `targets`, through `head`.
-    pub(crate) fn through(
-        head: Tensor<2>,
-        rule: Head,
-        hidden: Tensor<3>,
-        targets: Tensor<2, Int>,
-    ) -> Self {
-        let [batch, length, width] = hidden.dims();
-        let hidden = hidden.reshape([batch * length, width]);
-        let targets = targets.reshape([batch * length]);
-        let (nats, correct) = cross_entropy(hidden, head, targets, rule);
-        Self {
-            nats: nats.reshape([batch, length]),
-            correct: correct.reshape([batch, length]),
-        }
     }
 }

@@ -33,21 +33,36 @@ pub(crate) fn forward<B: Backend>(
     }
 }
 
-/// `grad weightᵀ`, `xᵀ grad` and the sum of `grad` over rows, each where it is `wanted`.
-pub(crate) fn backward<B: Backend>(
+pub(crate) fn onto<B: Kernels>(
+    residual: FloatTensor<B>,
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    B::float_add(residual, B::linear_forward(x, weight, bias))
+}
+
+/// `grad weightᵀ`
+pub(crate) fn input_backward<B: Backend>(
+    weight: FloatTensor<B>,
     grad: FloatTensor<B>,
-    wanted: [bool; 3],
-) -> [Option<FloatTensor<B>>; 3] {
-    let (x, weight, grad) = (Plain::<B>(x), Plain(weight), Plain(grad));
-    let of_x = wanted[0].then(|| grad.clone().matmul(weight.t()).0);
-    let of_weight = wanted[1].then(|| x.t().matmul(grad.clone()).0);
-    let of_bias = wanted[2].then(|| {
+) -> FloatTensor<B> {
+    Plain::<B>(grad).matmul(Plain(weight).t()).0
+}
+
+/// `xᵀ grad` and the sum of `grad` over rows, each where it is `wanted`.
+pub(crate) fn parameters_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    wanted: [bool; 2],
+) -> [Option<FloatTensor<B>>; 2] {
+    let (x, grad) = (Plain::<B>(x), Plain(grad));
+    let of_weight = wanted[0].then(|| x.t().matmul(grad.clone()).0);
+    let of_bias = wanted[1].then(|| {
         let outputs = grad.columns();
         grad.sum(0).reshape([outputs]).0
     });
-    [of_x, of_weight, of_bias]
+    [of_weight, of_bias]
 }
 
 /// With `N` parents: input, weight and, of three, bias.
@@ -61,8 +76,10 @@ impl<B: Kernels, const N: usize> Backward<B, N> for LinearBackward {
         let (x, weight) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         let wanted = |parent: usize| ops.parents.get(parent).is_some_and(Option::is_some);
-        let wanted = [wanted(0), wanted(1), wanted(2)];
-        let of = B::linear_backward(x, weight, grad, wanted);
-        register!(B, ops.parents, of, grads);
+        // The input's last: its gradient may lie where the input did.
+        let [of_weight, of_bias] =
+            B::linear_parameters_backward(x, grad.clone(), [wanted(1), wanted(2)]);
+        let of_x = wanted(0).then(|| B::linear_input_backward(weight, grad));
+        register!(B, ops.parents, [of_x, of_weight, of_bias], grads);
     }
 }

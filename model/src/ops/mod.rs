@@ -31,15 +31,19 @@ macro_rules! register {
 mod activation;
 mod adamw;
 mod attention;
+mod attention_sublayer;
 mod cross_entropy;
 mod embedding;
+mod feed_forward_sublayer;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "libtorch")]
 mod libtorch;
 mod linear;
 mod norm;
+mod parameters;
 mod plain;
+mod rotary;
 mod square;
 #[cfg(test)]
 mod tests;
@@ -47,15 +51,20 @@ mod tests;
 pub(crate) use activation::{activate, swiglu};
 pub use adamw::{AdamW, adamw};
 pub(crate) use attention::{Heads, attention};
-#[cfg(test)]
-pub(crate) use cross_entropy::cross_entropy;
-pub(crate) use cross_entropy::{Head, LOGITS};
+pub(crate) use attention_sublayer::{AttentionSublayer, Rotation};
+pub(crate) use cross_entropy::{Head, LOGITS, cross_entropy};
 pub(crate) use embedding::embedding;
+pub(crate) use feed_forward_sublayer::{FeedForwardSublayer, Gate};
 pub(crate) use linear::linear;
 pub(crate) use norm::{Rule, norm};
+pub(crate) use parameters::{Layer, NormParameters};
 pub use square::sum_of_squares;
 
-use cross_entropy::{Losses, Of};
+use attention_sublayer::AttentionSublayerBackward;
+use cross_entropy::{CrossEntropyBackward, Losses, Of, Rows};
+use feed_forward_sublayer::FeedForwardSublayerBackward;
+use parameters::{Keep, Nodes};
+use rotary::Turn;
 
 /// What a backend computes an operation and its gradient with.
 ///
@@ -70,14 +79,31 @@ pub trait Kernels: Backend {
         linear::forward::<Self>(x, weight, bias)
     }
 
-    /// Gradients of input, weight and bias.
-    fn linear_backward(
+    /// `residual + x weight + bias`.
+    fn linear_onto(
+        residual: FloatTensor<Self>,
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        linear::onto::<Self>(residual, x, weight, bias)
+    }
+
+    /// The gradient of the input.
+    fn linear_input_backward(
+        weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        wanted: [bool; 3],
-    ) -> [Option<FloatTensor<Self>>; 3] {
-        linear::backward::<Self>(x, weight, grad, wanted)
+    ) -> FloatTensor<Self> {
+        linear::input_backward::<Self>(weight, grad)
+    }
+
+    /// Gradients of weight and bias.
+    fn linear_parameters_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        wanted: [bool; 2],
+    ) -> [Option<FloatTensor<Self>>; 2] {
+        linear::parameters_backward::<Self>(x, grad, wanted)
     }
 
     /// Normalised rows.
@@ -90,15 +116,16 @@ pub trait Kernels: Backend {
         norm::forward::<Self>(x, gamma, beta, rule)
     }
 
-    /// Gradients of input, gain and bias.
+    /// Gradients of input, gain and bias; that of the input is added to `onto`, in place where nobody else holds it.
     fn norm_backward(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        onto: Option<FloatTensor<Self>>,
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<FloatTensor<Self>>; 3] {
-        norm::backward::<Self>(x, gamma, grad, rule, wanted)
+        norm::backward::<Self>(x, gamma, grad, onto, rule, wanted)
     }
 
     /// The activation of every element.
@@ -115,6 +142,15 @@ pub trait Kernels: Backend {
         activation::backward::<Self>(x, grad, activation)
     }
 
+    /// The activation once more, and the gradient of its input: what both have in common is computed once.
+    fn activation_again(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        activation: Activation,
+    ) -> [FloatTensor<Self>; 2] {
+        activation::again::<Self>(x, grad, activation)
+    }
+
     /// `silu(gate) · up`.
     fn swiglu_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         activation::swiglu_forward::<Self>(gate, up)
@@ -127,6 +163,25 @@ pub trait Kernels: Backend {
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 2] {
         activation::swiglu_backward::<Self>(gate, up, grad)
+    }
+
+    /// `silu(gate) · up` once more, and gradients of gate and up.
+    fn swiglu_again(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        activation::swiglu_again::<Self>(gate, up, grad)
+    }
+
+    /// Queries and keys turned by their angles, or back; in place where nobody else holds `qkv`.
+    fn rotate(
+        qkv: FloatTensor<Self>,
+        rotation: [FloatTensor<Self>; 2],
+        heads: Heads,
+        turn: Turn,
+    ) -> FloatTensor<Self> {
+        rotary::rotate::<Self>(qkv, rotation, heads, turn)
     }
 
     /// The output, and per query, `[batch, heads, length]`, the logarithm of the softmax's denominator.
@@ -149,36 +204,27 @@ pub trait Kernels: Backend {
     }
 
     /// The loss of each row.
-    fn cross_entropy_forward(
-        hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        rule: Head,
-    ) -> Losses<Self> {
-        cross_entropy::forward::<Self>(hidden, head, targets, rule)
+    fn cross_entropy_forward(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        cross_entropy::forward::<Self>(rows, rule)
     }
 
     /// The same with the gradients of all rows' sum, where the backend can tell later, by
     /// [`common_value`](Self::common_value), whether they are what is asked for.
     fn cross_entropy_with_gradients(
-        _hidden: FloatTensor<Self>,
-        _head: FloatTensor<Self>,
-        _targets: IntTensor<Self>,
+        _rows: &Rows<Self>,
         _rule: Head,
     ) -> Option<(Losses<Self>, Of<Self>)> {
         None
     }
 
-    /// Gradients of hidden rows and head where that of the rows' nats is `grad`.
+    /// Gradients of hidden rows and head where that of the rows' losses is `grad`.
     fn cross_entropy_backward(
-        hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
-        targets: IntTensor<Self>,
+        rows: Rows<Self>,
         log_total: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         rule: Head,
     ) -> Of<Self> {
-        cross_entropy::backward::<Self>(hidden, head, targets, log_total, grad, rule)
+        cross_entropy::backward::<Self>(rows, log_total, grad, rule)
     }
 
     /// The one value that all elements have, if they have and if finding out is cheap.
@@ -315,13 +361,26 @@ pub trait Fused: Kernels {
     }
 
     #[fusion(default)]
-    fn fused_cross_entropy(
-        hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        rule: Head,
-    ) -> Losses<Self> {
-        Self::cross_entropy_forward(hidden, head, targets, rule)
+    fn fused_attention_sublayer(
+        x: FloatTensor<Self>,
+        #[extension_type] sublayer: AttentionSublayer<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self> {
+        sublayer.forward(x, heads, Keep::Nothing).0
+    }
+
+    #[fusion(default)]
+    fn fused_feed_forward_sublayer(
+        x: FloatTensor<Self>,
+        #[extension_type] sublayer: FeedForwardSublayer<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        sublayer.forward(x, activation, Keep::Nothing).0
+    }
+
+    #[fusion(default)]
+    fn fused_cross_entropy(#[extension_type] rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        Self::cross_entropy_forward(rows, rule)
     }
 
     #[fusion(default)]
@@ -483,51 +542,70 @@ impl<B: Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         step!(attention::AttentionBackward, 1, [of_qkv], output, state)
     }
 
-    fn fused_cross_entropy(
-        hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        rule: Head,
-    ) -> Losses<Self> {
-        use cross_entropy::{CrossEntropyBackward, State};
-        let ((hidden, of_hidden), (head, of_head)) = (hidden.into_parts(), head.into_parts());
-        let nodes = [of_hidden, of_head];
+    fn fused_attention_sublayer(
+        x: FloatTensor<Self>,
+        sublayer: AttentionSublayer<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self> {
+        let mut nodes = Nodes::new();
+        let x = nodes.of::<B>(x);
+        let sublayer = sublayer.inner(&mut nodes, &x);
+        let step = Backward::<B, _>::prepare::<C>(AttentionSublayerBackward, nodes.all());
+        match step.compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let (output, kept) = sublayer.clone().forward(x.clone(), heads, Keep::All);
+                step.finish((x, sublayer, kept, heads), output)
+            }
+            OpsKind::UnTracked(step) => step.finish(sublayer.forward(x, heads, Keep::Nothing).0),
+        }
+    }
+
+    fn fused_feed_forward_sublayer(
+        x: FloatTensor<Self>,
+        sublayer: FeedForwardSublayer<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let mut nodes = Nodes::new();
+        let x = nodes.of::<B>(x);
+        let sublayer = sublayer.inner(&mut nodes, &x);
+        let step = Backward::<B, _>::prepare::<C>(FeedForwardSublayerBackward, nodes.all());
+        match step.compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let (output, kept) = sublayer.clone().forward(x.clone(), activation, Keep::All);
+                step.finish((x, sublayer, kept, activation), output)
+            }
+            OpsKind::UnTracked(step) => {
+                step.finish(sublayer.forward(x, activation, Keep::Nothing).0)
+            }
+        }
+    }
+
+    fn fused_cross_entropy(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        let untracked = |tensor| <Self as burn::backend::AutodiffBackend>::from_inner(tensor);
+        let (rows, nodes) = rows.inner();
         let prepared = Backward::<B, 2>::prepare::<C>(CrossEntropyBackward, nodes);
-        let inputs = || (hidden.clone(), head.clone(), targets.clone());
-        let forward = || {
-            let (hidden, head, targets) = inputs();
-            B::cross_entropy_forward(hidden, head, targets, rule)
-        };
-        let (losses, nats) = match prepared.compute_bound().stateful() {
+        let (losses, loss) = match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (hidden, head, targets) = inputs();
-                let ahead = B::cross_entropy_with_gradients(hidden, head, targets, rule);
+                let ahead = B::cross_entropy_with_gradients(&rows, rule);
                 let (losses, made) = match ahead {
                     Some((losses, of)) => (losses, Some(of)),
-                    None => (forward(), None),
+                    None => (B::cross_entropy_forward(rows.clone(), rule), None),
                 };
-                let (hidden, head, targets) = inputs();
-                let state = State {
-                    hidden,
-                    head,
-                    targets,
-                    log_total: losses.log_total.clone(),
-                    rule,
-                    made,
-                };
-                let nats = prepared.finish(state, losses.nats.clone());
-                (losses, nats)
+                let log_total = losses.log_total.clone();
+                let loss = prepared.finish((rows, log_total, rule, made), losses.loss.clone());
+                (losses, loss)
             }
             OpsKind::UnTracked(prepared) => {
-                let losses = forward();
-                let nats = prepared.finish(losses.nats.clone());
-                (losses, nats)
+                let losses = B::cross_entropy_forward(rows, rule);
+                let loss = prepared.finish(losses.loss.clone());
+                (losses, loss)
             }
         };
         Losses {
-            nats,
+            loss,
+            nats: untracked(losses.nats),
             correct: losses.correct,
-            log_total: <Self as burn::backend::AutodiffBackend>::from_inner(losses.log_total),
+            log_total: untracked(losses.log_total),
         }
     }
 

@@ -62,11 +62,12 @@ pub(crate) fn forward<B: Backend>(
     }
 }
 
-/// Gradients of the input, the gain and the bias, each where it is `wanted`.
+/// Gradients of the input, added to `onto`, of the gain and of the bias, each where it is `wanted`.
 pub(crate) fn backward<B: Backend>(
     x: FloatTensor<B>,
     gamma: FloatTensor<B>,
     grad: FloatTensor<B>,
+    onto: Option<FloatTensor<B>>,
     rule: Rule,
     wanted: [bool; 3],
 ) -> [Option<FloatTensor<B>>; 3] {
@@ -82,7 +83,11 @@ pub(crate) fn backward<B: Backend>(
             Norm::Layer => grad.clone() - grad.mean(1),
             Norm::Rms => grad,
         };
-        ((across - along) / scale).0
+        let of_x = (across - along) / scale;
+        match onto {
+            Some(onto) => (Plain(onto) + of_x).0,
+            None => of_x.0,
+        }
     });
     [of_x, of_gamma, of_beta]
 }
@@ -99,7 +104,7 @@ impl<B: Kernels, const N: usize> Backward<B, N> for NormBackward {
         let grad = grads.consume::<B>(&ops.node);
         let wanted = |parent: usize| ops.parents.get(parent).is_some_and(Option::is_some);
         let wanted = [wanted(0), wanted(1), wanted(2)];
-        let of = B::norm_backward(x, gamma, grad, rule, wanted);
+        let of = B::norm_backward(x, gamma, grad, None, rule, wanted);
         register!(B, ops.parents, of, grads);
     }
 }

@@ -7,23 +7,25 @@
 mod case;
 mod cases;
 mod reference;
+mod sublayers;
 #[cfg(feature = "flex")]
 mod threads;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::{AdamW, Head};
+use super::AdamW;
 use crate::config::Activation;
+use crate::loss::Objective;
 use case::{
     Case, Layout, PRECISIONS, Random, Verdict, all_rounded, backends, backends_with_nan, has,
     prove, unit,
 };
 use cases::{
     ACTIVATIONS, Upstream, activation_cases, attention_cases, cross_entropy_case,
-    cross_entropy_cases, embedding_cases, linear_cases, many_logits, norm_cases, swiglu_cases,
-    tiny_cases,
+    cross_entropy_cases, embedding_cases, head, linear_cases, many_logits, norm_cases,
+    swiglu_cases, tiny_cases,
 };
-use reference::{Exact, Matrix, Operation, Trained, correct};
+use reference::{Exact, Matrix, Operation, Predicted, Trained, correct};
 
 #[test]
 fn the_reference_has_the_gradients_of_its_values() {
@@ -187,12 +189,11 @@ fn cross_entropy_stays_exact_at_extreme_logits() {
         (Some(30.0), [two_and_little, 60.0, two]),
     ];
     for (cap, expected) in expected {
-        let rule = Head {
-            by_token: false,
-            cap,
-        };
-        let targets = vec![0, 0, 1];
-        let operation = Operation::CrossEntropy { targets, rule };
+        let operation = Operation::CrossEntropy(Predicted {
+            targets: vec![0, 0, 1],
+            weights: None,
+            rule: head(false, cap),
+        });
         let mut case = Case::new("extreme", operation, inputs.clone(), &mut Random::new("e"));
         for upstream in [vec![1.0; 3], vec![1.0, -2.0, 0.0]] {
             let [first, second, third] = [upstream[0], upstream[1], upstream[2]];
@@ -249,11 +250,11 @@ fn a_target_is_correct_where_it_is_the_most_probable() {
         (true, None, 2),
         (false, None, 1),
     ] {
-        let rule = Head { by_token, cap };
+        let rule = head(by_token, cap);
         let case = cross_entropy_case(&mut random, [40, 3, vocabulary], rule, Upstream::Mean);
         let case = case.rounded(DType::F32);
         let [hidden, head] = [&case.inputs[0], &case.inputs[1]];
-        let Operation::CrossEntropy { mut targets, .. } = case.operation.clone() else {
+        let Operation::CrossEntropy(Predicted { mut targets, .. }) = case.operation.clone() else {
             unreachable!("it is made above")
         };
         // Of every second row the target is the best token.
@@ -278,12 +279,8 @@ fn a_target_is_correct_where_it_is_the_most_probable() {
                 };
                 let data = TensorData::new(targets.clone(), [targets.len()]);
                 let targets = Tensor::<1, Int>::from_data(data, &device);
-                let (_, found) = super::cross_entropy::cross_entropy(
-                    tensor(hidden),
-                    tensor(head),
-                    targets,
-                    rule,
-                );
+                let (.., found) =
+                    super::cross_entropy(tensor(hidden), tensor(head), targets, None, rule);
                 let found: Vec<i64> = found.try_into_vec_as().unwrap();
                 for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     let right = expected.is_none_or(|expected| *found == i64::from(expected));
@@ -304,15 +301,16 @@ fn what_is_computed_from_nan_is_nan() {
         // Each input in turn, then the gradient of the output; of which 0 upstream is as good as any.
         for which in 0..=case.inputs.len() {
             let mut case = case.clone();
-            if let Operation::CrossEntropy { targets, .. } = &mut case.operation {
+            if let Operation::CrossEntropy(of) = &mut case.operation {
                 // An ignored row is 0 whatever it holds.
-                targets
-                    .iter_mut()
-                    .for_each(|target| *target = (*target).max(0));
+                let targets = of.targets.iter_mut();
+                targets.for_each(|target| *target = (*target).max(0));
             }
+            let [rows, columns] = case.operation.output_shape(&case.inputs);
+            let mean = || vec![1.0 / (rows * columns) as f64; rows * columns];
             let numbers = match case.inputs.get_mut(which) {
                 Some(input) => &mut input.values,
-                None => case.upstream.get_or_insert_with(|| vec![0.25; 4]),
+                None => case.upstream.get_or_insert_with(mean),
             };
             let at = random.below(numbers.len());
             numbers[at] = f64::NAN;
@@ -460,13 +458,13 @@ fn a_table_that_is_the_head_too_has_the_gradients_of_both() {
         let loss = |table: &Tensor<2>, head: &Tensor<2>| {
             let ids = || Tensor::<1, Int>::from_data(ids(), &device);
             let rows = crate::ops::embedding(table.clone(), ids());
-            let rule = Head {
+            let rule = super::Head {
                 by_token: true,
                 cap: None,
+                objective: Objective::default(),
             };
-            crate::ops::cross_entropy(rows, head.clone(), ids(), rule)
-                .0
-                .mean()
+            let (loss, ..) = super::cross_entropy(rows, head.clone(), ids(), None, rule);
+            loss.mean()
         };
         let numbers = |tensor: Tensor<2>| tensor.try_into_vec_as::<f64>().unwrap();
         let both = table();

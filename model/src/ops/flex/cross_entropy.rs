@@ -1,19 +1,26 @@
 //! The head and the loss, some rows at a time: their logits become their gradients where they lie.
 
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType};
 use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::math::{exp_in_place, largest, tanh, vectorized};
-use super::matrix::{Matrix, contiguous, elements, ids, product_into, rows_of_a_block, tensor};
-use crate::ops::cross_entropy::{Head, Losses, Of};
+use super::f32s;
+use super::math::{exp_in_place, largest, sum, tanh, vectorized};
+use super::matrix::{
+    Matrix, contiguous, elements, ids, product_into, readable, rows_of_a_block, tensor,
+};
+use crate::loss::Objective;
+use crate::ops::Optional;
+use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
 
 /// What is found out about a row.
 #[derive(Clone, Copy, Default)]
 struct Found {
+    loss: f32,
     nats: f32,
     correct: bool,
     log_total: f32,
@@ -24,43 +31,32 @@ struct Found {
 enum Then<'a> {
     /// Nothing.
     Nothing,
-    /// Gradients where that of every row's nats is 1.
+    /// Gradients where that of every row's loss is 1.
     Unit,
-    /// Gradients where that of a row's nats is its element of this.
+    /// Gradients where that of a row's loss is its element of this.
     Each(&'a [f32]),
 }
 
-pub(super) fn forward(
-    hidden: FlexTensor,
-    head: FlexTensor,
-    targets: &FlexTensor,
-    rule: Head,
-) -> Losses<Flex> {
-    losses(run(hidden, head, targets, rule, Then::Nothing).0, targets)
+/// Whether they can be worked on here.
+pub(super) fn fast(rows: &Rows<Flex>) -> bool {
+    f32s(&[&rows.hidden, &rows.head]) && readable(&rows.targets)
 }
 
-pub(super) fn with_gradients(
-    hidden: FlexTensor,
-    head: FlexTensor,
-    targets: &FlexTensor,
-    rule: Head,
-) -> (Losses<Flex>, Of<Flex>) {
-    let (found, of) = run(hidden, head, targets, rule, Then::Unit);
+pub(super) fn forward(rows: &Rows<Flex>, rule: Head) -> Losses<Flex> {
+    losses(run(rows, rule, Then::Nothing).0, &rows.targets)
+}
+
+pub(super) fn with_gradients(rows: &Rows<Flex>, rule: Head) -> (Losses<Flex>, Of<Flex>) {
+    let (found, of) = run(rows, rule, Then::Unit);
     (
-        losses(found, targets),
+        losses(found, &rows.targets),
         of.expect("gradients were asked for"),
     )
 }
 
-pub(super) fn backward(
-    hidden: FlexTensor,
-    head: FlexTensor,
-    targets: &FlexTensor,
-    grad: FlexTensor,
-    rule: Head,
-) -> Of<Flex> {
+pub(super) fn backward(rows: &Rows<Flex>, grad: FlexTensor, rule: Head) -> Of<Flex> {
     let grad = contiguous(grad);
-    let (_, of) = run(hidden, head, targets, rule, Then::Each(elements(&grad)));
+    let (_, of) = run(rows, rule, Then::Each(elements(&grad)));
     of.expect("gradients were asked for")
 }
 
@@ -70,6 +66,7 @@ fn losses(found: Vec<Found>, targets: &FlexTensor) -> Losses<Flex> {
         tensor(numbers, [found.len()])
     };
     Losses {
+        loss: of(|found| found.loss),
         nats: of(|found| found.nats),
         correct: integers(found.iter().map(|found| found.correct), targets),
         log_total: of(|found| found.log_total),
@@ -86,23 +83,22 @@ fn integers(of: impl Iterator<Item = bool>, like: &FlexTensor) -> FlexTensor {
     FlexTensor::new(bytes, layout, like.dtype())
 }
 
-fn run(
-    hidden: FlexTensor,
-    head: FlexTensor,
-    targets: &FlexTensor,
-    rule: Head,
-    then: Then<'_>,
-) -> (Vec<Found>, Option<Of<Flex>>) {
-    let hidden = contiguous(hidden);
+fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of<Flex>>) {
+    let (hidden, head) = (contiguous(given.hidden.clone()), &given.head);
     let [rows, width]: [usize; 2] = hidden.layout().shape().dims();
     let head_shape = head.shape();
     let (vocabulary, held) = (rule.vocabulary(&head_shape), rule.rows(&head_shape, rows));
-    let targets = ids(targets);
+    let targets = ids(&given.targets);
+    let weights = match given.weights.clone() {
+        Optional::Some(weights) => Some(contiguous(Flex::float_cast(weights, DType::F32.into()))),
+        Optional::None => None,
+    };
+    let weights = weights.as_ref().map(elements);
     let hidden = elements(&hidden);
     // `[width, vocabulary]` whichever way it lies.
     let across = match rule.by_token {
-        true => Matrix::of(&head).t(),
-        false => Matrix::of(&head),
+        true => Matrix::of(head).t(),
+        false => Matrix::of(head),
     };
     let mut logits = vec![0.0; held * vocabulary];
     let mut found = vec![Found::default(); rows];
@@ -115,12 +111,16 @@ fn run(
         let part = Matrix::dense(&hidden[start * width..], count, width);
         let logits = &mut logits[..count * vocabulary];
         multiply(logits, false, part, across);
-        let each = match then {
-            Then::Each(grad) => Then::Each(&grad[start..]),
-            other => other,
+        let row = |row: usize| {
+            let weight = weights.map_or(1.0, |weights| weights[start + row]);
+            let grad = match then {
+                Then::Nothing => None,
+                Then::Unit => Some(weight),
+                Then::Each(grad) => Some(grad[start + row] * weight),
+            };
+            (targets[start + row], weight, grad)
         };
-        let found = &mut found[start..start + count];
-        work(logits, &targets[start..], found, rule.cap, each);
+        work(logits, &mut found[start..start + count], &rule, row);
         if !wanted {
             continue;
         }
@@ -144,17 +144,17 @@ fn multiply(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>) {
     product_into(target, add, a, b, 1.0, Parallelism::Rayon(0));
 }
 
-/// Losses of rows of logits, which then become gradients.
+/// Losses of rows of logits, which then become gradients. `given` tells a row's target, its weight, and the gradient of
+/// its loss where there is one, times the weight.
 fn work(
     logits: &mut [f32],
-    targets: &[i64],
     found: &mut [Found],
-    cap: Option<f64>,
-    then: Then<'_>,
+    rule: &Head,
+    given: impl Fn(usize) -> (i64, f32, Option<f32>) + Sync,
 ) {
     let vocabulary = logits.len() / found.len();
     let together = rows_of_a_block(vocabulary);
-    let cap = cap.map(|cap| cap as f32);
+    let row = Row::new(rule, vocabulary);
     let blocks = logits.par_chunks_mut(together * vocabulary);
     let blocks = blocks.zip(found.par_chunks_mut(together)).enumerate();
     blocks.for_each(|(block, (logits, found))| {
@@ -162,65 +162,96 @@ fn work(
             #[inline(always)]
             || {
                 let rows = logits.chunks_exact_mut(vocabulary).zip(found);
-                for (row, (logits, found)) in rows.enumerate() {
-                    let row = block * together + row;
-                    if let Some(cap) = cap {
-                        logits.iter_mut().for_each(|z| *z = cap * tanh(*z / cap));
-                    }
-                    let grad = match then {
-                        Then::Nothing => None,
-                        Then::Unit => Some(1.0),
-                        Then::Each(grad) => Some(grad[row]),
-                    };
-                    *found = one(logits, targets[row], cap, grad);
+                for (number, (logits, found)) in rows.enumerate() {
+                    let (target, weight, grad) = given(block * together + number);
+                    *found = row.work(logits, target, grad);
+                    found.loss *= weight;
                 }
             },
         );
     });
 }
 
-/// One row: its loss; its logits become `grad` times its gradient, or are left in disorder.
-#[inline(always)]
-fn one(logits: &mut [f32], target: i64, cap: Option<f32>, grad: Option<f32>) -> Found {
-    let maximum = largest(logits);
-    let Ok(target) = usize::try_from(target) else {
-        if grad.is_some() {
-            logits.fill(0.0);
+/// What is done with every row.
+struct Row {
+    cap: Option<f32>,
+    smoothing: f32,
+    /// A token's share of what is smoothed.
+    even: f32,
+    z_loss: f32,
+}
+
+impl Row {
+    fn new(rule: &Head, vocabulary: usize) -> Self {
+        let Objective {
+            label_smoothing,
+            z_loss,
+        } = rule.objective;
+        Self {
+            cap: rule.cap.map(|cap| cap as f32),
+            smoothing: label_smoothing as f32,
+            even: (label_smoothing / vocabulary as f64) as f32,
+            z_loss: z_loss as f32,
         }
-        return Found {
-            nats: 0.0,
-            correct: false,
-            log_total: maximum,
-        };
-    };
-    let at_target = logits[target];
-    let correct = at_target == maximum && !logits[..target].contains(&maximum);
-    let slope = |z: f32| match cap {
-        Some(cap) => 1.0 - (z / cap) * (z / cap),
-        None => 1.0,
-    };
-    let capped = match (cap, grad) {
-        (Some(_), Some(_)) => Some(logits.to_vec()),
-        _ => None,
-    };
-    let total = exp_in_place(logits, maximum);
-    let log_of_total = total.ln();
-    let found = Found {
-        // In this order: the two large numbers cancel before the small one is added.
-        nats: (maximum - at_target) + log_of_total,
-        correct,
-        log_total: maximum + log_of_total,
-    };
-    if let Some(grad) = grad {
-        let factor = grad / total;
-        match capped {
-            Some(capped) => {
-                let pairs = logits.iter_mut().zip(&capped);
-                pairs.for_each(|(of, z)| *of *= factor * slope(*z));
-            }
-            None => logits.iter_mut().for_each(|of| *of *= factor),
-        }
-        logits[target] -= grad * slope(at_target);
     }
-    found
+
+    /// The loss of a row; its logits become `grad` times its gradient, or are left in disorder.
+    #[inline(always)]
+    fn work(&self, logits: &mut [f32], target: i64, grad: Option<f32>) -> Found {
+        if let Some(cap) = self.cap {
+            logits.iter_mut().for_each(|z| *z = cap * tanh(*z / cap));
+        }
+        let maximum = largest(logits);
+        let Ok(target) = usize::try_from(target) else {
+            if grad.is_some() {
+                logits.fill(0.0);
+            }
+            return Found {
+                log_total: maximum,
+                ..Found::default()
+            };
+        };
+        let at_target = logits[target];
+        let correct = at_target == maximum && !logits[..target].contains(&maximum);
+        let below_maximum = match self.smoothing > 0.0 {
+            true => sum([logits], |[z]| maximum - z) / logits.len() as f32,
+            false => 0.0,
+        };
+        let capped = match (self.cap, grad) {
+            (Some(_), Some(_)) => Some(logits.to_vec()),
+            _ => None,
+        };
+        let total = exp_in_place(logits, maximum);
+        let log_of_total = total.ln();
+        let log_total = maximum + log_of_total;
+        // In this order: the two large numbers cancel before the small one is added.
+        let nats = (maximum - at_target) + log_of_total;
+        let mut loss = nats;
+        if self.smoothing > 0.0 {
+            loss = (1.0 - self.smoothing) * nats + self.smoothing * (below_maximum + log_of_total);
+        }
+        if self.z_loss > 0.0 {
+            loss += self.z_loss * log_total * log_total;
+        }
+        if let Some(grad) = grad {
+            let factor = grad / total * (1.0 + 2.0 * self.z_loss * log_total);
+            let (even, less) = (grad * self.even, grad * (1.0 - self.smoothing));
+            match self.smoothing > 0.0 {
+                true => logits.iter_mut().for_each(|of| *of = *of * factor - even),
+                false => logits.iter_mut().for_each(|of| *of *= factor),
+            }
+            logits[target] -= less;
+            if let Some((capped, cap)) = capped.zip(self.cap) {
+                let slope = |z: f32| 1.0 - (z / cap) * (z / cap);
+                let pairs = logits.iter_mut().zip(&capped);
+                pairs.for_each(|(of, z)| *of *= slope(*z));
+            }
+        }
+        Found {
+            loss,
+            nats,
+            correct,
+            log_total,
+        }
+    }
 }

@@ -283,6 +283,11 @@ impl Shared {
         Self(buffer.as_mut_ptr().cast())
     }
 
+    /// Over numbers that are there already.
+    pub(super) fn over(buffer: &mut [f32]) -> Self {
+        Self(buffer.as_mut_ptr())
+    }
+
     /// Elements from `start` on.
     ///
     /// # Safety

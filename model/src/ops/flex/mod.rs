@@ -9,8 +9,8 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::DType;
 
-use super::cross_entropy::{Losses, Of};
-use super::{AdamW, Head, Heads, Kernels, Rule};
+use super::cross_entropy::{Losses, Of, Rows};
+use super::{AdamW, Head, Heads, Kernels, Rule, Turn};
 use crate::config::Activation;
 
 mod activation;
@@ -21,6 +21,7 @@ mod linear;
 mod math;
 mod matrix;
 mod norm;
+mod rotary;
 mod rows;
 
 pub(super) fn is(device: &DispatchDevice) -> bool {
@@ -44,15 +45,33 @@ impl Kernels for Flex {
         }
     }
 
-    fn linear_backward(
+    fn linear_onto(
+        residual: FlexTensor,
         x: FlexTensor,
         weight: FlexTensor,
+        bias: Option<FlexTensor>,
+    ) -> FlexTensor {
+        match f32s(&[&residual, &x, &weight]) {
+            true => linear::onto(residual, &x, &weight, bias),
+            false => super::linear::onto::<Self>(residual, x, weight, bias),
+        }
+    }
+
+    fn linear_input_backward(weight: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        match f32s(&[&weight, &grad]) {
+            true => linear::input_backward(&weight, &grad),
+            false => super::linear::input_backward::<Self>(weight, grad),
+        }
+    }
+
+    fn linear_parameters_backward(
+        x: FlexTensor,
         grad: FlexTensor,
-        wanted: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
-        match f32s(&[&x, &weight, &grad]) {
-            true => linear::backward(&x, &weight, &matrix::contiguous(grad), wanted),
-            false => super::linear::backward::<Self>(x, weight, grad, wanted),
+        wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        match f32s(&[&x, &grad]) {
+            true => linear::parameters_backward(&x, &matrix::contiguous(grad), wanted),
+            false => super::linear::parameters_backward::<Self>(x, grad, wanted),
         }
     }
 
@@ -72,26 +91,39 @@ impl Kernels for Flex {
         x: FlexTensor,
         gamma: FlexTensor,
         grad: FlexTensor,
+        onto: Option<FlexTensor>,
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
-        match f32s(&[&x, &gamma, &grad]) {
-            true => norm::backward(x, gamma, grad, rule, wanted),
-            false => super::norm::backward::<Self>(x, gamma, grad, rule, wanted),
+        match f32s(&[&x, &gamma, &grad]) && onto.as_ref().is_none_or(|onto| f32s(&[onto])) {
+            true => norm::backward(x, gamma, grad, onto, rule, wanted),
+            false => super::norm::backward::<Self>(x, gamma, grad, onto, rule, wanted),
         }
     }
 
     fn activation_forward(x: FlexTensor, activation: Activation) -> FlexTensor {
-        let fast = f32s(&[&x]).then(|| activation::forward(x.clone(), activation));
-        fast.flatten()
-            .unwrap_or_else(|| super::activation::forward::<Self>(x, activation))
+        match f32s(&[&x]) {
+            true => activation::forward(x, activation),
+            false => super::activation::forward::<Self>(x, activation),
+        }
     }
 
     fn activation_backward(x: FlexTensor, grad: FlexTensor, activation: Activation) -> FlexTensor {
-        let fast =
-            f32s(&[&x, &grad]).then(|| activation::backward(x.clone(), grad.clone(), activation));
-        fast.flatten()
-            .unwrap_or_else(|| super::activation::backward::<Self>(x, grad, activation))
+        match f32s(&[&x, &grad]) {
+            true => activation::backward(x, grad, activation),
+            false => super::activation::backward::<Self>(x, grad, activation),
+        }
+    }
+
+    fn activation_again(
+        x: FlexTensor,
+        grad: FlexTensor,
+        activation: Activation,
+    ) -> [FlexTensor; 2] {
+        match f32s(&[&x, &grad]) {
+            true => activation::again(x, grad, activation),
+            false => super::activation::again::<Self>(x, grad, activation),
+        }
     }
 
     fn swiglu_forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
@@ -105,6 +137,20 @@ impl Kernels for Flex {
         match f32s(&[&gate, &up, &grad]) {
             true => activation::swiglu_backward(gate, up, grad),
             false => super::activation::swiglu_backward::<Self>(gate, up, grad),
+        }
+    }
+
+    fn swiglu_again(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 3] {
+        match f32s(&[&gate, &up, &grad]) {
+            true => activation::swiglu_again(gate, up, grad),
+            false => super::activation::swiglu_again::<Self>(gate, up, grad),
+        }
+    }
+
+    fn rotate(qkv: FlexTensor, rotation: [FlexTensor; 2], heads: Heads, turn: Turn) -> FlexTensor {
+        match f32s(&[&qkv, &rotation[0], &rotation[1]]) {
+            true => rotary::rotate(qkv, rotation, heads, turn),
+            false => super::rotary::rotate::<Self>(qkv, rotation, heads, turn),
         }
     }
 
@@ -128,41 +174,29 @@ impl Kernels for Flex {
         }
     }
 
-    fn cross_entropy_forward(
-        hidden: FlexTensor,
-        head: FlexTensor,
-        targets: FlexTensor,
-        rule: Head,
-    ) -> Losses<Self> {
-        match f32s(&[&hidden, &head]) && matrix::readable(&targets) {
-            true => cross_entropy::forward(hidden, head, &targets, rule),
-            false => super::cross_entropy::forward::<Self>(hidden, head, targets, rule),
+    fn cross_entropy_forward(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        match cross_entropy::fast(&rows) {
+            true => cross_entropy::forward(&rows, rule),
+            false => super::cross_entropy::forward::<Self>(rows, rule),
         }
     }
 
     fn cross_entropy_with_gradients(
-        hidden: FlexTensor,
-        head: FlexTensor,
-        targets: FlexTensor,
+        rows: &Rows<Self>,
         rule: Head,
     ) -> Option<(Losses<Self>, Of<Self>)> {
-        let fast = f32s(&[&hidden, &head]) && matrix::readable(&targets);
-        fast.then(|| cross_entropy::with_gradients(hidden, head, &targets, rule))
+        cross_entropy::fast(rows).then(|| cross_entropy::with_gradients(rows, rule))
     }
 
     fn cross_entropy_backward(
-        hidden: FlexTensor,
-        head: FlexTensor,
-        targets: FlexTensor,
+        rows: Rows<Self>,
         log_total: FlexTensor,
         grad: FlexTensor,
         rule: Head,
     ) -> Of<Self> {
-        match f32s(&[&hidden, &head, &grad]) && matrix::readable(&targets) {
-            true => cross_entropy::backward(hidden, head, &targets, grad, rule),
-            false => {
-                super::cross_entropy::backward::<Self>(hidden, head, targets, log_total, grad, rule)
-            }
+        match cross_entropy::fast(&rows) && f32s(&[&grad]) {
+            true => cross_entropy::backward(&rows, grad, rule),
+            false => super::cross_entropy::backward::<Self>(rows, log_total, grad, rule),
         }
     }
 

@@ -1,11 +1,9 @@
 //! LayerNorm and RMSNorm: a row is read while it is in cache, and nothing but the result is written.
 
-use std::mem::MaybeUninit;
-
 use burn::backend::flex::FlexTensor;
 
 use super::math::{map_3, sum};
-use super::matrix::{Shared, contiguous, elements, made, made_by_rows, tensor};
+use super::matrix::{Shared, contiguous, elements, made, made_by_rows, own, tensor};
 use super::rows::sums;
 use crate::config::Norm;
 use crate::ops::Rule;
@@ -59,6 +57,7 @@ pub(super) fn backward(
     x: FlexTensor,
     gamma: FlexTensor,
     grad: FlexTensor,
+    onto: Option<FlexTensor>,
     rule: Rule,
     wanted: [bool; 3],
 ) -> [Option<FlexTensor>; 3] {
@@ -72,8 +71,7 @@ pub(super) fn backward(
         (&x[rows.clone()], &grad[rows], gamma)
     };
     let mut parameters = None;
-    let write = |output: &mut [MaybeUninit<f32>]| {
-        let output = Shared::new(output);
+    let mut of_rows = |output: Shared, added: bool| {
         parameters = Some(sums(
             rows,
             width,
@@ -93,16 +91,33 @@ pub(super) fn backward(
                 };
                 let along = |[grad, gamma, x]: [f32; 3]| grad * gamma * ((x - mean) * scale);
                 let along = sum([grad, gamma, x], along) * share;
-                // SAFETY: rows do not overlap.
-                let output = unsafe { output.part(row * width, width) };
                 let of =
                     |grad, gamma, x| (grad * gamma - across - (x - mean) * scale * along) * scale;
-                map_3(output, grad, gamma, x, of);
+                // SAFETY: rows do not overlap.
+                let output = unsafe { output.part(row * width, width) };
+                match added {
+                    true => {
+                        // SAFETY: what is added to is there.
+                        let output = unsafe { output.assume_init_mut() };
+                        let inputs = grad.iter().zip(gamma).zip(x);
+                        for (sum, ((grad, gamma), x)) in output.iter_mut().zip(inputs) {
+                            *sum += of(*grad, *gamma, *x);
+                        }
+                    }
+                    false => map_3(output, grad, gamma, x, of),
+                }
             },
         ));
     };
-    // SAFETY: each element of each row is written, by the one block that it is in.
-    let of_x = unsafe { made(shape, write) };
+    let of_x = match onto {
+        Some(onto) => {
+            let mut onto = own(onto);
+            of_rows(Shared::over(onto.storage_mut::<f32>()), true);
+            onto
+        }
+        // SAFETY: each element of each row is written, by the one block that it is in.
+        None => unsafe { made(shape, |output| of_rows(Shared::new(output), false)) },
+    };
     let [of_gamma, of_beta] = parameters.expect("the sums are made with the rows");
     [
         wanted[0].then_some(of_x),

@@ -2,16 +2,17 @@
 //! where they lie.
 //!
 //! The gradients of rows may each have a factor of their own, `f`. It is not logits that are multiplied with it but
-//! what is narrower: with `d = p - [v = t]`, `dhidden = f · (d head)` and `dhead = dᵀ (f · hidden)`.
+//! what is narrower: with `d = (1 + 2 c L) p - (1 - s) [v = t] - s / V`, `dhidden = f · (d head)` and `dhead = dᵀ (f · hidden)`.
 
 use tch::{Kind, Tensor};
 
 use super::at_least_f32;
 use super::pieces::{Piece, by};
+use crate::loss::Objective;
 use crate::ops::Head;
 
-/// Per row, `[rows]`: nats, whether the target is the most probable token, and the logarithm of the total.
-pub(super) type Told = [Tensor; 3];
+/// Per row, `[rows]`: loss, nats, whether the target is the most probable token, and the logarithm of the total.
+pub(super) type Told = [Tensor; 4];
 
 /// Gradients of hidden rows and of the head.
 pub(super) type Gradients = [Tensor; 2];
@@ -26,6 +27,8 @@ pub(super) struct Work {
     targets: Tensor,
     /// `[rows, 1]`
     ignored: Tensor,
+    /// How much rows count, `[rows, 1]`, where not all count 1.
+    weights: Option<Tensor>,
     /// Room for some rows of logits; in f32 at least.
     room: Tensor,
     /// Room for as many logits by their cap, where there is one.
@@ -45,9 +48,8 @@ struct Chunk<'a> {
 impl Work {
     /// With no more than `held` rows of logits at once.
     pub(super) fn new(
-        hidden: &Tensor,
-        head: &Tensor,
-        targets: &Tensor,
+        [hidden, head, targets]: [&Tensor; 3],
+        weights: Option<&Tensor>,
         rule: Head,
         held: usize,
     ) -> Self {
@@ -65,6 +67,7 @@ impl Work {
             rule,
             ignored: targets.lt(0),
             targets: targets.clamp_min(0),
+            weights: weights.map(|weights| weights.to_kind(options.0).unsqueeze(1)),
             room: room(),
             room_for_shares: rule.cap.map(|_| room()),
         }
@@ -75,29 +78,37 @@ impl Work {
         together(self.pieces().map(|piece| self.chunk(piece).losses()))
     }
 
-    /// The same, and the gradients where that of every row's nats is 1.
+    /// The same, and the gradients where that of every row's loss is 1.
     pub(super) fn losses_and_gradients(&self) -> (Told, Gradients) {
-        let ones = self.ignored.logical_not().to_kind(self.room.kind());
+        let ones = self.weighted(&self.ignored.logical_not().to_kind(self.room.kind()));
         let mut gradients = self.room_for_gradients();
         let told = together(self.pieces().map(|piece| {
             let mut chunk = self.chunk(piece);
             let told = chunk.losses();
-            chunk.gradients(&ones, &mut gradients);
+            chunk.gradients(&told[3], &ones, &mut gradients);
             told
         }));
         (told, gradients)
     }
 
-    /// The gradients where that of the rows' nats is `grad`, `[rows]`.
-    pub(super) fn gradients(&self, grad: &Tensor) -> Gradients {
-        let factors = grad.unsqueeze(1).masked_fill(&self.ignored, 0.0);
+    /// The gradients where that of the rows' losses is `grad`, `[rows]`, given the logarithms of their totals.
+    pub(super) fn gradients(&self, log_total: &Tensor, grad: &Tensor) -> Gradients {
+        let factors = self.weighted(&grad.unsqueeze(1).masked_fill(&self.ignored, 0.0));
         let mut gradients = self.room_for_gradients();
         for piece in self.pieces() {
             let mut chunk = self.chunk(piece);
             chunk.become_probabilities();
-            chunk.gradients(&factors, &mut gradients);
+            chunk.gradients(&piece.of(log_total), &factors, &mut gradients);
         }
         gradients
+    }
+
+    /// Numbers of rows, `[rows, 1]`, times how much those count.
+    fn weighted(&self, numbers: &Tensor) -> Tensor {
+        match &self.weights {
+            Some(weights) => numbers * weights,
+            None => numbers.shallow_clone(),
+        }
     }
 
     fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
@@ -150,27 +161,50 @@ impl Chunk<'_> {
     fn losses(&mut self) -> Told {
         let [targets, ignored] =
             [&self.work.targets, &self.work.ignored].map(|of| self.piece.of(of));
+        let Objective {
+            label_smoothing: smoothing,
+            z_loss,
+        } = self.work.rule.objective;
         let at_target = self.numbers.gather(1, &targets, false);
+        let mean = (smoothing > 0.0).then(|| self.numbers.mean_dim(1, true, None));
         let (maximum, predicted) = largest(&self.numbers);
         self.become_probabilities();
         let total = -self.numbers.gather(1, &predicted, false).log();
         // In this order: the two large numbers cancel before the small one is added.
-        let nats = ((&maximum - at_target) + &total).masked_fill(&ignored, 0.0);
+        let below = |number: Tensor| ((&maximum - number) + &total).masked_fill(&ignored, 0.0);
+        let nats = below(at_target);
+        let log_total = &maximum + &total;
+        let mut loss = nats.shallow_clone();
+        if let Some(mean) = mean {
+            loss = loss * (1.0 - smoothing) + below(mean) * smoothing;
+        }
+        if z_loss > 0.0 {
+            loss = loss + log_total.square().masked_fill(&ignored, 0.0) * z_loss;
+        }
+        if let Some(weights) = &self.work.weights {
+            loss = loss * self.piece.of(weights);
+        }
         let correct = predicted
             .eq_tensor(&targets)
             .logical_and(&ignored.logical_not());
-        [nats, correct, maximum + total].map(|of| of.squeeze_dim(1))
+        [loss, nats, correct, log_total].map(|of| of.squeeze_dim(1))
     }
 
     fn become_probabilities(&mut self) {
         let _ = self.numbers.internal_softmax_out(&self.numbers, 1, false);
     }
 
-    /// Puts gradients where they belong, given the rows' `factors`, `[all rows, 1]`, and probabilities.
-    fn gradients(mut self, factors: &Tensor, [of_hidden, of_head]: &mut Gradients) {
+    /// Puts gradients where they belong, given these rows' logarithms of totals, `[rows]`, all rows' `factors`,
+    /// `[all rows, 1]`, and probabilities.
+    fn gradients(
+        mut self,
+        log_total: &Tensor,
+        factors: &Tensor,
+        [of_hidden, of_head]: &mut Gradients,
+    ) {
         let Work { hidden, head, .. } = self.work;
         let (kind, piece) = (hidden.kind(), self.piece);
-        self.become_gradients();
+        self.become_gradients(log_total);
         let of_logits = self.numbers.to_kind(kind);
         let [factors, hidden, mut of_hidden] =
             [factors, hidden, &*of_hidden].map(|of| piece.of(of));
@@ -187,10 +221,22 @@ impl Chunk<'_> {
         };
     }
 
-    fn become_gradients(&mut self) {
+    fn become_gradients(&mut self, log_total: &Tensor) {
+        let Objective {
+            label_smoothing: smoothing,
+            z_loss,
+        } = self.work.rule.objective;
         let targets = self.piece.of(&self.work.targets);
         let options = (self.numbers.kind(), self.numbers.device());
-        let less = Tensor::full(targets.size(), -1.0, options);
+        if z_loss > 0.0 {
+            let factors: Tensor = log_total * (2.0 * z_loss) + 1.0;
+            let _ = self.numbers.g_mul_(&factors.unsqueeze(1));
+        }
+        if smoothing > 0.0 {
+            let even = smoothing / self.numbers.size()[1] as f64;
+            let _ = self.numbers.g_sub_scalar_(even);
+        }
+        let less = Tensor::full(targets.size(), smoothing - 1.0, options);
         let _ = self.numbers.scatter_add_(1, &targets, &less);
         if let Some(shares) = &self.shares {
             // They are hyperbolic tangents.
@@ -207,7 +253,7 @@ fn sizes(matrix: &Tensor) -> [i64; 2] {
 /// What is told of all rows, given what is told of some after the other.
 fn together(chunks: impl Iterator<Item = Told>) -> Told {
     let chunks: Vec<Told> = chunks.collect();
-    [0, 1, 2].map(|which| {
+    [0, 1, 2, 3].map(|which| {
         let parts: Vec<&Tensor> = chunks.iter().map(|told| &told[which]).collect();
         Tensor::cat(&parts, 0)
     })

@@ -10,8 +10,8 @@ use burn::backend::libtorch::TchTensor;
 use burn::backend::{LibTorch, TensorMetadata};
 use tch::{Device, Kind, Tensor};
 
-use super::cross_entropy::{Losses, Of};
-use super::{AdamW, Head, Heads, Kernels, Rule};
+use super::cross_entropy::{Losses, Of, Rows};
+use super::{AdamW, Head, Heads, Kernels, Optional, Rule, Turn};
 use crate::config::{Activation, Norm};
 
 use cross_entropy::{Told, Work};
@@ -22,6 +22,7 @@ mod attention;
 mod cross_entropy;
 mod norm;
 mod pieces;
+mod rotary;
 
 /// A place for a result of this shape and type: the tensor's own where nobody else holds it.
 fn room(tensor: &TchTensor) -> TchTensor {
@@ -60,15 +61,21 @@ fn flashes(qkv: &TchTensor) -> bool {
     on_cpu(qkv) && qkv.tensor.numel() > 0
 }
 
-fn work(hidden: &TchTensor, head: &TchTensor, targets: &TchTensor, rule: Head) -> Work {
-    let held = rule.rows(&head.shape(), hidden.shape()[0]);
-    Work::new(&hidden.tensor, &head.tensor, &targets.tensor, rule, held)
+fn work(rows: &Rows<LibTorch>, rule: Head) -> Work {
+    let held = rule.rows(&rows.head.shape(), rows.count());
+    let weights = match &rows.weights {
+        Optional::Some(weights) => Some(&weights.tensor),
+        Optional::None => None,
+    };
+    let given = [&rows.hidden, &rows.head, &rows.targets].map(|of| &of.tensor);
+    Work::new(given, weights, rule, held)
 }
 
-fn losses([nats, correct, log_total]: Told, targets: &TchTensor) -> Losses<LibTorch> {
+fn losses([loss, nats, correct, log_total]: Told, rows: &Rows<LibTorch>) -> Losses<LibTorch> {
     Losses {
+        loss: TchTensor::new(loss),
         nats: TchTensor::new(nats),
-        correct: TchTensor::new(correct.to_kind(targets.tensor.kind())),
+        correct: TchTensor::new(correct.to_kind(rows.targets.tensor.kind())),
         log_total: TchTensor::new(log_total),
     }
 }
@@ -82,22 +89,34 @@ impl Kernels for LibTorch {
         })
     }
 
-    /// The gradient of the input last: it goes where the input lies.
-    fn linear_backward(
+    fn linear_onto(
+        residual: TchTensor,
         x: TchTensor,
         weight: TchTensor,
+        bias: Option<TchTensor>,
+    ) -> TchTensor {
+        let residual = &residual.tensor;
+        let (x, weight) = (&x.tensor, &weight.tensor);
+        TchTensor::new(match bias {
+            Some(bias) => (residual + &bias.tensor).addmm_(x, weight),
+            None => residual.addmm(x, weight),
+        })
+    }
+
+    fn linear_input_backward(weight: TchTensor, grad: TchTensor) -> TchTensor {
+        TchTensor::new(grad.tensor.mm(&weight.tensor.transpose(0, 1)))
+    }
+
+    fn linear_parameters_backward(
+        x: TchTensor,
         grad: TchTensor,
-        wanted: [bool; 3],
-    ) -> [Option<TchTensor>; 3] {
-        let (weight, grad) = (&weight.tensor, &grad.tensor);
-        let of_weight = wanted[1].then(|| TchTensor::new(x.tensor.transpose(0, 1).mm(grad)));
-        let of_bias = wanted[2].then(|| TchTensor::new(grad.sum_dim_intlist(0, false, None)));
-        let of_x = wanted[0].then(|| {
-            let of_x = room(&x);
-            let _ = grad.mm_out(&of_x.tensor, &weight.transpose(0, 1));
-            of_x
-        });
-        [of_x, of_weight, of_bias]
+        wanted: [bool; 2],
+    ) -> [Option<TchTensor>; 2] {
+        let grad = &grad.tensor;
+        [
+            wanted[0].then(|| TchTensor::new(x.tensor.transpose(0, 1).mm(grad))),
+            wanted[1].then(|| TchTensor::new(grad.sum_dim_intlist(0, false, None))),
+        ]
     }
 
     fn norm_forward(
@@ -121,26 +140,37 @@ impl Kernels for LibTorch {
         x: TchTensor,
         gamma: TchTensor,
         grad: TchTensor,
+        onto: Option<TchTensor>,
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<TchTensor>; 3] {
         let given = [&x, &gamma, &grad].map(|of| &of.tensor);
-        if rule.norm == Norm::Layer {
-            let of = norm::layer_backward(given, rule.epsilon, wanted);
-            return of.map(|of| of.map(TchTensor::new));
-        }
-        let of_x = wanted[0].then(|| room(&grad));
-        let [of_gamma, of_beta] = norm::backward(
-            given,
-            rule.epsilon,
-            [wanted[1], wanted[2]],
-            of_x.as_ref().map(|of_x| &of_x.tensor),
-        );
-        [
-            of_x,
-            of_gamma.map(TchTensor::new),
-            of_beta.map(TchTensor::new),
-        ]
+        let [of_x, of_gamma, of_beta] = match rule.norm {
+            Norm::Layer => {
+                let of = norm::layer_backward(given, rule.epsilon, wanted);
+                of.map(|of| of.map(TchTensor::new))
+            }
+            Norm::Rms => {
+                let of_x = wanted[0].then(|| room(&grad));
+                let [of_gamma, of_beta] = norm::backward(
+                    given,
+                    rule.epsilon,
+                    [wanted[1], wanted[2]],
+                    of_x.as_ref().map(|of_x| &of_x.tensor),
+                );
+                let [of_gamma, of_beta] = [of_gamma, of_beta].map(|of| of.map(TchTensor::new));
+                [of_x, of_gamma, of_beta]
+            }
+        };
+        let of_x = match (of_x, onto) {
+            (Some(of_x), Some(onto)) => {
+                let mut sum = own(onto);
+                let _ = sum.tensor.g_add_(&of_x.tensor);
+                Some(sum)
+            }
+            (of_x, _) => of_x,
+        };
+        [of_x, of_gamma, of_beta]
     }
 
     fn activation_forward(x: TchTensor, activation: Activation) -> TchTensor {
@@ -170,6 +200,17 @@ impl Kernels for LibTorch {
         [of_gate, of_up]
     }
 
+    fn rotate(qkv: TchTensor, rotation: [TchTensor; 2], heads: Heads, turn: Turn) -> TchTensor {
+        let qkv = own(qkv);
+        rotary::rotate(
+            &qkv.tensor,
+            rotation.each_ref().map(|of| &of.tensor),
+            heads,
+            turn,
+        );
+        qkv
+    }
+
     fn attention_forward(qkv: TchTensor, heads: Heads) -> (TchTensor, TchTensor) {
         if !flashes(&qkv) {
             return super::attention::forward::<Self>(qkv, heads);
@@ -197,37 +238,28 @@ impl Kernels for LibTorch {
         of_qkv
     }
 
-    fn cross_entropy_forward(
-        hidden: TchTensor,
-        head: TchTensor,
-        targets: TchTensor,
-        rule: Head,
-    ) -> Losses<Self> {
-        losses(work(&hidden, &head, &targets, rule).losses(), &targets)
+    fn cross_entropy_forward(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        losses(work(&rows, rule).losses(), &rows)
     }
 
     /// On a CPU, where [`common_value`](Kernels::common_value) can be had without waiting for a GPU.
     fn cross_entropy_with_gradients(
-        hidden: TchTensor,
-        head: TchTensor,
-        targets: TchTensor,
+        rows: &Rows<Self>,
         rule: Head,
     ) -> Option<(Losses<Self>, Of<Self>)> {
-        on_cpu(&hidden).then(|| {
-            let (told, of) = work(&hidden, &head, &targets, rule).losses_and_gradients();
-            (losses(told, &targets), of.map(TchTensor::new))
+        on_cpu(&rows.hidden).then(|| {
+            let (told, of) = work(rows, rule).losses_and_gradients();
+            (losses(told, rows), of.map(TchTensor::new))
         })
     }
 
     fn cross_entropy_backward(
-        hidden: TchTensor,
-        head: TchTensor,
-        targets: TchTensor,
-        _log_total: TchTensor,
+        rows: Rows<Self>,
+        log_total: TchTensor,
         grad: TchTensor,
         rule: Head,
     ) -> Of<Self> {
-        let of = work(&hidden, &head, &targets, rule).gradients(&grad.tensor);
+        let of = work(&rows, rule).gradients(&log_total.tensor, &grad.tensor);
         of.map(TchTensor::new)
     }
 

@@ -152,10 +152,15 @@ impl Operation {
             Self::Activation(activation) => ops::activate(input(0), *activation),
             Self::Swiglu => ops::swiglu(input(0), input(1)),
             Self::Attention(heads) => ops::attention(input(0), *heads),
-            Self::CrossEntropy { targets, rule } => {
-                let (nats, _) =
-                    ops::cross_entropy::cross_entropy(input(0), input(1), integers(targets), *rule);
-                nats.reshape([targets.len(), 1])
+            Self::CrossEntropy(of) => {
+                let weights = of.weights.as_ref().map(|weights| {
+                    let data = TensorData::new(weights.clone(), [weights.len()]);
+                    let dtype = inputs[0].dtype();
+                    Tensor::<1>::from_data(data, (&inputs[0].device(), dtype))
+                });
+                let targets = integers(&of.targets);
+                let (loss, ..) = ops::cross_entropy(input(0), input(1), targets, weights, of.rule);
+                loss.reshape([of.targets.len(), 1])
             }
             Self::Embedding { ids } => ops::embedding(input(0), integers(ids)),
         }

@@ -1,8 +1,9 @@
 //! The cases: shapes by name and at random, the same in every run.
 
 use super::case::{Case, Random};
-use super::reference::Operation;
+use super::reference::{Operation, Predicted};
 use crate::config::{Activation, Norm};
+use crate::loss::Objective;
 use crate::ops::{Head, Heads, Rule};
 
 /// Random shapes per operation.
@@ -218,6 +219,23 @@ pub(super) enum Upstream {
 
 pub(super) const UPSTREAMS: [Upstream; 3] = [Upstream::Mean, Upstream::Random, Upstream::SomeZero];
 
+/// A head of which nothing but nats is optimised.
+pub(super) fn head(by_token: bool, cap: Option<f64>) -> Head {
+    Head {
+        by_token,
+        cap,
+        objective: Objective::default(),
+    }
+}
+
+/// What may be optimised.
+pub(super) fn objectives() -> [Objective; 4] {
+    [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01), (0.25, 0.02)].map(|(label_smoothing, z_loss)| Objective {
+        label_smoothing,
+        z_loss,
+    })
+}
+
 pub(super) fn cross_entropy_case(
     random: &mut Random,
     [rows, width, vocabulary]: [usize; 3],
@@ -241,7 +259,14 @@ pub(super) fn cross_entropy_case(
         }
     }
     let name = format!("cross entropy {rows}x{width}x{vocabulary} {rule:?} {upstream:?}");
-    let operation = Operation::CrossEntropy { targets, rule };
+    // Powers of 2, which every precision holds.
+    let weights = (0..rows).map(|_| [0.0, 0.5, 1.0, 2.0][random.below(4)]);
+    let weights: Vec<f64> = weights.collect();
+    let operation = Operation::CrossEntropy(Predicted {
+        targets,
+        weights: random.coin().then_some(weights),
+        rule,
+    });
     let mut case = Case::new(name, operation, of, random);
     match upstream {
         Upstream::Mean => case.upstream = None,
@@ -256,17 +281,20 @@ pub(super) fn cross_entropy_case(
 
 pub(super) fn cross_entropy_cases() -> Vec<Case> {
     let mut random = Random::new("cross entropy");
-    let rule = |by_token, cap| Head { by_token, cap };
-    let mut cases = vec![
-        cross_entropy_case(
-            &mut random,
-            [5, 3, 7],
-            rule(true, Some(3.0)),
-            Upstream::Random,
-        )
-        .tiny(),
-        cross_entropy_case(&mut random, [4, 2, 5], rule(false, None), Upstream::Mean).tiny(),
-    ];
+    let mut cases = vec![];
+    let objectives = objectives();
+    for (number, objective) in objectives.into_iter().enumerate() {
+        for (by_token, cap, upstream) in [
+            (number % 2 == 0, Some(3.0), Upstream::Random),
+            (number % 2 == 1, None, Upstream::Mean),
+        ] {
+            let rule = Head {
+                objective,
+                ..head(by_token, cap)
+            };
+            cases.push(cross_entropy_case(&mut random, [5, 3, 7], rule, upstream).tiny());
+        }
+    }
     let shapes = [
         [1, 1, 1],
         [5, 3, 1],
@@ -279,7 +307,10 @@ pub(super) fn cross_entropy_cases() -> Vec<Case> {
         for (other, upstream) in UPSTREAMS.into_iter().enumerate() {
             let by_token = (number + other) % 2 == 0;
             for cap in [None, Some([30.0, 3.0][number % 2])] {
-                let rule = rule(by_token, cap);
+                let rule = Head {
+                    objective: objectives[random.below(4)],
+                    ..head(by_token, cap)
+                };
                 cases.push(cross_entropy_case(&mut random, shape, rule, upstream));
             }
         }
@@ -287,14 +318,17 @@ pub(super) fn cross_entropy_cases() -> Vec<Case> {
     for _ in 0..SHAPES {
         let shape = [60, 20, 200].map(|most| random.size(most));
         let cap = random.coin().then_some(30.0);
-        let rule = rule(random.coin(), cap);
+        let rule = Head {
+            objective: objectives[random.below(4)],
+            ..head(random.coin(), cap)
+        };
         let upstream = UPSTREAMS[random.below(3)];
         cases.push(cross_entropy_case(&mut random, shape, rule, upstream));
     }
     for upstream in UPSTREAMS {
-        let mut none = cross_entropy_case(&mut random, [9, 4, 11], rule(true, None), upstream);
-        if let Operation::CrossEntropy { targets, .. } = &mut none.operation {
-            targets.fill(-1);
+        let mut none = cross_entropy_case(&mut random, [9, 4, 11], head(true, None), upstream);
+        if let Operation::CrossEntropy(of) = &mut none.operation {
+            of.targets.fill(-1);
         }
         none.name += " all ignored";
         cases.push(none);
@@ -306,10 +340,7 @@ pub(super) fn cross_entropy_cases() -> Vec<Case> {
 pub(super) fn many_logits() -> Vec<Case> {
     let mut random = Random::new("many logits");
     let mut case = |by_token, upstream| {
-        let rule = Head {
-            by_token,
-            cap: None,
-        };
+        let rule = head(by_token, None);
         let shape = [200, 3, 140_003];
         assert!(shape[0] * shape[2] > crate::ops::cross_entropy::LOGITS);
         let case = cross_entropy_case(&mut random, shape, rule, upstream);

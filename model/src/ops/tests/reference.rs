@@ -6,6 +6,7 @@
 //! roundoff times its size, and by a little more where sums are long.
 
 use crate::config::{Activation, Norm};
+use crate::loss::Objective;
 use crate::ops::{AdamW, Head, Heads, Rule};
 
 /// Beyond where a sigmoid is 0 in f32 already, some implementations leave it this or less.
@@ -81,10 +82,19 @@ pub(super) enum Operation {
     Swiglu,
     /// Of queries, keys and values.
     Attention(Heads),
-    /// Nats, `[rows, 1]`, of hidden rows and the head.
-    CrossEntropy { targets: Vec<i64>, rule: Head },
+    /// What is optimised, `[rows, 1]`, of hidden rows and the head.
+    CrossEntropy(Predicted),
     /// Of the table.
     Embedding { ids: Vec<i64> },
+}
+
+/// What hidden rows are to predict.
+#[derive(Debug, Clone)]
+pub(super) struct Predicted {
+    pub(super) targets: Vec<i64>,
+    /// How much each row counts, where not all count 1.
+    pub(super) weights: Option<Vec<f64>>,
+    pub(super) rule: Head,
 }
 
 impl Operation {
@@ -94,7 +104,7 @@ impl Operation {
             Self::Linear => [rows, inputs[1].columns()],
             Self::Norm(_) | Self::Activation(_) | Self::Swiglu => [rows, columns],
             Self::Attention(heads) => [rows, heads.heads * head_width(*heads, columns)],
-            Self::CrossEntropy { .. } => [rows, 1],
+            Self::CrossEntropy(_) => [rows, 1],
             Self::Embedding { ids } => [ids.len(), columns],
         }
     }
@@ -102,7 +112,7 @@ impl Operation {
     /// Terms of the longest sum, forward or backward.
     pub(super) fn longest_sum(&self, inputs: &[Matrix]) -> usize {
         match self {
-            Self::Linear | Self::Norm(_) | Self::CrossEntropy { .. } => {
+            Self::Linear | Self::Norm(_) | Self::CrossEntropy(_) => {
                 let sizes = inputs.iter().flat_map(|input| input.shape);
                 sizes.fold(1, usize::max)
             }
@@ -125,17 +135,7 @@ impl Operation {
                 }))
             }
             Self::Attention(heads) => attention(&inputs[0], *heads),
-            Self::CrossEntropy { targets, rule } => {
-                let rows = targets.iter().enumerate();
-                Exact::of(rows.map(|(row, target)| {
-                    let Ok(target) = usize::try_from(*target) else {
-                        return (0.0, 0.0);
-                    };
-                    let of = Logits::of(inputs[0].row(row), &inputs[1], *rule);
-                    let nats = of.log_total - of.logits[target];
-                    (nats, 1.0 + of.moved[target] + of.mean_moved + nats.abs())
-                }))
-            }
+            Self::CrossEntropy(of) => cross_entropy(&inputs[0], &inputs[1], of),
             Self::Embedding { ids } => {
                 let rows = ids.iter().flat_map(|id| inputs[0].row(*id as usize));
                 Exact::of(rows.map(|x| (*x, 0.0)))
@@ -176,9 +176,7 @@ impl Operation {
                 vec![Exact::of(of_gate), Exact::of(of_up)]
             }
             Self::Attention(heads) => vec![attention_backward(&inputs[0], *heads, upstream)],
-            Self::CrossEntropy { targets, rule } => {
-                cross_entropy_backward(&inputs[0], &inputs[1], targets, *rule, upstream)
-            }
+            Self::CrossEntropy(of) => cross_entropy_backward(&inputs[0], &inputs[1], of, upstream),
             Self::Embedding { ids } => {
                 let width = inputs[0].columns();
                 let mut of = Exact::nothing(inputs[0].values.len());
@@ -568,28 +566,70 @@ impl Logits {
     }
 }
 
+impl Predicted {
+    /// Rows that are not ignored: row, target, weight.
+    fn rows(&self) -> impl Iterator<Item = (usize, usize, f64)> {
+        let rows = self.targets.iter().enumerate();
+        rows.filter_map(|(row, target)| {
+            let weight = self.weights.as_ref().map_or(1.0, |weights| weights[row]);
+            Some((row, usize::try_from(*target).ok()?, weight))
+        })
+    }
+}
+
+fn cross_entropy(hidden: &Matrix, head: &Matrix, predicted: &Predicted) -> Exact {
+    let Objective {
+        label_smoothing: smoothing,
+        z_loss,
+    } = predicted.rule.objective;
+    let mut losses = Exact::nothing(hidden.shape[0]);
+    for (row, target, weight) in predicted.rows() {
+        let of = Logits::of(hidden.row(row), head, predicted.rule);
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        let total = 1.0 + of.mean_moved;
+        let nats = of.log_total - of.logits[target];
+        let even = of.log_total - mean(&of.logits);
+        let loss = (1.0 - smoothing) * nats + smoothing * even;
+        let loss = loss + z_loss * of.log_total * of.log_total;
+        let size = (1.0 - smoothing) * (of.moved[target] + nats.abs())
+            + smoothing * (mean(&of.moved) + even.abs())
+            + 2.0 * z_loss * of.log_total.abs() * (total + of.log_total.abs());
+        losses.add_sized(row, weight * loss, weight * (total + size));
+    }
+    losses
+}
+
 fn cross_entropy_backward(
     hidden: &Matrix,
     head: &Matrix,
-    targets: &[i64],
-    rule: Head,
+    predicted: &Predicted,
     upstream: &[f64],
 ) -> Vec<Exact> {
     let width = hidden.columns();
+    let rule = predicted.rule;
+    let Objective {
+        label_smoothing: smoothing,
+        z_loss,
+    } = rule.objective;
     let [mut of_hidden, mut of_head] =
         [hidden, head].map(|input| Exact::nothing(input.values.len()));
-    for (row, target) in targets.iter().enumerate() {
-        let Ok(target) = usize::try_from(*target) else {
-            continue;
-        };
+    for (row, target, weight) in predicted.rows() {
+        let upstream = upstream[row] * weight;
         let of = Logits::of(hidden.row(row), head, rule);
+        let even = smoothing / of.logits.len() as f64;
+        let factor = 1.0 + 2.0 * z_loss * of.log_total;
+        let total = of.mean_moved + of.log_total.abs();
         for (token, probability) in of.probabilities.iter().enumerate() {
-            let here = if token == target { 1.0 } else { 0.0 };
+            let here = if token == target {
+                1.0 - smoothing
+            } else {
+                0.0
+            };
             let share = rule.cap.map_or(0.0, |cap| of.logits[token] / cap);
             let slope = 1.0 - share * share;
-            let grad = upstream[row] * (probability - here) * slope;
-            let moved = 1.0 + of.moved[token] + of.mean_moved + of.log_total.abs();
-            let size = upstream[row].abs() * (probability * moved + here);
+            let grad = upstream * (factor * probability - here - even) * slope;
+            let moved = factor.abs() * (1.0 + of.moved[token] + total) + 2.0 * z_loss * total;
+            let size = upstream.abs() * (probability * moved + here + even);
             let size = size * (slope + 2.0 * share * share);
             for input in 0..width {
                 let weight = head_at(head, rule, input, token);

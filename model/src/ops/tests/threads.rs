@@ -4,12 +4,12 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::case::{Case, Layout, Random};
 use super::cases::{
-    ACTIVATIONS, UPSTREAMS, Upstream, attention_case, cross_entropy_case, embedding_case,
+    ACTIVATIONS, UPSTREAMS, Upstream, attention_case, cross_entropy_case, embedding_case, head,
     linear_case, norm_case,
 };
 use super::reference::Operation;
 use crate::config::Norm;
-use crate::ops::{AdamW, Head};
+use crate::ops::AdamW;
 
 #[test]
 fn threads_change_no_bit() {
@@ -25,7 +25,7 @@ fn threads_change_no_bit() {
     ];
     for upstream in UPSTREAMS {
         let (by_token, cap) = (matches!(upstream, Upstream::Random), Some(30.0));
-        let rule = Head { by_token, cap };
+        let rule = head(by_token, cap);
         let shape = [300, 64, 1009];
         cases.push(cross_entropy_case(&mut random, shape, rule, upstream));
     }
