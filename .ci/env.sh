@@ -8,7 +8,7 @@
 #     (needs python3 with venv), and there too Hugging Face's tokenizers and transformers, which tests compare ours with;
 #   - unless there is a GPU with a Vulkan loader: SwiftShader, a Vulkan driver for the CPU, and a
 #     loader, unpacked from Debian's chromium-common (needs apt-get; nothing is installed).
-# Sets: LIBTORCH_USE_PYTORCH, PATH, LD_LIBRARY_PATH and, for SwiftShader, VK_DRIVER_FILES.
+# Sets: LIBTORCH, PATH, LD_LIBRARY_PATH and, for SwiftShader, VK_DRIVER_FILES.
 # For bash; returns non-zero, with the reason, when something cannot be had.
 
 foretoken_cache=${XDG_CACHE_HOME:-$HOME/.cache}/foretoken
@@ -23,8 +23,7 @@ foretoken_prepend() {
 
 foretoken_libtorch() {
     local venv=$foretoken_cache/torch-2.9.0
-    # setuptools, because the build asks torch.utils.cpp_extension, which imports it.
-    if ! "$venv/bin/python3" -c 'import torch, setuptools, numpy, tokenizers, transformers' 2>/dev/null; then
+    if ! "$venv/bin/python3" -c 'import torch, numpy, tokenizers, transformers' 2>/dev/null; then
         echo "installing PyTorch 2.9.0, tokenizers and transformers in $venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv" || {
@@ -32,17 +31,23 @@ foretoken_libtorch() {
             return 1
         }
         local pip=("$venv/bin/python3" -m pip install --quiet --disable-pip-version-check)
-        "${pip[@]}" setuptools numpy tokenizers==0.23.2 torch==2.9.0 transformers==5.23.0 || {
+        "${pip[@]}" numpy tokenizers==0.23.2 torch==2.9.0 transformers==5.23.0 || {
             echo "pip cannot install torch==2.9.0: it exists for Python 3.10 to 3.14" >&2
             rm -rf "$venv"
             return 1
         }
     fi
-    local libraries
-    libraries=$(echo "$venv"/lib/python3*/site-packages/torch/lib)
-    export LIBTORCH_USE_PYTORCH=1
+    # Only what a CPU needs. PyTorch's wheel has CUDA's libraries too, which no backend here calls, and a program that
+    # is linked with them takes a second and 0.4 GB to start.
+    local torch cpu=$foretoken_cache/libtorch-cpu-2.9.0
+    torch=$(echo "$venv"/lib/python3*/site-packages/torch)
+    mkdir -p "$cpu/lib" &&
+        ln -sfn "$torch/include" "$cpu/include" &&
+        ln -sfn "$torch"/lib/libc10.so "$torch"/lib/libtorch_cpu.so "$torch"/lib/libgomp* "$cpu/lib/" &&
+        ln -sfn "$torch/lib/libtorch_cpu.so" "$cpu/lib/libtorch.so" || return
+    export LIBTORCH=$cpu
     foretoken_prepend PATH "$venv/bin"
-    foretoken_prepend LD_LIBRARY_PATH "$libraries"
+    foretoken_prepend LD_LIBRARY_PATH "$torch/lib"
 }
 
 foretoken_vulkan() {

@@ -1,7 +1,7 @@
 //! What only the build knows: the revision of the source, the compiler, and where libtorch lies.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
@@ -32,6 +32,7 @@ fn main() {
 
     // The directory that torch-sys linked against, which the program must find again when it starts.
     if let Ok(libraries) = env::var("DEP_TCH_LIBTORCH_LIB") {
+        let libraries = lie_in(Path::new(&libraries)).display().to_string();
         if env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix") {
             println!("cargo:rustc-link-arg=-Wl,-rpath,{libraries}");
         }
@@ -56,6 +57,15 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().next()?.trim();
     (output.status.success() && !line.is_empty()).then(|| line.to_owned())
+}
+
+/// The directory that libtorch's libraries lie in, where those of `libraries` are links.
+fn lie_in(libraries: &Path) -> PathBuf {
+    let library = libraries.join("libtorch_cpu.so").canonicalize();
+    let directory = library
+        .ok()
+        .and_then(|library| Some(library.parent()?.to_owned()));
+    directory.unwrap_or_else(|| libraries.to_owned())
 }
 
 /// The version that lies beside the libraries: `build-version` in a libtorch archive, `version.py` in
