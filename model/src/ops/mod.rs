@@ -33,6 +33,8 @@ mod adamw;
 mod attention;
 mod attention_sublayer;
 mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
 mod embedding;
 mod feed_forward_sublayer;
 #[cfg(feature = "flex")]
@@ -420,19 +422,6 @@ mod ndarray {
 
     impl super::Kernels for NdArray {}
     impl super::Fused for NdArray {}
-}
-
-#[cfg(any(
-    feature = "wgpu",
-    feature = "cuda",
-    feature = "rocm",
-    feature = "cubecl-cpu"
-))]
-mod cube {
-    use burn::backend::Cube;
-
-    impl super::Kernels for Cube {}
-    impl super::Fused for Cube {}
 }
 
 #[cfg(feature = "wgpu-tuned")]

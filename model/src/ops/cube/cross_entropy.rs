@@ -1,0 +1,240 @@
+//! The head and the loss, some rows at a time: Burn's product makes their logits, a cube reads each row of them, and
+//! on the way back they become their gradients where they lie.
+
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::{UNITS, buffer, cubes, elem, empty, empty_of, largest, own, total, whole};
+use crate::ops::cross_entropy::{Head, Losses, Of};
+use crate::ops::plain::Plain;
+
+/// Where rows lie in all of them, and what makes logits of products.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Part {
+    /// The first row's number.
+    start: usize,
+    vocabulary: usize,
+    /// 0 where there is none.
+    cap: f32,
+}
+
+/// A logit as the loss takes it.
+#[cube]
+fn logit(product: f32, part: &Part, #[comptime] capped: bool) -> f32 {
+    let mut logit = product;
+    if capped {
+        // Beyond 20 it is 1, and WGSL lets a tangent of much more overflow.
+        let share = product / part.cap;
+        let share = select(share > 20.0f32, 20.0f32, share);
+        let share = select(share < -20.0f32, -20.0f32, share);
+        logit = share.tanh() * part.cap;
+    }
+    logit
+}
+
+/// What is told about a row, whose target is ignored where it is negative.
+#[cube(launch_unchecked)]
+fn losses_kernel<I: Int>(
+    logits: &[f32],
+    targets: &[I],
+    nats: &mut [f32],
+    correct: &mut [I],
+    log_total: &mut [f32],
+    part: &Part,
+    #[comptime] capped: bool,
+    #[define(I)] _targets: ElemType,
+) {
+    let first = CUBE_POS * part.vocabulary;
+    if first >= logits.len() {
+        terminate!();
+    }
+    let row = part.start + CUBE_POS;
+    let mut room = Shared::<[f32]>::new_slice(UNITS as usize);
+    let mut maximum = logit(logits[first], part, capped);
+    for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
+        maximum = max(maximum, logit(logits[first + i], part, capped));
+    }
+    let maximum = largest(maximum, &mut room);
+    let target = i32::cast_from(targets[row]);
+    let ignored = target < 0;
+    // Of an ignored row any will do.
+    let target = u32::cast_from(max(target, 0)) as usize;
+    let mut exponentials = 0.0f32;
+    let mut before = 0.0f32;
+    for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
+        let z = logit(logits[first + i], part, capped);
+        exponentials += (z - maximum).exp();
+        if i < target && z == maximum {
+            before += 1.0f32;
+        }
+    }
+    let log = total(exponentials, &mut room).ln();
+    let before = total(before, &mut room);
+    if UNIT_POS == 0 {
+        let at_target = logit(logits[first + target], part, capped);
+        // In this order: the two large numbers cancel before the small one is added.
+        nats[row] = select(ignored, 0.0f32, (maximum - at_target) + log);
+        log_total[row] = maximum + log;
+        let mut found = I::new(0);
+        if !ignored && at_target == maximum && before == 0.0f32 {
+            found = I::new(1);
+        }
+        correct[row] = found;
+    }
+}
+
+/// Makes a row's logits their gradients where that of its nats is its element of `grad`.
+#[cube(launch_unchecked)]
+fn gradients_kernel<I: Int>(
+    logits: &mut [f32],
+    targets: &[I],
+    log_total: &[f32],
+    grad: &[f32],
+    part: &Part,
+    #[comptime] capped: bool,
+    #[define(I)] _targets: ElemType,
+) {
+    let first = CUBE_POS * part.vocabulary;
+    if first >= logits.len() {
+        terminate!();
+    }
+    let row = part.start + CUBE_POS;
+    let target = i32::cast_from(targets[row]);
+    let log_total = log_total[row];
+    let grad = grad[row];
+    for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
+        let z = logit(logits[first + i], part, capped);
+        let mut of = (z - log_total).exp() * grad;
+        if i as i32 == target {
+            of -= grad;
+        }
+        if capped {
+            let share = z / part.cap;
+            of *= 1.0f32 - share * share;
+        }
+        logits[first + i] = select(target < 0, 0.0f32, of);
+    }
+}
+
+/// Some rows of `hidden`, and their products with the head.
+struct Chunk {
+    start: usize,
+    hidden: Plain<CubeBackend>,
+    /// `[rows, vocab_size]`
+    products: CubeTensor,
+}
+
+impl Chunk {
+    fn cubes(&self) -> CubeCount {
+        cubes(&self.products, self.products.meta.shape()[0])
+    }
+
+    fn part(&self, rule: Head) -> PartLaunch {
+        let vocabulary = self.products.meta.shape()[1];
+        PartLaunch::new(self.start, vocabulary, rule.cap.unwrap_or(0.0) as f32)
+    }
+}
+
+/// Chunks of all rows, through `head`, as it is or turned: `[width, vocab_size]`.
+fn chunks(hidden: CubeTensor, head: &CubeTensor, rule: Head) -> impl Iterator<Item = Chunk> {
+    let all = hidden.meta.shape()[0];
+    let held = rule.rows(head.meta.shape(), all);
+    let across = across(head, rule);
+    let hidden = Plain::<CubeBackend>(hidden);
+    (0..all).step_by(held).map(move |start| {
+        let hidden = hidden.clone().narrow(0, start, held.min(all - start));
+        let products = hidden.clone().matmul(across.clone());
+        Chunk {
+            start,
+            hidden,
+            products: own(products.0),
+        }
+    })
+}
+
+/// The head as `[width, vocab_size]`, whichever way it lies.
+fn across(head: &CubeTensor, rule: Head) -> Plain<CubeBackend> {
+    let head = Plain::<CubeBackend>(head.clone());
+    match rule.by_token {
+        true => head.t(),
+        false => head,
+    }
+}
+
+pub(super) fn forward(
+    hidden: CubeTensor,
+    head: CubeTensor,
+    targets: CubeTensor,
+    rule: Head,
+) -> Losses<CubeBackend> {
+    let targets = whole(targets);
+    let rows = hidden.meta.shape()[0];
+    let (nats, log_total) = (empty(&hidden, [rows]), empty(&hidden, [rows]));
+    let correct = empty_of(&hidden, [rows], targets.dtype);
+    for chunk in chunks(hidden, &head, rule) {
+        // SAFETY: a cube has a row of the products or nothing, and there are as many targets as rows in all.
+        unsafe {
+            losses_kernel::launch_unchecked(
+                &head.client,
+                chunk.cubes(),
+                CubeDim::new_1d(UNITS),
+                buffer(&chunk.products),
+                buffer(&targets),
+                buffer(&nats),
+                buffer(&correct),
+                buffer(&log_total),
+                chunk.part(rule),
+                rule.cap.is_some(),
+                elem(&targets),
+            );
+        }
+    }
+    Losses {
+        nats,
+        correct,
+        log_total,
+    }
+}
+
+pub(super) fn backward(
+    hidden: CubeTensor,
+    head: CubeTensor,
+    targets: CubeTensor,
+    log_total: CubeTensor,
+    grad: CubeTensor,
+    rule: Head,
+) -> Of<CubeBackend> {
+    let [targets, log_total, grad] = [targets, log_total, grad].map(whole);
+    let mut of_hidden = Vec::new();
+    let mut of_head: Option<Plain<CubeBackend>> = None;
+    for chunk in chunks(hidden, &head, rule) {
+        // SAFETY: as in `forward`.
+        unsafe {
+            gradients_kernel::launch_unchecked(
+                &head.client,
+                chunk.cubes(),
+                CubeDim::new_1d(UNITS),
+                buffer(&chunk.products),
+                buffer(&targets),
+                buffer(&log_total),
+                buffer(&grad),
+                chunk.part(rule),
+                rule.cap.is_some(),
+                elem(&targets),
+            );
+        }
+        let of_logits = Plain::<CubeBackend>(chunk.products);
+        of_hidden.push(of_logits.clone().matmul(across(&head, rule).t()));
+        let of_chunk = match rule.by_token {
+            true => of_logits.t().matmul(chunk.hidden),
+            false => chunk.hidden.t().matmul(of_logits),
+        };
+        of_head = Some(match of_head {
+            Some(sum) => sum + of_chunk,
+            None => of_chunk,
+        });
+    }
+    let of_head = of_head.expect("there is a row");
+    [Plain::cat(of_hidden, 0).0, of_head.0]
+}
