@@ -103,7 +103,7 @@ impl Layout {
     }
 
     fn tiles(&self) -> usize {
-        (self.length + (TILE - 1)) / TILE
+        self.length.div_ceil(TILE)
     }
 }
 

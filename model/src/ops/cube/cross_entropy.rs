@@ -43,7 +43,7 @@ fn losses_kernel<I: Int>(
     log_total: &mut [f32],
     part: &Part,
     #[comptime] capped: bool,
-    #[define(I)] _targets: ElemType,
+    #[define(I)] _integers: ElemType,
 ) {
     let first = CUBE_POS * part.vocabulary;
     if first >= logits.len() {
@@ -69,8 +69,8 @@ fn losses_kernel<I: Int>(
             before += 1.0f32;
         }
     }
-    let log = total(exponentials, &mut room).ln();
-    let before = total(before, &mut room);
+    let log = total(exponentials, &mut room, UNITS).ln();
+    let before = total(before, &mut room, UNITS);
     if UNIT_POS == 0 {
         let at_target = logit(logits[first + target], part, capped);
         // In this order: the two large numbers cancel before the small one is added.
@@ -93,7 +93,7 @@ fn gradients_kernel<I: Int>(
     grad: &[f32],
     part: &Part,
     #[comptime] capped: bool,
-    #[define(I)] _targets: ElemType,
+    #[define(I)] _integers: ElemType,
 ) {
     let first = CUBE_POS * part.vocabulary;
     if first >= logits.len() {

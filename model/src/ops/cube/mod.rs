@@ -12,6 +12,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
+use cubecl::std::tensor::TensorHandle;
 
 use super::cross_entropy::{Losses, Of};
 use super::{AdamW, Fused, Head, Heads, Kernels, Rule};
@@ -28,9 +29,6 @@ mod tests;
 
 /// Units of a cube, where nothing asks for fewer.
 const UNITS: u32 = 256;
-
-/// How often [`UNITS`] are halved until one is left.
-const HALVINGS: u32 = UNITS.ilog2();
 
 /// Bytes of shared memory that kernels count on.
 const SHARED: usize = 16 << 10;
@@ -59,31 +57,25 @@ fn own(tensor: CubeTensor) -> CubeTensor {
     }
 }
 
-/// Room for a tensor beside another, and like it but for the shape.
-fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
-    empty_of(like, shape, like.dtype)
+/// Room for a tensor beside another.
+fn empty_of(beside: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    let (client, device) = (beside.client.clone(), beside.device.clone());
+    empty_device_contiguous_dtype(client, device, shape.into(), dtype)
 }
 
-/// The same in another precision.
-fn empty_of<const D: usize>(beside: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
-    let (client, device) = (beside.client.clone(), beside.device.clone());
-    empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
+/// The same in the other's precision.
+fn empty(beside: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    empty_of(beside, shape, beside.dtype)
 }
 
 /// Room for a tensor like another.
 fn like(other: &CubeTensor) -> CubeTensor {
-    let (client, device) = (other.client.clone(), other.device.clone());
-    empty_device_contiguous_dtype(client, device, other.meta.shape().clone(), other.dtype)
+    empty(other, other.meta.shape().clone())
 }
 
-/// What a kernel knows a tensor's type of integers as.
-fn elem(integers: &CubeTensor) -> ElemType {
-    match integers.dtype {
-        DType::I64 => i64::elem_type_native(),
-        DType::U64 => u64::elem_type_native(),
-        DType::U32 => u32::elem_type_native(),
-        _ => i32::elem_type_native(),
-    }
+/// What a kernel knows a tensor's type as.
+fn elem(tensor: &CubeTensor) -> ElemType {
+    TensorHandle::from(tensor.clone()).dtype
 }
 
 /// The numbers of a tensor that is [`whole`].
@@ -101,27 +93,29 @@ fn for_each(tensor: &CubeTensor, elements: usize) -> CubeCount {
     cubes(tensor, elements.div_ceil(UNITS as usize))
 }
 
-/// The sum of a number of every unit of a cube of [`UNITS`], told to all of them.
+/// The sum of a number of each of `among` units that follow one another, told to all of them; `room` has a place for
+/// every unit of the cube.
 #[cube]
-fn total(number: f32, room: &mut Shared<[f32]>) -> f32 {
+fn total(number: f32, room: &mut Shared<[f32]>, #[comptime] among: u32) -> f32 {
     put(number, room);
+    let unit = UNIT_POS % among;
     #[unroll]
-    for halving in 1..HALVINGS + 1 {
-        let half = UNITS >> halving;
-        if UNIT_POS < half {
+    for halving in 1..comptime!(among.ilog2() + 1) {
+        let half = among >> halving;
+        if unit < half {
             room[UNIT_POS as usize] += room[(UNIT_POS + half) as usize];
         }
         sync_cube();
     }
-    room[0]
+    room[(UNIT_POS - unit) as usize]
 }
 
-/// The largest of them.
+/// The largest of the numbers of all units of a cube of [`UNITS`], told to all of them.
 #[cube]
 fn largest(number: f32, room: &mut Shared<[f32]>) -> f32 {
     put(number, room);
     #[unroll]
-    for halving in 1..HALVINGS + 1 {
+    for halving in 1..comptime!(UNITS.ilog2() + 1) {
         let half = UNITS >> halving;
         if UNIT_POS < half {
             let other = room[(UNIT_POS + half) as usize];

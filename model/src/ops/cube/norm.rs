@@ -1,14 +1,38 @@
-//! LayerNorm and RMSNorm: a cube has a row.
+//! LayerNorm and RMSNorm: a cube has some rows, and some of its units have each.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{UNITS, buffer, cubes, empty, for_each, total, whole};
+use super::{UNITS, buffer, cubes, empty, for_each, like, total, whole};
 use crate::config::Norm;
 use crate::ops::Rule;
 
+/// Units that have a row.
+const AMONG: u32 = 32;
+
+/// Rows of a cube.
+const TOGETHER: u32 = UNITS / AMONG;
+
 /// Rows whose part of the parameters' gradients is added up at once.
 const BLOCK: usize = 64;
+
+/// The row of this unit, which may be none of `x`.
+#[cube]
+fn own_row() -> usize {
+    CUBE_POS * TOGETHER as usize + (UNIT_POS / AMONG) as usize
+}
+
+/// Where the row begins; of one that `x` has not, the last, so that all units of a cube meet where they must.
+#[cube]
+fn start(row: usize, x: &[f32], width: usize) -> usize {
+    min(row * width, x.len() - width)
+}
+
+/// The first column of this unit, which also has every further [`AMONG`]th.
+#[cube]
+fn own_column() -> usize {
+    (UNIT_POS % AMONG) as usize
+}
 
 /// What is subtracted from the row that begins at `start`, and what it is then multiplied with.
 #[cube]
@@ -24,17 +48,17 @@ fn statistics(
     let mut mean = 0.0f32;
     if centred {
         let mut sum = 0.0f32;
-        for i in range_stepped(UNIT_POS as usize, width, UNITS as usize) {
+        for i in range_stepped(own_column(), width, AMONG as usize) {
             sum += x[start + i];
         }
-        mean = total(sum, room) * share;
+        mean = total(sum, room, AMONG) * share;
     }
     let mut squares = 0.0f32;
-    for i in range_stepped(UNIT_POS as usize, width, UNITS as usize) {
+    for i in range_stepped(own_column(), width, AMONG as usize) {
         let away = x[start + i] - mean;
         squares += away * away;
     }
-    let variance = total(squares, room) * share;
+    let variance = total(squares, room, AMONG) * share;
     (mean, 1.0f32 / (variance + epsilon).sqrt())
 }
 
@@ -49,18 +73,18 @@ fn forward_kernel(
     #[comptime] centred: bool,
     #[comptime] biased: bool,
 ) {
-    let start = CUBE_POS * width;
-    if start >= x.len() {
-        terminate!();
-    }
     let mut room = Shared::<[f32]>::new_slice(UNITS as usize);
+    let row = own_row();
+    let start = start(row, x, width);
     let (mean, scale) = statistics(x, start, width, epsilon, &mut room, centred);
-    for i in range_stepped(UNIT_POS as usize, width, UNITS as usize) {
-        let mut y = (x[start + i] - mean) * scale * gamma[i];
-        if biased {
-            y += beta[i];
+    if row * width < x.len() {
+        for i in range_stepped(own_column(), width, AMONG as usize) {
+            let mut y = (x[start + i] - mean) * scale * gamma[i];
+            if biased {
+                y += beta[i];
+            }
+            output[start + i] = y;
         }
-        output[start + i] = y;
     }
 }
 
@@ -76,34 +100,34 @@ fn backward_kernel(
     epsilon: f32,
     #[comptime] centred: bool,
 ) {
-    let start = CUBE_POS * width;
-    if start >= x.len() {
-        terminate!();
-    }
     let mut room = Shared::<[f32]>::new_slice(UNITS as usize);
+    let row = own_row();
+    let start = start(row, x, width);
     let (mean, scale) = statistics(x, start, width, epsilon, &mut room, centred);
     let mut across = 0.0f32;
     let mut along = 0.0f32;
-    for i in range_stepped(UNIT_POS as usize, width, UNITS as usize) {
+    for i in range_stepped(own_column(), width, AMONG as usize) {
         let g = grad[start + i] * gamma[i];
         across += g;
         along += g * ((x[start + i] - mean) * scale);
     }
     let share = 1.0f32 / width as f32;
-    let along = total(along, &mut room) * share;
+    let along = total(along, &mut room, AMONG) * share;
     if centred {
-        across = total(across, &mut room) * share;
+        across = total(across, &mut room, AMONG) * share;
     } else {
         across = 0.0f32;
     }
-    for i in range_stepped(UNIT_POS as usize, width, UNITS as usize) {
-        let g = grad[start + i] * gamma[i];
-        let normal = (x[start + i] - mean) * scale;
-        of_x[start + i] = (g - across - normal * along) * scale;
-    }
-    if UNIT_POS == 0 {
-        found[2 * CUBE_POS] = mean;
-        found[2 * CUBE_POS + 1] = scale;
+    if row * width < x.len() {
+        for i in range_stepped(own_column(), width, AMONG as usize) {
+            let g = grad[start + i] * gamma[i];
+            let normal = (x[start + i] - mean) * scale;
+            of_x[start + i] = (g - across - normal * along) * scale;
+        }
+        if own_column() == 0 {
+            found[2 * row] = mean;
+            found[2 * row + 1] = scale;
+        }
     }
 }
 
@@ -166,12 +190,12 @@ pub(super) fn forward(
 ) -> CubeTensor {
     let (x, gamma, beta) = (whole(x), whole(gamma), beta.map(whole));
     let [rows, width]: [usize; 2] = x.meta.shape().dims();
-    let output = empty(&x, [rows, width]);
-    // SAFETY: a cube has a row of `x` or nothing, and gain and bias have as many columns.
+    let output = like(&x);
+    // SAFETY: rows that `x` has not are neither read nor written, and gain and bias have as many columns.
     unsafe {
         forward_kernel::launch_unchecked(
             &x.client,
-            cubes(&x, rows),
+            cubes(&x, rows.div_ceil(TOGETHER as usize)),
             CubeDim::new_1d(UNITS),
             buffer(&x),
             buffer(&gamma),
@@ -196,13 +220,13 @@ pub(super) fn backward(
     let (x, gamma, grad) = (whole(x), whole(gamma), whole(grad));
     let [rows, width]: [usize; 2] = x.meta.shape().dims();
     let units = CubeDim::new_1d(UNITS);
-    let of_x = empty(&x, [rows, width]);
+    let of_x = like(&x);
     let found = empty(&x, [rows, 2]);
-    // SAFETY: as in `forward`; each row is written by its cube.
+    // SAFETY: as in `forward`.
     unsafe {
         backward_kernel::launch_unchecked(
             &x.client,
-            cubes(&x, rows),
+            cubes(&x, rows.div_ceil(TOGETHER as usize)),
             units,
             buffer(&x),
             buffer(&gamma),

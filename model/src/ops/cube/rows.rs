@@ -20,7 +20,7 @@ fn squares_kernel(x: &[f32], sums: &mut [f32]) {
     for i in range_stepped(ABSOLUTE_POS, x.len(), step) {
         sum += x[i] * x[i];
     }
-    let sum = total(sum, &mut room);
+    let sum = total(sum, &mut room, UNITS);
     if UNIT_POS == 0 && CUBE_POS < sums.len() {
         sums[CUBE_POS] = sum;
     }
@@ -34,7 +34,7 @@ fn sum_kernel(x: &[f32], sum: &mut [f32]) {
     for i in range_stepped(UNIT_POS as usize, x.len(), UNITS as usize) {
         mine += x[i];
     }
-    let all = total(mine, &mut room);
+    let all = total(mine, &mut room, UNITS);
     if UNIT_POS == 0 {
         sum[0] = all;
     }
@@ -67,7 +67,7 @@ fn same_kernel<I: Int>(
     ids: &[I],
     leads: &mut [u32],
     next: &mut [u32],
-    #[define(I)] _ids: ElemType,
+    #[define(I)] _integers: ElemType,
 ) {
     let place = ABSOLUTE_POS;
     if place < ids.len() {
@@ -99,7 +99,7 @@ fn add_kernel<I: Int>(
     next: &[u32],
     grad: &[f32],
     width: usize,
-    #[define(I)] _ids: ElemType,
+    #[define(I)] _integers: ElemType,
 ) {
     let place = ABSOLUTE_POS / width;
     let column = ABSOLUTE_POS % width;
