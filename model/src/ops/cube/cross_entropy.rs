@@ -1,12 +1,16 @@
 //! The head and the loss, some rows at a time: Burn's product makes their logits, a cube reads each row of them, and
 //! on the way back they become their gradients where they lie.
 
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{UNITS, buffer, cubes, elem, empty, empty_of, largest, own, total, whole};
-use crate::ops::cross_entropy::{Head, Losses, Of};
+use crate::loss::Objective;
+use crate::ops::Optional;
+use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
 use crate::ops::plain::Plain;
 
 /// Where rows lie in all of them, and what makes logits of products.
@@ -17,6 +21,8 @@ struct Part {
     vocabulary: usize,
     /// 0 where there is none.
     cap: f32,
+    smoothing: f32,
+    z_loss: f32,
 }
 
 /// A logit as the loss takes it.
@@ -38,11 +44,15 @@ fn logit(product: f32, part: &Part, #[comptime] capped: bool) -> f32 {
 fn losses_kernel<I: Int>(
     logits: &[f32],
     targets: &[I],
+    weights: &[f32],
+    losses: &mut [f32],
     nats: &mut [f32],
     correct: &mut [I],
     log_total: &mut [f32],
     part: &Part,
     #[comptime] capped: bool,
+    #[comptime] weighted: bool,
+    #[comptime] smoothed: bool,
     #[define(I)] _integers: ElemType,
 ) {
     let first = CUBE_POS * part.vocabulary;
@@ -62,20 +72,38 @@ fn losses_kernel<I: Int>(
     let target = u32::cast_from(max(target, 0)) as usize;
     let mut exponentials = 0.0f32;
     let mut before = 0.0f32;
+    let mut below = 0.0f32;
     for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
         let z = logit(logits[first + i], part, capped);
         exponentials += (z - maximum).exp();
+        if smoothed {
+            below += maximum - z;
+        }
         if i < target && z == maximum {
             before += 1.0f32;
         }
     }
     let log = total(exponentials, &mut room, UNITS).ln();
     let before = total(before, &mut room, UNITS);
+    if smoothed {
+        below = total(below, &mut room, UNITS) / part.vocabulary as f32;
+    }
     if UNIT_POS == 0 {
         let at_target = logit(logits[first + target], part, capped);
         // In this order: the two large numbers cancel before the small one is added.
-        nats[row] = select(ignored, 0.0f32, (maximum - at_target) + log);
-        log_total[row] = maximum + log;
+        let exact = (maximum - at_target) + log;
+        let both = maximum + log;
+        let mut loss = exact;
+        if smoothed {
+            loss = exact * (1.0f32 - part.smoothing) + (below + log) * part.smoothing;
+        }
+        loss += part.z_loss * both * both;
+        if weighted {
+            loss *= weights[row];
+        }
+        losses[row] = select(ignored, 0.0f32, loss);
+        nats[row] = select(ignored, 0.0f32, exact);
+        log_total[row] = both;
         let mut found = I::new(0);
         if !ignored && at_target == maximum && before == 0.0f32 {
             found = I::new(1);
@@ -84,15 +112,17 @@ fn losses_kernel<I: Int>(
     }
 }
 
-/// Makes a row's logits their gradients where that of its nats is its element of `grad`.
+/// Makes a row's logits their gradients where that of its loss is its element of `grad`.
 #[cube(launch_unchecked)]
 fn gradients_kernel<I: Int>(
     logits: &mut [f32],
     targets: &[I],
+    weights: &[f32],
     log_total: &[f32],
     grad: &[f32],
     part: &Part,
     #[comptime] capped: bool,
+    #[comptime] weighted: bool,
     #[define(I)] _integers: ElemType,
 ) {
     let first = CUBE_POS * part.vocabulary;
@@ -102,12 +132,17 @@ fn gradients_kernel<I: Int>(
     let row = part.start + CUBE_POS;
     let target = i32::cast_from(targets[row]);
     let log_total = log_total[row];
-    let grad = grad[row];
+    let mut grad = grad[row];
+    if weighted {
+        grad *= weights[row];
+    }
+    let factor = grad * (1.0f32 + 2.0f32 * part.z_loss * log_total);
+    let even = grad * part.smoothing / part.vocabulary as f32;
     for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
         let z = logit(logits[first + i], part, capped);
-        let mut of = (z - log_total).exp() * grad;
+        let mut of = (z - log_total).exp() * factor - even;
         if i as i32 == target {
-            of -= grad;
+            of -= grad * (1.0f32 - part.smoothing);
         }
         if capped {
             let share = z / part.cap;
@@ -132,7 +167,18 @@ impl Chunk {
 
     fn part(&self, rule: Head) -> PartLaunch {
         let vocabulary = self.products.meta.shape()[1];
-        PartLaunch::new(self.start, vocabulary, rule.cap.unwrap_or(0.0) as f32)
+        let cap = rule.cap.unwrap_or(0.0) as f32;
+        let Objective {
+            label_smoothing,
+            z_loss,
+        } = rule.objective;
+        PartLaunch::new(
+            self.start,
+            vocabulary,
+            cap,
+            label_smoothing as f32,
+            z_loss as f32,
+        )
     }
 }
 
@@ -162,15 +208,22 @@ fn across(head: &CubeTensor, rule: Head) -> Plain<CubeBackend> {
     }
 }
 
-pub(super) fn forward(
-    hidden: CubeTensor,
-    head: CubeTensor,
-    targets: CubeTensor,
-    rule: Head,
-) -> Losses<CubeBackend> {
-    let targets = whole(targets);
+/// How much rows count, where not all count 1.
+fn weights(rows: &Rows<CubeBackend>) -> Option<CubeTensor> {
+    match rows.weights.clone() {
+        Optional::Some(weights) => {
+            let weights = CubeBackend::float_cast(weights, DType::F32.into());
+            Some(whole(weights))
+        }
+        Optional::None => None,
+    }
+}
+
+pub(super) fn forward(rows: Rows<CubeBackend>, rule: Head) -> Losses<CubeBackend> {
+    let weights = weights(&rows);
+    let (hidden, head, targets) = (rows.hidden, rows.head, whole(rows.targets));
     let rows = hidden.meta.shape()[0];
-    let (nats, log_total) = (empty(&hidden, [rows]), empty(&hidden, [rows]));
+    let [loss, nats, log_total] = [(); 3].map(|()| empty(&hidden, [rows]));
     let correct = empty_of(&hidden, [rows], targets.dtype);
     for chunk in chunks(hidden, &head, rule) {
         // SAFETY: a cube has a row of the products or nothing, and there are as many targets as rows in all.
@@ -181,16 +234,22 @@ pub(super) fn forward(
                 CubeDim::new_1d(UNITS),
                 buffer(&chunk.products),
                 buffer(&targets),
+                // Not looked at where there are none.
+                buffer(weights.as_ref().unwrap_or(&head)),
+                buffer(&loss),
                 buffer(&nats),
                 buffer(&correct),
                 buffer(&log_total),
                 chunk.part(rule),
                 rule.cap.is_some(),
+                weights.is_some(),
+                rule.objective.label_smoothing > 0.0,
                 elem(&targets),
             );
         }
     }
     Losses {
+        loss,
         nats,
         correct,
         log_total,
@@ -198,14 +257,14 @@ pub(super) fn forward(
 }
 
 pub(super) fn backward(
-    hidden: CubeTensor,
-    head: CubeTensor,
-    targets: CubeTensor,
+    rows: Rows<CubeBackend>,
     log_total: CubeTensor,
     grad: CubeTensor,
     rule: Head,
 ) -> Of<CubeBackend> {
-    let [targets, log_total, grad] = [targets, log_total, grad].map(whole);
+    let weights = weights(&rows);
+    let (hidden, head) = (rows.hidden, rows.head);
+    let [targets, log_total, grad] = [rows.targets, log_total, grad].map(whole);
     let mut of_hidden = Vec::new();
     let mut of_head: Option<Plain<CubeBackend>> = None;
     for chunk in chunks(hidden, &head, rule) {
@@ -217,10 +276,12 @@ pub(super) fn backward(
                 CubeDim::new_1d(UNITS),
                 buffer(&chunk.products),
                 buffer(&targets),
+                buffer(weights.as_ref().unwrap_or(&grad)),
                 buffer(&log_total),
                 buffer(&grad),
                 chunk.part(rule),
                 rule.cap.is_some(),
+                weights.is_some(),
                 elem(&targets),
             );
         }

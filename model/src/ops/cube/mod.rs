@@ -14,8 +14,8 @@ use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 use cubecl::std::tensor::TensorHandle;
 
-use super::cross_entropy::{Losses, Of};
-use super::{AdamW, Fused, Head, Heads, Kernels, Rule};
+use super::cross_entropy::{Losses, Of, Rows};
+use super::{AdamW, Fused, Head, Heads, Kernels, Rule, Turn};
 use crate::config::Activation;
 
 mod activation;
@@ -23,6 +23,7 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod norm;
+mod rotary;
 mod rows;
 #[cfg(all(test, feature = "flex", feature = "wgpu"))]
 mod tests;
@@ -153,12 +154,13 @@ impl Kernels for CubeBackend {
         x: CubeTensor,
         gamma: CubeTensor,
         grad: CubeTensor,
+        onto: Option<CubeTensor>,
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<CubeTensor>; 3] {
         match f32s(&[&x, &gamma, &grad]) {
-            true => norm::backward(x, gamma, grad, rule, wanted),
-            false => super::norm::backward::<Self>(x, gamma, grad, rule, wanted),
+            true => norm::backward(x, gamma, grad, onto, rule, wanted),
+            false => super::norm::backward::<Self>(x, gamma, grad, onto, rule, wanted),
         }
     }
 
@@ -190,6 +192,13 @@ impl Kernels for CubeBackend {
         }
     }
 
+    fn rotate(qkv: CubeTensor, rotation: [CubeTensor; 2], heads: Heads, turn: Turn) -> CubeTensor {
+        match f32s(&[&qkv, &rotation[0], &rotation[1]]) {
+            true => rotary::rotate(qkv, rotation, heads, turn),
+            false => super::rotary::rotate::<Self>(qkv, rotation, heads, turn),
+        }
+    }
+
     fn attention_forward(qkv: CubeTensor, heads: Heads) -> (CubeTensor, CubeTensor) {
         match f32s(&[&qkv]) {
             true => attention::forward(qkv, heads),
@@ -210,31 +219,22 @@ impl Kernels for CubeBackend {
         }
     }
 
-    fn cross_entropy_forward(
-        hidden: CubeTensor,
-        head: CubeTensor,
-        targets: CubeTensor,
-        rule: Head,
-    ) -> Losses<Self> {
-        match f32s(&[&hidden, &head]) {
-            true => cross_entropy::forward(hidden, head, targets, rule),
-            false => super::cross_entropy::forward::<Self>(hidden, head, targets, rule),
+    fn cross_entropy_forward(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        match f32s(&[&rows.hidden, &rows.head]) {
+            true => cross_entropy::forward(rows, rule),
+            false => super::cross_entropy::forward::<Self>(rows, rule),
         }
     }
 
     fn cross_entropy_backward(
-        hidden: CubeTensor,
-        head: CubeTensor,
-        targets: CubeTensor,
+        rows: Rows<Self>,
         log_total: CubeTensor,
         grad: CubeTensor,
         rule: Head,
     ) -> Of<Self> {
-        match f32s(&[&hidden, &head, &log_total, &grad]) {
-            true => cross_entropy::backward(hidden, head, targets, log_total, grad, rule),
-            false => {
-                super::cross_entropy::backward::<Self>(hidden, head, targets, log_total, grad, rule)
-            }
+        match f32s(&[&rows.hidden, &rows.head, &log_total, &grad]) {
+            true => cross_entropy::backward(rows, log_total, grad, rule),
+            false => super::cross_entropy::backward::<Self>(rows, log_total, grad, rule),
         }
     }
 

@@ -3,7 +3,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{UNITS, buffer, cubes, empty, for_each, like, total, whole};
+use super::{UNITS, buffer, cubes, empty, for_each, like, own, total, whole};
 use crate::config::Norm;
 use crate::ops::Rule;
 
@@ -88,7 +88,8 @@ fn forward_kernel(
     }
 }
 
-/// The input's gradient; and for those of the parameters each row's mean and scale, `[rows, 2]`.
+/// The input's gradient, added to what is there where it is `added`; and for those of the parameters each row's mean and
+/// scale, `[rows, 2]`.
 #[cube(launch_unchecked)]
 fn backward_kernel(
     x: &[f32],
@@ -99,6 +100,7 @@ fn backward_kernel(
     width: usize,
     epsilon: f32,
     #[comptime] centred: bool,
+    #[comptime] added: bool,
 ) {
     let mut room = Shared::<[f32]>::new_slice(UNITS as usize);
     let row = own_row();
@@ -122,7 +124,11 @@ fn backward_kernel(
         for i in range_stepped(own_column(), width, AMONG as usize) {
             let g = grad[start + i] * gamma[i];
             let normal = (x[start + i] - mean) * scale;
-            of_x[start + i] = (g - across - normal * along) * scale;
+            let mut of = (g - across - normal * along) * scale;
+            if added {
+                of += of_x[start + i];
+            }
+            of_x[start + i] = of;
         }
         if own_column() == 0 {
             found[2 * row] = mean;
@@ -214,13 +220,15 @@ pub(super) fn backward(
     x: CubeTensor,
     gamma: CubeTensor,
     grad: CubeTensor,
+    onto: Option<CubeTensor>,
     rule: Rule,
     wanted: [bool; 3],
 ) -> [Option<CubeTensor>; 3] {
     let (x, gamma, grad) = (whole(x), whole(gamma), whole(grad));
     let [rows, width]: [usize; 2] = x.meta.shape().dims();
     let units = CubeDim::new_1d(UNITS);
-    let of_x = like(&x);
+    let added = onto.is_some();
+    let of_x = onto.map_or_else(|| like(&x), own);
     let found = empty(&x, [rows, 2]);
     // SAFETY: as in `forward`.
     unsafe {
@@ -236,6 +244,7 @@ pub(super) fn backward(
             width,
             rule.epsilon as f32,
             centred(rule),
+            added,
         );
     }
     let [of_gamma, of_beta] = match wanted[1] || wanted[2] {

@@ -4,6 +4,7 @@
 use burn::tensor::{DType, Device, DeviceKind, Int, Tensor, TensorData};
 
 use crate::config::{Activation, Norm};
+use crate::loss::Objective;
 use crate::ops::{self, Head, Heads, Rule};
 use crate::random;
 
@@ -113,14 +114,28 @@ fn cubes_go_over_rows_that_are_longer_than_they_are_wide() {
         );
     }
     for (by_token, cap) in [(true, None), (false, Some(3.0))] {
-        let rule = Head { by_token, cap };
+        let rule = Head {
+            by_token,
+            cap,
+            objective: Objective {
+                label_smoothing: if by_token { 0.1 } else { 0.0 },
+                z_loss: if by_token { 0.0 } else { 0.01 },
+            },
+        };
         let head = if by_token { [700, 6] } else { [6, 700] };
         alike(&format!("{rule:?}"), &[[37, 6], head], |device, inputs| {
             let mut targets = ids("targets", 37, 700);
             targets[5] = -1;
             let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [37]), device);
-            let (nats, _) = ops::cross_entropy(inputs[0].clone(), inputs[1].clone(), targets, rule);
-            nats.reshape([37, 1])
+            let weights = (0..37).map(|row| [1.0, 0.5, 2.0][row % 3]);
+            let weights: Option<Vec<f64>> = by_token.then(|| weights.collect());
+            let weights = weights.map(|weights| {
+                let data = TensorData::new(weights, [37]);
+                Tensor::<1>::from_data(data, (device, inputs[0].dtype()))
+            });
+            let (hidden, head) = (inputs[0].clone(), inputs[1].clone());
+            let (loss, ..) = ops::cross_entropy(hidden, head, targets, weights, rule);
+            loss.reshape([37, 1])
         });
     }
 }
