@@ -424,12 +424,6 @@ mod ndarray {
     impl super::Fused for NdArray {}
 }
 
-#[cfg(feature = "wgpu-tuned")]
-impl<B: burn::backend::fusion::FusionBackend + Kernels> Kernels
-    for burn::backend::fusion::Fusion<B>
-{
-}
-
 impl Kernels for Dispatch {}
 impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {}
 

@@ -22,6 +22,8 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
+#[cfg(feature = "wgpu-tuned")]
+mod fusion;
 mod norm;
 mod rotary;
 mod rows;

@@ -13,7 +13,7 @@ fn normals(name: &str, count: usize) -> Vec<f64> {
     random::normals(&mut random::stream(2, name), count)
 }
 
-/// Ids below `below`, none of them early and late ones alike.
+/// Ids below `below`, the same in every run too.
 fn ids(name: &str, count: usize, below: usize) -> Vec<i64> {
     let share = |z: f64| (z.abs() * below as f64) as i64 % below as i64;
     normals(name, count).into_iter().map(share).collect()
@@ -158,5 +158,23 @@ fn elements_beyond_one_cube_are_reached() {
     alike("embedding", &[[50, 19]], |device, inputs| {
         let ids = TensorData::new(ids("ids", 400, 50), [400]);
         ops::embedding(inputs[0].clone(), Tensor::<1, Int>::from_data(ids, device))
+    });
+}
+
+#[test]
+fn inputs_may_lie_otherwise_than_by_rows() {
+    let of = Heads {
+        batch: 2,
+        length: 33,
+        heads: 2,
+        kv_heads: 1,
+        window: None,
+    };
+    alike("turned", &[[4 * 5, 2 * 33]], |_, inputs| {
+        ops::attention(inputs[0].clone().transpose(), of)
+    });
+    alike("columns of more", &[[9, 202]], |_, inputs| {
+        let part = |start| inputs[0].clone().narrow(1, start, 101);
+        ops::swiglu(part(0), part(101))
     });
 }
