@@ -8,8 +8,8 @@ use burn::backend::fusion::custom::{
 use burn::backend::fusion::{Fusion, FusionBackend, FusionRuntime, FusionTensor};
 use burn::tensor::{DType, Shape};
 
-use crate::ops::cross_entropy::{Losses, Of};
-use crate::ops::{Head, Heads, Kernels};
+use crate::ops::cross_entropy::{Losses, Of, Rows};
+use crate::ops::{Head, Heads, Kernels, Optional};
 
 type Tensor<B> = FusionTensor<<B as FusionBackend>::FusionRuntime>;
 
@@ -99,34 +99,30 @@ impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {
         of_qkv
     }
 
-    fn cross_entropy_forward(
-        hidden: Tensor<B>,
-        head: Tensor<B>,
-        targets: Tensor<B>,
-        rule: Head,
-    ) -> Losses<Self> {
-        let rows = targets.shape();
-        let of_sums = at_least_f32(hidden.dtype());
+    fn cross_entropy_forward(rows: Rows<Self>, rule: Head) -> Losses<Self> {
+        let (targets, of_sums) = (rows.targets.shape(), at_least_f32(rows.hidden.dtype()));
         let described = [
-            (rows.clone(), of_sums),
-            (rows.clone(), targets.dtype()),
-            (rows, of_sums),
+            (targets.clone(), of_sums),
+            (targets.clone(), of_sums),
+            (targets.clone(), rows.targets.dtype()),
+            (targets, of_sums),
         ];
-        let [nats, correct, log_total] = put_off::<B, 3, 3>(
+        let (given, weighted) = parts::<B>(rows);
+        let [loss, nats, correct, log_total] = put_off::<B, 4, 4>(
             "cross_entropy",
-            [hidden, head, targets],
+            given,
             described,
-            move |handles, [hidden, head, targets], [nats, correct, log_total]| {
-                let hidden = handles.get_float_tensor::<B>(hidden);
-                let head = handles.get_float_tensor::<B>(head);
-                let targets = handles.get_int_tensor::<B>(targets);
-                let made = B::cross_entropy_forward(hidden, head, targets, rule);
+            move |handles, given, [loss, nats, correct, log_total]| {
+                let rows = rows_of::<B>(handles, given, weighted);
+                let made = B::cross_entropy_forward(rows, rule);
+                handles.register_float_tensor::<B>(&loss.id, made.loss);
                 handles.register_float_tensor::<B>(&nats.id, made.nats);
                 handles.register_int_tensor::<B>(&correct.id, made.correct);
                 handles.register_float_tensor::<B>(&log_total.id, made.log_total);
             },
         );
         Losses {
+            loss,
             nats,
             correct,
             log_total,
@@ -134,30 +130,53 @@ impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {
     }
 
     fn cross_entropy_backward(
-        hidden: Tensor<B>,
-        head: Tensor<B>,
-        targets: Tensor<B>,
+        rows: Rows<Self>,
         log_total: Tensor<B>,
         grad: Tensor<B>,
         rule: Head,
     ) -> Of<Self> {
-        let described = [
-            (hidden.shape(), hidden.dtype()),
-            (head.shape(), head.dtype()),
-        ];
-        put_off::<B, 5, 2>(
+        let described = [&rows.hidden, &rows.head].map(|of: &Tensor<B>| (of.shape(), of.dtype()));
+        let ([hidden, head, targets, weights], weighted) = parts::<B>(rows);
+        put_off::<B, 6, 2>(
             "cross_entropy_backward",
-            [hidden, head, targets, log_total, grad],
+            [hidden, head, targets, weights, log_total, grad],
             described,
-            move |handles, [hidden, head, targets, log_total, grad], [of_hidden, of_head]| {
-                let [hidden, head, log_total, grad] = [hidden, head, log_total, grad]
-                    .map(|given| handles.get_float_tensor::<B>(given));
-                let targets = handles.get_int_tensor::<B>(targets);
-                let made = B::cross_entropy_backward(hidden, head, targets, log_total, grad, rule);
-                for (of, made) in [of_hidden, of_head].into_iter().zip(made) {
+            move |handles, [hidden, head, targets, weights, log_total, grad], of| {
+                let given = [hidden, head, targets, weights].map(TensorIr::clone);
+                let rows = rows_of::<B>(handles, &given, weighted);
+                let [log_total, grad] =
+                    [log_total, grad].map(|given| handles.get_float_tensor::<B>(given));
+                let made = B::cross_entropy_backward(rows, log_total, grad, rule);
+                for (of, made) in of.iter().zip(made) {
                     handles.register_float_tensor::<B>(&of.id, made);
                 }
             },
         )
+    }
+}
+
+/// Hidden rows, head, targets and weights; where there are none of those, the hidden rows again.
+fn parts<B: FusionBackend + Kernels>(rows: Rows<Fusion<B>>) -> ([Tensor<B>; 4], bool) {
+    let (weights, weighted) = match rows.weights {
+        Optional::Some(weights) => (weights, true),
+        Optional::None => (rows.hidden.clone(), false),
+    };
+    ([rows.hidden, rows.head, rows.targets, weights], weighted)
+}
+
+/// The same in the backend within.
+fn rows_of<B: FusionBackend + Kernels>(
+    handles: &mut Handles<B>,
+    [hidden, head, targets, weights]: &[TensorIr; 4],
+    weighted: bool,
+) -> Rows<B> {
+    Rows {
+        hidden: handles.get_float_tensor::<B>(hidden),
+        head: handles.get_float_tensor::<B>(head),
+        targets: handles.get_int_tensor::<B>(targets),
+        weights: match weighted {
+            true => Optional::Some(handles.get_float_tensor::<B>(weights)),
+            false => Optional::None,
+        },
     }
 }

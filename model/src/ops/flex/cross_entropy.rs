@@ -17,6 +17,9 @@ use crate::loss::Objective;
 use crate::ops::Optional;
 use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
 
+/// Tokens whose part of the head's gradient is one product.
+const TOKENS: usize = 4096;
+
 /// What is found out about a row.
 #[derive(Clone, Copy, Default)]
 struct Found {
@@ -128,7 +131,14 @@ fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of
         let of_part = &mut of_hidden[start * width..];
         multiply(of_part, false, of_logits, across.t());
         match rule.by_token {
-            true => multiply(&mut of_head, start > 0, of_logits.t(), part),
+            // Some tokens at a time: the product packs their gradients, which are then still in cache.
+            true => {
+                for (tokens, of_head) in of_head.chunks_mut(TOKENS * width).enumerate() {
+                    let count = of_head.len() / width;
+                    let of_logits = of_logits.columns_from(tokens * TOKENS, count);
+                    multiply(of_head, start > 0, of_logits.t(), part);
+                }
+            }
             false => multiply(&mut of_head, start > 0, part.t(), of_logits),
         }
     }

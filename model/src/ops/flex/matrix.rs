@@ -57,6 +57,16 @@ impl<'a> Matrix<'a> {
         Self::new(data, [rows, columns], [columns, 1])
     }
 
+    /// `count` columns from `start` on.
+    pub(super) fn columns_from(self, start: usize, count: usize) -> Self {
+        assert!(start + count <= self.columns, "the columns are there");
+        Self {
+            data: &self.data[start * self.column_stride..],
+            columns: count,
+            ..self
+        }
+    }
+
     /// Transposed.
     pub(super) fn t(self) -> Self {
         Self {
