@@ -2,7 +2,7 @@
 //!
 //! Each has a file that holds what it computes, that as a plain composition of Burn's operations, forward and
 //! backward, and its step of autodiff. [`Kernels`] are what a backend may bring of its own, with the plain
-//! compositions where it does not; Flex and libtorch have a folder each. [`Fused`] is what the network calls.
+//! compositions where it does not; Flex, libtorch and CubeCL have a folder each. [`Fused`] is what the network calls.
 
 #![allow(
     deprecated,
@@ -280,11 +280,11 @@ pub trait Kernels: Backend {
 }
 
 /// Runs `work`, which computes on `device`, where that is fastest: Flex's operations are pieces of work for rayon's
-/// threads, and asked for by another thread each of them wakes one up and is waited for.
+/// threads, which are kept awake as long.
 pub fn among_threads<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if flex::is(device.as_dispatch()) {
-        return rayon::scope(|_| work());
+        return flex::among(work);
     }
     _ = device;
     work()

@@ -23,6 +23,9 @@ mod matrix;
 mod norm;
 mod rotary;
 mod rows;
+mod threads;
+
+pub(super) use threads::among;
 
 pub(super) fn is(device: &DispatchDevice) -> bool {
     match device {
