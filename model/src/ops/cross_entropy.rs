@@ -23,7 +23,7 @@ use super::{Fused, Kernels, Optional};
 use crate::loss::Objective;
 
 /// Logits that are held at once.
-pub(crate) const LOGITS: usize = 1 << 24;
+pub(crate) const LOGITS: usize = 1 << 25;
 
 /// How logits come about, and what is made of them.
 #[derive(Debug, Clone, Copy)]

@@ -341,7 +341,7 @@ pub(super) fn many_logits() -> Vec<Case> {
     let mut random = Random::new("many logits");
     let mut case = |by_token, upstream| {
         let rule = head(by_token, None);
-        let shape = [200, 3, 140_003];
+        let shape = [250, 3, 140_003];
         assert!(shape[0] * shape[2] > crate::ops::cross_entropy::LOGITS);
         let case = cross_entropy_case(&mut random, shape, rule, upstream);
         Case {
