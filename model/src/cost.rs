@@ -133,31 +133,40 @@ impl ModelConfig {
         let when = |condition: bool, numbers: f64| if condition { numbers } else { 0.0 };
         let dropout = self.dropout > 0.0;
 
-        // What goes in and what comes out.
-        let norm = 2.0 * rows * width;
-        let attention = match dropout {
-            true => self.attention_one_by_one(batch, length),
-            // The product of all three, and what is mixed in.
-            false => {
-                rows * (queries + 2.0 * keys) + rows * queries
-                    // The product before queries and keys are turned, and those before their gains.
-                    + when(self.qk_norm, rows * (queries + 2.0 * keys) + rows * (queries + keys))
-            }
+        // What goes in, which is the residual stream, and what comes out.
+        let stream = rows * width;
+        let norm = 2.0 * stream;
+        // The product of queries, keys and values, and what is mixed in.
+        let mixed = rows * (queries + 2.0 * keys) + rows * queries;
+        // The product before queries and keys are turned, and those before their gains.
+        let heads_normed = rows * (queries + 2.0 * keys) + rows * (queries + keys);
+        // What goes into the activation, of SwiGLU two of it.
+        let inner = match self.activation {
+            Activation::SwiGlu => 2.0 * rows * hidden,
+            _ => rows * hidden,
         };
-        // What goes into the activation, and what comes out.
-        let feed_forward = match self.activation {
-            Activation::SwiGlu => 3.0 * rows * hidden,
-            _ => 2.0 * rows * hidden,
+        // Where nothing is dropped, a half is one operation, which computes normalised rows and activations again.
+        let attention = match (dropout, self.qk_norm) {
+            (true, _) => norm + self.attention_one_by_one(batch, length) + stream,
+            (false, true) => norm + mixed + heads_normed,
+            (false, false) => stream + mixed,
         };
-        let residual = when(dropout, rows * width);
-        let block = 2.0 * norm + attention + feed_forward + 2.0 * residual;
+        let feed_forward = match dropout {
+            true => norm + inner + rows * hidden + stream,
+            false => stream + inner,
+        };
+        let kept = self.layers as f64 * (attention + feed_forward);
 
-        // Logits exist with all the rest and the gradient of what they come from; or, where they are fewer, two
-        // gradients in the last feed-forward layer.
+        // Logits exist with all the rest, the final norm's and the gradient of what they come from. Or, where they are
+        // fewer, the last feed-forward half's gradients and its activation.
         let most = (LOGITS as f64 / vocab_size).max(64.0);
         let held = rows / (rows / most).ceil();
-        let head = (held * vocab_size + rows * width).max(rows * hidden);
-        self.layers as f64 * block + norm + head + residual
+        let head = norm + held * vocab_size + stream;
+        let last = match dropout {
+            true => norm + rows * hidden,
+            false => inner + rows * hidden + stream,
+        };
+        kept + head.max(last) + when(dropout, stream)
     }
 
     /// The same of attention alone, made of Burn's operations.
