@@ -330,3 +330,53 @@ fn a_parameter_of_a_sublayer_gets_the_same_gradient_alone_as_among_others() {
         }
     }
 }
+
+#[cfg(feature = "flex")]
+#[test]
+fn threads_change_no_bit_of_a_sublayer() {
+    let mut random = Random::new("sublayer threads");
+    let heads = Heads {
+        batch: 3,
+        length: 130,
+        heads: 4,
+        kv_heads: 2,
+        window: None,
+    };
+    let attention = Half::Attention {
+        heads,
+        head_width: 16,
+        rotary: true,
+    };
+    let feed_forward = |activation| Half::FeedForward {
+        activation,
+        rows: 300,
+        hidden: 200,
+    };
+    for half in [
+        attention,
+        feed_forward(Activation::Gelu),
+        feed_forward(Activation::SwiGlu),
+    ] {
+        let sublayer = Sublayer {
+            half,
+            width: 96,
+            norm: Norm::Layer,
+            bias: true,
+        };
+        let inputs = sublayer.inputs(&mut random);
+        let upstream = random.normals(sublayer.rows() * sublayer.width);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let work = || {
+                let on = (&Device::flex(), DType::F32);
+                let work = || sublayer.run(&inputs, &upstream, on, true, |_| true);
+                crate::ops::among_threads(on.0, work)
+            };
+            pool.build().unwrap().install(work)
+        };
+        let one = on(1);
+        for threads in [2, 7] {
+            assert!(on(threads) == one, "{half:?}: {threads} threads");
+        }
+    }
+}
