@@ -152,7 +152,7 @@ fn below_total(number: Tensor<3>, logits: Tensor<3>, maximum: Tensor<3>) -> Tens
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
 
@@ -217,5 +217,61 @@ mod tests {
         let gradients = loss.mean().backward();
         let gradient: Vec<f32> = logits.grad(&gradients).unwrap().try_into_vec_as().unwrap();
         assert_eq!(gradient, [-1.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn one_objective_with_logits_and_without() {
+        let device = Device::default().autodiff();
+        let numbers = |seed: f64, count: usize| -> Vec<f64> {
+            (0..count).map(|i| (seed + 1.7 * i as f64).sin()).collect()
+        };
+        let leaf = |seed, shape: [usize; 2]| {
+            let data = TensorData::new(numbers(seed, shape[0] * shape[1]), shape);
+            Tensor::<2>::from_data(data, &device).require_grad()
+        };
+        let ids = || Tensor::<2, Int>::from_data([[3, 0], [4, 2]], &device);
+        let weights = || Tensor::<2>::from_data([[1.0, 0.5], [0.0, 2.0]], &device);
+        for (label_smoothing, z_loss, weighted) in [
+            (0.0, 0.0, false),
+            (0.1, 0.0, false),
+            (0.0, 0.01, true),
+            (0.2, 0.05, true),
+        ] {
+            let objective = Objective {
+                label_smoothing,
+                z_loss,
+            };
+            let weights = || weighted.then(weights);
+            let (hidden, head) = (leaf(0.3, [4, 3]), leaf(2.0, [3, 5]));
+            let logits = hidden.clone().matmul(head.clone()).reshape([2, 2, 5]);
+            let with = TokenLoss::from_logits(logits.clone(), ids());
+            let with = with.toward(objective, logits, weights());
+            let rule = ops::Head {
+                by_token: false,
+                cap: None,
+                objective,
+            };
+            let targets = Targets {
+                ids: ids(),
+                weights: weights(),
+            };
+            let rows = hidden.clone().reshape([2, 2, 3]);
+            let without = TokenLoss::through(head.clone(), rule, rows, targets);
+            let close = |one: Tensor<2>, other: Tensor<2>| {
+                let [one, other] = [one, other].map(|of| of.try_into_vec_as::<f64>().unwrap());
+                for (one, other) in one.into_iter().zip(other) {
+                    assert!((one - other).abs() < 1e-6, "{one} {other} {objective:?}");
+                }
+            };
+            close(with.nats.clone(), without.nats.clone());
+            close(with.loss.clone(), without.loss.clone());
+            let gradients = [&with, &without].map(|loss| {
+                let gradients = loss.mean().backward();
+                [&hidden, &head].map(|leaf| leaf.grad(&gradients).unwrap())
+            });
+            let [[of_hidden, of_head], [hidden_without, head_without]] = gradients;
+            close(of_hidden, hidden_without);
+            close(of_head, head_without);
+        }
     }
 }
