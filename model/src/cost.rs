@@ -250,7 +250,9 @@ mod tests {
         let one = gpt2.training_memory(1, 1024);
         assert_eq!(one.total() - one.activations, 4 * one.weights);
         let eight = gpt2.training_memory(8, 1024);
-        assert!(eight.activations > 7 * one.activations);
+        // All but the logits, of which only so many are held.
+        assert!(eight.activations > 6 * one.activations);
+        assert!(eight.activations < 8 * one.activations);
         assert_eq!(eight.weights, one.weights);
         // Twice the length is twice as much: no scores are kept, unless some of them are dropped.
         assert_eq!(
