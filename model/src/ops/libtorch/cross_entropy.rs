@@ -174,16 +174,18 @@ impl Chunk<'_> {
         let below = |number: Tensor| ((&maximum - number) + &total).masked_fill(&ignored, 0.0);
         let nats = below(at_target);
         let log_total = &maximum + &total;
-        let mut loss = nats.shallow_clone();
-        if let Some(mean) = mean {
-            loss = loss * (1.0 - smoothing) + below(mean) * smoothing;
-        }
-        if z_loss > 0.0 {
-            loss = loss + log_total.square().masked_fill(&ignored, 0.0) * z_loss;
-        }
-        if let Some(weights) = &self.work.weights {
-            loss = loss * self.piece.of(weights);
-        }
+        let loss = match mean {
+            Some(mean) => &nats * (1.0 - smoothing) + below(mean) * smoothing,
+            None => nats.shallow_clone(),
+        };
+        let loss = match z_loss > 0.0 {
+            true => loss + log_total.square().masked_fill(&ignored, 0.0) * z_loss,
+            false => loss,
+        };
+        let loss = match &self.work.weights {
+            Some(weights) => loss * self.piece.of(weights),
+            None => loss,
+        };
         let correct = predicted
             .eq_tensor(&targets)
             .logical_and(&ignored.logical_not());
