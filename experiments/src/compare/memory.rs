@@ -59,15 +59,19 @@ mod tests {
 
     #[test]
     fn a_peak_is_seen_after_it_is_over_and_forgotten_by_the_next() {
-        const BYTES: usize = 64 << 20;
+        const BYTES: u64 = 64 << 20;
         let device = Device::flex();
-        let peak = Peak::start(&device);
-        let memory = std::hint::black_box(vec![1u8; BYTES]);
-        drop(memory);
-        let first = peak.bytes().unwrap();
-        // The system counts in batches of pages, and tests beside this one take and give memory too.
-        assert!(first >= BYTES as u64 / 10 * 9, "{first}");
-        let next = Peak::start(&device).bytes().unwrap();
-        assert!(next < BYTES as u64 / 2, "{next}");
+        let tried = || {
+            let peak = Peak::start(&device);
+            let memory = std::hint::black_box(vec![1u8; BYTES as usize]);
+            drop(memory);
+            let first = peak.bytes().unwrap();
+            (first, Peak::start(&device).bytes().unwrap())
+        };
+        // The system counts in batches of pages. And tests beside this one take and give memory too, so it may be tried
+        // more than once.
+        let all: Vec<(u64, u64)> = (0..20).map(|_| tried()).collect();
+        let right = |(first, next): &(u64, u64)| *first >= BYTES / 10 * 9 && *next < BYTES / 2;
+        assert!(all.iter().any(right), "{all:?}");
     }
 }
