@@ -1,8 +1,8 @@
 //! A block's second half in one step of autodiff: `x + down(activation(up(norm(x))))` or, gated,
 //! `x + down(silu(gate(norm(x))) · up(norm(x)))`.
 //!
-//! Kept for the backward pass are `x` and what goes into the activation. Normalised rows and the activation are computed
-//! again, the latter together with its derivative. The gradient of `x` is that of the output and the norm's added to it.
+//! Kept for the backward pass are `x` and what goes into the activation. Normalised rows are computed again, and so is the
+//! activation together with its derivative, unless the backend [keeps](Kernels::KEEPS_ACTIVATIONS) it. The gradient of `x` is that of the output and the norm's added to it.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -49,11 +49,12 @@ impl FeedForwardSublayer<Dispatch> {
     }
 }
 
-/// What went into the activation, and through the gate.
+/// What went into the activation, and through the gate; what came out, where that is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Kept<B: Backend> {
     up: FloatTensor<B>,
     gate: Option<FloatTensor<B>>,
+    inner: Option<FloatTensor<B>>,
 }
 
 impl<B: Kernels> FeedForwardSublayer<B> {
@@ -78,7 +79,10 @@ impl<B: Kernels> FeedForwardSublayer<B> {
                 (B::activation_forward(up, activation), kept)
             }
         };
-        let kept = kept.map(|(up, gate)| Kept { up, gate });
+        let kept = kept.map(|(up, gate)| {
+            let inner = B::KEEPS_ACTIVATIONS.then(|| inner.clone());
+            Kept { up, gate, inner }
+        });
         (self.down.onto(x, inner), kept)
     }
 }
@@ -118,7 +122,7 @@ impl<B: Kernels> Backward<B, PARENTS> for FeedForwardSublayerBackward {
 
     fn backward(self, ops: Ops<Self::State, PARENTS>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (x, sublayer, kept, activation) = ops.state;
-        let Kept { up, gate } = kept.expect("kept for the backward pass");
+        let Kept { up, gate, inner } = kept.expect("kept for the backward pass");
         let FeedForwardSublayer {
             norm,
             up: up_layer,
@@ -129,12 +133,20 @@ impl<B: Kernels> Backward<B, PARENTS> for FeedForwardSublayerBackward {
         let grad = grads.consume::<B>(&ops.node);
 
         let of_inner = down.input_backward(grad.clone());
-        let (inner, of_up, of_gate) = match gate {
-            Some(gate) => {
+        let (inner, of_up, of_gate) = match (inner, gate) {
+            (Some(inner), Some(gate)) => {
+                let [of_gate, of_up] = B::swiglu_backward(gate, up, of_inner);
+                (inner, of_up, Some(of_gate))
+            }
+            (Some(inner), None) => {
+                let of_up = B::activation_backward(up, of_inner, activation);
+                (inner, of_up, None)
+            }
+            (None, Some(gate)) => {
                 let [inner, of_gate, of_up] = B::swiglu_again(gate, up, of_inner);
                 (inner, of_up, Some(of_gate))
             }
-            None => {
+            (None, None) => {
                 let [inner, of_up] = B::activation_again(up, of_inner, activation);
                 (inner, of_up, None)
             }

@@ -72,6 +72,9 @@ use rotary::Turn;
 ///
 /// Matrices are `[rows, columns]`. Gradients come for what is wanted of an operation's inputs, in their order.
 pub trait Kernels: Backend {
+    /// Whether activations are kept for the backward pass rather than computed again, where that costs more than memory.
+    const KEEPS_ACTIVATIONS: bool = false;
+
     /// `x weight + bias`.
     fn linear_forward(
         x: FloatTensor<Self>,

@@ -81,6 +81,9 @@ fn losses([loss, nats, correct, log_total]: Told, rows: &Rows<LibTorch>) -> Loss
 }
 
 impl Kernels for LibTorch {
+    /// ATen has no kernel that gives an activation with its derivative.
+    const KEEPS_ACTIVATIONS: bool = true;
+
     fn linear_forward(x: TchTensor, weight: TchTensor, bias: Option<TchTensor>) -> TchTensor {
         let (x, weight) = (&x.tensor, &weight.tensor);
         TchTensor::new(match bias {
