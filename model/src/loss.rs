@@ -60,7 +60,9 @@ impl TokenLoss {
         let correct = predicted.equal(targets.clone()).int();
 
         let target = logits.clone().gather(2, targets);
-        let nats = below_total(target, logits, maximum);
+        let total = log_total_over(&maximum, logits);
+        // In this order: the two large numbers cancel before the small one is added.
+        let nats = (maximum - target) + total;
         Self::exact(
             nats.reshape([batch, length]),
             correct.reshape([batch, length]),
@@ -86,18 +88,18 @@ impl TokenLoss {
         let shape = self.nats.dims();
         let logits = at_least_f32(logits);
         let maximum = logits.clone().detach().max_dim(2);
+        let total = log_total_over(&maximum, logits.clone());
         let Objective {
             label_smoothing: smoothing,
             z_loss,
         } = objective;
         let mut loss = self.loss;
         if smoothing > 0.0 {
-            let mean = logits.clone().mean_dim(2);
-            let even = below_total(mean, logits.clone(), maximum.clone());
+            let even = (maximum.clone() - logits.mean_dim(2)) + total.clone();
             loss = loss * (1.0 - smoothing) + even.reshape(shape) * smoothing;
         }
         if z_loss > 0.0 {
-            let log_total = below_total(maximum.zeros_like(), logits, maximum).reshape(shape);
+            let log_total = (maximum + total).reshape(shape);
             loss = loss + log_total.clone() * log_total * z_loss;
         }
         if let Some(weights) = weights {
@@ -143,11 +145,9 @@ fn at_least_f32(logits: Tensor<3>) -> Tensor<3> {
     }
 }
 
-/// `ln Σ exp(logits) - number`, `[batch, length, 1]`. The maximum cancels out of the result and needs no gradient.
-fn below_total(number: Tensor<3>, logits: Tensor<3>, maximum: Tensor<3>) -> Tensor<3> {
-    let total = (logits - maximum.clone()).exp().sum_dim(2).log();
-    // In this order: the two large numbers cancel before the small one is added.
-    (maximum - number) + total
+/// `ln Σ exp(logits) - maximum`, `[batch, length, 1]`. The maximum cancels out of the result and needs no gradient.
+fn log_total_over(maximum: &Tensor<3>, logits: Tensor<3>) -> Tensor<3> {
+    (logits - maximum.clone()).exp().sum_dim(2).log()
 }
 
 #[cfg(test)]

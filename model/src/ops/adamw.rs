@@ -33,6 +33,41 @@ impl AdamW {
         let time = i32::try_from(self.time).unwrap_or(i32::MAX);
         [self.beta_1, self.beta_2].map(|beta| 1.0 - beta.powi(time))
     }
+
+    /// What a kernel in f32 computes with.
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    pub(crate) fn factors(&self) -> Factors {
+        let [first_correction, second_correction] = self.corrections();
+        Factors {
+            beta_1: self.beta_1 as f32,
+            rest_1: (1.0 - self.beta_1) as f32,
+            beta_2: self.beta_2 as f32,
+            rest_2: (1.0 - self.beta_2) as f32,
+            rate: (self.learning_rate / first_correction) as f32,
+            second_factor: (1.0 / second_correction) as f32,
+            epsilon: self.epsilon as f32,
+            kept: (1.0 - self.learning_rate * self.weight_decay) as f32,
+        }
+    }
+}
+
+/// The numbers of an update in f32, what does not change from weight to weight computed before.
+#[cfg(any(feature = "flex", feature = "cube"))]
+#[derive(Clone, Copy)]
+pub(crate) struct Factors {
+    pub(crate) beta_1: f32,
+    /// `1 - β₁`
+    pub(crate) rest_1: f32,
+    pub(crate) beta_2: f32,
+    /// `1 - β₂`
+    pub(crate) rest_2: f32,
+    /// The learning rate over the first moment's correction.
+    pub(crate) rate: f32,
+    /// What the second moment's correction multiplies it with.
+    pub(crate) second_factor: f32,
+    pub(crate) epsilon: f32,
+    /// What weight decay leaves of a weight.
+    pub(crate) kept: f32,
 }
 
 /// The weights and their first and second moments after an update with `gradient` times `scale`, `[1]`.

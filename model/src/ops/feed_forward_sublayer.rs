@@ -2,7 +2,8 @@
 //! `x + down(silu(gate(norm(x))) · up(norm(x)))`.
 //!
 //! Kept for the backward pass are `x` and what goes into the activation. Normalised rows are computed again, and so is the
-//! activation together with its derivative, unless the backend [keeps](Kernels::KEEPS_ACTIVATIONS) it. The gradient of `x` is that of the output and the norm's added to it.
+//! activation together with its derivative, unless the backend [keeps](Kernels::KEEPS_ACTIVATIONS) it. The gradient of `x`
+//! is that of the output and the norm's added to it.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -1,12 +1,12 @@
 //! What the parts of a sublayer are computed with, and how autodiff gets to know it.
 
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 use burn::tensor::Tensor;
 
 use super::{Kernels, Optional, Rule};
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 
 /// Of `x weight + bias`.
 #[derive(Debug, Clone, ExtensionType)]

@@ -6,19 +6,16 @@ use cubecl::prelude::*;
 use super::{UNITS, buffer, for_each, own, whole};
 use crate::ops::AdamW;
 
-/// The numbers of an update, as a unit needs them.
+/// [`Factors`](crate::ops::adamw::Factors), as a unit has them.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct Numbers {
     beta_1: f32,
     rest_1: f32,
     beta_2: f32,
     rest_2: f32,
-    /// The learning rate over the first moment's correction.
     rate: f32,
-    /// What the second moment's correction multiplies it with.
     second_factor: f32,
     epsilon: f32,
-    /// What weight decay leaves of a weight.
     kept: f32,
 }
 
@@ -53,16 +50,16 @@ pub(super) fn update(
     let weights = own(weights);
     let [first, second] = moments.map(own);
     let (gradient, scale) = (whole(gradient), whole(scale));
-    let [first_correction, second_correction] = update.corrections();
+    let factors = update.factors();
     let numbers = NumbersLaunch::new(
-        update.beta_1 as f32,
-        (1.0 - update.beta_1) as f32,
-        update.beta_2 as f32,
-        (1.0 - update.beta_2) as f32,
-        (update.learning_rate / first_correction) as f32,
-        (1.0 / second_correction) as f32,
-        update.epsilon as f32,
-        (1.0 - update.learning_rate * update.weight_decay) as f32,
+        factors.beta_1,
+        factors.rest_1,
+        factors.beta_2,
+        factors.rest_2,
+        factors.rate,
+        factors.second_factor,
+        factors.epsilon,
+        factors.kept,
     );
     // SAFETY: weights, moments and gradient have as many elements, and the scale has one.
     unsafe {

@@ -107,6 +107,44 @@ impl Layout {
     }
 }
 
+/// The tile of queries that is a cube's.
+#[derive(CubeType, Clone, Copy)]
+struct Tile {
+    /// The head's number among those of all sequences.
+    head_of_all: usize,
+    sequence: usize,
+    head: usize,
+    kv_head: usize,
+    /// The first query.
+    first: usize,
+    /// The first position that it sees.
+    first_seen: usize,
+    /// Tiles of the positions that its queries see.
+    blocks: usize,
+}
+
+#[cube]
+impl Layout {
+    /// Of a cube beyond the last head, none of any.
+    fn tile(&self) -> Tile {
+        let tiles = self.tiles();
+        let head_of_all = CUBE_POS / tiles;
+        let head = head_of_all % self.heads;
+        // The last queries see most keys: they begin first.
+        let first = (tiles - 1 - CUBE_POS % tiles) * TILE;
+        let first_seen = self.first_seen(first);
+        Tile {
+            head_of_all,
+            sequence: head_of_all / self.heads,
+            head,
+            kv_head: head / (self.heads / self.kv_heads),
+            first,
+            first_seen,
+            blocks: (min(first + TILE, self.length) - first_seen).div_ceil(TILE),
+        }
+    }
+}
+
 /// The `i`th row of a block that a unit has.
 #[cube]
 fn row(i: usize) -> usize {
@@ -248,17 +286,11 @@ fn forward_kernel(
     layout: &Layout,
     #[comptime] chunks: usize,
 ) {
-    let tiles = layout.tiles();
-    let head_of_all = CUBE_POS / tiles;
-    if head_of_all * layout.length >= log_total.len() {
+    let tile = layout.tile();
+    if tile.head_of_all * layout.length >= log_total.len() {
         terminate!();
     }
-    let sequence = head_of_all / layout.heads;
-    let head = head_of_all % layout.heads;
-    let kv_head = head / (layout.heads / layout.kv_heads);
-    // The last queries see most keys: they begin first.
-    let first = (tiles - 1 - CUBE_POS % tiles) * TILE;
-    let queries = layout.queries(sequence, head, first);
+    let queries = layout.queries(tile.sequence, tile.head, tile.first);
 
     let mut a = Shared::<[f32]>::new_slice(TILE * PITCH);
     let mut b = Shared::<[f32]>::new_slice(TILE * PITCH);
@@ -274,18 +306,16 @@ fn forward_kernel(
     let mut totals = zeros(EACH);
     let mut mixed = zeros(chunks * OWN);
 
-    let first_seen = layout.first_seen(first);
-    let blocks = (first + queries.count - first_seen).div_ceil(TILE);
-    for block in 0..blocks {
-        let first_key = first_seen + block * TILE;
-        let keys = layout.keys(sequence, kv_head, first_key);
+    for block in 0..tile.blocks {
+        let first_key = tile.first_seen + block * TILE;
+        let keys = layout.keys(tile.sequence, tile.kv_head, first_key);
         let mut scores = product_t(&mut a, &mut b, qkv, &queries, qkv, &keys, chunks);
         #[unroll]
         for i in 0..EACH {
             let mut largest = f32::new(HIDDEN);
             #[unroll]
             for j in 0..EACH {
-                let seen = layout.sees(first + row(i), first_key + column(j));
+                let seen = layout.sees(tile.first + row(i), first_key + column(j));
                 let score = select(seen, scores[i * EACH + j] * layout.scale, HIDDEN);
                 scores[i * EACH + j] = score;
                 largest = max(largest, score);
@@ -318,7 +348,7 @@ fn forward_kernel(
                 }
             }
         }
-        let values = layout.values(sequence, kv_head, first_key);
+        let values = layout.values(tile.sequence, tile.kv_head, first_key);
         add_product(&mut mixed, &weights, &mut b, qkv, &values, chunks);
     }
 
@@ -335,7 +365,8 @@ fn forward_kernel(
             total += told[row(i) * SIDE + unit];
         }
         if column(0) == 0 && row(i) < queries.count {
-            log_total[head_of_all * layout.length + first + row(i)] = maxima[i] + total.ln();
+            let query = tile.head_of_all * layout.length + tile.first + row(i);
+            log_total[query] = maxima[i] + total.ln();
         }
         #[unroll]
         for chunk in 0..chunks {
@@ -345,7 +376,7 @@ fn forward_kernel(
             }
         }
     }
-    let rows = layout.output(sequence, head, first);
+    let rows = layout.output(tile.sequence, tile.head, tile.first);
     store(output, &rows, &mixed, chunks);
 }
 
@@ -385,17 +416,12 @@ fn queries_kernel(
     layout: &Layout,
     #[comptime] chunks: usize,
 ) {
-    let tiles = layout.tiles();
-    let head_of_all = CUBE_POS / tiles;
-    if head_of_all * layout.length >= log_total.len() {
+    let tile = layout.tile();
+    if tile.head_of_all * layout.length >= log_total.len() {
         terminate!();
     }
-    let sequence = head_of_all / layout.heads;
-    let head = head_of_all % layout.heads;
-    let kv_head = head / (layout.heads / layout.kv_heads);
-    let first = (tiles - 1 - CUBE_POS % tiles) * TILE;
-    let queries = layout.queries(sequence, head, first);
-    let grads = layout.output(sequence, head, first);
+    let queries = layout.queries(tile.sequence, tile.head, tile.first);
+    let grads = layout.output(tile.sequence, tile.head, tile.first);
 
     let mut a = Shared::<[f32]>::new_slice(TILE * PITCH);
     let mut b = Shared::<[f32]>::new_slice(TILE * PITCH);
@@ -406,25 +432,23 @@ fn queries_kernel(
     #[unroll]
     for i in 0..EACH {
         if row(i) < queries.count {
-            let query = head_of_all * layout.length + first + row(i);
+            let query = tile.head_of_all * layout.length + tile.first + row(i);
             log_totals[i] = log_total[query];
             alongs[i] = along[query];
         }
     }
 
-    let first_seen = layout.first_seen(first);
-    let blocks = (first + queries.count - first_seen).div_ceil(TILE);
-    for block in 0..blocks {
-        let first_key = first_seen + block * TILE;
-        let keys = layout.keys(sequence, kv_head, first_key);
-        let values = layout.values(sequence, kv_head, first_key);
+    for block in 0..tile.blocks {
+        let first_key = tile.first_seen + block * TILE;
+        let keys = layout.keys(tile.sequence, tile.kv_head, first_key);
+        let values = layout.values(tile.sequence, tile.kv_head, first_key);
         let scores = product_t(&mut a, &mut b, qkv, &queries, qkv, &keys, chunks);
         let of_weights = product_t(&mut a, &mut b, grad, &grads, qkv, &values, chunks);
         #[unroll]
         for i in 0..EACH {
             #[unroll]
             for j in 0..EACH {
-                let seen = layout.sees(first + row(i), first_key + column(j));
+                let seen = layout.sees(tile.first + row(i), first_key + column(j));
                 let score = scores[i * EACH + j] * layout.scale;
                 let weight = probability(seen, score, log_totals[i]);
                 of_scores[row(i) * PITCH + column(j)] =

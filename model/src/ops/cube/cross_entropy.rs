@@ -9,7 +9,6 @@ use cubecl::prelude::*;
 
 use super::{UNITS, buffer, cubes, elem, empty, empty_of, largest, own, total, whole};
 use crate::loss::Objective;
-use crate::ops::Optional;
 use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
 use crate::ops::plain::Plain;
 
@@ -210,13 +209,8 @@ fn across(head: &CubeTensor, rule: Head) -> Plain<CubeBackend> {
 
 /// How much rows count, where not all count 1.
 fn weights(rows: &Rows<CubeBackend>) -> Option<CubeTensor> {
-    match rows.weights.clone() {
-        Optional::Some(weights) => {
-            let weights = CubeBackend::float_cast(weights, DType::F32.into());
-            Some(whole(weights))
-        }
-        Optional::None => None,
-    }
+    let weights = rows.weights.clone().into_option();
+    weights.map(|of| whole(CubeBackend::float_cast(of, DType::F32.into())))
 }
 
 pub(super) fn forward(rows: Rows<CubeBackend>, rule: Head) -> Losses<CubeBackend> {

@@ -160,7 +160,7 @@ impl Kernels for CubeBackend {
         rule: Rule,
         wanted: [bool; 3],
     ) -> [Option<CubeTensor>; 3] {
-        match f32s(&[&x, &gamma, &grad]) {
+        match f32s(&[&x, &gamma, &grad]) && onto.as_ref().is_none_or(|onto| f32s(&[onto])) {
             true => norm::backward(x, gamma, grad, onto, rule, wanted),
             false => super::norm::backward::<Self>(x, gamma, grad, onto, rule, wanted),
         }

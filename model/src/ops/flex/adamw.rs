@@ -7,6 +7,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use super::math::vectorized;
 use super::matrix::{GRAIN, contiguous, elements, own};
 use crate::ops::AdamW;
+use crate::ops::adamw::Factors;
 
 pub(super) fn update(
     weights: FlexTensor,
@@ -19,18 +20,16 @@ pub(super) fn update(
     let [mut first, mut second] = moments.map(own);
     let (gradient, scale) = (contiguous(gradient), contiguous(scale));
     let (gradient, scale) = (elements(&gradient), elements(&scale)[0]);
-    let [first_correction, second_correction] = update.corrections();
-    let [beta_1, rest_1, beta_2, rest_2] = [
-        update.beta_1,
-        1.0 - update.beta_1,
-        update.beta_2,
-        1.0 - update.beta_2,
-    ]
-    .map(|number| number as f32);
-    let rate = (update.learning_rate / first_correction) as f32;
-    let second_factor = (1.0 / second_correction) as f32;
-    let kept = (1.0 - update.learning_rate * update.weight_decay) as f32;
-    let epsilon = update.epsilon as f32;
+    let Factors {
+        beta_1,
+        rest_1,
+        beta_2,
+        rest_2,
+        rate,
+        second_factor,
+        epsilon,
+        kept,
+    } = update.factors();
 
     let blocks = weights.storage_mut::<f32>().par_chunks_mut(GRAIN);
     let blocks = blocks

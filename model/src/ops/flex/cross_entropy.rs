@@ -14,7 +14,6 @@ use super::matrix::{
     Matrix, contiguous, elements, ids, product_into, readable, rows_of_a_block, tensor,
 };
 use crate::loss::Objective;
-use crate::ops::Optional;
 use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
 
 /// Tokens whose part of the head's gradient is one product.
@@ -92,10 +91,8 @@ fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of
     let head_shape = head.shape();
     let (vocabulary, held) = (rule.vocabulary(&head_shape), rule.rows(&head_shape, rows));
     let targets = ids(&given.targets);
-    let weights = match given.weights.clone() {
-        Optional::Some(weights) => Some(contiguous(Flex::float_cast(weights, DType::F32.into()))),
-        Optional::None => None,
-    };
+    let weights = given.weights.clone().into_option();
+    let weights = weights.map(|of| contiguous(Flex::float_cast(of, DType::F32.into())));
     let weights = weights.as_ref().map(elements);
     let hidden = elements(&hidden);
     // `[width, vocabulary]` whichever way it lies.

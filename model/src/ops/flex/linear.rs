@@ -1,12 +1,12 @@
 //! Products with weights: the bias is there before the product is added to it.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::math::{map, map_2, vectorized};
-use super::matrix::{Matrix, contiguous, elements, made, multiplied, product, rows_of_a_block};
+use super::math::{map, map_2};
+use super::matrix::{Matrix, contiguous, elements, made_by_rows, multiplied, product_into};
 use super::rows::sum_of_rows;
 
 pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
@@ -15,19 +15,14 @@ pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<FlexTens
         return multiplied(x, weight);
     };
     let bias = elements(&bias);
-    let outputs = weight.columns;
-    // SAFETY: every row is written, then added to.
+    // SAFETY: a row is as wide as the bias.
     unsafe {
-        made([x.rows, outputs], |output| {
-            let block = rows_of_a_block(outputs) * outputs;
-            output.par_chunks_mut(block).for_each(|rows| {
-                for row in rows.chunks_exact_mut(outputs) {
-                    row.write_copy_of_slice(bias);
-                }
-            });
-            let target = output.as_mut_ptr().cast();
-            product(target, true, x, weight, 1.0, Parallelism::Rayon(0));
-        })
+        added(
+            x,
+            weight,
+            #[inline(always)]
+            |_, row| map(row, bias, |bias| bias),
+        )
     }
 }
 
@@ -42,29 +37,37 @@ pub(super) fn onto(
     let (residual, bias) = (contiguous(residual), bias.map(contiguous));
     let (residual, bias) = (elements(&residual), bias.as_ref().map(elements));
     let outputs = weight.columns;
-    // SAFETY: every row is written, then added to.
+    // SAFETY: a row is as wide as the residual's and the bias.
     unsafe {
-        made([x.rows, outputs], |output| {
-            let block = rows_of_a_block(outputs) * outputs;
-            let blocks = output.par_chunks_mut(block).zip(residual.par_chunks(block));
-            blocks.for_each(|(rows, residual)| {
-                let rows = rows.chunks_exact_mut(outputs);
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (row, residual) in rows.zip(residual.chunks_exact(outputs)) {
-                            match bias {
-                                Some(bias) => map_2(row, residual, bias, |x, bias| x + bias),
-                                None => map(row, residual, |x| x),
-                            }
-                        }
-                    },
-                );
-            });
-            let target = output.as_mut_ptr().cast();
-            product(target, true, x, weight, 1.0, Parallelism::Rayon(0));
-        })
+        added(
+            x,
+            weight,
+            #[inline(always)]
+            |number, row| {
+                let residual = &residual[number * outputs..][..outputs];
+                match bias {
+                    Some(bias) => map_2(row, residual, bias, |x, bias| x + bias),
+                    None => map(row, residual, |x| x),
+                }
+            },
+        )
     }
+}
+
+/// `x weight` added to rows that `write(number, row)` writes.
+///
+/// # Safety
+/// `write` writes every element.
+unsafe fn added(
+    x: Matrix<'_>,
+    weight: Matrix<'_>,
+    write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
+) -> FlexTensor {
+    // SAFETY: the caller's promise.
+    let mut sum = unsafe { made_by_rows([x.rows, weight.columns], write) };
+    let target = sum.storage_mut::<f32>();
+    product_into(target, true, x, weight, 1.0, Parallelism::Rayon(0));
+    sum
 }
 
 pub(super) fn input_backward(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {

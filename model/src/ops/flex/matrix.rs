@@ -84,7 +84,7 @@ impl<'a> Matrix<'a> {
 ///
 /// # Safety
 /// `target` is valid for `a.rows` rows of `b.columns` elements, which nobody else uses meanwhile.
-pub(super) unsafe fn product(
+unsafe fn product(
     target: *mut f32,
     add: bool,
     a: Matrix<'_>,

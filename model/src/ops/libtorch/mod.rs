@@ -11,7 +11,7 @@ use burn::backend::{LibTorch, TensorMetadata};
 use tch::{Device, Kind, Tensor};
 
 use super::cross_entropy::{Losses, Of, Rows};
-use super::{AdamW, Head, Heads, Kernels, Optional, Rule, Turn};
+use super::{AdamW, Head, Heads, Kernels, Rule, Turn};
 use crate::config::{Activation, Norm};
 
 use cross_entropy::{Told, Work};
@@ -63,10 +63,8 @@ fn flashes(qkv: &TchTensor) -> bool {
 
 fn work(rows: &Rows<LibTorch>, rule: Head) -> Work {
     let held = rule.rows(&rows.head.shape(), rows.count());
-    let weights = match &rows.weights {
-        Optional::Some(weights) => Some(&weights.tensor),
-        Optional::None => None,
-    };
+    let weights = rows.weights.clone().into_option();
+    let weights = weights.as_ref().map(|weights| &weights.tensor);
     let given = [&rows.hidden, &rows.head, &rows.targets].map(|of| &of.tensor);
     Work::new(given, weights, rule, held)
 }
