@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::memory::{forget_peak, peak_resident_bytes, resident_bytes};
+use crate::memory::{forget_peak, give_back, peak_resident_bytes, resident_bytes};
 
 /// Measures from its creation on.
 pub(crate) struct Peak {
@@ -41,15 +41,6 @@ impl Peak {
     pub(crate) fn bytes(&self) -> Option<u64> {
         self.pool
             .or_else(|| Some(peak_resident_bytes()?.saturating_sub(self.before?)))
-    }
-}
-
-/// Gives memory that is allocated and free back to the system, or what came before would hide what comes.
-fn give_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes no pointer, and may be called at any time from any thread (malloc_trim(3)).
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 
