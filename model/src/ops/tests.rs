@@ -358,9 +358,18 @@ fn train<const D: usize>(verdict: &mut Verdict, shape: [usize; D]) {
                 let data = TensorData::new(values.to_vec(), shape);
                 Tensor::<D>::from_data(data, (&device, dtype))
             };
+            // The same by columns.
+            let turned = |values: &[f64]| {
+                let [rows, last] = [count / shape[D - 1], D - 1];
+                let mut turned = shape;
+                turned.swap(0, last);
+                let at = |i: usize| values[i % rows * shape[last] + i / rows];
+                let data = TensorData::new((0..count).map(at).collect::<Vec<_>>(), turned);
+                Tensor::<D>::from_data(data, (&device, dtype)).swap_dims(0, last)
+            };
             let scale = Tensor::<1>::from_data([SCALE], (&device, dtype));
             let mut exact = Trained::new(&weights);
-            let mut now = tensor(&weights);
+            let mut now = turned(&weights);
             let mut moments = [tensor(&vec![0.0; count]), tensor(&vec![0.0; count])];
             for (step, gradient) in gradients.iter().enumerate() {
                 let gradient = all_rounded(gradient, dtype);
@@ -375,7 +384,10 @@ fn train<const D: usize>(verdict: &mut Verdict, shape: [usize; D]) {
                 exact.update(&gradient, SCALE, update);
                 // Somebody else holds them at first, to whom nothing may happen.
                 let others = (step == 0).then(|| [now.clone(), moments[0].clone()]);
-                let given = tensor(&gradient);
+                let given = match step % 2 {
+                    0 => tensor(&gradient),
+                    _ => turned(&gradient),
+                };
                 (now, moments) = super::adamw(now, given, moments, scale.clone(), update);
                 let numbers =
                     |tensor: &Tensor<D>| -> Vec<f64> { tensor.clone().try_into_vec_as().unwrap() };

@@ -1,5 +1,4 @@
-//! The head and the loss, some rows at a time in one buffer: their logits become probabilities, and those gradients,
-//! where they lie.
+//! The head and the loss, some rows at a time: their logits become probabilities, and those gradients, where they lie.
 //!
 //! The gradients of rows may each have a factor of their own, `f`. It is not logits that are multiplied with it but
 //! what is narrower: with `d = (1 + 2 c L) p - (1 - s) [v = t] - s / V`, `dhidden = f · (d head)` and `dhead = dᵀ (f · hidden)`.
@@ -8,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::at_least_f32;
 use super::pieces::{Piece, by};
+use super::product::product;
 use crate::loss::Objective;
 use crate::ops::Head;
 
@@ -29,10 +29,8 @@ pub(super) struct Work {
     ignored: Tensor,
     /// How much rows count, `[rows, 1]`, where not all count 1.
     weights: Option<Tensor>,
-    /// Room for some rows of logits; in f32 at least.
-    room: Tensor,
-    /// Room for as many logits by their cap, where there is one.
-    room_for_shares: Option<Tensor>,
+    /// Rows that have their logits at once.
+    held: usize,
 }
 
 /// Some rows of it.
@@ -58,18 +56,15 @@ impl Work {
             false => head.shallow_clone(),
         };
         let targets = targets.to_kind(Kind::Int64).unsqueeze(1);
-        let size = [hidden.size()[0].min(held as i64), head.size()[1]];
-        let options = (at_least_f32(hidden.kind()), hidden.device());
-        let room = || Tensor::empty(size, options);
+        let kind = at_least_f32(hidden.kind());
         Self {
             hidden: hidden.shallow_clone(),
             head,
             rule,
             ignored: targets.lt(0),
             targets: targets.clamp_min(0),
-            weights: weights.map(|weights| weights.to_kind(options.0).unsqueeze(1)),
-            room: room(),
-            room_for_shares: rule.cap.map(|_| room()),
+            weights: weights.map(|weights| weights.to_kind(kind).unsqueeze(1)),
+            held,
         }
     }
 
@@ -80,7 +75,8 @@ impl Work {
 
     /// The same, and the gradients where that of every row's loss is 1.
     pub(super) fn losses_and_gradients(&self) -> (Told, Gradients) {
-        let ones = self.weighted(&self.ignored.logical_not().to_kind(self.room.kind()));
+        let kind = at_least_f32(self.hidden.kind());
+        let ones = self.weighted(&self.ignored.logical_not().to_kind(kind));
         let mut gradients = self.room_for_gradients();
         let told = together(self.pieces().map(|piece| {
             let mut chunk = self.chunk(piece);
@@ -112,7 +108,7 @@ impl Work {
     }
 
     fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
-        by(self.hidden.size()[0], self.room.size()[0].max(1))
+        by(self.hidden.size()[0], self.held as i64)
     }
 
     fn room_for_gradients(&self) -> Gradients {
@@ -129,22 +125,15 @@ impl Work {
 
     fn chunk(&self, piece: Piece) -> Chunk<'_> {
         let hidden = piece.of(&self.hidden);
-        let rows = hidden.size()[0];
-        let mut logits = self.room.narrow(0, 0, rows);
-        match hidden.kind() == logits.kind() {
-            true => {
-                let _ = hidden.mm_out(&logits, &self.head);
-            }
-            false => logits.copy_(&hidden.mm(&self.head)),
-        }
-        let cap = self.rule.cap.zip(self.room_for_shares.as_ref());
-        let shares = cap.map(|(cap, room)| {
-            let shares = room.narrow(0, 0, rows);
+        let logits = product(&hidden, &self.head, None, None);
+        let mut logits = logits.to_kind(at_least_f32(hidden.kind()));
+        let mut shares = None;
+        if let Some(cap) = self.rule.cap {
             let _ = logits.g_div_scalar_(cap);
-            let _ = logits.tanh_out(&shares);
-            let _ = shares.mul_scalar_out(&logits, cap);
-            shares
-        });
+            let _ = logits.tanh_();
+            let capped = &logits * cap;
+            shares = Some(std::mem::replace(&mut logits, capped));
+        }
         Chunk {
             work: self,
             piece,
@@ -210,7 +199,7 @@ impl Chunk<'_> {
         let of_logits = self.numbers.to_kind(kind);
         let [factors, hidden, mut of_hidden] =
             [factors, hidden, &*of_hidden].map(|of| piece.of(of));
-        let _ = of_logits.mm_out(&of_hidden, &head.transpose(0, 1));
+        of_hidden.copy_(&product(&of_logits, &head.transpose(0, 1), None, None));
         let _ = of_hidden.g_mul_(&factors);
         let hidden = (hidden * factors).to_kind(kind);
         let (left, right) = match self.work.rule.by_token {

@@ -15,13 +15,15 @@ use super::{AdamW, Head, Heads, Kernels, Rule, Turn};
 use crate::config::{Activation, Norm};
 
 use cross_entropy::{Told, Work};
+use product::product;
 
 mod activation;
-mod adamw;
 mod attention;
 mod cross_entropy;
 mod norm;
+mod operators;
 mod pieces;
+mod product;
 mod rotary;
 
 /// A place for a result of this shape and type: the tensor's own where nobody else holds it.
@@ -41,6 +43,14 @@ fn own(tensor: TchTensor) -> TchTensor {
             copy.copy_(&tensor.tensor);
             TchTensor::new(copy)
         }
+    }
+}
+
+/// The same by rows.
+fn own_rows(tensor: TchTensor) -> TchTensor {
+    match tensor.tensor.is_contiguous() {
+        true => own(tensor),
+        false => TchTensor::new(tensor.tensor.contiguous()),
     }
 }
 
@@ -83,11 +93,8 @@ impl Kernels for LibTorch {
     const KEEPS_ACTIVATIONS: bool = true;
 
     fn linear_forward(x: TchTensor, weight: TchTensor, bias: Option<TchTensor>) -> TchTensor {
-        let (x, weight) = (&x.tensor, &weight.tensor);
-        TchTensor::new(match bias {
-            Some(bias) => bias.tensor.addmm(x, weight),
-            None => x.mm(weight),
-        })
+        let bias = bias.as_ref().map(|bias| &bias.tensor);
+        TchTensor::new(product(&x.tensor, &weight.tensor, bias, None))
     }
 
     fn linear_onto(
@@ -96,16 +103,18 @@ impl Kernels for LibTorch {
         weight: TchTensor,
         bias: Option<TchTensor>,
     ) -> TchTensor {
-        let residual = &residual.tensor;
-        let (x, weight) = (&x.tensor, &weight.tensor);
-        TchTensor::new(match bias {
-            Some(bias) => (residual + &bias.tensor).addmm_(x, weight),
-            None => residual.addmm(x, weight),
-        })
+        let bias = bias.as_ref().map(|bias| &bias.tensor);
+        let residual = Some(&residual.tensor);
+        TchTensor::new(product(&x.tensor, &weight.tensor, bias, residual))
     }
 
     fn linear_input_backward(weight: TchTensor, grad: TchTensor) -> TchTensor {
-        TchTensor::new(grad.tensor.mm(&weight.tensor.transpose(0, 1)))
+        TchTensor::new(product(
+            &grad.tensor,
+            &weight.tensor.transpose(0, 1),
+            None,
+            None,
+        ))
     }
 
     fn linear_parameters_backward(
@@ -148,7 +157,7 @@ impl Kernels for LibTorch {
         let given = [&x, &gamma, &grad].map(|of| &of.tensor);
         let [of_x, of_gamma, of_beta] = match rule.norm {
             Norm::Layer => {
-                let of = norm::layer_backward(given, rule.epsilon, wanted);
+                let of = operators::layer_norm_backward(given, rule.epsilon, wanted);
                 of.map(|of| of.map(TchTensor::new))
             }
             Norm::Rms => {
@@ -273,12 +282,6 @@ impl Kernels for LibTorch {
         (least == most).then_some(most)
     }
 
-    fn scaled(tensor: TchTensor, factor: f64) -> TchTensor {
-        let product = room(&tensor);
-        let _ = tensor.tensor.mul_scalar_out(&product.tensor, factor);
-        product
-    }
-
     fn rows_forward(table: TchTensor, ids: TchTensor) -> TchTensor {
         TchTensor::new(table.tensor.index_select(0, &ids.tensor))
     }
@@ -298,7 +301,10 @@ impl Kernels for LibTorch {
     fn sum_of_squares(x: TchTensor) -> TchTensor {
         let kind = at_least_f32(x.tensor.kind());
         let squares = pieces::pieces(&x.tensor)
-            .map(|piece| piece.of(&x.tensor).to_kind(kind).square().sum(None))
+            .map(|piece| {
+                let numbers = piece.of(&x.tensor).to_kind(kind).reshape([-1]);
+                numbers.dot(&numbers)
+            })
             .reduce(|sum, more| sum + more);
         let nothing = || Tensor::zeros([], (kind, x.tensor.device()));
         TchTensor::new(squares.unwrap_or_else(nothing).reshape([1]))
@@ -311,10 +317,12 @@ impl Kernels for LibTorch {
         scale: TchTensor,
         update: AdamW,
     ) -> (TchTensor, TchTensor, TchTensor) {
-        let [first, second] = moments.map(own);
-        let weights = own(weights);
-        let state = [&weights, &first, &second].map(|of| &of.tensor);
-        adamw::update(state, &gradient.tensor, &scale.tensor, update);
+        let [first, second] = moments.map(own_rows);
+        let [weights, mut gradient] = [weights, gradient].map(own_rows);
+        let scale = scale.tensor.to_kind(gradient.tensor.kind());
+        let _ = gradient.tensor.g_mul_(&scale);
+        let given = [&weights, &gradient, &first, &second].map(|of| &of.tensor);
+        operators::adamw(given, update);
         (weights, first, second)
     }
 }

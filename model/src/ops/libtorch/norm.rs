@@ -24,30 +24,6 @@ pub(super) fn layer(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, epsilon: 
     x.native_layer_norm(width, Some(gamma), beta, epsilon).0
 }
 
-/// ATen's kernel for this is out of reach but for ATen's autograd, which is given this one step to differentiate:
-/// `Σ y · grad`, whose gradients are those asked for.
-pub(super) fn layer_backward(
-    [x, gamma, grad]: [&Tensor; 3],
-    epsilon: f64,
-    wanted: [bool; 3],
-) -> [Option<Tensor>; 3] {
-    let beta = gamma.zeros_like();
-    let leaf = |tensor: &Tensor, of: usize| tensor.detach().set_requires_grad(wanted[of]);
-    let leaves = [leaf(x, 0), leaf(gamma, 1), leaf(&beta, 2)];
-    let [x, gamma, beta] = &leaves;
-    let inputs: Vec<&Tensor> = leaves.iter().filter(|leaf| leaf.requires_grad()).collect();
-    if inputs.is_empty() {
-        return [const { None }; 3];
-    }
-    let of = tch::with_grad(|| {
-        let y = layer(x, gamma, Some(beta), epsilon);
-        let total = y.reshape(-1).dot(&grad.reshape(-1));
-        Tensor::run_backward(&[total], &inputs, false, false)
-    });
-    let mut of = of.into_iter();
-    wanted.map(|wanted| if wanted { of.next() } else { None })
-}
-
 /// RMSNorm's `x̂` and, `[rows, 1]`, `1 / s`.
 fn normalised(x: &Tensor, epsilon: f64) -> (Tensor, Tensor) {
     let width = x.size()[1];

@@ -39,6 +39,8 @@ pub(super) fn linear_cases() -> Vec<Case> {
         [33, 65, 17],
         [130, 37, 99],
         [65, 257, 31],
+        [65, 1, 7],
+        [65, 7, 1],
     ] {
         for bias in [false, true] {
             cases.push(linear_case(&mut random, shape, bias));

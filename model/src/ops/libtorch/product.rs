@@ -1,0 +1,27 @@
+//! Products of rows and a weight: in f32 on a CPU by oneDNN, which is faster there than what ATen's `mm` calls.
+
+use tch::{Device, Kind, Tensor};
+
+use super::operators;
+
+/// The fewest rows that are worth it.
+const ROWS: i64 = 64;
+
+/// `x · weight`, on top of `bias` in each row and of `residual`; `[rows, columns]`.
+pub(super) fn product(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let f32 = [x, weight].iter().all(|of| of.kind() == Kind::Float);
+    let here = f32 && x.device() == Device::Cpu && x.size()[0] >= ROWS && weight.numel() > 0;
+    if here && operators::has_one_dnn() {
+        return operators::linear(x, &weight.transpose(0, 1), bias, residual);
+    }
+    match (bias, residual) {
+        (None, None) => x.mm(weight),
+        (Some(onto), None) | (None, Some(onto)) => onto.addmm(x, weight),
+        (Some(bias), Some(residual)) => (residual + bias).addmm_(x, weight),
+    }
+}
