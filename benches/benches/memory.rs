@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use burn::tensor::{Int, Tensor};
 use foretoken::backend::Backend;
-use foretoken::memory::{forget_peak, give_back, peak_resident_bytes};
+use foretoken::memory::{forget_peak, peak_resident_bytes};
 use foretoken_benches::{BABY, usable_backends};
 use foretoken_model::{Dropout, ModelConfig, Pass};
 
@@ -94,8 +94,7 @@ fn one(backend: &str, context: &str, fused: &str) -> Result<u64> {
     };
     // A short one first: it makes what is made once.
     step(16)?;
-    // The peak from here on, of which nothing fits into what is left of before.
-    give_back();
+    // The peak from here on.
     forget_peak();
     let before = peak_resident_bytes().ok_or("the peak is known on Linux alone")?;
     step(context)?;

@@ -36,17 +36,15 @@ pub fn peak_resident_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// Gives memory that is allocated and free back to the system, or what came before would hide what comes.
-pub fn give_back() {
+/// Lets the peak begin anew; whether the system can, which is on Linux alone.
+///
+/// Memory that is allocated and free goes back to the system, or what came before would hide what comes.
+pub fn forget_peak() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it takes no pointer, and may be called at any time from any thread (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-/// Lets the peak begin anew; whether the system can, which is on Linux alone.
-pub fn forget_peak() -> bool {
     // 5 resets the "high water mark" of resident memory, proc(5).
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::memory::{forget_peak, give_back, peak_resident_bytes, resident_bytes};
+use crate::memory::{forget_peak, peak_resident_bytes, resident_bytes};
 
 /// Measures from its creation on.
 pub(crate) struct Peak {
@@ -18,7 +18,6 @@ impl Peak {
     /// on Linux.
     pub(crate) fn start(device: &Device) -> Self {
         device.memory_cleanup();
-        give_back();
         let forgotten = forget_peak();
         let mut peak = Self {
             device: device.clone(),

@@ -197,10 +197,9 @@ impl Chunk<'_> {
         let (kind, piece) = (hidden.kind(), self.piece);
         self.become_gradients(log_total);
         let of_logits = self.numbers.to_kind(kind);
-        let [factors, hidden, mut of_hidden] =
-            [factors, hidden, &*of_hidden].map(|of| piece.of(of));
-        of_hidden.copy_(&product(&of_logits, &head.transpose(0, 1), None, None));
-        let _ = of_hidden.g_mul_(&factors);
+        let [factors, hidden, of_hidden] = [factors, hidden, &*of_hidden].map(|of| piece.of(of));
+        let product = product(&of_logits, &head.transpose(0, 1), None, None);
+        let _ = product.mul_out(&of_hidden, &factors);
         let hidden = (hidden * factors).to_kind(kind);
         let (left, right) = match self.work.rule.by_token {
             true => (of_logits.transpose(0, 1), hidden),

@@ -46,7 +46,7 @@ fn own(tensor: TchTensor) -> TchTensor {
     }
 }
 
-/// The same by rows.
+/// The same, by rows.
 fn own_rows(tensor: TchTensor) -> TchTensor {
     match tensor.tensor.is_contiguous() {
         true => own(tensor),
@@ -303,7 +303,11 @@ impl Kernels for LibTorch {
         let squares = pieces::pieces(&x.tensor)
             .map(|piece| {
                 let numbers = piece.of(&x.tensor).to_kind(kind).reshape([-1]);
-                numbers.dot(&numbers)
+                match on_cpu(&x) {
+                    true => numbers.dot(&numbers),
+                    // There a piece is all, of which `dot` takes no more than 2³¹.
+                    false => numbers.square().sum(None),
+                }
             })
             .reduce(|sum, more| sum + more);
         let nothing = || Tensor::zeros([], (kind, x.tensor.device()));

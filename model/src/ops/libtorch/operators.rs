@@ -4,7 +4,7 @@
 use std::io::{Cursor, Error, Write};
 use std::sync::LazyLock;
 
-use tch::{CModule, IValue, TchError, Tensor};
+use tch::{CModule, IValue, Kind, TchError, Tensor};
 use zip::write::FileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -46,9 +46,12 @@ fn pack(code: &str) -> Result<Vec<u8>, Error> {
     Ok(archive.finish()?.into_inner())
 }
 
-/// ATen's fused update, in place; of weights, moments and gradient that are of one type.
+/// ATen's fused update, in place; of weights, moments and gradient that are of one type and lie alike.
+///
+/// Lists of one are given to the script rather than made in it: TorchScript takes a change of what is in a list of its
+/// own for dead code.
 pub(super) fn adamw([weights, gradient, first, second]: [&Tensor; 4], update: AdamW) {
-    let step = Tensor::from(update.time as f32).to_device(weights.device());
+    let step = Tensor::full([0; 0], update.time as f64, (Kind::Float, weights.device()));
     let one = |of: &Tensor| IValue::TensorList(vec![of.shallow_clone()]);
     let given = [
         one(weights),
@@ -88,19 +91,14 @@ pub(super) fn layer_norm_backward(
     })
 }
 
-/// Whether oneDNN's products are there.
-pub(super) fn has_one_dnn() -> bool {
-    ONE_DNN.is_some()
-}
-
-/// `x · weightᵀ`, on top of `bias` in each row and of `residual`; by oneDNN, which must be [there](has_one_dnn).
+/// `x · weightᵀ` by oneDNN, where it is there, on top of `bias` in each row and of `residual`.
 pub(super) fn linear(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
-) -> Tensor {
-    let one_dnn = ONE_DNN.as_ref().expect("the caller knows");
+) -> Option<Tensor> {
+    let one_dnn = ONE_DNN.as_ref()?;
     let bias = bias.map_or(IValue::None, tensor);
     let product = match residual {
         None => call(one_dnn, "linear", &[tensor(x), tensor(weight), bias]),
@@ -112,7 +110,7 @@ pub(super) fn linear(
     let IValue::Tensor(product) = product else {
         unreachable!("one_dnn.py returns a tensor");
     };
-    product
+    Some(product)
 }
 
 fn tensor(tensor: &Tensor) -> IValue {

@@ -16,8 +16,8 @@ pub(super) fn product(
 ) -> Tensor {
     let f32 = [x, weight].iter().all(|of| of.kind() == Kind::Float);
     let here = f32 && x.device() == Device::Cpu && x.size()[0] >= ROWS && weight.numel() > 0;
-    if here && operators::has_one_dnn() {
-        return operators::linear(x, &weight.transpose(0, 1), bias, residual);
+    if here && let Some(product) = operators::linear(x, &weight.transpose(0, 1), bias, residual) {
+        return product;
     }
     match (bias, residual) {
         (None, None) => x.mm(weight),
