@@ -1,4 +1,5 @@
 //! What only the build knows: the revision of the source, the compiler, and where libtorch lies.
+#![allow(clippy::print_stdout)] // Cargo reads it
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use foretoken::memory::peak_resident_bytes;
+use foretoken::outln;
 use foretoken_model::{GenerationConfig, Pretrained, Sampler, SamplingConfig, generate};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .args([PEER, "make", directory])
         .status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("python3 cannot import transformers: run `source .ci/env.sh` first");
+        outln!("python3 cannot import transformers: run `source .ci/env.sh` first");
         return Ok(());
     }
     for (prompt, tokens) in LENGTHS {
@@ -87,23 +88,23 @@ fn compare(directory: &str, prompt: usize, tokens: usize) -> Result<(), Box<dyn 
     let peak = median(&ours, "/peak_memory_bytes")?;
     let needed = median(&ours, "/weights_and_cache_bytes")?;
     let their_peak = median(&theirs, "/peak_memory_bytes")?;
-    println!("generate/gpt2: {prompt} tokens continued by {tokens}, median of {TURNS} turns");
-    println!("  foretoken, flex              {speed:7.2} tokens/s");
-    println!(
+    outln!("generate/gpt2: {prompt} tokens continued by {tokens}, median of {TURNS} turns");
+    outln!("  foretoken, flex              {speed:7.2} tokens/s");
+    outln!(
         "  transformers generate()      {library:7.2} tokens/s   foretoken is {:.2} times as fast",
         speed / library
     );
-    println!(
+    outln!(
         "  transformers, model in a loop{looped:7.2} tokens/s   foretoken is {:.2} times as fast",
         speed / looped
     );
-    println!(
+    outln!(
         "  decoding alone {:.1} ms per token: reads {:.2} GB/s; a copy reads and writes {:.2} GB/s",
         1e3 * decoding,
         read / 1e9,
         copy / 1e9
     );
-    println!(
+    outln!(
         "  peak memory {:.0} MB, {:.2} times weights and cache ({:.0} MB); transformers {:.0} MB",
         peak / 1e6,
         peak / needed,
@@ -167,7 +168,7 @@ fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Er
         "weights_and_cache_bytes": 4 * config.parameters() + cached_token * columns,
         "peak_memory_bytes": peak_resident_bytes().ok_or("no VmHWM")?,
     });
-    println!("{report}");
+    outln!("{report}");
     Ok(())
 }
 

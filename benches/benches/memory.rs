@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use burn::tensor::{Int, Tensor};
 use foretoken::backend::Backend;
 use foretoken::memory::{forget_peak, peak_resident_bytes};
+use foretoken::{errln, outln};
 use foretoken_benches::{BABY, usable_backends};
 use foretoken_model::{Dropout, ModelConfig, Pass};
 
@@ -21,13 +22,13 @@ fn main() -> ExitCode {
         .collect();
     let result = match arguments.as_slice() {
         [] => table(),
-        [backend, context, fused] => one(backend, context, fused).map(|bytes| println!("{bytes}")),
+        [backend, context, fused] => one(backend, context, fused).map(|bytes| outln!("{bytes}")),
         _ => Err(format!("{ONE} BACKEND CONTEXT FUSED").into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            errln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -36,24 +37,29 @@ fn main() -> ExitCode {
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn table() -> Result<()> {
-    println!(
+    outln!(
         "Peak of a step beyond what was there before, one sequence, {}:",
         BABY.name
     );
-    println!(
+    outln!(
         "{:>10} {:>8} {:>12} {:>12} {:>12} {:>12}",
-        "backend", "context", "fused", "per token", "plain", "per token"
+        "backend",
+        "context",
+        "fused",
+        "per token",
+        "plain",
+        "per token"
     );
     for backend in usable_backends() {
         for context in CONTEXTS {
-            print!("{:>10} {context:>8}", backend.to_string());
+            let mut row = format!("{:>10} {context:>8}", backend.to_string());
             for fused in [true, false] {
                 let bytes = measured(backend, context, fused)?;
                 let megabytes = bytes as f64 / 1e6;
                 let kilobytes = bytes as f64 / 1e3 / context as f64;
-                print!(" {megabytes:>9.1} MB {kilobytes:>9.1} kB");
+                row += &format!(" {megabytes:>9.1} MB {kilobytes:>9.1} kB");
             }
-            println!();
+            outln!("{row}");
         }
     }
     Ok(())

@@ -13,6 +13,9 @@ mod statistics;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use foretoken::{errln, output};
+
+use error::RaceError;
 
 /// Measure foretoken beside others
 ///
@@ -36,10 +39,11 @@ fn main() -> ExitCode {
         Command::Race(args) => process::end_on_ctrl_c().and_then(|()| race::run(&args)),
         Command::Side(args) => side::run(&args),
     };
-    match result {
+    let printed = || output::finish().map_err(RaceError::from);
+    match result.and_then(|()| printed()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            errln!("error: {error}");
             ExitCode::from(error.exit_code())
         }
     }

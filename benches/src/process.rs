@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use foretoken::signals;
+
 use crate::error::RaceError;
 use crate::protocol::{Answer, Peak, Ready, Request, Steps};
 
@@ -22,18 +24,16 @@ type Shared = Arc<Mutex<Child>>;
 static RUNNING: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on the first Ctrl-C, or request to terminate, ends all sides; the second does not wait for the race.
+/// From now on Ctrl-C, or another request to stop, ends all sides.
 pub(crate) fn end_on_ctrl_c() -> Result<(), RaceError> {
-    ctrlc::set_handler(|| {
-        let again = INTERRUPTED.swap(true, Ordering::SeqCst);
+    let end_all = || {
+        INTERRUPTED.store(true, Ordering::SeqCst);
         for child in locked(&RUNNING).iter() {
             end(&mut locked(child));
         }
-        if again {
-            std::process::exit(i32::from(RaceError::Interrupted.exit_code()));
-        }
-    })
-    .map_err(RaceError::while_trying("listen for Ctrl-C".into()))
+    };
+    let listening = signals::listen(end_all).map(drop);
+    listening.map_err(RaceError::while_trying("listen for Ctrl-C".into()))
 }
 
 /// An error where the user has asked to stop.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::environment::Environment;
+use foretoken::{errln, outln};
 use foretoken_benches::Shape;
 
 use crate::course::Course;
@@ -124,7 +125,7 @@ pub(crate) fn run(args: &RaceArgs) -> Result<(), RaceError> {
                 };
                 let report = race.run()?;
                 if !args.json {
-                    println!("{report}\n");
+                    outln!("{report}\n");
                 }
                 reports.push(report);
                 keep(args, &reports)?;
@@ -133,7 +134,7 @@ pub(crate) fn run(args: &RaceArgs) -> Result<(), RaceError> {
     }
     if args.json {
         let outcomes: Vec<_> = reports.iter().map(|report| &report.outcome).collect();
-        println!("{}", json(&outcomes)?);
+        outln!("{}", json(&outcomes)?);
     }
     Ok(())
 }
@@ -259,7 +260,7 @@ impl Race<'_> {
 
     fn tell(&self, what: &str) {
         let name = self.shape.name;
-        eprintln!("{name}, {} beside {}: {what}", self.backend, self.peer);
+        errln!("{name}, {} beside {}: {what}", self.backend, self.peer);
     }
 
     fn pause(&self) {

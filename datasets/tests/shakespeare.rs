@@ -1,6 +1,6 @@
 //! The real corpus, from the file to the batches of one epoch. The numbers it is checked against
 //! are those that nanoGPT's `data/shakespeare_char` prints.
-#![allow(clippy::unwrap_used)] // a test may panic
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)] // a test may panic
 
 use std::path::PathBuf;
 

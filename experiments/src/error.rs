@@ -54,6 +54,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Something that was printed did not arrive.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// The loss stopped being a number.
     #[error(
         "the loss is {loss} at step {step} (learning rate {learning_rate:.3e}, gradient norm {gradient_norm}): \
@@ -101,7 +104,7 @@ impl Error {
             | Self::Backend(_)
             | Self::RunDirectory { .. }
             | Self::Checkpoint { .. } => 2,
-            Self::Io { .. } | Self::NotFinite { .. } | Self::Training(_) => 1,
+            Self::Io { .. } | Self::Output(_) | Self::NotFinite { .. } | Self::Training(_) => 1,
         }
     }
 

@@ -1,6 +1,5 @@
 //! What long work other than training shows: a bar on a terminal, a line now and then elsewhere.
 
-use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use foretoken_datasets::{BuildProgress, Monitor};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::renderer::Dashboard;
+use crate::{errln, terminal};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub fn bytes_bar(label: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         None,
-        match std::io::stderr().is_terminal() {
+        match terminal::has_screen(&std::io::stderr()) {
             true => ProgressDrawTarget::stderr_with_hz(8),
             false => ProgressDrawTarget::hidden(),
         },
@@ -39,7 +39,7 @@ pub struct BuildReporter {
 impl BuildReporter {
     /// A reporter on standard error; one that is silent with the dashboard of that name.
     pub fn new(dashboard: Dashboard) -> Self {
-        let bars = dashboard != Dashboard::None && std::io::stderr().is_terminal();
+        let bars = dashboard != Dashboard::None && terminal::has_screen(&std::io::stderr());
         let report: Box<dyn Fn(BuildProgress) + Sync> = match dashboard {
             Dashboard::None => Box::new(|_| {}),
             _ if bars => on_terminal(),
@@ -125,15 +125,15 @@ fn in_lines() -> Box<dyn Fn(BuildProgress) + Sync> {
         *last = Instant::now();
         match progress {
             BuildProgress::Scanning { bytes, total } => {
-                eprintln!("scanning: {} of {}", HumanBytes(bytes), HumanBytes(total));
+                errln!("scanning: {} of {}", HumanBytes(bytes), HumanBytes(total));
             }
-            BuildProgress::Training => eprintln!("training the tokenizer"),
+            BuildProgress::Training => errln!("training the tokenizer"),
             BuildProgress::Encoding {
                 bytes,
                 total,
                 documents,
                 tokens,
-            } => eprintln!(
+            } => errln!(
                 "encoding: {} of {}, {documents} documents, {tokens} tokens",
                 HumanBytes(bytes),
                 HumanBytes(total)

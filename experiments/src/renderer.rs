@@ -1,7 +1,9 @@
 //! What a run shows while it trains: burn-train's dashboard, plain lines, or nothing.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::panic;
+use std::sync::Once;
+use std::thread;
 use std::time::Duration;
 
 use burn::train::Interrupter;
@@ -15,7 +17,7 @@ use burn::train::renderer::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::Experiment;
+use crate::{Experiment, errln, outln, terminal};
 
 /// What to show while training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +44,9 @@ pub(crate) fn init(
 ) -> Box<dyn MetricsRenderer> {
     match dashboard {
         Dashboard::Tui => {
+            silence_after_hang_up();
             let tui = TuiMetricsRendererWrapper::new(interrupter, intervals_done);
-            terminal::let_ctrl_c_interrupt();
+            terminal::opened(true);
             Box::new(tui)
         }
         Dashboard::Plain => Box::new(Lines::new(headline, experiment, step, Some(Stream::Stdout))),
@@ -52,6 +55,20 @@ pub(crate) fn init(
         }
         Dashboard::None => Box::new(Lines::new(headline, experiment, step, None)),
     }
+}
+
+/// burn-train's drawing thread panics when it cannot restore a terminal that is gone, which is no news to anybody.
+fn silence_after_hang_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let draws = thread::current().name() == Some("train-renderer");
+            if !(draws && terminal::is_gone()) {
+                hook(info);
+            }
+        }));
+    });
 }
 
 #[derive(Clone, Copy)]
@@ -80,7 +97,9 @@ impl Lines {
         let bar = ProgressBar::with_draw_target(
             Some(steps as u64),
             match stream {
-                Some(_) if std::io::stderr().is_terminal() => ProgressDrawTarget::stderr_with_hz(4),
+                Some(_) if terminal::has_screen(&std::io::stderr()) => {
+                    ProgressDrawTarget::stderr_with_hz(4)
+                }
                 _ => ProgressDrawTarget::hidden(),
             },
         );
@@ -108,8 +127,8 @@ impl Lines {
 
     fn say(&self, line: &str) {
         match self.stream {
-            Some(Stream::Stdout) => self.bar.suspend(|| println!("{line}")),
-            Some(Stream::Stderr) => self.bar.suspend(|| eprintln!("{line}")),
+            Some(Stream::Stdout) => self.bar.suspend(|| outln!("{line}")),
+            Some(Stream::Stderr) => self.bar.suspend(|| errln!("{line}")),
             None => {}
         }
     }
@@ -227,76 +246,4 @@ impl MetricLogger for Discard {
     fn log_metric_definition(&mut self, _: MetricDefinition) {}
 
     fn log_epoch_summary(&mut self, _: EpochSummary) {}
-}
-
-/// The dashboard's raw mode turns Ctrl-C into an ordinary key that it ignores. This gives it back its
-/// meaning, and the terminal its state when a run is cut short.
-pub mod terminal {
-    #[cfg(unix)]
-    mod unix {
-        use std::sync::OnceLock;
-        use std::time::{Duration, Instant};
-
-        use rustix::stdio::stdin;
-        use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-
-        static BEFORE: OnceLock<Termios> = OnceLock::new();
-
-        /// Remembers the terminal as it is.
-        pub fn remember() {
-            if let Ok(termios) = tcgetattr(stdin()) {
-                let _ = BEFORE.set(termios);
-            }
-        }
-
-        /// Waits for raw mode, which the dashboard's thread switches on, and lets the interrupt key
-        /// raise its signal again.
-        pub(crate) fn let_ctrl_c_interrupt() {
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < deadline {
-                match tcgetattr(stdin()) {
-                    Ok(mut termios) if !termios.local_modes.contains(LocalModes::ICANON) => {
-                        termios.local_modes |= LocalModes::ISIG;
-                        let _ = tcsetattr(stdin(), OptionalActions::Now, &termios);
-                        return;
-                    }
-                    Ok(_) => std::thread::sleep(Duration::from_millis(5)),
-                    Err(_) => return,
-                }
-            }
-        }
-
-        /// Puts the terminal back as it was remembered and leaves the dashboard's screen.
-        pub fn restore() {
-            let Some(before) = BEFORE.get() else { return };
-            let raw =
-                tcgetattr(stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
-            if raw {
-                let _ = tcsetattr(stdin(), OptionalActions::Now, before);
-                // Mouse reporting off, main screen, cursor on.
-                print!("\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1049l\x1b[?25h");
-                let _ = std::io::Write::flush(&mut std::io::stdout());
-            }
-        }
-    }
-
-    #[cfg(unix)]
-    pub(crate) use unix::let_ctrl_c_interrupt;
-    #[cfg(unix)]
-    pub use unix::{remember, restore};
-
-    /// Other systems keep the dashboard's own keys: `q`, then `s`, stops the run.
-    #[cfg(not(unix))]
-    mod other {
-        /// Nothing to remember.
-        pub fn remember() {}
-        /// Nothing to restore.
-        pub fn restore() {}
-        pub(crate) fn let_ctrl_c_interrupt() {}
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) use other::let_ctrl_c_interrupt;
-    #[cfg(not(unix))]
-    pub use other::{remember, restore};
 }

@@ -21,8 +21,9 @@ use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
 use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use crate::setup::{Setup, in_precision};
+use crate::signals::Unsaved;
 use crate::training_loop::{Ending, LoopState, TrainingLoop};
-use crate::{Error, Experiment};
+use crate::{Error, Experiment, terminal};
 
 /// How to run, as opposed to what.
 pub struct TrainOptions {
@@ -222,8 +223,10 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         training = training.checkpoint(epoch);
     }
 
+    let unsaved = Unsaved::begin();
     let result = training.launch(of_burn);
     // Closes the dashboard, so that what follows is printed on the user's own screen.
+    terminal::closed();
     drop(result.renderer);
     let outcome = {
         let mut progress = training_loop
@@ -246,6 +249,8 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             step: outcome.state.step,
         });
     }
+    // What follows can be made again from the last checkpoint.
+    drop(unsaved);
     let early = outcome.ending == Ending::EarlyStop;
     let sample = sample(&experiment, &setup.data, &result.model)?;
     let summary = summarise(

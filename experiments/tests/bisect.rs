@@ -1,5 +1,5 @@
 //! `bisect` names the operation where a mistake is, and nobody where there is none.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod faults;
 

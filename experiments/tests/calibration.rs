@@ -2,7 +2,7 @@
 //!
 //! The table that it prints is kept in `docs/calibration.md`:
 //! `cargo test --release --workspace --features ndarray,libtorch,wgpu --test calibration -- --nocapture`
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod faults;
 

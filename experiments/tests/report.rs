@@ -1,5 +1,5 @@
 //! A report in a browser: at the widths of a laptop and of a telephone, on light and dark screens.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../src/report/tests/fixture.rs"]
 mod fixture;

@@ -1,6 +1,6 @@
 //! How much memory it takes to load a model.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)] // a test may panic
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)] // a test may panic
 
 use std::path::Path;
 use std::process::Command;

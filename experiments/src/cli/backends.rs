@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::Error;
 use foretoken::backend::{Backend, Probe, matmul_gflops};
+use foretoken::{Error, outln};
 use serde::Serialize;
 
 /// List backends: what is compiled in, what works on this machine
@@ -87,7 +87,7 @@ pub(super) fn run(args: BackendsArgs) -> Result<ExitCode, Error> {
         .collect();
     if args.json {
         let json = serde_json::to_string_pretty(&rows)?;
-        println!("{json}");
+        outln!("{json}");
         return Ok(ExitCode::SUCCESS);
     }
     let header = ["BACKEND", "COMPILED IN", "USABLE", "GFLOP/S", "DEVICE"].map(String::from);
@@ -107,11 +107,11 @@ pub(super) fn run(args: BackendsArgs) -> Result<ExitCode, Error> {
             .zip(widths)
             .map(|(cell, width)| format!("{cell:<width$}  "))
             .collect();
-        println!("{}", line.trim_end());
+        outln!("{}", line.trim_end());
     }
-    println!("\nElement types:");
+    outln!("\nElement types:");
     for row in rows.iter().filter(|row| row.usable) {
-        println!(
+        outln!(
             "  {:<width$}  {}",
             row.name,
             row.dtypes.join(" "),
@@ -119,7 +119,7 @@ pub(super) fn run(args: BackendsArgs) -> Result<ExitCode, Error> {
         );
     }
     if !args.measure {
-        println!("\nGFLOP/s of f32 matrix products: add --measure.");
+        outln!("\nGFLOP/s of f32 matrix products: add --measure.");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,6 @@
 mod report;
 
 use std::cell::Cell;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use foretoken::bisect::{BisectOptions, bisect};
 use foretoken::precision::Precision;
 use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
-use foretoken::{Error, Experiment};
+use foretoken::{Error, Experiment, errln, output, terminal};
 use indicatif::ProgressBar;
 
 use super::interrupt::on_ctrl_c;
@@ -101,7 +100,7 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&found)? + "\n",
         false => report::report(&found, args.all, screen::has_colours()),
     };
-    screen::write(&text);
+    output::write(&text);
     Ok(match found.culprit {
         Some(_) => ExitCode::from(3),
         None => ExitCode::SUCCESS,
@@ -120,7 +119,7 @@ impl Shown {
     const LINE_EVERY: Duration = Duration::from_secs(10);
 
     fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = terminal::has_screen(&std::io::stderr());
         Self {
             bar: match terminal {
                 true => ProgressBar::new_spinner(),
@@ -138,7 +137,7 @@ impl Shown {
             self.bar.enable_steady_tick(Duration::from_millis(200));
         } else if self.last.get().elapsed() >= Self::LINE_EVERY {
             self.last.set(Instant::now());
-            eprintln!("{text}");
+            errln!("{text}");
         }
     }
 }

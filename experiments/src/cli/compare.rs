@@ -11,7 +11,7 @@ use foretoken::compare::{
     CompareOptions, Compared, Comparison, Entrant, Entry, Verdict, compare, of_runs,
 };
 use foretoken::precision::Precision;
-use foretoken::{Error, Experiment};
+use foretoken::{Error, Experiment, errln, outln, output};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
@@ -216,7 +216,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     drop(watcher);
     match compared? {
         Compared::Interrupted { directory } => {
-            eprintln!(
+            errln!(
                 "interrupted; what ran until then is in {}, and nothing was judged",
                 directory.display()
             );
@@ -287,12 +287,12 @@ fn finish(
             backends: comparison.backends.iter().map(JsonEntry::new).collect(),
             report,
         })?;
-        println!("{json}");
+        outln!("{json}");
         return Ok(code);
     }
-    print!("{}", table(comparison));
+    output::write(&table(comparison));
     if let Some(report) = report {
-        println!("\nReport: {}", report.display());
+        outln!("\nReport: {}", report.display());
     }
     Ok(code)
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::Error;
 use foretoken::progress::bytes_bar;
 use foretoken::source::{Checkpoint, Source};
+use foretoken::{Error, outln};
 use foretoken_model::WeightType;
 
 /// Write a model for Hugging Face's transformers
@@ -45,6 +45,6 @@ pub(super) fn run(args: ExportArgs) -> Result<ExitCode, Error> {
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    println!("{} written to {}", source.description(), args.out.display());
+    outln!("{} written to {}", source.description(), args.out.display());
     Ok(ExitCode::SUCCESS)
 }

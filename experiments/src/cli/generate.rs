@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use foretoken::Error;
 use foretoken::generation::{Continuation, Ending, Event, Generated, TextGeneration};
 use foretoken::source::Source;
+use foretoken::{Error, errln, output};
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{GenerationConfig, ModelError, Overflow, SamplingConfig, Transformer};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, refused};
-use super::screen;
 use prompts::{Prompt, Prompts};
 use shown::Shown;
 
@@ -162,6 +161,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     let mut next = first;
     while let Some(batch) = next {
         let outcome = session.answer(&batch)?;
+        if prompts.hung_up() {
+            return Ok(ExitCode::from(130));
+        }
         if !prompts.go_on() || outcome == Outcome::Unread {
             return Ok(match outcome {
                 Outcome::Interrupted => ExitCode::from(130),
@@ -171,7 +173,10 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
         session.interrupted.store(false, Ordering::Relaxed);
         next = prompts.next(&source)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match prompts.hung_up() {
+        true => ExitCode::from(130),
+        false => ExitCode::SUCCESS,
+    })
 }
 
 /// A setting's error with the name of its argument.
@@ -233,9 +238,9 @@ impl Session<'_> {
         read = read && shown.finish();
         if self.args.json {
             read =
-                screen::write(&(serde_json::to_string(&self.report(prompts, &generated))? + "\n"));
+                output::write(&(serde_json::to_string(&self.report(prompts, &generated))? + "\n"));
         } else {
-            eprintln!("{}", speeds(&generated));
+            errln!("{}", speeds(&generated));
         }
         Ok(match (read, interrupted()) {
             (false, _) => Outcome::Unread,

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::Error;
 use foretoken::progress::bytes_bar;
+use foretoken::{Error, outln};
 use foretoken_model::{ModelConfig, Pretrained, WeightType};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
@@ -77,7 +77,7 @@ pub(super) fn run(args: ImportArgs) -> Result<ExitCode, Error> {
     };
     if args.json {
         let json = serde_json::to_string_pretty(&imported)?;
-        println!("{json}");
+        outln!("{json}");
     } else {
         print(&imported);
     }
@@ -91,7 +91,7 @@ fn print(imported: &Imported) {
         .iter()
         .map(|kind| kind.name())
         .collect();
-    println!(
+    outln!(
         "{}: {} parameters in {}, {} in {}",
         imported.architecture.unwrap_or("foretoken"),
         HumanCount(imported.parameters as u64),
@@ -102,7 +102,7 @@ fn print(imported: &Imported) {
             files => format!("{files} files"),
         },
     );
-    println!(
+    outln!(
         "  {} layers of width {}, {} heads ({} of keys and values), context {}, {} token ids, {} head",
         config.layers,
         config.width,
@@ -113,10 +113,10 @@ fn print(imported: &Imported) {
         if config.tied_head { "tied" } else { "separate" },
     );
     if !imported.tokenizer {
-        println!("  no tokenizer.json: text cannot be generated without one");
+        outln!("  no tokenizer.json: text cannot be generated without one");
     }
     if let Some(note) = imported.note {
-        println!("  note: {note}");
+        outln!("  note: {note}");
     }
-    println!("written to {}", imported.out.display());
+    outln!("written to {}", imported.out.display());
 }

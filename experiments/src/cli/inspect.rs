@@ -11,13 +11,12 @@ use foretoken::data::Data;
 use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
 use foretoken::source::{Checkpoint, Source};
-use foretoken::{Error, Experiment};
+use foretoken::{Error, Experiment, output};
 use foretoken_model::{GenerationMemory, ModelConfig, Part, TrainingMemory};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
 use super::model::refused;
-use super::screen;
 
 /// Show a model's modules and parameters, and what training and generating with it cost
 ///
@@ -91,7 +90,7 @@ pub(super) fn run(args: InspectArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => shown(&report),
     };
-    screen::write(&text);
+    output::write(&text);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,24 +1,14 @@
-//! Ctrl-C: the first one asks the work under way to stop at a safe point, the second does not wait.
+//! Ctrl-C and other requests to stop, for commands that end at a safe point.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use foretoken::renderer::terminal;
+use foretoken::{errln, signals};
 
-/// A flag that the first Ctrl-C sets, after it has called `stop`; the second ends the program.
+/// The flag of [`signals::listen`].
 pub(super) fn on_ctrl_c(stop: impl Fn() + Send + 'static) -> Arc<AtomicBool> {
-    terminal::remember();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            terminal::restore();
-            std::process::exit(130);
-        }
-        stop();
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C will lose work: {error}");
-    }
-    interrupted
+    signals::listen(stop).unwrap_or_else(|error| {
+        errln!("warning: Ctrl-C will lose work: {error}");
+        Arc::default()
+    })
 }

@@ -18,6 +18,7 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use foretoken::{Error, errln, output};
 
 /// Train decoder-only transformers on the next token, on every Burn backend.
 ///
@@ -49,8 +50,35 @@ enum Command {
 /// Exit code 0 for success, 2 for what the user can mend, 1 for what failed on its way, 130 for what was
 /// interrupted.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let result = match Cli::try_parse() {
+        Err(usage) => print_usage(&usage),
+        Ok(cli) => execute(cli.command),
+    };
+    // A command that printed to a full disk has failed, whatever else it did.
+    let result = result.and_then(|code| output::finish().map(|()| code));
+    result.unwrap_or_else(|error| {
+        errln!("error: {error}");
+        ExitCode::from(error.exit_code())
+    })
+}
+
+/// Prints help or version to standard output, or what is wrong with the arguments to standard error.
+fn print_usage(usage: &clap::Error) -> Result<ExitCode, Error> {
+    let text = |colours| match colours {
+        true => usage.render().ansi().to_string(),
+        false => usage.render().to_string(),
+    };
+    match usage.use_stderr() {
+        true => output::write_error(&text(screen::takes_colours(&std::io::stderr()))),
+        false => {
+            output::write(&text(screen::has_colours()));
+        }
+    }
+    Ok(ExitCode::from(usage.exit_code() as u8))
+}
+
+fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
+    match command {
         None => train::run(train::TrainArgs::default()),
         Some(Command::Train(args)) => train::run(args),
         Some(Command::Compare(args)) => compare::run(args),
@@ -63,9 +91,5 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Backends(args)) => backends::run(args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::from(error.exit_code())
-    })
+    }
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anstyle::{Ansi256Color, Style};
 use clap::Args;
-use foretoken::Error;
 use foretoken::predict::{NextToken, Surprisal, Surprisals, next_token, surprisals};
 use foretoken::source::Source;
+use foretoken::{Error, output};
 use foretoken_datasets::Tokenizer;
 use serde::Serialize;
 
@@ -112,7 +112,7 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&report)? + "\n",
         false => shown(&report, &args, tokenizer),
     };
-    screen::write(&text);
+    output::write(&text);
     Ok(ExitCode::SUCCESS)
 }
 

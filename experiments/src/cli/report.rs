@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::compare::{Comparison, of_runs};
-use foretoken::{Error, report};
+use foretoken::{Error, outln, report};
 
 /// Write the report of comparisons, or of runs
 ///
@@ -32,7 +32,7 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
             false => report::read(directory)?,
         };
         let page = report::write(&comparison, directory)?;
-        println!("{}", page.display());
+        outln!("{}", page.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,21 @@
-//! Standard output as commands write to it: how wide it is, whether it takes colours, and that it may be closed.
+//! Standard output as commands fill it: how wide it is, and whether it takes colours.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+
+use foretoken::terminal;
 
 /// Columns where nobody says how many there are.
 const COLUMNS: usize = 80;
 
-/// Whether to use colours: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+/// Whether standard output takes colours.
 pub(super) fn has_colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    takes_colours(&io::stdout())
+}
+
+/// Whether a stream takes colours: a terminal, unless it is dumb or `NO_COLOR` is set (<https://no-color.org>).
+pub(super) fn takes_colours(stream: &impl IsTerminal) -> bool {
+    terminal::has_screen(stream)
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Columns of the terminal, within reason; 80 where there is none.
@@ -20,15 +28,6 @@ pub(super) fn columns() -> usize {
         return usize::from(size.ws_col).clamp(40, 120);
     }
     COLUMNS
-}
-
-/// Writes `text` and says whether anybody still reads: a closed pipe is no error, but a reason to stop.
-pub(super) fn write(text: &str) -> bool {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .is_ok()
 }
 
 /// A token as a name: quoted, with visible white space, bytes of cut characters by their values, special tokens

@@ -9,7 +9,7 @@ use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
 use foretoken::renderer::Dashboard;
 use foretoken::train::{Finished, Summary, TrainOptions, train};
-use foretoken::{Error, Experiment};
+use foretoken::{Error, Experiment, errln, outln, terminal};
 
 use super::interrupt::on_ctrl_c;
 
@@ -25,7 +25,8 @@ Examples:
   foretoken train my.toml --set train.steps=500     a file, with one key changed
   foretoken train --resume                          go on where the last run was stopped
 
-Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second Ctrl-C quits at once.")]
+Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second one, a second later,
+quits at once. SIGTERM and a closed terminal do as the first Ctrl-C, however often they come.")]
 pub(super) struct TrainArgs {
     /// Experiment file (TOML); without one, the embedded experiment, or with --resume and --out the
     /// one that the run was started with
@@ -84,13 +85,13 @@ impl TrainArgs {
 
 /// What to show where both streams are as they are.
 pub(super) fn dashboard(asked: DashboardArg, json: bool) -> Result<Dashboard, Error> {
-    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let terminal = terminal::has_screen(&std::io::stdout()) && std::io::stdin().is_terminal();
     Ok(match asked {
         DashboardArg::None => Dashboard::None,
         DashboardArg::Tui if !terminal || json => {
             return Err(Error::Experiment {
                 origin: "--dashboard tui".into(),
-                message: "needs a terminal for input and output, and no --json".into(),
+                message: "needs a terminal for input and output, one that is not TERM=dumb, and no --json".into(),
             });
         }
         DashboardArg::Auto | DashboardArg::Plain if json => Dashboard::PlainOnStderr,
@@ -123,7 +124,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     match finished {
         Finished::Complete { summary, .. } if args.json => {
             let json = serde_json::to_string(&summary)?;
-            println!("{json}");
+            outln!("{json}");
             Ok(ExitCode::SUCCESS)
         }
         Finished::Complete {
@@ -135,7 +136,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Finished::Interrupted { run, step } => {
-            eprintln!(
+            errln!(
                 "interrupted after {step} steps; checkpoint written. To go on:\n  foretoken train --resume --out {}",
                 run.display()
             );
@@ -153,25 +154,27 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
         None => String::new(),
     };
     let stopped = if early { ", stopped early" } else { "" };
-    println!(
+    outln!(
         "\n{} steps, {} tokens on {}{stopped}",
-        summary.steps, summary.tokens, summary.backend
+        summary.steps,
+        summary.tokens,
+        summary.backend
     );
-    println!("  train loss       {:.4} nats/token", summary.train_loss);
-    println!("  validation loss  {:.4} nats/token", summary.valid_loss);
-    println!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
-    println!("  perplexity       {:.3}", summary.perplexity);
-    println!(
+    outln!("  train loss       {:.4} nats/token", summary.train_loss);
+    outln!("  validation loss  {:.4} nats/token", summary.valid_loss);
+    outln!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
+    outln!("  perplexity       {:.3}", summary.perplexity);
+    outln!(
         "  speed            {:.0} tokens/s, MFU {:.1} % of the measured peak, {:.0} s of training",
         summary.tokens_per_second,
         100.0 * summary.mfu,
         summary.seconds
     );
     if !sample.is_empty() {
-        println!("\nSample:");
+        outln!("\nSample:");
         for line in sample.lines() {
-            println!("  {line}");
+            outln!("  {line}");
         }
     }
-    println!("\nRun directory: {}", summary.run.display());
+    outln!("\nRun directory: {}", summary.run.display());
 }

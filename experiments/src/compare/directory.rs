@@ -19,6 +19,7 @@ use crate::progress::BuildReporter;
 use crate::report;
 use crate::run::{MetricsLog, RunDirectory, create_directory, write_atomically};
 use crate::setup::Setup;
+use crate::signals::Unsaved;
 use crate::{Error, Experiment};
 
 /// How a comparison ended.
@@ -57,6 +58,7 @@ pub fn compare(
     match measure(&setup, options, plan, Some(&directory), watcher)? {
         None => Ok(Compared::Interrupted { directory }),
         Some(comparison) => {
+            let _unsaved = Unsaved::begin();
             let recorded = Recorded::of(&comparison);
             for run in comparison.backends.iter().filter_map(|e| e.run.as_ref()) {
                 let run = RunDirectory::open(&directory.join(run))?;

@@ -1,5 +1,5 @@
 //! The program as a user runs it: arguments in; exit code, output and run directory out.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod backends;
 mod compare;
@@ -8,8 +8,10 @@ mod generate;
 mod huggingface;
 mod inspect;
 mod mistakes;
+mod output;
 mod predict;
 mod resume;
+mod terminal;
 mod training;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //!
 //! Two models that `transformers` has made lie in `tests/fixtures`. More are made where a `python3` with
 //! `transformers` is in the path (`source .ci/env.sh`), and there it also reads what is exported.
-#![allow(clippy::unwrap_used)] // a test may panic
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)] // a test may panic
 
 mod bytes;
 mod copy;

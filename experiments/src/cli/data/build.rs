@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use foretoken::Error;
 use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
+use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
     BuildOptions, Built, DataError, InvalidUtf8, ReadOptions, SplitBy, TokenizerSpec, build,
 };
@@ -112,7 +112,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     let built = match build(&options, &args.out, reporter.monitor(&interrupted)) {
         Err(DataError::Interrupted) => {
             drop(reporter);
-            eprintln!(
+            errln!(
                 "interrupted; {} is unfinished. The same command goes on where it stopped.",
                 args.out.display()
             );
@@ -124,7 +124,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     warn(&built);
     if args.json {
         let json = serde_json::to_string_pretty(&built.manifest)?;
-        println!("{json}");
+        outln!("{json}");
     } else {
         print(&built, &options, &args.out, began.elapsed().as_secs_f64());
     }
@@ -136,23 +136,24 @@ fn warn(built: &Built) {
     let text = &built.manifest.text;
     let n = built.skipped.len();
     if let Some(first) = built.skipped.first() {
-        eprintln!(
+        errln!(
             "passed over {n} {} of other kinds, such as {}: name them, or a glob, to read them as plain text",
             if n == 1 { "file" } else { "files" },
             first.display()
         );
     }
     if text.replaced_documents > 0 {
-        eprintln!(
+        errln!(
             "{} documents are not UTF-8: {} U+FFFD stand for what is not",
-            text.replaced_documents, text.replacements
+            text.replaced_documents,
+            text.replacements
         );
     }
     if text.empty_documents > 0 {
-        eprintln!("{} empty documents left out", text.empty_documents);
+        errln!("{} empty documents left out", text.empty_documents);
     }
     if text.inexact_documents > 0 {
-        eprintln!(
+        errln!(
             "this tokenizer changes text: the tokens of {} documents do not stand for exactly their bytes, and \
              bits per byte are off by as much",
             text.inexact_documents
@@ -165,14 +166,18 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
         manifest, already, ..
     } = built;
     if *already {
-        println!("{} is complete already", out.display());
+        outln!("{} is complete already", out.display());
     }
-    println!(
+    outln!(
         "{:<6} {:>13} {:>15} {:>12} {:>6}",
-        "", "tokens", "bytes", "documents", "files"
+        "",
+        "tokens",
+        "bytes",
+        "documents",
+        "files"
     );
     for (name, split) in [("train", &manifest.train), ("valid", &manifest.valid)] {
-        println!(
+        outln!(
             "{name:<6} {:>13} {:>15} {:>12} {:>6}",
             grouped(split.tokens),
             grouped(split.bytes),
@@ -181,13 +186,13 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
         );
     }
     if manifest.recipe.split_by == SplitBy::Position && options.valid > 0.0 {
-        println!(
+        outln!(
             "split by position: the last {} % of each document are for validation",
             100.0 * options.valid
         );
     }
     if manifest.train.tokens > 0 {
-        println!(
+        outln!(
             "{} ids, {:.3} bytes per training token",
             grouped(manifest.tokenizer.vocab_size as u64),
             manifest.train.bytes as f64 / manifest.train.tokens as f64
@@ -195,12 +200,12 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
     }
     if !already {
         let bytes = manifest.train.bytes + manifest.valid.bytes - built.resumed_bytes;
-        println!(
+        outln!(
             "{seconds:.1} s, {:.2} MB/s of text",
             bytes as f64 / seconds / 1e6
         );
     }
-    println!("Tokens: {}", out.display());
+    outln!("Tokens: {}", out.display());
 }
 
 #[cfg(test)]

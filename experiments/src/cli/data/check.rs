@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::Error;
 use foretoken::progress::bytes_bar;
+use foretoken::{Error, outln};
 use foretoken_datasets::check;
 
 use super::grouped;
@@ -39,7 +39,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
         true => "every checksum, count and border is right",
         false => "every id is in the vocabulary; these files have no checksums",
     };
-    println!(
+    outln!(
         "{}: {} tokens for {} bytes of text; {what}",
         args.folder.display(),
         grouped(checked.tokens),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::Error;
 use foretoken::progress::bytes_bar;
+use foretoken::{Error, errln, outln};
 use foretoken_datasets::{CorpusEntry, DataError, FetchOptions, corpora, fetch};
 use indicatif::HumanBytes;
 
@@ -56,13 +56,13 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Error> {
     let fetched = match fetch(entry, &folder, &options, &interrupted, &mut progress) {
         Err(DataError::Interrupted) => {
             bar.finish_and_clear();
-            eprintln!("interrupted; the same command goes on where it stopped");
+            errln!("interrupted; the same command goes on where it stopped");
             return Ok(ExitCode::from(130));
         }
         fetched => fetched?,
     };
     bar.finish_and_clear();
-    println!("{}: {}; {}", entry.name, entry.what, entry.licence);
+    outln!("{}: {}; {}", entry.name, entry.what, entry.licence);
     for file in &fetched {
         let held_out = if file.validation {
             "  held out, to evaluate on"
@@ -74,7 +74,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Error> {
         } else {
             "  not checked: no SHA-256 of it is known"
         };
-        println!("{}{held_out}{unchecked}", file.path.display());
+        outln!("{}{held_out}{unchecked}", file.path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -95,7 +95,7 @@ fn find(name: &str) -> Result<&'static CorpusEntry, Error> {
 
 fn list() {
     for entry in corpora() {
-        println!(
+        outln!(
             "{:<16} {:>12}  {}\n{:31}{}; {}",
             entry.name,
             match entry.bytes() {

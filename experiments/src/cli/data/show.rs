@@ -1,16 +1,16 @@
 //! `foretoken data show`
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use foretoken::Error;
+use foretoken::{Error, outln};
 use foretoken_datasets::{Corpus, Manifest, Split, Tokenizer, TokensEntry, WindowOrder, Windows};
 use serde::Serialize;
 
 use super::grouped;
+use crate::cli::screen;
 
 /// How many training tokens are counted for the list of the most frequent ones, at most.
 const COUNTED: usize = 50_000_000;
@@ -93,7 +93,7 @@ pub(super) fn run(args: ShowArgs) -> Result<ExitCode, Error> {
     };
     if args.json {
         let json = serde_json::to_string_pretty(&shown)?;
-        println!("{json}");
+        outln!("{json}");
     } else {
         print(&shown, &args);
     }
@@ -150,12 +150,11 @@ fn window(
 }
 
 fn print(shown: &Shown, args: &ShowArgs) {
-    let colour = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    println!("{}", args.folder.display());
+    let colour = screen::has_colours();
+    outln!("{}", args.folder.display());
     match &shown.manifest {
         Some(manifest) => print_manifest(manifest),
-        None => println!(
+        None => outln!(
             "token files of another program: {} training and {} validation tokens, {} ids",
             grouped(shown.train_tokens as u64),
             grouped(shown.valid_tokens as u64),
@@ -163,15 +162,15 @@ fn print(shown: &Shown, args: &ShowArgs) {
         ),
     }
 
-    println!(
+    outln!(
         "\nMost frequent of {} training tokens, in which {} of {} ids occur:",
         grouped(shown.counted_tokens as u64),
         grouped(shown.distinct as u64),
         grouped(shown.vocab_size as u64)
     );
-    println!("{:>8} {:>14} {:>7}  token", "id", "count", "%");
+    outln!("{:>8} {:>14} {:>7}  token", "id", "count", "%");
     for Frequent { id, text, count } in &shown.most_frequent {
-        println!(
+        outln!(
             "{id:>8} {:>14} {:>7.3}  {}",
             grouped(*count),
             100.0 * *count as f64 / shown.counted_tokens as f64,
@@ -181,22 +180,22 @@ fn print(shown: &Shown, args: &ShowArgs) {
 
     match &shown.window {
         Some(window) => {
-            println!(
+            outln!(
                 "\nStep {}, seed {}: {} tokens from token {} on:\n",
                 args.step,
                 args.seed,
                 window.tokens.len(),
                 grouped(window.offset as u64)
             );
-            println!("{}", with_borders(&window.tokens, colour));
+            outln!("{}", with_borders(&window.tokens, colour));
         }
-        None => println!("\nToo short for a window of {} tokens.", args.context),
+        None => outln!("\nToo short for a window of {} tokens.", args.context),
     }
 }
 
 fn print_manifest(manifest: &Manifest) {
     let recipe = &manifest.recipe;
-    println!(
+    outln!(
         "tokenizer {}, {} ids{}; tokenizer.json {}…",
         recipe.tokenizer,
         grouped(manifest.tokenizer.vocab_size as u64),
@@ -206,12 +205,17 @@ fn print_manifest(manifest: &Manifest) {
         },
         &manifest.tokenizer.sha256[..8.min(manifest.tokenizer.sha256.len())]
     );
-    println!(
+    outln!(
         "{:<6} {:>12} {:>15} {:>15} {:>12} {:>7}",
-        "", "documents", "tokens", "bytes", "bytes/token", "files"
+        "",
+        "documents",
+        "tokens",
+        "bytes",
+        "bytes/token",
+        "files"
     );
     for (name, split) in [("train", &manifest.train), ("valid", &manifest.valid)] {
-        println!(
+        outln!(
             "{name:<6} {:>12} {:>15} {:>15} {:>12} {:>7}",
             grouped(split.documents),
             grouped(split.tokens),
@@ -221,7 +225,7 @@ fn print_manifest(manifest: &Manifest) {
         );
     }
     let from: u64 = manifest.sources.iter().map(|source| source.bytes).sum();
-    println!(
+    outln!(
         "from {} {}, {} bytes on disk: {}{}",
         manifest.sources.len(),
         if manifest.sources.len() == 1 {
@@ -256,7 +260,7 @@ fn print_manifest(manifest: &Manifest) {
         ),
     ] {
         if count > 0 {
-            println!("{} {what}", grouped(count));
+            outln!("{} {what}", grouped(count));
         }
     }
 }

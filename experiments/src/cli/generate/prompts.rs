@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Read};
 
-use foretoken::Error;
 use foretoken::source::Source;
+use foretoken::{Error, errln, terminal};
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 
@@ -22,7 +22,11 @@ pub(super) enum Prompts {
     /// One batch.
     Given(Vec<String>),
     /// A batch for every line.
-    Interactive(Box<DefaultEditor>),
+    Interactive {
+        editor: Box<DefaultEditor>,
+        /// Whether lines are typed on a terminal.
+        typed: bool,
+    },
 }
 
 impl Prompts {
@@ -31,7 +35,10 @@ impl Prompts {
             let config = Config::builder().auto_add_history(true).build();
             let editor = DefaultEditor::with_config(config);
             return match editor {
-                Ok(editor) => Ok(Self::Interactive(Box::new(editor))),
+                Ok(editor) => Ok(Self::Interactive {
+                    editor: Box::new(editor),
+                    typed: std::io::stdin().is_terminal(),
+                }),
                 Err(error) => Err(refused("--interactive", error)),
             };
         }
@@ -54,7 +61,12 @@ impl Prompts {
 
     /// Whether there is another batch to ask for.
     pub(super) fn go_on(&self) -> bool {
-        matches!(self, Self::Interactive(_))
+        matches!(self, Self::Interactive { .. })
+    }
+
+    /// Whether prompts came from a terminal that is gone.
+    pub(super) fn hung_up(&self) -> bool {
+        matches!(self, Self::Interactive { typed: true, .. }) && terminal::input_is_gone()
     }
 
     /// The next batch; nothing where the user leaves.
@@ -70,9 +82,10 @@ impl Prompts {
                 };
                 texts.iter().map(prompt).collect::<Result<_, _>>().map(Some)
             }
-            Self::Interactive(editor) => loop {
+            Self::Interactive { editor, typed } => loop {
                 let text = match editor.readline("> ") {
                     Ok(text) => text,
+                    Err(_) if *typed && terminal::input_is_gone() => return Ok(None),
                     Err(ReadlineError::Interrupted) => continue,
                     Err(ReadlineError::Eof) => return Ok(None),
                     Err(error) => return Err(refused("--interactive", error)),
@@ -82,15 +95,14 @@ impl Prompts {
                 }
                 match source.prompt(&text) {
                     Ok(ids) => {
-                        let on_screen = std::io::stdin().is_terminal();
                         return Ok(Some(vec![Prompt {
                             text,
                             ids,
-                            on_screen,
+                            on_screen: *typed,
                         }]));
                     }
                     // A typing mistake, such as a character that the tokenizer does not have.
-                    Err(error) if std::io::stdin().is_terminal() => eprintln!("error: {error}"),
+                    Err(error) if *typed => errln!("error: {error}"),
                     Err(error) => return Err(error),
                 }
             },

@@ -1,6 +1,7 @@
 //! Texts on standard output while they grow. One at a time is seen growing; those after it wait their turn.
 
 use anstyle::Style;
+use foretoken::output;
 
 use super::prompts::Prompt;
 use crate::cli::screen;
@@ -101,6 +102,6 @@ impl<'p> Shown<'p> {
             return true;
         }
         self.line_start = text.ends_with('\n');
-        screen::write(text)
+        output::write(text)
     }
 }

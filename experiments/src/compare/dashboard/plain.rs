@@ -1,6 +1,5 @@
 //! Lines for logs and pipes: what will run, what ran, and now and then how far it is.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use super::estimate;
 use super::state::{Phase, State};
 use super::words;
 use crate::compare::{Event, Plan, Role, Verdict, Watcher};
+use crate::{errln, outln};
 
 /// Not more often than this is said how far a run is.
 const AT_MOST: Duration = Duration::from_secs(10);
@@ -52,11 +52,10 @@ impl Plain {
 impl Watcher for Plain {
     fn event(&mut self, event: Event) {
         for line in self.lines.event(event, self.began.elapsed()) {
-            // Nobody may be reading any more; that is no reason to fail.
-            let _ = match self.stream {
-                Stream::Stdout => writeln!(io::stdout(), "{line}"),
-                Stream::Stderr => writeln!(io::stderr(), "{line}"),
-            };
+            match self.stream {
+                Stream::Stdout => outln!("{line}"),
+                Stream::Stderr => errln!("{line}"),
+            }
         }
     }
 

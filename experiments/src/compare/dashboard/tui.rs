@@ -22,7 +22,7 @@ use super::state::State;
 use super::table;
 use super::view::{View, Wish};
 use crate::compare::{Event, Watcher};
-use crate::renderer::terminal;
+use crate::terminal;
 
 /// Between two looks at keys and events.
 const FRAME: Duration = Duration::from_millis(125);
@@ -157,7 +157,7 @@ impl Drawer {
 
     /// Waits for keys, but not longer than a frame, and says whether there were any.
     fn keys(&mut self) -> bool {
-        if !screen::is_ours() || has_hung_up() {
+        if !screen::is_ours() || terminal::is_gone() {
             thread::sleep(FRAME);
             return false;
         }
@@ -203,23 +203,6 @@ impl Drawer {
     }
 }
 
-/// Whether the terminal is gone. Crossterm, asked for keys of one that is, never returns.
-fn has_hung_up() -> bool {
-    #[cfg(unix)]
-    {
-        let mut input = libc::pollfd {
-            fd: libc::STDIN_FILENO,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one entry, which lives as long as the call, and no waiting.
-        let ready = unsafe { libc::poll(&raw mut input, 1, 0) };
-        ready > 0 && input.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
-    }
-    #[cfg(not(unix))]
-    false
-}
-
 /// Gives the terminal back before a panic's message is written, once for the whole program: nested hooks that
 /// are taken off in the wrong order would lose one another.
 fn restore_on_panic() {
@@ -255,8 +238,7 @@ mod screen {
         let mut stdout = io::stdout();
         let screen = execute!(stdout, EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(stdout))));
-        // Raw mode makes an ordinary key of Ctrl-C.
-        terminal::let_ctrl_c_interrupt();
+        terminal::opened(false);
         screen.inspect_err(|_| leave())
     }
 
@@ -265,6 +247,7 @@ mod screen {
         if !OURS.swap(false, Ordering::SeqCst) {
             return;
         }
+        terminal::closed();
         // A picture that is half written would end up among what comes next.
         let deadline = Instant::now() + Duration::from_secs(1);
         let me = Some(thread::current().id());
@@ -289,7 +272,7 @@ mod screen {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         set_writer(Some(thread::current().id()));
-        if is_ours() {
+        if is_ours() && !terminal::is_gone() {
             let _ = screen.draw(picture);
         }
         set_writer(None);
