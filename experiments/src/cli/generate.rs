@@ -143,6 +143,8 @@ impl GenerateArgs {
 
 pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     let mut settings = args.settings()?;
+    // Before the line editor, whose raw mode an unhandled signal would leave behind.
+    let interrupted = on_ctrl_c(|| {});
     let source = args.model.open()?;
     if !args.ignore_eos {
         settings.end_of_text = source.end_of_text();
@@ -156,7 +158,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
         source: &source,
         settings,
         args: &args,
-        interrupted: on_ctrl_c(|| {}),
+        interrupted,
     };
     let mut next = first;
     while let Some(batch) = next {

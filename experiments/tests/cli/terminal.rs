@@ -377,6 +377,25 @@ fn a_dashboard_that_is_quit_gives_the_terminal_back() {
 }
 
 #[test]
+fn a_line_editor_that_is_terminated_gives_the_terminal_back() {
+    let bench = Bench::trained();
+    let command = bench.command(&["generate", "run", "--interactive"]);
+    let mut terminal = OnTerminal::start(command);
+    terminal.wait_for("> ", 0);
+    let takes_lines = |terminal: &OnTerminal| {
+        let settings = rustix::termios::tcgetattr(&terminal.keyboard).unwrap();
+        settings
+            .local_modes
+            .contains(rustix::termios::LocalModes::ICANON)
+    };
+    assert!(!takes_lines(&terminal));
+    send(&terminal.child, libc::SIGTERM);
+    let status = ends(&mut terminal.child, Duration::from_secs(20), "the dialogue");
+    assert_eq!(status.code(), Some(130));
+    assert!(takes_lines(&terminal));
+}
+
+#[test]
 fn a_dumb_terminal_gets_lines() {
     let bench = Bench::new();
     let mut command = bench.tiny(&["--out", "run"]);
