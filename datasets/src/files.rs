@@ -1,4 +1,4 @@
-//! Writing a file so that a reader, or a power cut, finds the old bytes or the new ones.
+//! Writing a file so that a reader, or a power cut, finds the old bytes or the new ones; and text of a file in messages.
 
 use std::{
     fs::{self, File},
@@ -22,4 +22,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&partial);
     }
     result
+}
+
+/// Text of a file as it stands in a message of one line: control characters are escaped.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }

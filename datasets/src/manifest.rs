@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::DataError;
+use crate::{DataError, files::printable};
 
 /// What `format` says in every manifest of ours.
 const FORMAT: &str = "foretoken tokens";
@@ -187,7 +187,7 @@ impl Manifest {
         })?;
         let damaged = |reason: String| DataError::Dataset {
             path: path.clone(),
-            reason,
+            reason: printable(&reason),
         };
         let value: serde_json::Value = serde_json::from_str(&json)
             .map_err(|error| damaged(format!("not JSON ({error}): build the dataset again")))?;

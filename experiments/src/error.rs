@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use foretoken_datasets::DataError;
+use foretoken_datasets::files::printable;
 use foretoken_model::ModelError;
 
 use crate::backend::BackendError;
@@ -125,17 +126,19 @@ impl Error {
         Self::Training(format!("the device failed: {error}"))
     }
 
+    /// Names a file of a run or a comparison; the message, which may quote the file, becomes one line.
     pub(crate) fn run_directory(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self::RunDirectory {
             path: path.as_ref().to_path_buf(),
-            message: message.into(),
+            message: printable(&message.into()),
         }
     }
 
+    /// Names a checkpoint; the message, which may quote a file of it, becomes one line.
     pub(crate) fn checkpoint(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self::Checkpoint {
             path: path.as_ref().to_path_buf(),
-            message: message.into(),
+            message: printable(&message.into()),
         }
     }
 }

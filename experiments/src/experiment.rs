@@ -4,6 +4,7 @@ mod sections;
 
 use std::path::Path;
 
+use foretoken_datasets::files::printable;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -75,7 +76,7 @@ impl Experiment {
     fn parse(text: &str, origin: &str, name: &str, overrides: &[String]) -> Result<Self, Error> {
         let in_file = |message: String| Error::Experiment {
             origin: origin.into(),
-            message,
+            message: printable(&message),
         };
         // The file alone first: its errors carry line numbers, and are not an override's fault.
         let mut experiment: Self =
@@ -84,8 +85,8 @@ impl Experiment {
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
         for assignment in overrides {
             let in_override = |message: String| Error::Experiment {
-                origin: format!("--set {assignment}"),
-                message,
+                origin: printable(&format!("--set {assignment}")),
+                message: printable(&message),
             };
             assign(&mut table, assignment).map_err(in_override)?;
             experiment = table

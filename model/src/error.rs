@@ -233,10 +233,15 @@ impl ModelError {
         }
     }
 
+    /// Escapes the control characters of a message, which may quote the file: it is one line.
     pub(crate) fn malformed(path: &Path, message: impl ToString) -> Self {
+        let shown = |c: char| match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
         Self::Malformed {
             path: path.to_path_buf(),
-            message: message.to_string(),
+            message: message.to_string().chars().map(shown).collect(),
         }
     }
 }

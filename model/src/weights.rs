@@ -142,6 +142,11 @@ impl Weights {
             // A header starts after the eight bytes of its length.
             let data = 8 + header;
             for (name, info) in metadata.tensors() {
+                // A name stands in messages, which are one line.
+                if name.contains(char::is_control) {
+                    let message = format!("the name {name:?} of a tensor has control characters");
+                    return Err(ModelError::malformed(path, message));
+                }
                 let stored = Stored {
                     file,
                     range: data + info.data_offsets.0..data + info.data_offsets.1,
