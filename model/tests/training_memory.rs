@@ -7,35 +7,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::tensor::{Device, Int, Tensor};
 use foretoken_model::{Activation, Dropout, ModelConfig, Pass};
 
-/// Counts what is allocated. Flex keeps its tensors in ordinary memory.
+/// Counts what is allocated. Flex keeps its tensors in ordinary memory. Buffers into which a matrix product packs its
+/// operands are not counted: their size depends on the processor's caches and instructions.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
+/// Alignment of the buffers of `gemm`, which no tensor has.
+const PACKED: usize = 128;
+
 impl Counting {
-    fn grow(bytes: usize) {
-        let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        PEAK.fetch_max(live, Ordering::Relaxed);
+    fn grow(layout: Layout) {
+        if layout.align() < PACKED {
+            let bytes = layout.size();
+            let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            PEAK.fetch_max(live, Ordering::Relaxed);
+        }
     }
 }
 
 // SAFETY: hands everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::grow(layout.size());
+        Self::grow(layout);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        Self::grow(layout.size());
+        Self::grow(layout);
         // SAFETY: the caller's promise.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        if layout.align() < PACKED {
+            LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -65,9 +74,6 @@ fn measured(config: &ModelConfig, batch: usize, length: usize) -> usize {
     });
     peaks.min().unwrap()
 }
-
-/// Bytes of buffers that come and go with a matrix product, at most.
-const PACKED: f64 = 1e6;
 
 #[test]
 fn the_estimate_of_activations_is_near_what_a_step_allocates() {
@@ -119,15 +125,12 @@ fn the_estimate_of_activations_is_near_what_a_step_allocates() {
             let head = 4 * config.vocab_size * config.width;
             let estimate = config.training_memory(batch, length).activations as f64 + head as f64;
             let measured = measured(&config, batch, length) as f64;
-            // Products pack what they multiply into buffers of the size of the processor's caches.
             let ratio = measured / estimate;
-            let over = (measured - PACKED).max(0.0) / estimate;
             println!(
                 "{name:24} {batch:2} × {length:3}: measured {measured:9.0} / estimated {estimate:9.0} = {ratio:.3}"
             );
-            let off = if ratio > 1.0 { over.max(1.0) } else { ratio };
-            worst = worst.max(off.ln().abs());
+            worst = worst.max(ratio.ln().abs());
         }
     }
-    assert!(worst < 1.05f64.ln(), "off by a factor of {}", worst.exp());
+    assert!(worst < 1.03f64.ln(), "off by a factor of {}", worst.exp());
 }
