@@ -41,6 +41,7 @@ fn a_measured_peak_is_shown() {
 /// A backend that is compiled in and finds no device fails this test: bring a driver (for wgpu a
 /// software one will do), or leave the feature out.
 #[test]
+#[cfg(any(feature = "ndarray", feature = "libtorch", feature = "wgpu"))]
 fn all_train_the_world_alike() {
     let bench = Bench::new();
     let train = |backend: Backend| {
@@ -68,15 +69,16 @@ fn all_train_the_world_alike() {
             relative_difference(losses[20], expected[20]),
         );
         println!("{backend}: step 0 differs by {first:.1e}, step 20 by {last:.1e}");
-        // The same weights and windows: only the order of f32 sums differs. Then 20 steps amplify it.
+        // The same weights and windows: only the order of f32 sums differs, by a few times 6e-8. Then 20 steps
+        // amplify it.
         assert!(
-            first < 1e-4,
+            first < 1e-6,
             "{backend} at step 0: {} and {}",
             losses[0],
             expected[0]
         );
         assert!(
-            last < 1e-2,
+            last < 1e-5,
             "{backend} at step 20: {} and {}",
             losses[20],
             expected[20]

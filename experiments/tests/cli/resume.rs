@@ -4,10 +4,11 @@ use super::*;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// With dropout: what a step leaves out must not depend on where the run began.
+/// With dropout: what a step leaves out must not depend on where the run began. Long after the last moment at which
+/// a test stops it, so that it cannot end before.
 const LONG: [&str; 8] = [
     "--set",
-    "train.steps=120",
+    "train.steps=300",
     "--set",
     "train.eval_every=15",
     "--set",
@@ -32,13 +33,46 @@ fn steps_written(run: &Path) -> usize {
         .map_or(0, |text| text.matches("\"step\",").count())
 }
 
-/// Waits until the run has written `steps` steps, or has ended.
+/// Waits until the run has written `steps` steps.
 fn wait_for(child: &mut Child, run: &Path, steps: usize) {
     let deadline = Instant::now() + Duration::from_secs(120);
-    while steps_written(run) < steps && child.try_wait().unwrap().is_none() {
+    while steps_written(run) < steps {
+        let ended = child.try_wait().unwrap();
+        assert_eq!(ended, None, "the run ended before step {steps}");
         assert!(Instant::now() < deadline, "no {steps} steps in two minutes");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Kills the run once it has written `steps` steps, and asserts that it was unfinished; the lines that a resumed run
+/// keeps, which are those before the last checkpoint.
+fn kill_at(child: &mut Child, run: &Path, steps: usize) -> Vec<String> {
+    wait_for(child, run, steps);
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), None, "it ended by itself: {status}");
+    assert!(!run.join("result.json").exists());
+    let checkpoints = foretoken::checkpoint::Checkpoints::new(run.join("checkpoints"));
+    let checkpoint = checkpoints.steps().last().copied().unwrap_or(0);
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let before = |line: &&str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        record["kind"] == "step" && record["step"].as_u64() < Some(checkpoint as u64)
+    };
+    let kept: Vec<String> = lines.lines().filter(before).map(String::from).collect();
+    assert_eq!(kept.len(), checkpoint);
+    kept
+}
+
+/// Asserts that a resumed run went on from its checkpoint rather than from the start: every line holds the time that
+/// its step took, which no step takes twice.
+fn assert_kept(run: &Path, kept: &[String]) {
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let steps = lines
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"step\""));
+    let steps: Vec<&str> = steps.take(kept.len()).collect();
+    assert_eq!(steps, kept);
 }
 
 fn assert_same_numbers(run: &Path, reference: &Path) {
@@ -68,19 +102,21 @@ fn killed_at_any_moment_and_resumed_gives_the_same_bits() {
     let reference = bench.tiny_run("reference", &LONG);
     let run = bench.path("run");
     // Before the first checkpoint, right around checkpoints, and in between.
+    let mut kept = Vec::new();
     for (attempt, steps) in [3, 15, 29, 31, 46, 60, 77, 105].into_iter().enumerate() {
         let mut child = start(&bench, if attempt == 0 { &[] } else { &["--resume"] });
-        wait_for(&mut child, &run, steps);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let now = kill_at(&mut child, &run, steps);
+        assert_kept(&run, &kept);
+        kept = now;
     }
-    assert!(!run.join("result.json").exists(), "killed before the end");
+    assert!(kept.len() >= 75, "{} steps were kept", kept.len());
     let output = bench
         .tiny(&LONG)
         .args(["--out", "run", "--resume"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
+    assert_kept(&run, &kept);
     assert_same_numbers(&run, &reference);
 }
 
@@ -155,11 +191,11 @@ fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
         let reference = bench.tiny_run("reference", &[&LONG[..], &set].concat());
         let run = bench.path("run");
         let mut child = start(&bench, &set);
-        wait_for(&mut child, &run, 40);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let kept = kill_at(&mut child, &run, 40);
+        assert!(kept.len() >= 30, "{} steps were kept", kept.len());
         let output = bench.run(&["train", "--resume", "--out", "run"]);
         assert!(output.status.success(), "{}", text(&output));
+        assert_kept(&run, &kept);
         assert_same_numbers(&run, &reference);
     }
 }
