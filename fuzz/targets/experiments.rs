@@ -1,0 +1,186 @@
+//! Bodies of the fuzz targets of `foretoken`: experiment files, and the records that runs leave.
+
+#[path = "../../experiments/src/report/tests/fixture.rs"]
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+
+use foretoken::backend::Backend;
+use foretoken::checkpoint::{Checkpoints, RunState};
+use foretoken::compare::{
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, of_runs,
+};
+use foretoken::environment::Environment;
+use foretoken::identity::Identity;
+use foretoken::precision::Precision;
+use foretoken::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use foretoken::{Experiment, report};
+
+use crate::target::{Target, accepted, file};
+
+pub(crate) const TARGETS: [Target; 5] = [
+    Target::new("experiment", experiment_seeds, experiment),
+    Target::new("setting", setting_seeds, setting),
+    Target::new("metrics", metrics_seeds, metrics),
+    Target::new("checkpoint", checkpoint_seeds, checkpoint),
+    Target::new("comparison", comparison_seeds, comparison),
+];
+
+fn experiment_seeds() -> Vec<Vec<u8>> {
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/configs");
+    let files = fs::read_dir(configs).unwrap();
+    let mut seeds: Vec<Vec<u8>> = files
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    seeds.push(embedded().to_toml().into_bytes());
+    seeds
+}
+
+fn embedded() -> Experiment {
+    Experiment::embedded(&[]).unwrap()
+}
+
+/// Experiment files; what is accepted is the same experiment when it is written out.
+fn experiment(bytes: &[u8]) -> bool {
+    let Some(read) = accepted(Experiment::load(&file("mine.toml", bytes), &[])) else {
+        return false;
+    };
+    assert_same_when_written(&read);
+    true
+}
+
+fn assert_same_when_written(experiment: &Experiment) {
+    let toml = experiment.to_toml();
+    let again = Experiment::load(&file("again.toml", toml.as_bytes()), &[]).unwrap();
+    assert_eq!(again.to_toml(), toml);
+    assert_eq!(again.hash(), experiment.hash());
+    assert_eq!(again.differences(experiment), [""; 0]);
+}
+
+fn setting_seeds() -> Vec<Vec<u8>> {
+    [
+        "train.steps=7",
+        "optimizer.learning_rate=3e-4",
+        "name = \"mine\"",
+        "model.init_from=first run",
+        "data={world={train_bytes=9, valid_bytes=9, seed=1}}",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// Values of `--set`.
+fn setting(bytes: &[u8]) -> bool {
+    let setting = String::from_utf8_lossy(bytes).into_owned();
+    let Some(set) = accepted(Experiment::embedded(&[setting])) else {
+        return false;
+    };
+    assert_same_when_written(&set);
+    true
+}
+
+thread_local! {
+    static RUN: (tempfile::TempDir, RunDirectory) = run();
+}
+
+/// A run directory without metrics.
+fn run() -> (tempfile::TempDir, RunDirectory) {
+    let root = tempfile::tempdir().unwrap();
+    let run = RunDirectory::create(Some(&root.path().join("run")), &embedded()).unwrap();
+    run.write("experiment.toml", embedded().to_toml()).unwrap();
+    let identity = Identity {
+        experiment: embedded().hash(),
+        initial_weights: "0".repeat(64),
+        data: "1".repeat(64),
+    };
+    let json = serde_json::to_vec(&identity).unwrap();
+    run.write(Identity::FILE, json).unwrap();
+    (root, run)
+}
+
+fn metrics_seeds() -> Vec<Vec<u8>> {
+    let (_root, run) = run();
+    let mut log = MetricsLog::open(&run, 0).unwrap();
+    for step in 0..3 {
+        let record = Record::Step {
+            step,
+            tokens: 64 * (step + 1),
+            loss: 4.25 - step as f64 / 7.0,
+            gradient_norm: 0.5,
+            learning_rate: 1e-3,
+            seconds: 0.125,
+        };
+        log.append(&record).unwrap();
+    }
+    let evaluation = Record::Evaluation {
+        step: 3,
+        tokens: 192,
+        loss: 4.0,
+        bits_per_byte: 5.8,
+        perplexity: 54.6,
+        accuracy: 0.125,
+        targets: 128,
+    };
+    log.append(&evaluation).unwrap();
+    let path = run.path().join("metrics.jsonl");
+    vec![fs::read(path).unwrap()]
+}
+
+/// `metrics.jsonl`; what is accepted has a report.
+fn metrics(bytes: &[u8]) -> bool {
+    RUN.with(|(_, run)| {
+        fs::write(run.path().join("metrics.jsonl"), bytes).unwrap();
+        let read = accepted(read_metrics(run));
+        let path = run.path().to_path_buf();
+        let compared = accepted(of_runs(&[path.clone(), path], None));
+        if let Some(comparison) = &compared {
+            report_of(comparison);
+        }
+        assert!(read.is_some() || compared.is_none());
+        compared.is_some()
+    })
+}
+
+fn report_of(comparison: &Comparison) {
+    let folder = tempfile::tempdir().unwrap();
+    let page = report::write(comparison, folder.path()).unwrap();
+    assert!(page.is_file());
+}
+
+fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let state = RunState {
+        step: 1,
+        tokens: 64,
+        ..RunState::default()
+    };
+    checkpoints.save(&state, &Default::default()).unwrap();
+    vec![fs::read(checkpoints.path(1).join("checkpoint.json")).unwrap()]
+}
+
+/// `checkpoint.json`
+fn checkpoint(bytes: &[u8]) -> bool {
+    let path = file("checkpoints/step-1/checkpoint.json", bytes);
+    let directory = path.ancestors().nth(2).unwrap();
+    let checkpoints = Checkpoints::new(directory);
+    assert!(checkpoints.load(1).is_err(), "it has no weights");
+    accepted(checkpoints.load(1));
+    accepted(checkpoints.state(1)).is_some()
+}
+
+fn comparison_seeds() -> Vec<Vec<u8>> {
+    vec![serde_json::to_vec(&fixture::comparison(3)).unwrap()]
+}
+
+/// `comparison.json`; what is accepted has a report.
+fn comparison(bytes: &[u8]) -> bool {
+    let path = file("comparison/comparison.json", bytes);
+    let directory: &Path = path.parent().unwrap();
+    let Some(comparison) = accepted(report::read(directory)) else {
+        return false;
+    };
+    report_of(&comparison);
+    true
+}
