@@ -57,7 +57,8 @@ pub(crate) fn init(
     }
 }
 
-/// burn-train's drawing thread panics when it cannot restore a terminal that is gone, which is no news to anybody.
+/// burn-train's drawing thread panics when it cannot restore a terminal that is gone, and ratatui, unwinding, when
+/// it cannot complain on standard error. So the terminal is let go of here, and the panic is not reported.
 fn silence_after_hang_up() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -5,14 +5,6 @@
 
 use std::io::IsTerminal;
 
-/// Whether standard input, which must have been a terminal, is gone.
-pub fn input_is_gone() -> bool {
-    #[cfg(unix)]
-    return has_hung_up(libc::STDIN_FILENO);
-    #[cfg(not(unix))]
-    false
-}
-
 /// Whether a stream is a terminal whose cursor can be moved. With `TERM=dumb` it cannot.
 pub fn has_screen(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -71,6 +63,11 @@ mod unix {
         OPEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether standard input was a terminal when it was remembered, and is gone.
+    pub fn input_is_gone() -> bool {
+        BEFORE.get().is_some() && has_hung_up(libc::STDIN_FILENO)
+    }
+
     /// Remembers the terminal's settings, for the first call only.
     pub fn remember() {
         if let Ok(termios) = tcgetattr(stdin()) {
@@ -106,9 +103,21 @@ mod unix {
         *open() = None;
     }
 
-    /// Whether the terminal that a dashboard used is gone.
+    /// Whether the terminal that a dashboard used is gone. If so, it has been let go of when this returns.
     pub(crate) fn is_gone() -> bool {
-        HUNG_UP.load(Ordering::SeqCst)
+        static ONCE: Once = Once::new();
+        if !HUNG_UP.load(Ordering::SeqCst) && !input_is_gone() {
+            return false;
+        }
+        ONCE.call_once(|| {
+            HUNG_UP.store(true, Ordering::SeqCst);
+            closed();
+            let _ = let_go();
+            // The kernel signals the terminal's foreground processes only. Ignored, it changes nothing.
+            // SAFETY: it takes no memory.
+            unsafe { libc::kill(libc::getpid(), SIGHUP) };
+        });
+        true
     }
 
     /// Shows a line on the dashboard's last row, or on standard error if none is open.
@@ -260,12 +269,7 @@ mod unix {
     fn watch_for_hang_up() -> io::Result<()> {
         let watch = || {
             while !waits_for_hang_up(libc::STDIN_FILENO, -1) {}
-            HUNG_UP.store(true, Ordering::SeqCst);
-            closed();
-            let _ = let_go();
-            // The kernel signals the terminal's foreground processes only. Ignored, it changes nothing.
-            // SAFETY: it takes no memory.
-            unsafe { libc::kill(libc::getpid(), SIGHUP) };
+            is_gone();
         };
         let thread = thread::Builder::new().name("hang-up".into());
         thread.spawn(watch).map(drop)
@@ -314,15 +318,19 @@ mod unix {
 }
 
 #[cfg(unix)]
-pub use unix::remember;
-#[cfg(unix)]
 pub(crate) use unix::{closed, exit, has_hung_up, is_gone, notice, opened};
+#[cfg(unix)]
+pub use unix::{input_is_gone, remember};
 
 /// Other systems have no job control and keep the dashboards' own keys.
 #[cfg(not(unix))]
 mod other {
     /// Does nothing: there is nothing to remember.
     pub fn remember() {}
+    /// Whether standard input is gone: this is not known.
+    pub fn input_is_gone() -> bool {
+        false
+    }
     pub(crate) fn opened(_mouse: bool) {}
     pub(crate) fn closed() {}
     pub(crate) fn is_gone() -> bool {
@@ -338,6 +346,6 @@ mod other {
 }
 
 #[cfg(not(unix))]
-pub use other::remember;
-#[cfg(not(unix))]
 pub(crate) use other::{closed, exit, is_gone, notice, opened};
+#[cfg(not(unix))]
+pub use other::{input_is_gone, remember};

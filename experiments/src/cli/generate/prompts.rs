@@ -22,11 +22,7 @@ pub(super) enum Prompts {
     /// One batch.
     Given(Vec<String>),
     /// A batch for every line.
-    Interactive {
-        editor: Box<DefaultEditor>,
-        /// Whether lines are typed on a terminal.
-        typed: bool,
-    },
+    Interactive(Box<DefaultEditor>),
 }
 
 impl Prompts {
@@ -35,10 +31,7 @@ impl Prompts {
             let config = Config::builder().auto_add_history(true).build();
             let editor = DefaultEditor::with_config(config);
             return match editor {
-                Ok(editor) => Ok(Self::Interactive {
-                    editor: Box::new(editor),
-                    typed: std::io::stdin().is_terminal(),
-                }),
+                Ok(editor) => Ok(Self::Interactive(Box::new(editor))),
                 Err(error) => Err(refused("--interactive", error)),
             };
         }
@@ -61,12 +54,12 @@ impl Prompts {
 
     /// Whether there is another batch to ask for.
     pub(super) fn go_on(&self) -> bool {
-        matches!(self, Self::Interactive { .. })
+        matches!(self, Self::Interactive(_))
     }
 
     /// Whether prompts came from a terminal that is gone.
     pub(super) fn hung_up(&self) -> bool {
-        matches!(self, Self::Interactive { typed: true, .. }) && terminal::input_is_gone()
+        self.go_on() && terminal::input_is_gone()
     }
 
     /// The next batch; nothing where the user leaves.
@@ -82,10 +75,10 @@ impl Prompts {
                 };
                 texts.iter().map(prompt).collect::<Result<_, _>>().map(Some)
             }
-            Self::Interactive { editor, typed } => loop {
+            Self::Interactive(editor) => loop {
                 let text = match editor.readline("> ") {
                     Ok(text) => text,
-                    Err(_) if *typed && terminal::input_is_gone() => return Ok(None),
+                    Err(_) if terminal::input_is_gone() => return Ok(None),
                     Err(ReadlineError::Interrupted) => continue,
                     Err(ReadlineError::Eof) => return Ok(None),
                     Err(error) => return Err(refused("--interactive", error)),
@@ -95,14 +88,15 @@ impl Prompts {
                 }
                 match source.prompt(&text) {
                     Ok(ids) => {
+                        let on_screen = std::io::stdin().is_terminal();
                         return Ok(Some(vec![Prompt {
                             text,
                             ids,
-                            on_screen: *typed,
+                            on_screen,
                         }]));
                     }
                     // A typing mistake, such as a character that the tokenizer does not have.
-                    Err(error) if *typed => errln!("error: {error}"),
+                    Err(error) if std::io::stdin().is_terminal() => errln!("error: {error}"),
                     Err(error) => return Err(error),
                 }
             },
