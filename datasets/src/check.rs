@@ -22,7 +22,8 @@ pub struct Checked {
 }
 
 /// Checks every byte of a folder: each block of each token file against its checksum, each id against the
-/// vocabulary, and tokens, documents, borders and bytes against the manifest.
+/// vocabulary, and tokens, documents, borders and bytes against the manifest. `tokenizer` and `id_bytes` are those
+/// of [`Corpus::open_with`].
 ///
 /// `progress` is told how many bytes of tokens have been compared with their checksums, of how many.
 ///
@@ -32,12 +33,16 @@ pub struct Checked {
 pub fn check(
     folder: &Path,
     tokenizer: Option<&Path>,
+    id_bytes: Option<usize>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Checked, DataError> {
     let (corpus, manifest) = match Manifest::read(folder) {
-        Ok(_) => Corpus::open_built(folder).map(|(corpus, manifest)| (corpus, Some(manifest)))?,
-        Err(_) if Corpus::is_tokens(folder)? => (Corpus::open(folder, tokenizer)?, None),
-        Err(error) => return Err(error),
+        Ok(_) if id_bytes.is_none() => {
+            let (corpus, manifest) = Corpus::open_built(folder)?;
+            (corpus, Some(manifest))
+        }
+        Err(error) if !Corpus::is_tokens(folder)? => return Err(error),
+        _ => (Corpus::open_with(folder, tokenizer, id_bytes)?, None),
     };
     let splits = [("train", &corpus.train), ("valid", &corpus.valid)];
     let total = splits.iter().map(|(_, split)| split.stored_bytes()).sum();

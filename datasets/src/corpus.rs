@@ -51,7 +51,7 @@ impl Corpus {
     }
 
     /// Opens a folder that [`build`](crate::build()) has written, or one of token files that nanoGPT or
-    /// llm.c have: `.bin` files, those with `train` in their names to train on, those with `val` to
+    /// llm.c have: `.bin` files, those with the word `train` in their names to train on, those with `val` to
     /// evaluate on. For the latter `tokenizer` names the `tokenizer.json` that the ids were made with,
     /// unless one lies in the folder.
     ///
@@ -59,10 +59,30 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// A folder that is neither, or unfinished, damaged or changed since.
+    /// A folder that is neither, or unfinished, damaged or changed since; `.bin` files whose names say both or
+    /// neither, or whose ids may have 2 bytes as well as 4.
     pub fn open(folder: &Path, tokenizer: Option<&Path>) -> Result<Self, DataError> {
+        Self::open_with(folder, tokenizer, None)
+    }
+
+    /// [`open`](Self::open), where `id_bytes` states how many bytes an id has in `.bin` files without a header:
+    /// 2 or 4.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and a statement that the files contradict, or that no file needs.
+    pub fn open_with(
+        folder: &Path,
+        tokenizer: Option<&Path>,
+        id_bytes: Option<usize>,
+    ) -> Result<Self, DataError> {
         match Bins::find(folder)? {
-            Some(bins) => bins.open(folder, tokenizer),
+            Some(bins) => bins.open(folder, tokenizer, id_bytes),
+            None if id_bytes.is_some() => Err(DataError::Dataset {
+                path: folder.into(),
+                reason: "is no folder of .bin files, so data.id_bytes says nothing here: remove the key (--id-bytes)"
+                    .into(),
+            }),
             None => Self::open_built(folder).map(|(corpus, _)| corpus),
         }
     }
@@ -173,7 +193,8 @@ struct Bins {
 }
 
 impl Bins {
-    /// The `.bin` files of a folder without a manifest, in the byte order of their names.
+    /// The `.bin` files of a folder without a manifest, in the byte order of their names. Those whose names say
+    /// that they are for tests are left out, hidden ones too. Without any for training the folder is another one.
     fn find(folder: &Path) -> Result<Option<Self>, DataError> {
         if !folder.is_dir() || folder.join(Manifest::FILE).exists() {
             return Ok(None);
@@ -187,25 +208,42 @@ impl Bins {
             names.push(entry.map_err(failed)?.file_name());
         }
         names.sort();
-        let with = |part: &str| -> Vec<PathBuf> {
-            let named = |name: &&std::ffi::OsString| {
-                let name = name.to_string_lossy();
-                name.ends_with(".bin") && name.contains(part)
+        let mut bins = Self {
+            train: Vec::new(),
+            valid: Vec::new(),
+        };
+        let mut unclear = None;
+        for name in names {
+            let name = name.as_os_str();
+            let stem = name.as_encoded_bytes().strip_suffix(b".bin");
+            let Some(stem) = stem.filter(|stem| !stem.starts_with(b".")) else {
+                continue;
             };
-            names
-                .iter()
-                .filter(named)
-                .map(|name| folder.join(name))
-                .collect()
-        };
-        let bins = Self {
-            train: with("train"),
-            valid: with("val"),
-        };
-        Ok((!bins.train.is_empty()).then_some(bins))
+            let path = folder.join(name);
+            match Use::of(&String::from_utf8_lossy(stem))[..] {
+                [Use::Train] => bins.train.push(path),
+                [Use::Valid] => bins.valid.push(path),
+                [Use::Test] => {}
+                [] => unclear = unclear.or(Some((path, "neither train nor val"))),
+                _ => {
+                    // Text has no such names: this is meant to be a folder of tokens.
+                    return Err(unclear_use(path, "more than one of train, val and test"));
+                }
+            }
+        }
+        match unclear {
+            _ if bins.train.is_empty() => Ok(None),
+            Some((path, said)) => Err(unclear_use(path, said)),
+            None => Ok(Some(bins)),
+        }
     }
 
-    fn open(self, folder: &Path, tokenizer: Option<&Path>) -> Result<Corpus, DataError> {
+    fn open(
+        self,
+        folder: &Path,
+        tokenizer: Option<&Path>,
+        id_bytes: Option<usize>,
+    ) -> Result<Corpus, DataError> {
         let beside = folder.join(TOKENIZER);
         let path = match tokenizer {
             Some(path) => path,
@@ -224,7 +262,7 @@ impl Bins {
         let split = |paths: Vec<PathBuf>| {
             let files = paths
                 .iter()
-                .map(TokenFile::open)
+                .map(|path| TokenFile::open_with(path, lengths.len(), id_bytes))
                 .collect::<Result<_, _>>()?;
             Split::from_files(files, lengths.clone())
         };
@@ -234,5 +272,133 @@ impl Bins {
             tokenizer,
             documents: None,
         })
+    }
+}
+
+fn unclear_use(path: PathBuf, said: &str) -> DataError {
+    DataError::Dataset {
+        path,
+        reason: format!(
+            "the words of this name say {said}: rename the file so that one word says what it is for, as \
+             corpus_train_000.bin does, or move it elsewhere"
+        ),
+    }
+}
+
+/// What a token file is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Use {
+    Train,
+    Valid,
+    Test,
+}
+
+impl Use {
+    /// What the whole words of a name say: `medieval_train_000` is for training.
+    fn of(name: &str) -> Vec<Self> {
+        let mut uses = Vec::new();
+        for word in words(name) {
+            let said = match word.as_str() {
+                "train" | "training" => Self::Train,
+                "val" | "valid" | "validation" | "dev" | "eval" | "evaluation" => Self::Valid,
+                "test" | "testing" => Self::Test,
+                _ => continue,
+            };
+            if !uses.contains(&said) {
+                uses.push(said);
+            }
+        }
+        uses
+    }
+}
+
+/// The words of a name in lower case: letters between other characters, or from one capital to the next.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut after_lower_case = false;
+    for character in name.chars() {
+        let begins = !character.is_alphabetic() || (after_lower_case && character.is_uppercase());
+        if begins {
+            words.push(String::new());
+        }
+        if let (true, Some(word)) = (character.is_alphabetic(), words.last_mut()) {
+            word.extend(character.to_lowercase());
+        }
+        after_lower_case = character.is_lowercase();
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_the_split_by_whole_words() {
+        for (name, uses) in [
+            ("train", &[Use::Train][..]),
+            ("val", &[Use::Valid]),
+            ("medieval_train", &[Use::Train]),
+            ("retrieval_train_0", &[Use::Train]),
+            ("constrained_val", &[Use::Valid]),
+            ("fineweb_train_000001", &[Use::Train]),
+            ("fineweb-val-000000", &[Use::Valid]),
+            ("TinyStoriesTrain01", &[Use::Train]),
+            ("TRAIN", &[Use::Train]),
+            ("train2", &[Use::Train]),
+            ("tiny.validation", &[Use::Valid]),
+            ("train_train", &[Use::Train]),
+            ("fineweb_test_000000", &[Use::Test]),
+            ("train_val", &[Use::Train, Use::Valid]),
+            ("medieval", &[]),
+            ("trainer", &[]),
+            ("restrained", &[]),
+            ("trainval", &[]),
+            ("中世train文", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(Use::of(name), uses, "{name}");
+        }
+    }
+
+    #[test]
+    fn folders_of_bin_files_are_told_by_their_names() {
+        let find = |names: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            for name in names {
+                fs::write(folder.path().join(name), "tokens").unwrap();
+            }
+            let named = |paths: Vec<PathBuf>| -> Vec<String> {
+                let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+                paths.iter().map(name).collect()
+            };
+            let found = Bins::find(folder.path());
+            found.map(|bins| bins.map(|bins| (named(bins.train), named(bins.valid))))
+        };
+        let files = [
+            "medieval_train_1.bin",
+            "medieval_train_0.bin",
+            "medieval_val.bin",
+            "medieval_test.bin",
+            "._medieval_train_0.bin",
+            "train.txt",
+            "binary",
+        ];
+        let (train, valid) = find(&files).unwrap().unwrap();
+        assert_eq!(train, ["medieval_train_0.bin", "medieval_train_1.bin"]);
+        assert_eq!(valid, ["medieval_val.bin"]);
+        assert!(
+            find(&["model.bin", "val.bin", "text.txt"])
+                .unwrap()
+                .is_none()
+        );
+        for (files, named) in [
+            (["train.bin", "val.bin", "train_val.bin"], "train_val.bin: "),
+            (["train.bin", "val.bin", "medieval.bin"], "medieval.bin: "),
+        ] {
+            let error = find(&files).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("rename"), "{error}");
+        }
     }
 }

@@ -15,6 +15,18 @@ use crate::DataError;
 const SAMPLE: usize = 1 << 20;
 const SAMPLES: usize = 1024;
 
+/// Refuses a device or a pipe, which may wait for ever when it is opened, and cannot be read more than once.
+pub(crate) fn check_regular(path: &Path) -> Result<(), DataError> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Err(DataError::Read {
+            path: path.into(),
+            reason: io::Error::other("it is a device or a pipe, and not a file"),
+        }),
+        // Reading says what else may be wrong.
+        _ => Ok(()),
+    }
+}
+
 /// Maps a whole file for reading.
 pub(crate) fn map(path: &Path) -> Result<Mmap, DataError> {
     let read_error = |reason: io::Error| match reason.kind() {
@@ -29,11 +41,7 @@ pub(crate) fn map(path: &Path) -> Result<Mmap, DataError> {
     if metadata.is_dir() {
         return Err(DataError::Directory { path: path.into() });
     }
-    if !metadata.is_file() {
-        return Err(read_error(io::Error::other(
-            "it is a device or a pipe, and not a file",
-        )));
-    }
+    check_regular(path)?;
     let file = File::open(path).map_err(read_error)?;
     // SAFETY: the bytes of the map must not change, and the file must not become shorter, for as long as
     // the map lives. No program can enforce that on a file, so it is asked of the user, in the
@@ -53,7 +61,7 @@ pub(crate) fn sample(bytes: &[u8], hasher: &mut Sha256) {
 }
 
 /// Up to `most` of the numbers below `count`: the first, the last and others evenly between.
-fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
     let chosen = count.min(most);
     // In u128, for no count is too large to be multiplied there.
     (0..chosen).map(move |i| match chosen {

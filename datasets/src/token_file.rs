@@ -13,13 +13,14 @@
 //! ```
 //!
 //! Until a file is finished its header is zero. The files of llm.c, modded-nanoGPT and nanoGPT are
-//! read as they are; they hold no checksums.
+//! read as they are; they hold no checksums, and those of nanoGPT no header (see [`width`]).
 //!
 //! Not here: several files read as one stream, which is a [`Split`](crate::Split).
 
 mod format;
 #[cfg(test)]
 mod tests;
+mod width;
 mod writer;
 
 use std::{
@@ -54,16 +55,57 @@ pub struct TokenFile {
 
 impl TokenFile {
     /// Opens a token file of foretoken, llm.c or modded-nanoGPT, by what it begins with, or one of
-    /// nanoGPT, which has no header, by its name: `*.bin`. The tokens themselves are not read.
+    /// nanoGPT, which has no header and 2 bytes per id, by its name: `*.bin`. The tokens themselves are not read.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, that is none of these, that was not finished, whose header or
     /// checksums are damaged, or whose length is not the one that its header gives.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        Self::open_by(path.as_ref(), |bytes| match bytes.len() % 2 {
+            0 => Ok(2),
+            _ => width::width(bytes, 1 << 16, None),
+        })
+    }
+
+    /// Opens a token file whose ids are below `vocab_size`. A file without a header may have 2 or 4 bytes per id:
+    /// which of both is told by its ids and the vocabulary, unless `id_bytes` states it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open) and [`with_vocab_size`](Self::with_vocab_size); a file without a header that
+    /// can be read in both ways, if nothing is stated; and a statement that the file contradicts.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        vocab_size: usize,
+        id_bytes: Option<usize>,
+    ) -> Result<Self, DataError> {
         let path = path.as_ref();
+        if let Some(stated) = id_bytes.filter(|stated| ![2, 4].contains(stated)) {
+            return Err(DataError::Dataset {
+                path: "data.id_bytes".into(),
+                reason: format!("{stated} is no width of ids: state 2 or 4"),
+            });
+        }
+        let file = Self::open_by(path, |bytes| width::width(bytes, vocab_size, id_bytes))?;
+        match id_bytes {
+            Some(stated) if stated != file.layout.width => Err(DataError::Dataset {
+                path: path.into(),
+                reason: format!(
+                    "its header says that ids have {} bytes, and data.id_bytes is {stated}: remove the key                      (--id-bytes)",
+                    file.layout.width
+                ),
+            }),
+            _ => file.with_vocab_size(vocab_size),
+        }
+    }
+
+    fn open_by(
+        path: &Path,
+        width: impl FnOnce(&[u8]) -> Result<usize, Fault>,
+    ) -> Result<Self, DataError> {
         let map = mapped::map(path)?;
-        let layout = Layout::read(&map, path).map_err(|fault| fault.of(path))?;
+        let layout = Layout::read(&map, path, width).map_err(|fault| fault.of(path))?;
         Ok(Self {
             path: path.into(),
             map: map.into(),

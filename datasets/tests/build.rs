@@ -153,7 +153,7 @@ fn shards_do_not_matter() {
                 .iter()
                 .all(|shard| shard.tokens == shard_tokens)
         );
-        check(&out, None, &mut |_, _| {}).unwrap();
+        check(&out, None, None, &mut |_, _| {}).unwrap();
         let corpus = Corpus::open(&out, None).unwrap();
         corpus.train.to_vec(0..corpus.train.tokens()).unwrap()
     };
@@ -260,5 +260,5 @@ fn builds_of_one_cache_do_not_meet() {
             .collect()
     });
     assert!(built.iter().all(|path| *path == built[0]));
-    check(&built[0], None, &mut |_, _| {}).unwrap();
+    check(&built[0], None, None, &mut |_, _| {}).unwrap();
 }

@@ -99,8 +99,12 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout of a file that holds `bytes`. Its checksums are right in themselves; the tokens are
-    /// not looked at.
-    pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Self, Fault> {
+    /// not looked at, unless `width` does so to find out the bytes per token of a file without a header.
+    pub(super) fn read(
+        bytes: &[u8],
+        path: &Path,
+        width: impl FnOnce(&[u8]) -> Result<usize, Fault>,
+    ) -> Result<Self, Fault> {
         if bytes.is_empty() {
             return Err(Fault::new(0, format!("the file is empty: {EXPECTED}")));
         }
@@ -132,7 +136,7 @@ impl Layout {
             }
         }
         if path.extension().is_some_and(|end| end == "bin") {
-            return Self::nano_gpt(bytes);
+            return Ok(Self::nano_gpt(bytes, width(bytes)?));
         }
         Err(Fault::new(
             0,
@@ -190,20 +194,14 @@ impl Layout {
         })
     }
 
-    fn nano_gpt(bytes: &[u8]) -> Result<Self, Fault> {
-        if bytes.len() % 2 == 1 {
-            return Err(Fault::new(
-                bytes.len() - 1,
-                "half a token: the file was cut, or is not one of nanoGPT, of 2 bytes per token",
-            ));
-        }
-        Ok(Self {
+    fn nano_gpt(bytes: &[u8], width: usize) -> Self {
+        Self {
             start: 0,
-            width: 2,
-            tokens: bytes.len() / 2,
+            width,
+            tokens: bytes.len() / width,
             vocab_size: None,
             checksums: false,
-        })
+        }
     }
 
     pub(super) fn token_bytes(&self) -> usize {

@@ -162,6 +162,7 @@ impl Tokenizer {
     /// tokens have one id, or with an id of 2^24 or more.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
+        crate::mapped::check_regular(path)?;
         let json = fs::read_to_string(path).map_err(|reason| DataError::Read {
             path: path.into(),
             reason,

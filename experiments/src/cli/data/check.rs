@@ -22,6 +22,9 @@ pub(in crate::cli) struct CheckArgs {
     /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// For .bin files without a header: how many bytes an id has, 2 or 4 [default: found out, if the ids leave no doubt]
+    #[arg(long, value_name = "BYTES", value_parser = super::id_bytes)]
+    id_bytes: Option<usize>,
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
@@ -29,6 +32,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
     let checked = check(
         &args.folder,
         args.tokenizer.as_deref(),
+        args.id_bytes,
         &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);

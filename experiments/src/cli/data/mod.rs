@@ -28,6 +28,15 @@ pub(super) fn run(command: DataCommand) -> Result<ExitCode, Error> {
     }
 }
 
+/// Bytes of an id, from the command line.
+fn id_bytes(text: &str) -> Result<usize, String> {
+    match text {
+        "2" => Ok(2),
+        "4" => Ok(4),
+        _ => Err("expected 2 or 4".into()),
+    }
+}
+
 /// Digits in groups of three.
 fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()

@@ -39,6 +39,9 @@ pub(in crate::cli) struct ShowArgs {
     /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// For .bin files without a header: how many bytes an id has, 2 or 4 [default: found out, if the ids leave no doubt]
+    #[arg(long, value_name = "BYTES", value_parser = super::id_bytes)]
+    id_bytes: Option<usize>,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -75,9 +78,15 @@ struct ShownWindow {
 
 pub(super) fn run(args: ShowArgs) -> Result<ExitCode, Error> {
     let built = args.folder.join(Manifest::FILE).exists() || !Corpus::is_tokens(&args.folder)?;
-    let (corpus, manifest) = match built {
-        true => Corpus::open_built(&args.folder).map(|(corpus, of)| (corpus, Some(of)))?,
-        false => (Corpus::open(&args.folder, args.tokenizer.as_deref())?, None),
+    let (corpus, manifest) = if built && args.id_bytes.is_none() {
+        let (corpus, manifest) = Corpus::open_built(&args.folder)?;
+        (corpus, Some(manifest))
+    } else {
+        let tokenizer = args.tokenizer.as_deref();
+        (
+            Corpus::open_with(&args.folder, tokenizer, args.id_bytes)?,
+            None,
+        )
     };
     let tokenizer = &corpus.tokenizer;
     let (counts, counted_tokens) = count(&corpus.train, tokenizer.vocab_size())?;
