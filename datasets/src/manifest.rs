@@ -1,11 +1,11 @@
 //! `manifest.json`: what a folder of tokens holds and what it was made of. A folder without one is not
 //! a dataset: the file is written last.
 
-use std::{fs, path::Path};
+use std::{ffi::OsStr, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, files::printable};
+use crate::{DataError, Format, SourceFile, files::printable};
 
 /// What `format` says in every manifest of ours.
 const FORMAT: &str = "foretoken tokens";
@@ -61,7 +61,10 @@ pub struct Recipe {
     pub split_by: SplitBy,
     /// Tokens in each token file but the last.
     pub shard_tokens: u64,
-    /// The field of JSON Lines and the column of Parquet that were read.
+    /// The format of all files, if it was stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// The field of JSON, and the column of CSV, TSV and Parquet, that was read.
     pub text_field: String,
     /// What separates documents in plain text, if not the end of the file.
     pub separator: Option<String>,
@@ -123,14 +126,54 @@ pub struct TextEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceEntry {
-    /// Its path, as the inputs named it.
+    /// Its path, as the inputs named it. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub path: String,
+    /// The bytes of the path in hexadecimal, if they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_bytes: Option<String>,
+    /// How it was read. Versions that did not know JSON, CSV and TSV did not write this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// Its size on disk.
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// Documents in it, empty ones included.
     pub documents: u64,
+}
+
+impl SourceEntry {
+    pub(crate) fn new(file: &SourceFile, bytes: u64, sha256: String, documents: u64) -> Self {
+        let path = file.path.as_os_str();
+        let hexadecimal = |path: &OsStr| -> String {
+            let bytes = path.as_encoded_bytes().iter();
+            bytes.map(|byte| format!("{byte:02x}")).collect()
+        };
+        Self {
+            path: path.to_string_lossy().into_owned(),
+            path_bytes: path.to_str().is_none().then(|| hexadecimal(path)),
+            format: Some(file.format),
+            bytes,
+            sha256,
+            documents,
+        }
+    }
+
+    /// Whether both are the same file, read in the same way. A manifest without a format says that the file was
+    /// read as the versions did that knew plain text, JSON lines and Parquet only.
+    pub(crate) fn is_same(&self, of_manifest: &Self) -> bool {
+        let old = [Format::Text, Format::JsonLines, Format::Parquet];
+        let format = match of_manifest.format {
+            None => self.format.filter(|format| old.contains(format)),
+            format => format,
+        };
+        format == self.format
+            && *self
+                == Self {
+                    format,
+                    ..of_manifest.clone()
+                }
+    }
 }
 
 impl Manifest {

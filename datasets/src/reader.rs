@@ -2,8 +2,11 @@
 //! and so has compression; what they have in common is here.
 
 mod compression;
+mod json;
 mod json_lines;
 mod parquet;
+mod sniff;
+mod table;
 mod text;
 
 use std::{
@@ -13,6 +16,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use compression::{Reader, WithoutNul};
 
 use crate::{DataError, Format, SourceFile};
 
@@ -29,7 +34,9 @@ pub enum InvalidUtf8 {
 /// How to take documents out of a file.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
-    /// The key in JSON lines, or the column of a Parquet file, that holds the text.
+    /// The format of all files, whatever they are called; by default that which their names say.
+    pub format: Option<Format>,
+    /// The key in JSON, or the column of CSV, TSV and Parquet, that holds the text.
     pub text_field: String,
     /// What stands between the documents of a plain text, such as `<|endoftext|>`. Without it
     /// a file is one document.
@@ -41,6 +48,7 @@ pub struct ReadOptions {
 impl Default for ReadOptions {
     fn default() -> Self {
         Self {
+            format: None,
             text_field: "text".into(),
             separator: None,
             invalid_utf8: InvalidUtf8::Refuse,
@@ -79,6 +87,9 @@ impl Document {
     }
 }
 
+/// Bytes of the longest JSON object and the longest row of CSV or TSV that is read.
+const LONGEST_RECORD: usize = 64 << 20;
+
 type BoxedDocuments = Box<dyn Iterator<Item = Result<Document, DataError>> + Send>;
 
 /// The documents of one file, in their order. After an error nothing follows.
@@ -110,28 +121,45 @@ impl Iterator for Documents {
 }
 
 /// Opens a file. A plain text is one document, or with a separator as many as stand between the
-/// separators; a newline directly before and one directly after a separator belong to it. JSON lines
-/// and Parquet hold a document per line and row; one that is null is an empty document.
+/// separators; a newline directly before and one directly after a separator belong to it. JSON, CSV, TSV
+/// and Parquet hold a document per object, line or row; one that is null is an empty document.
 ///
 /// gzip and zstd are recognised by their first bytes, whatever the name says. A compressed Parquet
 /// file is held in memory.
 ///
 /// # Errors
 ///
-/// A file that cannot be opened, and a Parquet file that is damaged or lacks the column. Whatever
-/// else is wrong with the file is an error of the iterator, where it is met.
+/// A file that cannot be opened; one that begins like a binary file, like an archive, or like text in UTF-16; a
+/// plain text that begins like JSON, unless `options` state its format; a table that is damaged or lacks the
+/// column. Whatever else is wrong with the file is an error of the iterator, where it is met.
 pub fn documents(file: &SourceFile, options: &ReadOptions) -> Result<Documents, DataError> {
     let position = Arc::new(AtomicU64::new(0));
-    let documents: BoxedDocuments = match file.format {
-        Format::Text => text::documents(&file.path, options, &position)?,
-        Format::JsonLines => json_lines::documents(&file.path, options, &position)?,
-        Format::Parquet => parquet::documents(file, options, &position)?,
+    let opened = compression::open(file, &position)?;
+    sniff::check(&file.path, file.format, options.format, &opened.head)?;
+    let documents: BoxedDocuments = if file.format == Format::Parquet {
+        parquet::documents(file, opened, options, &position)?
+    } else {
+        let path = &file.path;
+        let reader: Reader = Box::new(WithoutNul::new(opened.reader));
+        match file.format {
+            Format::Text => text::documents(path, reader, options)?,
+            Format::JsonLines => json_lines::documents(path, reader, options),
+            Format::Json => json::documents(path, reader, options),
+            Format::Csv => table::documents(path, reader, b',', options)?,
+            Format::Tsv | Format::Parquet => table::documents(path, reader, b'\t', options)?,
+        }
     };
     Ok(Documents {
         documents,
         failed: false,
         position,
     })
+}
+
+/// Refuses a file for what it begins with, as [`documents`] does; `stated` is [`ReadOptions::format`].
+pub(crate) fn check_head(file: &SourceFile, stated: Option<Format>) -> Result<(), DataError> {
+    let opened = compression::open(file, &Arc::default())?;
+    sniff::check(&file.path, file.format, stated, &opened.head)
 }
 
 fn wrong(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> DataError {

@@ -1,100 +1,107 @@
-//! Which files there are to read, and in which order; what is in them is the business of `reader`.
-//! Nothing is interpreted: line ends, byte-order marks and white space reach the tokenizer as they
+//! Which files there are to read, in which order and in which format; how a format is read is the business of
+//! `reader`. Nothing is interpreted: line ends, byte-order marks and white space reach the tokenizer as they
 //! are on disk.
+
+mod format;
+mod pipe;
+#[cfg(test)]
+mod tests;
+mod walk;
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs::{self, FileType, Metadata},
     path::{Path, PathBuf},
 };
 
-use walkdir::WalkDir;
+pub use format::Format;
+use format::{DATA_EXTENSIONS, Named, extension};
+pub(crate) use pipe::copy_pipe;
 
-use crate::DataError;
-
-/// How the documents lie in a file, underneath its compression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Plain text.
-    Text,
-    /// One JSON object per line.
-    JsonLines,
-    /// An Apache Parquet table, one document per row.
-    Parquet,
-}
-
-impl Format {
-    /// What the extension of a file says: `text.jsonl.gz` is JSON lines, `LICENSE` is unknown.
-    fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-        let name = [".gz", ".zst", ".zstd"]
-            .iter()
-            .find_map(|compression| name.strip_suffix(compression))
-            .unwrap_or(&name);
-        match name.rsplit_once('.')?.1 {
-            "txt" | "text" | "md" => Some(Self::Text),
-            "jsonl" | "ndjson" => Some(Self::JsonLines),
-            "parquet" => Some(Self::Parquet),
-            _ => None,
-        }
-    }
-}
+use crate::{DataError, reader};
 
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where it is.
+    /// Where it is, as the inputs name it. Messages and manifests say this path.
     pub path: PathBuf,
-    /// What its name says that it holds.
+    /// How its documents are read.
     pub format: Format,
-    /// Its size on disk.
+    /// Its size on disk; 0 for a pipe.
     pub bytes: u64,
+    /// Whether it is a pipe, whose bytes come once only.
+    pub is_pipe: bool,
+    /// The file that holds the bytes of a pipe.
+    pub copy: Option<PathBuf>,
 }
 
-/// What [`find_sources`] found.
+impl SourceFile {
+    /// A regular file.
+    pub fn new(path: impl Into<PathBuf>, format: Format, bytes: u64) -> Self {
+        Self {
+            path: path.into(),
+            format,
+            bytes,
+            is_pipe: false,
+            copy: None,
+        }
+    }
+
+    /// Where the bytes lie.
+    pub fn location(&self) -> &Path {
+        self.copy.as_deref().unwrap_or(&self.path)
+    }
+}
+
+/// Result of [`find_sources`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The files, in the order in which they are read.
     pub files: Vec<SourceFile>,
-    /// The files in the folders that are passed over, because their extension is unknown or because
+    /// The files of folders and globs that are passed over, because their extension is unknown or because
     /// they cannot be read as files.
     pub skipped: Vec<PathBuf>,
 }
 
 /// Finds the files that paths, folders and globs name, in the order given. A folder (with all that
 /// is below it) and a glob stand for their files in the byte order of the paths, so on every machine
-/// alike. A file that is named twice is taken once, at its first place.
+/// alike. A file that is named twice is taken once, at its first place. Paths may be any bytes.
 ///
 /// An input is taken as a path first: a file whose name holds `*`, `?` or `[` is read as such, and
-/// only what does not exist is tried as a glob. From a folder the files that `.txt`, `.text`, `.md`,
-/// `.jsonl`, `.ndjson` and `.parquet` end are taken, also with `.gz`, `.zst` or `.zstd` behind;
-/// hidden ones are left alone. A file that is named itself, or by a glob, is plain text when
-/// its extension is unknown.
+/// only what does not exist is tried as a glob. Folders and globs leave hidden files alone.
+///
+/// The extension says the format: `.txt`, `.text` and `.md` are plain text, `.jsonl` and `.ndjson` JSON lines,
+/// `.json`, `.csv`, `.tsv` and `.parquet` what they are called, also with `.gz`, `.zst` or `.zstd` behind. These
+/// are taken from a folder. A file that is named itself, or by a glob, is plain text too if it has no extension,
+/// or one of markup or source code. `format` says the format of all files, whatever they are called.
 ///
 /// # Errors
 ///
 /// A path that is missing, a folder without a single known file, a glob that is malformed or matches
-/// no file, and what the operating system does not let us look at.
-pub fn find_sources(inputs: &[String]) -> Result<Sources, DataError> {
-    let mut sources = Sources::default();
-    let mut taken = HashSet::new();
-    for input in inputs {
-        let path = Path::new(input);
-        // Where even this cannot be told, reading the file says why.
+/// no file, an unknown extension, a device or socket, a file whose first bytes are of a kind that is not read
+/// (see [`documents`](crate::documents)), and what the operating system does not let us look at.
+pub fn find_sources(inputs: &[PathBuf], format: Option<Format>) -> Result<Sources, DataError> {
+    let mut finder = Finder {
+        format,
+        sources: Sources::default(),
+        taken: HashSet::new(),
+    };
+    for path in inputs {
+        // If even this cannot be found out, reading the file says why.
         if path.try_exists().unwrap_or(true) {
-            if path.is_dir() {
-                add_folder(path, &mut sources, &mut taken)?;
-            } else {
-                add_file(path.into(), &mut sources, &mut taken)?;
+            match path.is_dir() {
+                true => finder.add_folder(path)?,
+                false => finder.add_file(path.clone())?,
             }
-        } else if input.contains(['*', '?', '[']) {
-            for file in matching_files(input)? {
-                add_file(file, &mut sources, &mut taken)?;
-            }
+        } else if walk::has_wildcard(path.as_os_str()) {
+            finder.add_glob(path)?;
         } else {
-            return Err(DataError::Missing { path: path.into() });
+            return Err(DataError::Missing { path: path.clone() });
         }
     }
+    let Finder {
+        mut sources, taken, ..
+    } = finder;
     let mut listed = HashSet::new();
     sources.skipped.retain(|path| {
         let path = canonical(path);
@@ -103,255 +110,140 @@ pub fn find_sources(inputs: &[String]) -> Result<Sources, DataError> {
     Ok(sources)
 }
 
-fn add_file(
-    path: PathBuf,
-    sources: &mut Sources,
-    taken: &mut HashSet<PathBuf>,
-) -> Result<(), DataError> {
-    let bytes = fs::metadata(&path)
-        .map_err(|reason| DataError::Read {
+struct Finder {
+    format: Option<Format>,
+    sources: Sources,
+    /// What tells the files taken from others.
+    taken: HashSet<PathBuf>,
+}
+
+impl Finder {
+    fn add_file(&mut self, path: PathBuf) -> Result<(), DataError> {
+        let metadata = fs::metadata(&path).map_err(|reason| DataError::Read {
             path: path.clone(),
             reason,
-        })?
-        .len();
-    if taken.insert(canonical(&path)) {
-        let format = Format::of(&path).unwrap_or(Format::Text);
-        sources.files.push(SourceFile {
-            path,
-            format,
-            bytes,
-        });
-    }
-    Ok(())
-}
-
-fn add_folder(
-    folder: &Path,
-    sources: &mut Sources,
-    taken: &mut HashSet<PathBuf>,
-) -> Result<(), DataError> {
-    let hidden = |path: &Path| {
-        path.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    let entries = WalkDir::new(folder)
-        .follow_links(true)
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !hidden(entry.path()));
-    for entry in entries {
-        match entry {
-            Ok(entry) if entry.file_type().is_dir() => {}
-            Ok(entry) if entry.file_type().is_file() && Format::of(entry.path()).is_some() => {
-                known.push(entry.into_path());
-            }
-            Ok(entry) => unknown.push(entry.into_path()),
-            // A link to a folder that it lies in: its files are found without it.
-            Err(error) if error.loop_ancestor().is_some() => {}
-            Err(error) => {
-                let path = error.path().unwrap_or(folder).to_path_buf();
-                let reason = io::Error::from(error);
-                // A link to nothing. Editors leave hidden ones behind.
-                if reason.kind() == io::ErrorKind::NotFound && path != folder {
-                    if !hidden(&path) {
-                        unknown.push(path);
-                    }
-                } else {
-                    return Err(DataError::Read { path, reason });
-                }
-            }
+        })?;
+        let is_pipe = is_pipe(metadata.file_type());
+        if !metadata.is_file() && !is_pipe {
+            let kind = kind(metadata.file_type());
+            let reason = format!("is {kind}: name a file, a folder, a glob or a pipe");
+            return Err(refused(&path, reason));
         }
+        let identity = match is_pipe {
+            true => pipe_identity(&path, &metadata),
+            false => canonical(&path),
+        };
+        if !self.taken.insert(identity) {
+            return Ok(());
+        }
+        let format = match (self.format, Named::of(&path)) {
+            (Some(format), _) | (None, Named::Data(format)) => format,
+            (None, Named::Writing) => Format::Text,
+            (None, Named::Unknown) => {
+                // Content that could not be read in any case is the better reason.
+                if !is_pipe {
+                    let file = SourceFile::new(&path, Format::Text, metadata.len());
+                    reader::check_head(&file, self.format)?;
+                }
+                let reason = format!(
+                    "the extension {} says no format that is known: rename the file to end in {DATA_EXTENSIONS}, \
+                     or state its format with --format (data.format in an experiment)",
+                    extension(&path)
+                );
+                return Err(refused(&path, reason));
+            }
+        };
+        let file = SourceFile {
+            is_pipe,
+            ..SourceFile::new(path, format, metadata.len())
+        };
+        if !is_pipe {
+            reader::check_head(&file, self.format)?;
+        }
+        self.sources.files.push(file);
+        Ok(())
     }
-    if known.is_empty() {
-        return Err(DataError::Dataset {
-            path: folder.into(),
-            reason: "the folder holds no .txt, .text, .md, .jsonl, .ndjson or .parquet file: name a file \
-                     itself, or by a glob, to have it read as plain text"
-                .into(),
-        });
+
+    fn add_folder(&mut self, folder: &Path) -> Result<(), DataError> {
+        let walk::Found { files, mut others } = walk::folder(folder)?;
+        let known =
+            |path: &PathBuf| self.format.is_some() || matches!(Named::of(path), Named::Data(_));
+        let (known, mut unknown): (Vec<_>, Vec<_>) = files.into_iter().partition(known);
+        if known.is_empty() {
+            let reason = format!(
+                "the folder holds no {DATA_EXTENSIONS} file: name files or a glob, or state the format of all its \
+                 files with --format (data.format in an experiment)"
+            );
+            return Err(refused(folder, reason));
+        }
+        self.sources.skipped.append(&mut unknown);
+        self.sources.skipped.append(&mut others);
+        known.into_iter().try_for_each(|path| self.add_file(path))
     }
-    sort_by_bytes(&mut known);
-    sort_by_bytes(&mut unknown);
-    sources.skipped.append(&mut unknown);
-    known
-        .into_iter()
-        .try_for_each(|path| add_file(path, sources, taken))
+
+    fn add_glob(&mut self, pattern: &Path) -> Result<(), DataError> {
+        let walk::Found { files, mut others } = walk::glob(pattern)?;
+        if files.is_empty() {
+            return Err(DataError::NoMatch {
+                pattern: pattern.display().to_string(),
+            });
+        }
+        self.sources.skipped.append(&mut others);
+        files.into_iter().try_for_each(|path| self.add_file(path))
+    }
 }
 
-/// The path by which a file is told from others. What has none (a pipe) is told by its name.
+fn refused(path: &Path, reason: String) -> DataError {
+    DataError::Dataset {
+        path: path.into(),
+        reason,
+    }
+}
+
+/// The path that tells a file from others, by whatever names both are called.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.into())
 }
 
-/// `PathBuf` compares component by component; bytes are what other tools sort by.
-fn sort_by_bytes(paths: &mut [PathBuf]) {
-    paths.sort_by(|a, b| {
-        let (a, b) = (a.as_os_str(), b.as_os_str());
-        a.as_encoded_bytes().cmp(b.as_encoded_bytes())
-    });
-}
-
-/// The files that a glob matches, in the byte order of their paths.
-fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
-    let matches = glob::glob(pattern).map_err(|error| DataError::BadPattern {
-        pattern: pattern.into(),
-        reason: error.to_string(),
-    })?;
-    let mut files = Vec::new();
-    for path in matches {
-        let path = path.map_err(|error| DataError::Read {
-            path: error.path().into(),
-            reason: error.into(),
-        })?;
-        if !path.is_dir() {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(DataError::NoMatch {
-            pattern: pattern.into(),
-        });
-    }
-    sort_by_bytes(&mut files);
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, bytes) in files {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-        folder
-    }
-
-    /// The paths found, relative to the folder, and those skipped.
-    fn found(
-        folder: &tempfile::TempDir,
-        inputs: &[&str],
-    ) -> Result<(Vec<String>, Vec<String>), DataError> {
-        let inputs: Vec<String> = inputs
-            .iter()
-            .map(|input| folder.path().join(input).to_str().unwrap().to_owned())
-            .collect();
-        let sources = find_sources(&inputs)?;
-        let relative = |path: &Path| {
-            let path = path.strip_prefix(folder.path()).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        Ok((
-            sources
-                .files
-                .iter()
-                .map(|file| relative(&file.path))
-                .collect(),
-            sources.skipped.iter().map(|path| relative(path)).collect(),
-        ))
-    }
-
-    #[test]
-    fn mixed_inputs_come_in_their_order_and_once() {
-        let folder = folder(&[
-            ("a/b.txt", b"1"),
-            ("a.txt", b"2"),
-            ("z/2.jsonl", b"{}"),
-            ("z/1/x.md", b"3"),
-            ("z/.hidden.txt", b"no"),
-            ("z/.git/config.txt", b"no"),
-            ("z/picture.png", b"no"),
-            ("z/archive.tar.gz", b"no"),
-            ("notes", b"4"),
-        ]);
-        let (files, skipped) = found(&folder, &["z", "*.txt", "notes", "a", "z/2.jsonl"]).unwrap();
-        assert_eq!(
-            files,
-            ["z/1/x.md", "z/2.jsonl", "a.txt", "notes", "a/b.txt"]
-        );
-        assert_eq!(skipped, ["z/archive.tar.gz", "z/picture.png"]);
-        let (files, skipped) = found(&folder, &["", "z/picture.png"]).unwrap();
-        assert_eq!(
-            files,
-            ["a.txt", "a/b.txt", "z/1/x.md", "z/2.jsonl", "z/picture.png"],
-            "byte order within a folder"
-        );
-        assert_eq!(skipped, ["notes", "z/archive.tar.gz"]);
-    }
-
-    #[test]
-    fn extensions_say_the_format() {
-        let format = |name: &str| Format::of(Path::new(name));
-        for name in [
-            "a.txt",
-            "a.text",
-            "a.md",
-            "b/a.TXT.zst",
-            "a.b.md.gz",
-            "a.txt.zstd",
-        ] {
-            assert_eq!(format(name), Some(Format::Text), "{name}");
-        }
-        assert_eq!(format("a.jsonl.gz"), Some(Format::JsonLines));
-        assert_eq!(format("a.ndjson"), Some(Format::JsonLines));
-        assert_eq!(format("a.parquet.zst"), Some(Format::Parquet));
-        for name in [
-            "a",
-            "a.gz",
-            "a.json",
-            "txt",
-            "a.txt.bz2",
-            "a.txt.gz.gz",
-            "txt/a",
-        ] {
-            assert_eq!(format(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_those_on_disk() {
-        let folder = folder(&[("a.txt", b"12345")]);
-        let inputs = [folder.path().to_str().unwrap().to_owned()];
-        let sources = find_sources(&inputs).unwrap();
-        assert_eq!(sources.files[0].bytes, 5);
-        assert_eq!(find_sources(&[]).unwrap(), Sources::default());
-    }
-
+/// What tells a pipe from others: `/dev/stdin` and `/dev/fd/0` are the same one, and have no canonical path.
+fn pipe_identity(path: &Path, metadata: &Metadata) -> PathBuf {
     #[cfg(unix)]
-    #[test]
-    fn links_are_followed_without_going_in_circles() {
-        use std::os::unix::fs::symlink;
-        let folder = folder(&[("a/b/text.txt", b"text"), ("other/far.txt", b"far")]);
-        let at = |path: &str| folder.path().join(path);
-        symlink(at("a"), at("a/b/round")).unwrap();
-        symlink(at("a/b/text.txt"), at("a/again.txt")).unwrap();
-        symlink(at("other"), at("a/other")).unwrap();
-        symlink(at("nowhere"), at("a/dangling.txt")).unwrap();
-        symlink(at("nowhere"), at("a/.#lock")).unwrap();
-        let (files, skipped) = found(&folder, &["a"]).unwrap();
-        assert_eq!(files, ["a/again.txt", "a/other/far.txt"], "the text once");
-        assert_eq!(skipped, ["a/dangling.txt"]);
+    {
+        use std::os::unix::fs::MetadataExt;
+        let _ = path;
+        format!("pipe {} {}", metadata.dev(), metadata.ino()).into()
     }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        path.into()
+    }
+}
 
-    #[test]
-    fn what_finds_nothing_is_named() {
-        let folder = folder(&[("folder/picture.png", b"no"), ("folder/.text.txt", b"no")]);
-        let error = found(&folder, &["folder"]).unwrap_err();
-        assert!(matches!(error, DataError::Dataset { .. }));
-        assert!(
-            error
-                .to_string()
-                .contains("folder: the folder holds no .txt"),
-            "{error}"
-        );
-        let error = found(&folder, &["folder/none.txt"]).unwrap_err();
-        assert!(matches!(error, DataError::Missing { .. }));
-        let error = found(&folder, &["*.parquet"]).unwrap_err();
-        assert!(matches!(error, DataError::NoMatch { .. }));
-        let error = found(&folder, &["***"]).unwrap_err();
-        assert!(matches!(error, DataError::BadPattern { .. }));
+fn is_pipe(file_type: FileType) -> bool {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileTypeExt::is_fifo(&file_type)
     }
+    #[cfg(not(unix))]
+    {
+        let _ = file_type;
+        false
+    }
+}
+
+/// The kind of a file that is neither regular nor a pipe, with its article.
+fn kind(file_type: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if file_type.is_socket() {
+            return "a socket";
+        }
+        if file_type.is_char_device() || file_type.is_block_device() {
+            return "a device";
+        }
+    }
+    let _ = file_type;
+    "no regular file"
 }

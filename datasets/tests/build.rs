@@ -23,9 +23,10 @@ const SILENT: Monitor<'static> = Monitor {
 
 fn options(input: &Path, tokenizer: &str) -> BuildOptions {
     BuildOptions {
-        inputs: vec![input.to_str().unwrap().into()],
+        inputs: vec![input.into()],
         tokenizer: tokenizer.parse().unwrap(),
         read: ReadOptions {
+            format: None,
             text_field: "text".into(),
             separator: None,
             invalid_utf8: InvalidUtf8::Refuse,

@@ -25,7 +25,7 @@ fn texts() -> Vec<String> {
         "Once upon a time.",
         "",
         "é 叫 🦀\nsecond line",
-        "\u{feff}\r\n\t\0",
+        "\u{feff}\r\n\t\u{1}",
     ]
     .map(String::from)
     .into();
@@ -44,6 +44,29 @@ fn as_json_lines(texts: &[String]) -> Vec<u8> {
         writeln!(lines, "{line}").unwrap();
     }
     lines
+}
+
+/// One array, laid out by hand.
+fn as_json(texts: &[String]) -> Vec<u8> {
+    let objects: Vec<_> = texts
+        .iter()
+        .map(|text| serde_json::json!({"meta": {"text": "]}"}, "text": text, "last": [[]]}))
+        .collect();
+    serde_json::to_vec_pretty(&objects).unwrap()
+}
+
+/// The text in the second of three columns.
+fn as_table(texts: &[String], separator: u8) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new()
+        .delimiter(separator)
+        .from_writer(Vec::new());
+    writer.write_record(["id", "text", "label"]).unwrap();
+    for (id, text) in texts.iter().enumerate() {
+        writer
+            .write_record([&id.to_string(), text, "\"good\""])
+            .unwrap();
+    }
+    writer.into_inner().unwrap()
 }
 
 /// A table of an id, and of the text both required, and nullable within a group (empty texts as
@@ -140,7 +163,7 @@ fn zstd_frames(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Document>, DataError> {
-    let sources = find_sources(&[path.to_str().unwrap().to_owned()])?;
+    let sources = find_sources(&[path.into()], None)?;
     let file = &sources.files[0];
     let mut documents = documents(file, options)?;
     let mut found = Vec::new();
@@ -178,6 +201,9 @@ fn every_format_and_compression_gives_the_same_documents() {
     let files = [
         ("a.txt", as_text(&texts)),
         ("a.jsonl", as_json_lines(&texts)),
+        ("a.json", as_json_lines(&texts)),
+        ("b.json", as_json(&texts)),
+        ("a.csv", as_table(&texts, b',')),
         ("a.parquet", as_parquet(&texts, WriterProperties::builder())),
     ];
     for (name, bytes) in files {
@@ -317,9 +343,16 @@ fn samples() -> Vec<(Format, Vec<u8>)> {
     let mut samples = vec![
         (Format::Text, as_text(texts)),
         (Format::JsonLines, as_json_lines(texts)),
+        (
+            Format::Parquet,
+            as_parquet(texts, WriterProperties::builder()),
+        ),
+        (Format::Json, as_json(texts)),
+        (Format::Json, as_json_lines(texts)),
+        (Format::Csv, as_table(texts, b',')),
+        (Format::Tsv, as_table(texts, b'\t')),
     ];
     for builder in [
-        WriterProperties::builder(),
         WriterProperties::builder().set_compression(Compression::SNAPPY),
         WriterProperties::builder().set_compression(Compression::LZ4_RAW),
         with_lengths(Encoding::DELTA_LENGTH_BYTE_ARRAY),
@@ -358,12 +391,9 @@ proptest! {
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bytes).unwrap();
-        let source = SourceFile {
-            path: file.path().into(),
-            format,
-            bytes: bytes.len() as u64,
-        };
+        let source = SourceFile::new(file.path(), format, bytes.len() as u64);
         let options = ReadOptions {
+            format: None,
             text_field: if nested { "meta.body" } else { "text" }.into(),
             separator: nested.then(|| SEPARATOR.into()),
             invalid_utf8: if replace { InvalidUtf8::Replace } else { InvalidUtf8::Refuse },

@@ -131,6 +131,27 @@ fn spec(section: &DataSection) -> Result<TokenizerSpec, Error> {
 
 fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {
     let folder = Path::new(path);
+    let is_tokens = Corpus::is_tokens(folder)?;
+    // A key of the section is for those datasets of a mixture that it means something to.
+    for (key, given, means_something) in [
+        ("data.format", section.format.is_some(), !is_tokens),
+        (
+            "data.id_bytes",
+            section.id_bytes.is_some(),
+            is_tokens && !folder.join(Manifest::FILE).exists(),
+        ),
+    ] {
+        if given && !means_something && section.mixture.is_empty() {
+            let is = match is_tokens {
+                true => "holds tokens",
+                false => "is no folder of .bin files",
+            };
+            return Err(Error::Experiment {
+                origin: key.into(),
+                message: format!("{path} {is}, so this key says nothing: remove it"),
+            });
+        }
+    }
     if folder.join(Manifest::FILE).exists() {
         let (corpus, manifest) = Corpus::open_built(folder)?;
         let of_folder = &manifest.recipe.tokenizer;
@@ -144,15 +165,15 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
             _ => Ok(corpus),
         };
     }
-    if Corpus::is_tokens(folder)? {
+    if is_tokens {
         let tokenizer = section.tokenizer.as_ref().map(Path::new);
-        let corpus = Corpus::open(folder, tokenizer)?;
-        return Ok(corpus);
+        return Ok(Corpus::open_with(folder, tokenizer, section.id_bytes)?);
     }
     let options = BuildOptions {
         inputs: vec![path.into()],
         tokenizer: spec(section)?,
         read: ReadOptions {
+            format: section.format,
             text_field: section.text_field.clone(),
             separator: None,
             invalid_utf8: InvalidUtf8::Refuse,

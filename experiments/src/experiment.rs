@@ -133,6 +133,12 @@ impl Experiment {
                 ));
             }
         }
+        if let Some(bytes) = self.data.id_bytes.filter(|bytes| ![2, 4].contains(bytes)) {
+            return Err((
+                "data.id_bytes",
+                format!("{bytes} is no width of ids: give 2 or 4"),
+            ));
+        }
         if !(self.data.valid > 0.0 && self.data.valid < 1.0) {
             return Err((
                 "data.valid",
@@ -170,13 +176,15 @@ impl Experiment {
     }
 
     /// Keys that decide no number of training: names, places, and what is only looked at.
-    const FREE: [&str; 12] = [
+    const FREE: [&str; 14] = [
         "name",
         "backend.name",
         "backend.dtype",
         "backend.fused",
         "data.path",
         "data.tokenizer",
+        "data.id_bytes",
+        "data.format",
         "model.init_from",
         "train.eval_every",
         "train.eval_windows",

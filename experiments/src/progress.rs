@@ -75,6 +75,8 @@ fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
     Box::new(move |progress| {
         let mut pass = pass.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (label, bytes, total, tokens, encoding) = match progress {
+            // How much will come out of a pipe is not known.
+            BuildProgress::Copying(bytes) => ("copying", bytes, bytes, 0, false),
             BuildProgress::Scanning { bytes, total } => ("scanning", bytes, total, 0, false),
             // The trainer draws bars of its own.
             BuildProgress::Training => return *pass = None,
@@ -98,6 +100,7 @@ fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
             });
         }
         let Some(pass) = &*pass else { return };
+        pass.bar.set_prefix(label);
         pass.bar.set_length(total);
         pass.bar.set_position(bytes);
         if let BuildProgress::Encoding {
@@ -124,6 +127,7 @@ fn in_lines() -> Box<dyn Fn(BuildProgress) + Sync> {
         }
         *last = Instant::now();
         match progress {
+            BuildProgress::Copying(bytes) => eprintln!("copying: {}", HumanBytes(bytes)),
             BuildProgress::Scanning { bytes, total } => {
                 errln!("scanning: {} of {}", HumanBytes(bytes), HumanBytes(total));
             }

@@ -11,7 +11,7 @@ use foretoken_datasets::{
 
 use crate::target::{Target, accepted, assert_line, file};
 
-pub(crate) const TARGETS: [Target; 7] = [
+pub(crate) const TARGETS: [Target; 10] = [
     Target::new("token_file", token_file_seeds, token_file),
     Target::new("documents_index", documents_index_seeds, documents_index),
     Target::new("manifest", manifest_seeds, manifest),
@@ -20,6 +20,9 @@ pub(crate) const TARGETS: [Target; 7] = [
     Target::new("json_lines", json_lines_seeds, |bytes| {
         read("a.jsonl", bytes)
     }),
+    Target::new("json", json_seeds, |bytes| read("a.json", bytes)),
+    Target::new("csv", csv_seeds, |bytes| read("a.csv", bytes)),
+    Target::new("tsv", tsv_seeds, |bytes| read("a.tsv", bytes)),
     Target::new("parquet", Vec::new, |bytes| read("a.parquet", bytes)),
 ];
 
@@ -156,7 +159,7 @@ fn manifest_in(folder: &Path) -> bool {
         let json = serde_json::to_string(manifest).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), *manifest);
     }
-    let checked = accepted(check(folder, None, &mut |_, _| {}));
+    let checked = accepted(check(folder, None, None, &mut |_, _| {}));
     let opened = accepted(Corpus::open(folder, None));
     if let Some(corpus) = &opened {
         accepted(corpus.train.to_vec(0..corpus.train.tokens()));
@@ -212,10 +215,27 @@ fn json_lines_seeds() -> Vec<Vec<u8>> {
     vec![lines.as_bytes().to_vec()]
 }
 
+fn json_seeds() -> Vec<Vec<u8>> {
+    let array =
+        "[{\"text\": \"one ]}\", \"n\": [[], {}]},\n {\"meta.body\": \"x\", \"text\": null}]\n";
+    let objects = "{\n\"text\": \"\\\\\"\n}{\"text\": \"\"}";
+    [array, objects].map(|json| json.as_bytes().to_vec()).into()
+}
+
+fn csv_seeds() -> Vec<Vec<u8>> {
+    let table = "id,text,meta.body\r\n1,\"one, \"\"two\"\"\nthree\",x\n\n2,,\"\"\n";
+    vec![table.as_bytes().to_vec()]
+}
+
+fn tsv_seeds() -> Vec<Vec<u8>> {
+    let table = "id\ttext\tmeta.body\n1\t\"one\ttwo\"\tx\n2\t\"three\nfour\"\t\n";
+    vec![table.as_bytes().to_vec()]
+}
+
 /// Documents of a file with this name, read in four ways.
 fn read(name: &str, bytes: &[u8]) -> bool {
     let path = file(name, bytes);
-    let Some(sources) = accepted(find_sources(&[path.to_str().unwrap().into()])) else {
+    let Some(sources) = accepted(find_sources(&[path], None)) else {
         return false;
     };
     let source = &sources.files[0];
@@ -227,6 +247,7 @@ fn read(name: &str, bytes: &[u8]) -> bool {
     ];
     let accepted = ways.map(|(nested, invalid_utf8)| {
         let options = ReadOptions {
+            format: None,
             text_field: if nested { "meta.body" } else { "text" }.into(),
             separator: nested.then(|| SEPARATOR.into()),
             invalid_utf8,

@@ -34,9 +34,17 @@ pub fn build_cached(
 }
 
 fn name(options: &BuildOptions) -> Result<String, DataError> {
-    let sources = find_sources(&options.inputs)?;
+    let sources = find_sources(&options.inputs, options.read.format)?;
     let mut key = format!("{:?}\n", options.recipe(SplitBy::Document)?);
     for file in &sources.files {
+        if file.is_pipe {
+            return Err(DataError::Dataset {
+                path: file.path.clone(),
+                reason: "is a pipe, which can be read only once: make tokens of it with foretoken data build, and \
+                         name their folder"
+                    .into(),
+            });
+        }
         let failed = |reason| DataError::Read {
             path: file.path.clone(),
             reason,

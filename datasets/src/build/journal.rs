@@ -32,7 +32,10 @@ impl Plan {
 
     /// Whether a complete folder is what this plan makes.
     pub(super) fn made(&self, manifest: &Manifest) -> bool {
-        (&self.recipe, &self.sources) == (&manifest.recipe, &manifest.sources)
+        let same = |(ours, theirs): (&SourceEntry, &SourceEntry)| ours.is_same(theirs);
+        self.recipe == manifest.recipe
+            && self.sources.len() == manifest.sources.len()
+            && self.sources.iter().zip(&manifest.sources).all(same)
     }
 }
 

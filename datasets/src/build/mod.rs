@@ -16,11 +16,13 @@
 //! the inputs and the options alone: not on the number of threads, nor on how often it was interrupted.
 
 mod cache;
+mod copies;
 mod encode;
 mod journal;
 mod scan;
 
 use std::{
+    ffi::OsStr,
     fmt, fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -36,6 +38,7 @@ use crate::{
 };
 
 pub use cache::build_cached;
+use copies::{Copies, is_copy};
 pub(crate) use encode::documents_file;
 use encode::encode;
 use journal::{Journal, Lock, Plan};
@@ -47,8 +50,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 /// How text files become a folder of tokens.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
-    /// Files, folders and globs.
-    pub inputs: Vec<String>,
+    /// Files, folders, globs and pipes.
+    pub inputs: Vec<PathBuf>,
     /// How text becomes ids.
     pub tokenizer: TokenizerSpec,
     /// How files become documents.
@@ -69,6 +72,7 @@ impl BuildOptions {
     fn recipe(&self, split_by: SplitBy) -> Result<Recipe, DataError> {
         let tokenizer_file = match &self.tokenizer {
             TokenizerSpec::File(path) => {
+                crate::mapped::check_regular(path)?;
                 let bytes = fs::read(path).map_err(|reason| DataError::Read {
                     path: path.clone(),
                     reason,
@@ -84,6 +88,7 @@ impl BuildOptions {
             valid: self.valid,
             split_by,
             shard_tokens: self.shard_tokens,
+            format: self.read.format,
             text_field: self.read.text_field.clone(),
             separator: self.read.separator.clone(),
             replace_invalid_utf8: self.read.invalid_utf8 == InvalidUtf8::Replace,
@@ -94,6 +99,8 @@ impl BuildOptions {
 /// How far a build is.
 #[derive(Clone, Copy, Debug)]
 pub enum BuildProgress {
+    /// Copying a pipe: bytes so far.
+    Copying(u64),
     /// The first pass over the files: bytes on disk.
     Scanning {
         /// Read so far.
@@ -180,7 +187,7 @@ fn build_in(
     wait: bool,
 ) -> Result<Built, DataError> {
     check(options, out)?;
-    let Sources { files, skipped } = find_sources(&options.inputs)?;
+    let Sources { mut files, skipped } = find_sources(&options.inputs, options.read.format)?;
     if out.is_file() || holds_something_else(out) {
         return Err(dataset(
             out,
@@ -192,6 +199,8 @@ fn build_in(
     let complete = out.join(Manifest::FILE).exists();
     let mut journal = Journal::open(out, complete)?;
 
+    // Removed when the build ends, however it does.
+    let _copies = Copies::make(&mut files, out, monitor)?;
     let scan = Scan::new(&files, &options.read, options.valid, monitor)?;
     let plan = Plan::new(options, &scan)?;
     if complete {
@@ -285,9 +294,14 @@ fn holds_something_else(folder: &Path) -> bool {
     let Ok(mut entries) = fs::read_dir(folder) else {
         return false;
     };
-    // A build begins with its lock and its journal, of which there may only be a part yet.
-    let other = |name: &std::ffi::OsStr| !name.to_string_lossy().starts_with("build.");
-    !begun && entries.any(|entry| entry.is_ok_and(|entry| other(&entry.file_name())))
+    // A build begins with its lock and its journal, of which there may only be a part yet, and with copies.
+    let own = |name: &OsStr| {
+        let journal = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(Journal::FILE));
+        name == Lock::FILE || matches!(journal, Some("" | ".partial")) || is_copy(name)
+    };
+    !begun && entries.any(|entry| entry.is_ok_and(|entry| !own(&entry.file_name())))
 }
 
 fn check(options: &BuildOptions, out: &Path) -> Result<(), DataError> {
@@ -299,6 +313,9 @@ fn check(options: &BuildOptions, out: &Path) -> Result<(), DataError> {
                 options.valid
             ),
         ));
+    }
+    if let TokenizerSpec::File(path) = &options.tokenizer {
+        crate::mapped::check_regular(path)?;
     }
     if options.shard_tokens == 0 {
         return Err(dataset(out, "a shard of 0 tokens holds nothing".into()));

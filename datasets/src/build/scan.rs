@@ -4,7 +4,6 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -111,7 +110,7 @@ fn scan_file(
     valid: f64,
     advance: &(impl Fn(u64) -> Result<(), DataError> + Sync),
 ) -> Result<(SourceEntry, Sums), DataError> {
-    let (bytes, sha256) = hash_file(&file.path, advance)?;
+    let (bytes, sha256) = hash_file(file, advance)?;
     let mut sums = Sums::default();
     let mut reader = documents(file, options)?;
     let mut before = 0;
@@ -125,24 +124,18 @@ fn scan_file(
         advance(read.saturating_sub(before))?;
         before = before.max(read);
     }
-    let source = SourceEntry {
-        path: file.path.display().to_string(),
-        bytes,
-        sha256,
-        documents: sums.documents,
-    };
-    Ok((source, sums))
+    Ok((SourceEntry::new(file, bytes, sha256, sums.documents), sums))
 }
 
 fn hash_file(
-    path: &Path,
+    file: &SourceFile,
     advance: &impl Fn(u64) -> Result<(), DataError>,
 ) -> Result<(u64, String), DataError> {
     let failed = |reason: io::Error| DataError::Read {
-        path: path.into(),
+        path: file.path.clone(),
         reason,
     };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = File::open(file.location()).map_err(failed)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;

@@ -3,62 +3,55 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::DataError;
+use crate::{DataError, SourceFile};
 
 pub(super) type Reader = Box<dyn Read + Send>;
 
 /// A file without its compression.
-pub(super) enum Opened {
-    Plain(Reader),
-    Decompressed(Reader),
+pub(super) struct Opened {
+    /// All of it.
+    pub(super) reader: Reader,
+    /// Up to [`HEAD`] bytes that it begins with.
+    pub(super) head: Vec<u8>,
+    /// Whether it was compressed.
+    pub(super) decompressed: bool,
 }
 
-impl Opened {
-    pub(super) fn into_reader(self) -> Reader {
-        match self {
-            Self::Plain(reader) | Self::Decompressed(reader) => reader,
-        }
-    }
-}
+/// How many bytes are looked at before a file is read.
+pub(super) const HEAD: usize = 4096;
 
 /// How much is read from disk at once.
 const BLOCK: usize = 1 << 17;
 
 /// Opens a file, and keeps in `position` how many bytes of it are read.
-pub(super) fn open(path: &Path, position: &Arc<AtomicU64>) -> Result<Opened, DataError> {
+pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opened, DataError> {
     let failed = |reason| DataError::Read {
-        path: path.into(),
+        path: file.path.clone(),
         reason,
     };
-    let mut file = Counted {
-        file: File::open(path).map_err(failed)?,
+    let mut counted = Counted {
+        file: File::open(file.location()).map_err(failed)?,
         position: Arc::clone(position),
     };
-    // The first bytes are put back by chaining, not by seeking, so that pipes can be read.
-    let mut head = Vec::new();
-    Read::by_ref(&mut file)
-        .take(4)
-        .read_to_end(&mut head)
-        .map_err(failed)?;
+    let head = head(&mut counted, 4).map_err(failed)?;
     let is_gzip = head.starts_with(&[0x1f, 0x8b]);
     // A frame, or a skippable frame, with which parallel compressors begin.
     let is_zstd = matches!(
         head[..],
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]
     );
-    let whole = BufReader::with_capacity(BLOCK, io::Cursor::new(head).chain(file));
-    Ok(if is_gzip {
-        Opened::Decompressed(Box::new(Decoder {
+    let whole = BufReader::with_capacity(BLOCK, io::Cursor::new(head).chain(counted));
+    let mut reader: Reader = if is_gzip {
+        Box::new(Decoder {
             compression: "gzip",
             decoder: flate2::bufread::MultiGzDecoder::new(whole),
-        }))
+        })
     } else if is_zstd {
         let mut decoder = zstd::Decoder::with_buffer(whole).map_err(failed)?;
         // Dumps made with `zstd --long=31` exist.
@@ -69,13 +62,26 @@ pub(super) fn open(path: &Path, position: &Arc<AtomicU64>) -> Result<Opened, Dat
                 30
             })
             .map_err(failed)?;
-        Opened::Decompressed(Box::new(Decoder {
+        Box::new(Decoder {
             compression: "zstd",
             decoder,
-        }))
+        })
     } else {
-        Opened::Plain(Box::new(whole))
+        Box::new(whole)
+    };
+    let head = self::head(&mut reader, HEAD).map_err(failed)?;
+    Ok(Opened {
+        reader: Box::new(io::Cursor::new(head.clone()).chain(reader)),
+        head,
+        decompressed: is_gzip || is_zstd,
     })
+}
+
+/// The first bytes, as many as asked for where there are so many.
+fn head(reader: &mut impl Read, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    reader.take(bytes as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 struct Counted {
@@ -107,5 +113,31 @@ impl<R: Read> Read for Decoder<R> {
             let reason = format!("its {compression} data is damaged or ends too early ({error})");
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })
+    }
+}
+
+/// Passes bytes on up to the first NUL, which no text has: a binary file whose beginning looks like text, or
+/// one that a crash has filled with zeros.
+pub(super) struct WithoutNul<R> {
+    reader: R,
+    offset: u64,
+}
+
+impl<R> WithoutNul<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, offset: 0 }
+    }
+}
+
+impl<R: Read> Read for WithoutNul<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if let Some(at) = memchr::memchr(0, &buffer[..count]) {
+            let offset = self.offset + at as u64;
+            let reason = format!("byte {offset} is NUL: {}", super::sniff::NUL);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        self.offset += count as u64;
+        Ok(count)
     }
 }

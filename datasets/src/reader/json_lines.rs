@@ -4,7 +4,6 @@ use std::{
     fmt,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
 };
 
 use serde::de::{
@@ -17,18 +16,17 @@ use crate::DataError;
 
 pub(super) fn documents(
     path: &Path,
+    reader: compression::Reader,
     options: &ReadOptions,
-    position: &Arc<AtomicU64>,
-) -> Result<BoxedDocuments, DataError> {
-    let reader = compression::open(path, position)?.into_reader();
-    Ok(Box::new(Lines {
+) -> BoxedDocuments {
+    Box::new(Lines {
         path: path.into(),
         reader: BufReader::with_capacity(1 << 16, reader),
         field: options.text_field.clone(),
         invalid: options.invalid_utf8,
         line: Vec::new(),
         number: 0,
-    }))
+    })
 }
 
 struct Lines {
@@ -69,8 +67,8 @@ impl Iterator for Lines {
     }
 }
 
-/// The document in one line, or what is wrong with it.
-fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result<Document, String> {
+/// The document in one object, or what is wrong with it.
+pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result<Document, String> {
     if invalid == InvalidUtf8::Refuse
         && let Err(error) = str::from_utf8(line)
     {

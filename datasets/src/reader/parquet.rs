@@ -26,9 +26,7 @@ use ::parquet::{
 };
 
 use super::{
-    BoxedDocuments, Document, InvalidUtf8, ReadOptions,
-    compression::{self, Opened},
-    name_list, wrong,
+    BoxedDocuments, Document, InvalidUtf8, ReadOptions, compression::Opened, name_list, wrong,
 };
 use crate::{DataError, SourceFile, panics};
 
@@ -37,6 +35,7 @@ const BATCH: usize = 1024;
 
 pub(super) fn documents(
     file: &SourceFile,
+    mut opened: Opened,
     options: &ReadOptions,
     position: &Arc<AtomicU64>,
 ) -> Result<BoxedDocuments, DataError> {
@@ -44,20 +43,19 @@ pub(super) fn documents(
         path: file.path.clone(),
         reason,
     };
-    let table: Box<dyn FileReader> = match compression::open(&file.path, &Arc::default())? {
-        Opened::Plain(_) => {
-            let plain = File::open(&file.path).map_err(failed)?;
-            Box::new(guarded(|| SerializedFileReader::new(plain)).map_err(|r| damaged(file, r))?)
-        }
-        Opened::Decompressed(mut reader) => {
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map_err(failed)?;
-            let bytes = bytes::Bytes::from(bytes);
-            Box::new(guarded(|| SerializedFileReader::new(bytes)).map_err(|r| damaged(file, r))?)
-        }
+    let table: Box<dyn FileReader> = if opened.decompressed {
+        let mut bytes = Vec::new();
+        opened.reader.read_to_end(&mut bytes).map_err(failed)?;
+        let bytes = bytes::Bytes::from(bytes);
+        Box::new(guarded(|| SerializedFileReader::new(bytes)).map_err(|r| damaged(file, r))?)
+    } else {
+        let plain = File::open(file.location()).map_err(failed)?;
+        Box::new(guarded(|| SerializedFileReader::new(plain)).map_err(|r| damaged(file, r))?)
     };
     let (column, descriptor) = find_column(table.as_ref(), &options.text_field)
         .map_err(|reason| wrong(&file.path, "schema", reason))?;
+    // What was read to open it is no progress.
+    position.store(0, Ordering::Relaxed);
     let rows = u64::try_from(table.metadata().file_metadata().num_rows()).unwrap_or(0);
     Ok(Box::new(Rows {
         path: file.path.clone(),

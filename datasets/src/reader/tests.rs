@@ -14,11 +14,7 @@ fn read_all(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
-    let file = SourceFile {
-        path,
-        format,
-        bytes: bytes.len() as u64,
-    };
+    let file = SourceFile::new(path, format, bytes.len() as u64);
     documents(&file, options)?.collect()
 }
 
@@ -128,7 +124,7 @@ fn invalid_utf8_in_text() {
 
 #[test]
 fn text_is_not_interpreted() {
-    let text = "\u{feff}line\r\n\tnext\0 ";
+    let text = "\u{feff}line\r\n\tnext\u{1b}\u{7f} ";
     let found = read_all("a", text.as_bytes(), Format::Text, &ReadOptions::default()).unwrap();
     assert_eq!(found[0].text, text);
 }

@@ -5,7 +5,6 @@ use std::{
     iter,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
 };
 
 use memchr::memmem::Finder;
@@ -18,8 +17,8 @@ const BLOCK: usize = 1 << 16;
 
 pub(super) fn documents(
     path: &Path,
+    reader: compression::Reader,
     options: &ReadOptions,
-    position: &Arc<AtomicU64>,
 ) -> Result<BoxedDocuments, DataError> {
     if options.separator.as_deref() == Some("") {
         return Err(DataError::Dataset {
@@ -28,7 +27,6 @@ pub(super) fn documents(
                 .into(),
         });
     }
-    let reader = compression::open(path, position)?.into_reader();
     let path = path.to_path_buf();
     let invalid = options.invalid_utf8;
     Ok(match &options.separator {

@@ -17,6 +17,7 @@ mod train;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use foretoken::{Error, errln, output};
 
@@ -51,6 +52,7 @@ enum Command {
 /// interrupted.
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::try_parse() {
+        Err(usage) if usage.kind() == ErrorKind::InvalidUtf8 => Err(invalid_utf8()),
         Err(usage) => print_usage(&usage),
         Ok(cli) => execute(cli.command),
     };
@@ -91,5 +93,18 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Backends(args)) => backends::run(args),
+    }
+}
+
+/// Names the argument that has to be text and is not, which clap does not. Paths of files may be any bytes, unless an
+/// experiment or a manifest has to name them.
+fn invalid_utf8() -> Error {
+    let mut arguments = std::env::args_os().skip(1);
+    let argument = arguments.find(|argument| argument.to_str().is_none());
+    Error::Experiment {
+        origin: format!("{:?}", argument.unwrap_or_default()),
+        message:
+            "is not UTF-8, and has to be here: rename the file that it names, or name its folder"
+                .into(),
     }
 }

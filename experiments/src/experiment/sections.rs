@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use foretoken_datasets::Manifest;
 use foretoken_datasets::world::WorldConfig;
+use foretoken_datasets::{Format, Manifest};
 use foretoken_model::{Activation, ModelConfig, Norm, Objective, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,14 @@ pub struct DataSection {
     /// files: the `tokenizer.json` that they were made with. A built folder has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
-    /// Of text: the field of JSON Lines, or the column of Parquet.
+    /// Of `.bin` files without a header: how many bytes an id has, 2 or 4. It has to be stated where both are
+    /// possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_bytes: Option<usize>,
+    /// Of text: the format of all files, by default the one that their extensions say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Of text: the field of JSON, or the column of CSV, TSV and Parquet.
     #[serde(default = "DataSection::default_text_field")]
     pub text_field: String,
     /// Of text: the share that is for validation.

@@ -6,6 +6,7 @@ mod compare;
 mod data;
 mod generate;
 mod huggingface;
+mod input;
 mod inspect;
 mod mistakes;
 mod output;

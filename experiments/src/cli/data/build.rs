@@ -9,7 +9,7 @@ use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
-    BuildOptions, Built, DataError, InvalidUtf8, ReadOptions, SplitBy, TokenizerSpec, build,
+    BuildOptions, Built, DataError, Format, InvalidUtf8, ReadOptions, SplitBy, TokenizerSpec, build,
 };
 
 use super::grouped;
@@ -17,23 +17,30 @@ use crate::cli::interrupt::on_ctrl_c;
 
 /// Make a folder of tokens from text
 ///
-/// Reads plain text (a document per file), JSON Lines and Parquet (a document per line or row), each also
-/// compressed with gzip or zstd. Folders are read recursively, in the byte order of paths. Documents are
-/// split by a hash of their text, so that copies of one document fall on the same side; where that would
-/// leave a side empty, as with a single file of plain text, the end of each document is for validation.
+/// Reads plain text (a document per file), JSON Lines, JSON (objects, or an array of them), CSV, TSV and Parquet (a
+/// document per line, object or row), each also compressed with gzip or zstd. The extension says which it is: .txt,
+/// .text, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet. A file that is named itself, or by a glob, is plain
+/// text too if it has no extension, or one of source code or markup such as .py, .rs or .tex; every other extension
+/// needs --format. Folders are read recursively, in the byte order of paths; they and globs leave hidden files
+/// alone. A named pipe, <(COMMAND) and /dev/stdin are read once, into a copy in --out.
+///
+/// Documents are split by a hash of their text, so that copies of one document fall on the same side; where that
+/// would leave a side empty, as with a single file of plain text, the end of each document is for validation.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   foretoken data build corpus.txt --tokenizer bpe:8192 --out data/corpus
   foretoken data build books/ 'web/*.jsonl.zst' --tokenizer gpt2/tokenizer.json --out data/mixed
+  foretoken data build table.csv --text-field review --tokenizer bpe:4k --out data/reviews
+  zcat dump.gz | foretoken data build /dev/stdin --format jsonl --tokenizer byte --out data/dump
   foretoken data build stories.txt --separator '<|endoftext|>' --tokenizer bpe:4k --out data/stories
   foretoken train my.toml --set data.path=data/corpus
 
 Interrupted or killed, the same command goes on where it stopped; the result is the same, byte for byte.")]
 pub(in crate::cli) struct BuildArgs {
-    /// Files, folders and globs, read in this order
+    /// Files, folders, globs and pipes, read in this order
     #[arg(required = true, value_name = "INPUT")]
-    inputs: Vec<String>,
+    inputs: Vec<PathBuf>,
     /// byte, char, bpe:VOCAB (trained on the text), or the path of a Hugging Face tokenizer.json
     #[arg(long, value_name = "SPEC")]
     tokenizer: String,
@@ -46,7 +53,11 @@ pub(in crate::cli) struct BuildArgs {
     /// Tokens per file; 100M, 500k and the like are understood
     #[arg(long, value_name = "TOKENS", default_value = "100M", value_parser = count)]
     shard_tokens: u64,
-    /// Field of JSON Lines, or column of Parquet, that holds the text
+    /// Format of all files, whatever they are called: text, jsonl, json, csv, tsv or parquet; with it all files of a
+    /// folder are read [default: by the extension]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Field of JSON, or column of CSV, TSV and Parquet, that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_field: String,
     /// What stands between documents in plain text [default: the end of the file]
@@ -95,6 +106,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
         inputs: args.inputs,
         tokenizer,
         read: ReadOptions {
+            format: args.format,
             text_field: args.text_field,
             separator: args.separator,
             invalid_utf8: match args.invalid_utf8 {
@@ -137,7 +149,7 @@ fn warn(built: &Built) {
     let n = built.skipped.len();
     if let Some(first) = built.skipped.first() {
         errln!(
-            "passed over {n} {} of other kinds, such as {}: name them, or a glob, to read them as plain text",
+            "passed over {n} {} of other kinds, such as {}: name what belongs to the text itself, or by a glob",
             if n == 1 { "file" } else { "files" },
             first.display()
         );
