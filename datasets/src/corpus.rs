@@ -70,7 +70,7 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), and a statement that the files contradict, or that no file needs.
+    /// The errors of [`open`](Self::open), and a statement that the files contradict, or that no file needs.
     pub fn open_with(
         folder: &Path,
         tokenizer: Option<&Path>,
@@ -285,7 +285,7 @@ fn unclear_use(path: PathBuf, said: &str) -> DataError {
     }
 }
 
-/// What a token file is for.
+/// Purpose of a token file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Use {
     Train,
@@ -294,7 +294,7 @@ enum Use {
 }
 
 impl Use {
-    /// What the whole words of a name say: `medieval_train_000` is for training.
+    /// The purposes that the whole words of a name state: `medieval_train_000` is for training.
     fn of(name: &str) -> Vec<Self> {
         let mut uses = Vec::new();
         for word in words(name) {

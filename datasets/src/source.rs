@@ -23,7 +23,7 @@ use crate::{DataError, reader};
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where it is, as the inputs name it. Messages and manifests say this path.
+    /// Its path, as the inputs name it. Messages and manifests say this path.
     pub path: PathBuf,
     /// How its documents are read.
     pub format: Format,
@@ -47,7 +47,7 @@ impl SourceFile {
         }
     }
 
-    /// Where the bytes lie.
+    /// The path of the file that holds the bytes.
     pub fn location(&self) -> &Path {
         self.copy.as_deref().unwrap_or(&self.path)
     }
@@ -95,6 +95,11 @@ pub fn find_sources(inputs: &[PathBuf], format: Option<Format>) -> Result<Source
             }
         } else if walk::has_wildcard(path.as_os_str()) {
             finder.add_glob(path)?;
+        } else if path == Path::new("-") {
+            return Err(refused(
+                path,
+                "is no file: standard input is /dev/stdin".into(),
+            ));
         } else {
             return Err(DataError::Missing { path: path.clone() });
         }
@@ -113,7 +118,7 @@ pub fn find_sources(inputs: &[PathBuf], format: Option<Format>) -> Result<Source
 struct Finder {
     format: Option<Format>,
     sources: Sources,
-    /// What tells the files taken from others.
+    /// Identities of the files taken.
     taken: HashSet<PathBuf>,
 }
 
@@ -140,6 +145,11 @@ impl Finder {
             (Some(format), _) | (None, Named::Data(format)) => format,
             (None, Named::Writing) => Format::Text,
             (None, Named::Unknown) => {
+                if path.extension().is_some_and(|extension| extension == "bin") {
+                    let reason = "is a file of tokens or otherwise binary, by its extension: of files of tokens, name \
+                                  the folder";
+                    return Err(refused(&path, reason.into()));
+                }
                 // Content that could not be read in any case is the better reason.
                 if !is_pipe {
                     let file = SourceFile::new(&path, Format::Text, metadata.len());
@@ -205,7 +215,7 @@ fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.into())
 }
 
-/// What tells a pipe from others: `/dev/stdin` and `/dev/fd/0` are the same one, and have no canonical path.
+/// The identity of a pipe: `/dev/stdin` and `/dev/fd/0` are the same one, and have no canonical path.
 fn pipe_identity(path: &Path, metadata: &Metadata) -> PathBuf {
     #[cfg(unix)]
     {

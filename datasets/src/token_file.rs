@@ -73,7 +73,7 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open) and [`with_vocab_size`](Self::with_vocab_size); a file without a header that
+    /// The errors of [`open`](Self::open) and [`with_vocab_size`](Self::with_vocab_size); a file without a header that
     /// can be read in both ways, if nothing is stated; and a statement that the file contradicts.
     pub fn open_with(
         path: impl AsRef<Path>,

@@ -127,7 +127,7 @@ fn in_lines() -> Box<dyn Fn(BuildProgress) + Sync> {
         }
         *last = Instant::now();
         match progress {
-            BuildProgress::Copying(bytes) => eprintln!("copying: {}", HumanBytes(bytes)),
+            BuildProgress::Copying(bytes) => errln!("copying: {}", HumanBytes(bytes)),
             BuildProgress::Scanning { bytes, total } => {
                 errln!("scanning: {} of {}", HumanBytes(bytes), HumanBytes(total));
             }

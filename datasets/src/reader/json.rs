@@ -39,7 +39,7 @@ struct Objects<R> {
     place: Place,
 }
 
-/// What may come next.
+/// Position in the file, which decides what may come next.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// Nothing was read.
@@ -100,7 +100,10 @@ impl<R: BufRead> Objects<R> {
                 Some(byte) => format!("byte {byte:#04x}"),
                 None => "the end of the file".into(),
             };
-            let reason = format!("expected {expected}, found {found}");
+            let reason = format!(
+                "expected {expected}, found {found}: each text has to be a field of an object, and objects come one \
+                 after the other or in one array"
+            );
             return Err(self.wrong(line, reason));
         }
     }
@@ -328,7 +331,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is read is what `serde_json` reads of the whole, however the bytes arrive.
+        /// The texts are those that `serde_json` reads of the whole file, however its bytes arrive.
         #[test]
         fn arrays_are_read_as_serde_reads_them(
             texts in prop::collection::vec("[ -~é\n\t\"\\\\{}\\[\\]]{0,20}", 0..8),

@@ -65,7 +65,7 @@ const KINDS: [(&str, usize, &[u8], &str); 26] = [
     (
         "a Parquet file",
         0,
-        b"PAR1",
+        b"PAR1\x15",
         "rename it to end in .parquet, or state its format with --format parquet (data.format in an experiment)",
     ),
     (
@@ -156,7 +156,7 @@ pub(super) fn check(
     })
 }
 
-/// What speaks against these being the first bytes of a text.
+/// The reason why these cannot be the first bytes of a text.
 fn binary(head: &[u8]) -> Option<String> {
     let kind = KINDS.iter().find(|(_, offset, magic, _)| {
         let there = head.get(*offset..);

@@ -134,7 +134,7 @@ fn failure(path: &Path, error: csv::Error) -> DataError {
     }
 }
 
-/// What breaks the rules of quotes, and in which line.
+/// A break of the rules of quotes, and its line.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 struct Fault {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// What `csv` writes is read back; and what is read of anything else is what `csv` makes of it.
+        /// Cells of any text are read back as `csv` writes them.
         #[test]
         fn tables_are_read_as_they_were_written(
             texts in prop::collection::vec("[ -~é\n\r\t\",]{0,12}", 1..8),

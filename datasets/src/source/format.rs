@@ -69,7 +69,7 @@ impl FromStr for Format {
 pub(super) const DATA_EXTENSIONS: &str =
     ".txt, .text, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet";
 
-/// What the name of a file says about its format.
+/// A statement of a file's name about its format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     /// The extension of a corpus in this format.

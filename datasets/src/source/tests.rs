@@ -67,6 +67,7 @@ fn an_unknown_extension_needs_a_stated_format() {
     let folder = folder(&[
         ("a.xyz", b"text"),
         ("b.zip", b"PK\x03\x04"),
+        ("tokens.bin", b"\x07\x08"),
         ("page.html", b"<p>"),
         ("main.rs", b"fn main() {}"),
         ("log", b"a line"),
@@ -81,6 +82,14 @@ fn an_unknown_extension_needs_a_stated_format() {
     };
     for name in ["a.xyz", "page.html"] {
         assert!(refused(name, None).contains("--format"));
+    }
+    for (name, said) in [("tokens.bin", "name the folder"), ("-", "/dev/stdin")] {
+        let inputs = [match name {
+            "-" => PathBuf::from(name),
+            _ => folder.path().join(name),
+        }];
+        let error = find_sources(&inputs, None).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
     }
     for name in ["b.zip"] {
         for format in [None, Some(Format::Text), Some(Format::Csv)] {
@@ -105,6 +114,7 @@ fn an_unknown_extension_needs_a_stated_format() {
     let error = find_sources(&[folder.path().into()], Some(Format::Text)).unwrap_err();
     assert!(error.to_string().contains("b.zip: is a ZIP"), "{error}");
     fs::remove_file(folder.path().join("b.zip")).unwrap();
+    fs::remove_file(folder.path().join("tokens.bin")).unwrap();
     let files = find_sources(&[folder.path().into()], Some(Format::Text))
         .unwrap()
         .files;

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use crate::DataError;
 
-/// What a walk found, in the byte order of the paths.
+/// Result of a walk, in the byte order of the paths.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Regular files.

@@ -24,7 +24,7 @@ pub(super) fn width(
 ) -> Result<usize, Fault> {
     let wide = Halves::of(bytes).filter(|halves| halves.look_wide(vocab_size));
     match stated {
-        Some(width) if bytes.len() % width != 0 => {
+        Some(width) if !bytes.len().is_multiple_of(width) => {
             let end = bytes.len() - bytes.len() % width;
             Err(Fault::new(
                 end,
@@ -52,7 +52,7 @@ pub(super) fn width(
             )),
             None => Ok(width),
         },
-        None if bytes.len() % 2 != 0 => Err(Fault::new(
+        None if !bytes.len().is_multiple_of(2) => Err(Fault::new(
             bytes.len() - 1,
             "half a token: the file was cut, or is not one of nanoGPT, of 2 bytes per token",
         )),
@@ -84,7 +84,7 @@ struct Halves {
 impl Halves {
     /// Nothing, unless the length is that of 4-byte ids.
     fn of(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() || bytes.len() % 4 != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(4) {
             return None;
         }
         let mut halves = Self {

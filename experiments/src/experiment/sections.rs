@@ -24,14 +24,13 @@ pub struct DataSection {
     /// files: the `tokenizer.json` that they were made with. A built folder has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
-    /// Of `.bin` files without a header: how many bytes an id has, 2 or 4. It has to be stated where both are
-    /// possible.
+    /// Bytes of an id in `.bin` files without a header, 2 or 4. It has to be stated where both are possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_bytes: Option<usize>,
-    /// Of text: the format of all files, by default the one that their extensions say.
+    /// The format of all files of text, by default the one that their extensions say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Of text: the field of JSON, or the column of CSV, TSV and Parquet.
+    /// The field of JSON, or the column of CSV, TSV and Parquet, that holds the text.
     #[serde(default = "DataSection::default_text_field")]
     pub text_field: String,
     /// Of text: the share that is for validation.

@@ -178,7 +178,7 @@ fn known_formats_are_read_as_what_they_are() {
     fs::write(bench.path("table.csv"), &csv).unwrap();
     fs::write(
         bench.path("table.tsv"),
-        csv.replacen("id,", "id\t", 1).replace("7,", "7\t"),
+        csv.replacen("id,", "id\t", 1).replace("\n7,", "\n7\t"),
     )
     .unwrap();
     fs::write(bench.path("shard-00000-of-00001"), lines.concat()).unwrap();
@@ -203,6 +203,16 @@ fn known_formats_are_read_as_what_they_are() {
             "{input}"
         );
     }
+    fs::write(bench.path("notes.txt"), "a note").unwrap();
+    let mixed = bench
+        .building(&["table.csv", "notes.txt", "c4.json"], "mixed", &[])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&mixed).contains("read as: text (1), json (1), csv (1);"),
+        "{}",
+        text(&mixed)
+    );
     // The same without a name that says it, once it is stated.
     let unnamed = ["shard-00000-of-00001"];
     let output = bench.building(&unnamed, "d", &[]).output().unwrap();
@@ -266,7 +276,7 @@ fn what_is_no_text_is_refused_and_nothing_advises_to_read_it() {
         ["some text"]
     );
     let tiny = "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 4\n\
-                [train]\nsteps = 1\nbatch = 2\nsample_tokens = 0\n[data]\nvalid = 0.5\n";
+                [train]\nsteps = 1\nbatch = 2\neval_every = 1\nsample_tokens = 0\n[data]\nvalid = 0.5\n";
     fs::write(bench.path("tiny.toml"), tiny).unwrap();
     fs::write(bench.path("i.xyz"), "some text".repeat(20)).unwrap();
     let args = ["train", "tiny.toml", "--set", "data.path=i.xyz"];
@@ -389,7 +399,8 @@ fn pipes_are_read_once_and_whole() {
     let program = env!("CARGO_BIN_EXE_foretoken");
     fs::write(
         bench.path("tiny.toml"),
-        "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 4\n[train]\nsteps = 1\n[data]\n",
+        "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 4\n\
+         [train]\nsteps = 1\nbatch = 2\neval_every = 1\n[data]\n",
     )
     .unwrap();
     let train = format!("{program} train tiny.toml --set data.path=");

@@ -9,7 +9,8 @@ use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
-    BuildOptions, Built, DataError, Format, InvalidUtf8, ReadOptions, SplitBy, TokenizerSpec, build,
+    BuildOptions, Built, DataError, Format, InvalidUtf8, Manifest, ReadOptions, SourceEntry,
+    SplitBy, TokenizerSpec, build,
 };
 
 use super::grouped;
@@ -203,6 +204,9 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
             100.0 * options.valid
         );
     }
+    if let (None, Some(read_as)) = (options.read.format, read_as(manifest)) {
+        outln!("{read_as}");
+    }
     if manifest.train.tokens > 0 {
         outln!(
             "{} ids, {:.3} bytes per training token",
@@ -218,6 +222,23 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
         );
     }
     outln!("Tokens: {}", out.display());
+}
+
+/// A line on how many files were read in which format, if the manifest tells.
+fn read_as(manifest: &Manifest) -> Option<String> {
+    let counted = Format::ALL.into_iter().filter_map(|format| {
+        let is_read = |source: &&SourceEntry| source.format == Some(format);
+        match manifest.sources.iter().filter(is_read).count() {
+            0 => None,
+            count => Some(format!("{format} ({})", grouped(count as u64))),
+        }
+    });
+    let counted: Vec<_> = counted.collect();
+    let formats = Format::ALL.map(Format::name).join(", ");
+    (!counted.is_empty()).then(|| {
+        let counted = counted.join(", ");
+        format!("read as: {counted}; --format states another of {formats}")
+    })
 }
 
 #[cfg(test)]
