@@ -13,7 +13,7 @@ use std::{
 use serde::Deserialize;
 
 use self::download::Download;
-use crate::DataError;
+use crate::{DataError, files::LockFile};
 
 /// A corpus that can be fetched by its name.
 #[derive(Clone, Debug, Deserialize)]
@@ -126,6 +126,18 @@ pub fn fetch(
         path: folder.into(),
         reason,
     })?;
+    let lock = LockFile::try_take_folder(folder).map_err(|reason| DataError::Write {
+        path: folder.into(),
+        reason,
+    })?;
+    let Some(_lock) = lock else {
+        return Err(DataError::Dataset {
+            path: folder.into(),
+            reason:
+                "another foretoken process is writing here: wait for it, or name another folder"
+                    .into(),
+        });
+    };
     let mut download = Download::new(&entry.name, interrupt, progress);
     let mut fetched = Vec::new();
     for file in &entry.files {

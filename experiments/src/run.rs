@@ -12,11 +12,12 @@
 //!   result.json        the summary that `--json` prints; present once the run is complete
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use foretoken_datasets::files;
+use foretoken_datasets::files::{self, LockFile};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Experiment};
@@ -28,17 +29,22 @@ pub const ROOT: &str = "runs";
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// Nothing where the directory is only read.
+    claim: Option<Arc<Claim>>,
 }
 
 impl RunDirectory {
-    /// Creates `out`, or the next free `runs/<experiment>-<backend>-<n>`.
+    /// Creates `out`, or the next free `runs/<experiment>-<backend>-<n>`, to be written by this process alone.
     ///
     /// # Errors
     ///
-    /// When `out` already holds something, or cannot be created.
+    /// When `out` already holds something, or cannot be created, or another process writes there.
     pub fn create(out: Option<&Path>, experiment: &Experiment) -> Result<Self, Error> {
-        let path = create_directory(out, &run_prefix(experiment))?;
-        Ok(Self { path })
+        let claim = create_directory(out, &run_prefix(experiment))?;
+        Ok(Self {
+            path: claim.path.clone(),
+            claim: Some(Arc::new(claim)),
+        })
     }
 
     /// Opens an existing run directory.
@@ -53,7 +59,22 @@ impl RunDirectory {
                 "is not a run directory: it has no experiment.toml",
             ));
         }
-        Ok(Self { path: path.into() })
+        Ok(Self {
+            path: path.into(),
+            claim: None,
+        })
+    }
+
+    /// The same directory, to be written by this process alone until the last copy is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When another process writes there.
+    pub fn claimed(mut self) -> Result<Self, Error> {
+        if self.claim.is_none() {
+            self.claim = Some(Arc::new(Claim::of(&self.path)?));
+        }
+        Ok(self)
     }
 
     /// The most recently numbered run of this experiment on this backend under [`ROOT`].
@@ -133,20 +154,103 @@ fn highest(root: &Path, prefix: &str) -> Option<usize> {
         .max()
 }
 
-/// Creates `out`, or the next free directory under [`ROOT`] whose name starts with `prefix`.
-pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<PathBuf, Error> {
+/// A directory that no other process writes as long as this lives. Where nothing was written into it, the directory
+/// is removed with the claim, if the claim made it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) path: PathBuf,
+    lock: Option<LockFile>,
+    /// The directories that were not there before, the innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Claim {
+    /// Claims a directory, which is made if it is not there.
+    pub(crate) fn of(path: &Path) -> Result<Self, Error> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made = path.ancestors().take_while(is_missing);
+        let mut claim = Self {
+            path: path.into(),
+            lock: None,
+            made: made.map(Path::to_path_buf).collect(),
+        };
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
+        Ok(claim)
+    }
+
+    /// Whether there is anything in it but the lock.
+    fn is_occupied(&self) -> bool {
+        let others = |entry: std::io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name() != LockFile::NAME)
+        };
+        fs::read_dir(&self.path).is_ok_and(|mut entries| entries.any(others))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.lock = None;
+        for directory in &self.made {
+            // Fails where there is something in it.
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Keeps other processes from writing a file or directory that is named only when it is complete. Hold it until then.
+///
+/// # Errors
+///
+/// When another process is writing it.
+pub fn claim_name(path: &Path) -> Result<LockFile, Error> {
+    let full = std::path::absolute(path).map_err(Error::io("write", path))?;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(full.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(LockFile::NAME);
+    let parent = full.parent().unwrap_or(&full);
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    lock(&full.with_file_name(name), path)
+}
+
+fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {
+    LockFile::try_take(file)
+        .map_err(Error::io("create", file))?
+        .ok_or_else(|| {
+            let message =
+                "another foretoken process is writing here; wait for it, or name another --out";
+            Error::run_directory(path, message)
+        })
+}
+
+/// Claims `out`, which has to be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.
+pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim, Error> {
     let Some(path) = out else {
-        return next_free(Path::new(ROOT), prefix);
+        let root = Path::new(ROOT);
+        let is_new = !root.exists();
+        let path = next_free(root, prefix)?;
+        let mut claim = Claim::of(&path)?;
+        claim.made = vec![path];
+        claim.made.extend(is_new.then(|| root.to_path_buf()));
+        return Ok(claim);
     };
-    let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || path.is_file() {
-        return Err(Error::run_directory(
+    let refused = || {
+        Error::run_directory(
             path,
             "already exists; name another --out, or continue a run in it with `foretoken train --resume`",
-        ));
+        )
+    };
+    if path.is_file() {
+        return Err(refused());
     }
-    fs::create_dir_all(path).map_err(Error::io("create", path))?;
-    Ok(path.to_path_buf())
+    let claim = Claim::of(path)?;
+    match claim.is_occupied() {
+        true => Err(refused()),
+        false => Ok(claim),
+    }
 }
 
 /// `create_dir` decides, so that two runs started together get two directories.
@@ -212,11 +316,12 @@ impl Record {
     }
 }
 
-/// `metrics.jsonl`, open for appending and locked: two processes cannot write one run.
+/// `metrics.jsonl`, open for appending; the run stays claimed as long as the log is open.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
     path: PathBuf,
+    _claim: Option<Arc<Claim>>,
 }
 
 impl MetricsLog {
@@ -225,8 +330,9 @@ impl MetricsLog {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written or another process holds it.
+    /// When the file cannot be written or another process writes the run.
     pub fn open(run: &RunDirectory, checkpoint: usize) -> Result<Self, Error> {
+        let run = run.clone().claimed()?;
         let path = run.path.join("metrics.jsonl");
         let mut file = OpenOptions::new()
             .read(true)
@@ -234,13 +340,6 @@ impl MetricsLog {
             .create(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        // A file system without locks is no reason to refuse.
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            return Err(Error::run_directory(
-                &run.path,
-                "another process is writing this run; wait for it, or name another --out",
-            ));
-        }
         let mut text = String::new();
         file.read_to_string(&mut text)
             .map_err(Error::io("read", &path))?;
@@ -255,7 +354,11 @@ impl MetricsLog {
             .sum();
         file.set_len(kept as u64)
             .map_err(Error::io("shorten", &path))?;
-        Ok(Self { file, path })
+        Ok(Self {
+            file,
+            path,
+            _claim: run.claim,
+        })
     }
 
     /// Appends a line.
@@ -371,10 +474,44 @@ mod tests {
     #[test]
     fn two_writers_are_refused() {
         let (_root, run) = directory();
-        let _first = MetricsLog::open(&run, 0).unwrap();
-        let error = MetricsLog::open(&run, 0).unwrap_err();
-        assert!(error.to_string().contains("another process"), "{error}");
+        let path = run.path().to_path_buf();
+        let log = MetricsLog::open(&run, 0).unwrap();
+        run.write("experiment.toml", "").unwrap();
+        // The log alone keeps the run claimed.
+        drop(run);
+        let again = || RunDirectory::open(&path).unwrap().claimed();
+        let error = again().unwrap_err();
+        assert!(
+            error.to_string().contains("another foretoken process"),
+            "{error}"
+        );
         assert_eq!(error.exit_code(), 2);
+        let experiment = Experiment::embedded(&[]).unwrap();
+        let error = RunDirectory::create(Some(&path), &experiment).unwrap_err();
+        assert!(
+            error.to_string().contains("another foretoken process"),
+            "{error}"
+        );
+        drop(log);
+        again().unwrap();
+        assert!(!path.join(LockFile::NAME).exists());
+    }
+
+    #[test]
+    fn a_directory_that_nothing_was_written_into_is_gone_with_its_claim() {
+        let root = tempfile::tempdir().unwrap();
+        let made = root.path().join("a/b");
+        drop(create_directory(Some(&made), "").unwrap());
+        assert!(!root.path().join("a").exists());
+        let claim = create_directory(Some(&made), "").unwrap();
+        fs::write(made.join("result"), "").unwrap();
+        drop(claim);
+        assert_eq!(fs::read_dir(&made).unwrap().count(), 1);
+        // One that was there before stays.
+        let before = root.path().join("before");
+        fs::create_dir(&before).unwrap();
+        drop(create_directory(Some(&before), "").unwrap());
+        assert!(before.exists());
     }
 
     #[test]
@@ -406,6 +543,7 @@ mod tests {
         let mut log = MetricsLog {
             file,
             path: "metrics.jsonl".into(),
+            _claim: None,
         };
         let error = log.append(&step(0)).unwrap_err();
         assert_eq!(error.exit_code(), 1);

@@ -100,14 +100,16 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         .name
         .device_for(experiment.backend.dtype)?;
     experiment.optimizer.fits(experiment.backend.dtype)?;
-    let resumed = match (options.resume, &options.out) {
-        (false, _) => None,
-        (true, Some(path)) => Some(RunDirectory::open(path)?),
-        (true, None) => Some(RunDirectory::latest(&experiment)?),
+    // Before anything is read, so that of two processes the second is refused at once.
+    let run = match (options.resume, &options.out) {
+        (false, out) => RunDirectory::create(out.as_deref(), &experiment)?,
+        (true, Some(path)) => RunDirectory::open(path)?.claimed()?,
+        (true, None) => RunDirectory::latest(&experiment)?.claimed()?,
     };
+    let resumed = options.resume.then_some(&run);
     let progress = BuildReporter::new(options.dashboard);
     let monitor = progress.monitor(&options.interrupted);
-    let setup = Setup::new(experiment, resumed.as_ref(), monitor)?;
+    let setup = Setup::new(experiment, resumed, monitor)?;
     drop(progress);
     let experiment = setup.experiment.clone();
     let settings = &experiment.train;
@@ -116,15 +118,9 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let whole_validation = Arc::new(setup.eval_loader(0, &device)?);
     let fingerprint = setup.data.fingerprint.clone();
 
-    let (run, saved) = match resumed {
-        Some(run) => {
-            let saved = last_checkpoint(&run, &experiment, &fingerprint)?;
-            (run, saved)
-        }
-        None => (
-            RunDirectory::create(options.out.as_deref(), &experiment)?,
-            None,
-        ),
+    let saved = match resumed {
+        Some(run) => last_checkpoint(run, &experiment, &fingerprint)?,
+        None => None,
     };
     if let Some(finished) = finished_before(&run) {
         return Ok(finished);

@@ -1,7 +1,7 @@
 //! What an unfinished build has done, so that the same build can go on.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{BuildOptions, Monitor, TOKENIZER, dataset, scan::Scan, sha256, write_error};
 use crate::{
     DataError, Tokenizer,
-    files::write_atomically,
+    files::{LockFile, write_atomically},
     manifest::{Manifest, Recipe, SourceEntry, TextEntry, TokensEntry},
 };
 
@@ -127,42 +127,20 @@ impl Journal {
     }
 }
 
-/// Keeps a second build out of a folder.
-#[derive(Debug)]
-pub(super) struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    pub(super) const FILE: &str = "build.lock";
-
-    /// Takes the lock; where another build holds it, waits for that or fails.
-    pub(super) fn take(folder: &Path, wait: bool, monitor: Monitor<'_>) -> Result<Self, DataError> {
-        let path = folder.join(Self::FILE);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(write_error(&path))?;
-        // A file system without locks is no reason to refuse.
-        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            if !wait {
-                return Err(dataset(
-                    folder,
-                    "another build is at work here: wait for it, or name another --out".into(),
-                ));
-            }
-            monitor.check()?;
-            thread::sleep(Duration::from_millis(100));
+/// Keeps a second process out of a folder; where one is at work there, waits for it or fails.
+pub(super) fn lock(folder: &Path, wait: bool, monitor: Monitor<'_>) -> Result<LockFile, DataError> {
+    loop {
+        if let Some(lock) = LockFile::try_take_folder(folder).map_err(write_error(folder))? {
+            return Ok(lock);
         }
-        Ok(Self { path, _file: file })
-    }
-
-    /// Gives the folder free and leaves no trace.
-    pub(super) fn remove(self) {
-        // What stays behind does no harm: a lock is the hold on the file, not the file.
-        let _ = fs::remove_file(&self.path);
+        if !wait {
+            return Err(dataset(
+                folder,
+                "another foretoken process is writing here: wait for it, or name another --out"
+                    .into(),
+            ));
+        }
+        monitor.check()?;
+        thread::sleep(Duration::from_millis(100));
     }
 }

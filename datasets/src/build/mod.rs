@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DataError, InvalidUtf8, ReadOptions, Sources, Tokenizer, TokenizerSpec, TrainOptions,
-    files::write_atomically,
+    files::{LockFile, write_atomically},
     find_sources,
     manifest::{Manifest, Recipe, SplitBy, TokenizerEntry},
 };
@@ -41,7 +41,7 @@ pub use cache::build_cached;
 use copies::{Copies, is_copy};
 pub(crate) use encode::documents_file;
 use encode::encode;
-use journal::{Journal, Lock, Plan};
+use journal::{Journal, Plan};
 use scan::Scan;
 
 /// The tokenizer of a dataset, in its folder.
@@ -195,7 +195,7 @@ fn build_in(
         ));
     }
     fs::create_dir_all(out).map_err(write_error(out))?;
-    let lock = Lock::take(out, wait, monitor)?;
+    let _lock = journal::lock(out, wait, monitor)?;
     let complete = out.join(Manifest::FILE).exists();
     let mut journal = Journal::open(out, complete)?;
 
@@ -213,7 +213,6 @@ fn build_in(
             ));
         }
         journal.remove()?;
-        lock.remove();
         return Ok(Built {
             manifest,
             already: true,
@@ -279,7 +278,6 @@ fn build_in(
     let path = out.join(Manifest::FILE);
     write_atomically(&path, manifest.to_json().as_bytes()).map_err(write_error(&path))?;
     journal.remove()?;
-    lock.remove();
     Ok(Built {
         manifest,
         already: false,
@@ -299,7 +297,8 @@ fn holds_something_else(folder: &Path) -> bool {
         let journal = name
             .to_str()
             .and_then(|name| name.strip_prefix(Journal::FILE));
-        name == Lock::FILE || matches!(journal, Some("" | ".partial")) || is_copy(name)
+        let journal = journal.is_some_and(|rest| rest.is_empty() || rest.ends_with(".partial"));
+        name == LockFile::NAME || journal || is_copy(name)
     };
     !begun && entries.any(|entry| entry.is_ok_and(|entry| !own(&entry.file_name())))
 }

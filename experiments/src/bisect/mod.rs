@@ -24,8 +24,7 @@ mod update;
 mod wiring;
 
 use std::convert::Infallible;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -72,7 +71,9 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
     for backend in &options.backends {
         backend.device_for(options.dtype)?;
     }
-    refuse_occupied(options.out.as_deref())?;
+    let prefix = format!("bisect-{}-", experiment.name);
+    let claim = create_directory(options.out.as_deref(), &prefix)?;
+    let directory = claim.path.clone();
     let progress = options.progress;
     let entrants = options.backends.len();
     let steps = 3 + DRAWS as usize + entrants;
@@ -89,7 +90,6 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
         examined.push(unless_it_panics(&name, examine)?);
     }
     let mut bisection = bisector.findings(&examined);
-    let prefix = format!("bisect-{}-", bisection.experiment);
     let case = match &bisection.culprit {
         Some(first) => {
             progress("the smallest case", steps - 1, steps);
@@ -99,8 +99,7 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
         }
         None => None,
     };
-    // Nothing is created before there is all to write.
-    let directory = create_directory(options.out.as_deref(), &prefix)?;
+    // Nothing is written before there is all to write.
     if let (Some(culprit), Some(case)) = (&mut bisection.culprit, case) {
         case.write(&directory, culprit)?;
         let same = |other: &&mut Culprit| other.backend == culprit.backend;
@@ -112,19 +111,6 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
     let json = serde_json::to_vec_pretty(&bisection)?;
     write_atomically(&directory.join(Bisection::FILE), &json)?;
     Ok(bisection)
-}
-
-/// Before long work, not after it.
-fn refuse_occupied(out: Option<&Path>) -> Result<(), Error> {
-    let occupied =
-        |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    match out.filter(|path| path.is_file() || occupied(path)) {
-        Some(path) => Err(Error::run_directory(
-            path,
-            "already exists; name another --out",
-        )),
-        None => Ok(()),
-    }
 }
 
 /// Burn panics where a device fails.

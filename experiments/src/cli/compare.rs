@@ -216,10 +216,13 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     drop(watcher);
     match compared? {
         Compared::Interrupted { directory } => {
-            errln!(
-                "interrupted; what ran until then is in {}, and nothing was judged",
-                directory.display()
-            );
+            match directory.exists() {
+                true => errln!(
+                    "interrupted; what ran until then is in {}, and nothing was judged",
+                    directory.display()
+                ),
+                false => errln!("interrupted; nothing was judged"),
+            }
             Ok(ExitCode::from(130))
         }
         Compared::Complete {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::progress::bytes_bar;
+use foretoken::run::claim_name;
 use foretoken::source::{Checkpoint, Source};
 use foretoken::{Error, outln};
 use foretoken_model::WeightType;
@@ -39,6 +40,7 @@ pub(super) struct ExportArgs {
 
 pub(super) fn run(args: ExportArgs) -> Result<ExitCode, Error> {
     let source = Source::open(&args.model, args.checkpoint, None)?;
+    let _claim = claim_name(&args.out)?;
     let bar = bytes_bar("exporting");
     source.export(&args.out, args.dtype, &mut |done, total| {
         bar.set_length(total);

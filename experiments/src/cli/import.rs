@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::progress::bytes_bar;
+use foretoken::run::claim_name;
 use foretoken::{Error, outln};
 use foretoken_model::{ModelConfig, Pretrained, WeightType};
 use indicatif::{HumanBytes, HumanCount};
@@ -55,6 +56,7 @@ struct Imported<'a> {
 
 pub(super) fn run(args: ImportArgs) -> Result<ExitCode, Error> {
     let model = Pretrained::open(&args.source)?;
+    let _claim = claim_name(&args.out)?;
     let bar = bytes_bar("importing");
     model.save(&args.out, &mut |done, total| {
         bar.set_length(total);

@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use crate::identity::Identity;
 use crate::progress::BuildReporter;
 use crate::report;
-use crate::run::{MetricsLog, RunDirectory, create_directory, write_atomically};
+use crate::run::{Claim, MetricsLog, RunDirectory, create_directory, write_atomically};
 use crate::setup::Setup;
 use crate::signals::Unsaved;
 use crate::{Error, Experiment};
@@ -51,10 +51,12 @@ pub fn compare(
     options: &CompareOptions,
     watcher: &mut dyn Watcher,
 ) -> Result<Compared, Error> {
+    // Before anything is read, so that of two processes the second is refused at once.
+    let prefix = format!("compare-{}-", experiment.name);
+    let claim = create_directory(options.out.as_deref(), &prefix)?;
+    let directory = claim.path.clone();
     let setup = prepare(experiment, options)?;
     let plan = plan(&setup, options)?;
-    let prefix = format!("compare-{}-", setup.experiment.name);
-    let directory = create_directory(options.out.as_deref(), &prefix)?;
     match measure(&setup, options, plan, Some(&directory), watcher)? {
         None => Ok(Compared::Interrupted { directory }),
         Some(comparison) => {
@@ -64,7 +66,7 @@ pub fn compare(
                 let run = RunDirectory::open(&directory.join(run))?;
                 run.write(Recorded::FILE, serde_json::to_vec(&recorded)?)?;
             }
-            let report = write(&comparison, &directory)?;
+            let report = write_in(&comparison, &directory)?;
             Ok(Compared::Complete {
                 comparison: Box::new(comparison),
                 directory,
@@ -79,9 +81,13 @@ pub fn compare(
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// When the disk refuses, or another process writes there.
 pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
-    std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let _claim = Claim::of(directory)?;
+    write_in(comparison, directory)
+}
+
+fn write_in(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
     let json = serde_json::to_vec(comparison)?;
     write_atomically(&directory.join(Comparison::FILE), &json)?;
     report::write(comparison, directory)
