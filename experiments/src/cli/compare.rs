@@ -43,6 +43,7 @@ Verdicts:
   differs      none of these: a bug, or another function
   failed       it stopped on its way
   unavailable  it cannot run here, or there is nothing to judge it by
+  own          the reference's own backend agrees with itself: no evidence about another
 
 Exit codes: 0, or 3 where one differs or failed; 2 for what you can mend, 1 where the
 comparison itself failed, 130 interrupted.")]
@@ -347,6 +348,10 @@ fn table(comparison: &Comparison) -> String {
     for (row, entry) in rows[1..].iter().zip(&comparison.backends) {
         text += &line(row);
         text += &format!("{:width$}  {}\n", "", entry.reason, width = widths[0]);
+    }
+    let mut ran = comparison.backends.iter().filter(|e| !e.losses.is_empty());
+    if ran.all(|entry| entry.verdict == Verdict::Own) {
+        text += "\nOnly the reference's own backend was compared, which says nothing about another one.\n";
     }
     match &comparison.seeds {
         Some(seeds) => {

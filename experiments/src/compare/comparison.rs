@@ -30,7 +30,8 @@ impl fmt::Display for Entrant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The same bits as the reference's own backend in the same precision.
+    /// Another backend gives the same bits as the reference's own in the same precision; or a finished run gives
+    /// those of the first one.
     Identical,
     /// Rounding explains every difference: each check and the whole curve stay within their bounds.
     Rounding,
@@ -43,17 +44,22 @@ pub enum Verdict {
     Failed,
     /// It cannot run here.
     Unavailable,
+    /// The reference's own backend, in the same precision and with the same operations as the runs that the
+    /// bounds come from, agrees with them. That is no evidence about another backend, so headlines do not
+    /// count it.
+    Own,
 }
 
 impl Verdict {
-    /// Every verdict, from the best to the worst.
-    pub const ALL: [Self; 6] = [
+    /// Every verdict, from the best to the worst, and last the one that judges nothing.
+    pub const ALL: [Self; 7] = [
         Self::Identical,
         Self::Rounding,
         Self::Outcome,
         Self::Differs,
         Self::Failed,
         Self::Unavailable,
+        Self::Own,
     ];
 
     /// The name that `--json` has.
@@ -65,6 +71,7 @@ impl Verdict {
             Self::Differs => "differs",
             Self::Failed => "failed",
             Self::Unavailable => "unavailable",
+            Self::Own => "own",
         }
     }
 
@@ -77,6 +84,7 @@ impl Verdict {
             Self::Differs => "≠",
             Self::Failed => "✗",
             Self::Unavailable => "–",
+            Self::Own => "◇",
         }
     }
 
@@ -89,6 +97,7 @@ impl Verdict {
             Self::Differs => "differs",
             Self::Failed => "failed",
             Self::Unavailable => "unavailable",
+            Self::Own => "reference's own",
         }
     }
 }

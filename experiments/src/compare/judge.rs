@@ -107,6 +107,18 @@ pub(crate) struct Judgement {
     pub(crate) inside_seed_spread: Option<bool>,
 }
 
+impl Judgement {
+    /// Turns agreement of the reference's own backend with itself into [`Verdict::Own`]. A difference remains
+    /// a difference.
+    pub(crate) fn of_own_backend(mut self) -> Self {
+        if matches!(self.verdict, Verdict::Identical | Verdict::Rounding) {
+            self.verdict = Verdict::Own;
+            self.reason += "; no evidence about another backend";
+        }
+        self
+    }
+}
+
 /// What an entrant is judged by.
 pub(crate) struct Case<'a> {
     pub(crate) entrant: &'a Curve,
@@ -342,6 +354,24 @@ mod tests {
         }
         let nan = judge(&[4.0, f64::NAN, 2.0], &[], None, None);
         assert_eq!((nan.verdict, nan.first_step), (Verdict::Differs, Some(1)));
+    }
+
+    #[test]
+    fn agreement_of_the_references_own_backend_is_a_verdict_of_its_own() {
+        let inside = [4.0 + 9e-6, 3.0 - 3e-5, 2.0 + 3.9e-5];
+        let own = curve(&inside);
+        for own in [Some(&own), None] {
+            let judged = judge(&inside, &[], own, None).of_own_backend();
+            assert_eq!(judged.verdict, Verdict::Own);
+            assert!(
+                judged
+                    .reason
+                    .ends_with("; no evidence about another backend")
+            );
+        }
+        // What differs is news, whoever computed it.
+        let judged = judge(&[4.0, 3.0, 2.1], &[], None, None).of_own_backend();
+        assert_eq!(judged.verdict, Verdict::Differs);
     }
 
     #[test]

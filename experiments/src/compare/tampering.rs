@@ -25,6 +25,22 @@ pub struct Tampering {
 }
 
 impl Tampering {
+    /// Whether this is the default.
+    pub(crate) fn changes_nothing(&self) -> bool {
+        let Self {
+            model,
+            weights,
+            optimizer,
+            batch,
+            watch,
+        } = self;
+        model.is_none()
+            && weights.is_none()
+            && optimizer.is_none()
+            && batch.is_none()
+            && watch.is_none()
+    }
+
     /// The setup as this entrant sees it.
     pub(crate) fn setup(&self, setup: &Setup) -> Setup {
         let mut setup = setup.clone();

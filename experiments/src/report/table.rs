@@ -108,7 +108,7 @@ pub(super) fn verdict_class(verdict: Verdict) -> &'static str {
         Verdict::Identical | Verdict::Rounding => "verdict good",
         Verdict::Outcome => "verdict fair",
         Verdict::Differs | Verdict::Failed => "verdict bad",
-        Verdict::Unavailable => "verdict none",
+        Verdict::Unavailable | Verdict::Own => "verdict none",
     }
 }
 

@@ -63,8 +63,8 @@ fn a_report_holds_every_verdict_plot_and_table() {
     let comparison = fixture::comparison(400);
     let (directory, html, markdown) = written(&comparison);
     let headline = "wgpu:f32 differs from flex:f64, from step 0 on; cubecl-cpu:f32 failed; libtorch:f32 agrees \
-                    in outcome; ndarray:f32 and libtorch:bf16 agree within rounding; flex:f64 gives identical \
-                    bits; cuda:f32 is unavailable here.";
+                    in outcome; ndarray:f32 agrees within rounding; libtorch:bf16 gives identical bits; \
+                    cuda:f32 is unavailable here.";
     assert!(html.contains(&format!("<h1>{headline}</h1>")), "{html}");
     for text in [&html, &markdown] {
         for entry in &comparison.backends {
@@ -149,6 +149,18 @@ fn comparisons_with_almost_nothing_in_them_are_reports_too() {
     let (_directory, html, _) = written(&nothing);
     assert!(html.contains("Nothing was compared with flex:f64."));
     assert!(html.contains("No envelope is known") && html.contains("No other seeds"));
+
+    // The reference's own backend beside it is nothing that was compared.
+    let mut own = fixture::comparison(20);
+    own.backends.truncate(1);
+    let (_directory, html, markdown) = written(&own);
+    for text in [html, markdown] {
+        assert!(
+            text.contains("Only the reference's own backend was compared with flex:f64")
+                || text.contains("Only the reference&#39;s own backend was compared with flex:f64"),
+            "{text}"
+        );
+    }
 
     for steps in [0, 1, 2] {
         let (_directory, html, _) = written(&fixture::comparison(steps));

@@ -5,7 +5,7 @@ use crate::compare::{Comparison, Entrant, Envelope, Verdict};
 use super::Run;
 use super::numbers::{count, listed, loss, significant};
 
-/// From the worst to the best.
+/// The verdicts that a headline tells, from the worst to the best.
 const VERDICTS: [Verdict; 6] = [
     Verdict::Differs,
     Verdict::Failed,
@@ -22,7 +22,7 @@ const MOST_NAMES: usize = 4;
 pub(super) fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Identical => {
-            "The same bits as the reference's own backend gives in the same precision."
+            "Another backend, with the same bits as the reference's own in the same precision."
         }
         Verdict::Rounding => {
             "Rounding explains every difference: each check of step 0 stays within its bound, and the \
@@ -38,6 +38,10 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
         }
         Verdict::Failed => "It stopped on its way.",
         Verdict::Unavailable => "It cannot run here, or there is nothing to judge it by.",
+        Verdict::Own => {
+            "The reference's own backend, in the same precision and with the same operations, agrees with \
+             itself. This is no evidence about another backend, and the headline does not count it."
+        }
     }
 }
 
@@ -54,6 +58,8 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
     let mut clauses: Vec<String> = Vec::new();
     // Named once: all of the sentence is about it.
     let mut unnamed = Some(reference);
+    let own = |run: &&Run<'_>| run.entry.verdict == Verdict::Own;
+    let entrants = runs.iter().filter(|run| !own(run)).count();
     for verdict in VERDICTS {
         let of: Vec<&Run<'_>> = runs
             .iter()
@@ -66,14 +72,19 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
             _ => vec![of],
         };
         for group in groups.into_iter().filter(|group| !group.is_empty()) {
-            let who = who(&group, runs.len());
+            let who = who(&group, entrants);
             let said = said(&group, &mut unnamed);
             clauses.push(format!("{who} {said}"));
         }
     }
-    match clauses.is_empty() {
-        true => format!("Nothing was compared with {reference}."),
-        false => capitalised(&format!("{}.", clauses.join("; "))),
+    match (clauses.is_empty(), runs.len()) {
+        (true, 0 | 1) if comparison.envelopes.is_empty() => {
+            format!("Nothing was compared with {reference}.")
+        }
+        (true, _) => format!(
+            "Only the reference's own backend was compared with {reference}, which says nothing about another one."
+        ),
+        (false, _) => capitalised(&format!("{}.", clauses.join("; "))),
     }
 }
 
@@ -122,6 +133,8 @@ fn said(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
             "cannot be judged without an envelope".into()
         }
         Verdict::Unavailable => format!("{} unavailable here", verb("is", "are")),
+        // Never part of a headline.
+        Verdict::Own => format!("{} the reference's own", verb("is", "are")),
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
         false => text.to_owned(),
     };
     let [sequences, tokens] = found.batch;
+    // The reference agrees with itself whatever it computes.
+    let is_reference = |name: &&String| format!("{name}:{}", found.dtype) == found.reference;
     let mut text = String::new();
     match &found.culprit {
         Some(culprit) => {
@@ -51,20 +53,27 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
                         short(&c.of),
                         times(c.ratio)
                     ),
+                    None if is_reference(&other) => format!("{other} is the reference itself.\n"),
                     None => format!("{other} agrees within rounding at every operation.\n"),
                 };
             }
         }
         None => {
-            let names = found.backends.join(" and ");
-            let agree = if found.backends.len() == 1 {
-                "agrees"
-            } else {
-                "agree"
+            let (itself, others): (Vec<_>, Vec<_>) = found.backends.iter().partition(is_reference);
+            let names: Vec<&str> = others.into_iter().map(String::as_str).collect();
+            let headline = match names[..] {
+                [] => "Nothing was compared with the reference.".into(),
+                [name] => format!("{name} agrees within rounding at every operation."),
+                _ => format!(
+                    "{} agree within rounding at every operation.",
+                    names.join(" and ")
+                ),
             };
-            let headline = format!("{names} {agree} within rounding at every operation.");
             text += &paint(Style::new().bold(), &headline);
             text += "\n";
+            for name in itself {
+                text += &format!("{name} is the reference itself.\n");
+            }
             if let Some(row) = largest(found, 1).first().map(|at| &found.operations[*at]) {
                 text += &format!(
                     "The largest error is {} its bound:\n{} at {}.\n",
@@ -329,6 +338,21 @@ mod tests {
         assert!(report(&found, false, false).contains(FUSED));
         found.fused = false;
         assert!(!report(&found, true, false).contains("fused"));
+    }
+
+    #[test]
+    fn the_reference_itself_is_no_backend_that_agrees() {
+        let mut found = found();
+        found.dtype = Precision::F64;
+        let text = report(&found, false, false);
+        assert!(text.starts_with(
+            "libtorch agrees within rounding at every operation.\nflex is the reference itself.\n"
+        ));
+        found.backends = vec!["flex".into()];
+        let text = report(&found, false, false);
+        assert!(text.starts_with(
+            "Nothing was compared with the reference.\nflex is the reference itself.\n"
+        ));
     }
 
     #[test]

@@ -320,6 +320,6 @@ fn standing_style(row: &Row, state: &State) -> Style {
         Verdict::Identical | Verdict::Rounding => Style::new().fg(Color::Indexed(75)).bold(),
         Verdict::Outcome => Style::new().yellow().bold(),
         Verdict::Differs | Verdict::Failed => Style::new().fg(Color::Indexed(202)).bold(),
-        Verdict::Unavailable => Style::new().fg(GREY),
+        Verdict::Unavailable | Verdict::Own => Style::new().fg(GREY),
     }
 }
