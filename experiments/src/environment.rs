@@ -73,6 +73,23 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// Whether two runs of one backend took place on machines that cannot be told apart.
+    pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
+        let machine = |of: &Self| {
+            let Self {
+                cpu,
+                device,
+                driver,
+                os,
+                ..
+            } = of.clone();
+            (cpu, device, driver, os)
+        };
+        machine(self) == machine(other)
+    }
+}
+
 /// RFC 3339, UTC, to the second.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()

@@ -73,6 +73,11 @@ impl Experiment {
         Self::parse(&text, &origin, &stem, overrides)
     }
 
+    /// The experiment in the text of a resolved file, which `origin` names in errors.
+    pub(crate) fn from_toml(text: &str, origin: &str) -> Result<Self, Error> {
+        Self::parse(text, origin, "", &[])
+    }
+
     fn parse(text: &str, origin: &str, name: &str, overrides: &[String]) -> Result<Self, Error> {
         let in_file = |message: String| Error::Experiment {
             origin: origin.into(),
@@ -175,22 +180,18 @@ impl Experiment {
         toml::to_string_pretty(self).expect("an experiment is always TOML")
     }
 
-    /// Keys that decide no number of training: names, places, and what is only looked at.
-    const FREE: [&str; 14] = [
+    /// Keys outside `[data]` that decide no number of training (names, places, and what is only looked at), and
+    /// those whose content the hash of the initial weights tells.
+    const FREE: [&str; 9] = [
         "name",
         "backend.name",
         "backend.dtype",
         "backend.fused",
-        "data.path",
-        "data.tokenizer",
-        "data.id_bytes",
-        "data.format",
         "model.init_from",
         "train.eval_every",
         "train.eval_windows",
         "train.early_stop",
         "train.sample_tokens",
-        "data.text_field",
     ];
 
     /// The keys whose values differ between two experiments, as `key (ours here, theirs there)`.
@@ -198,8 +199,18 @@ impl Experiment {
         differing(&self.leaves(), &other.leaves())
     }
 
-    /// The [`differences`](Self::differences) that change what training computes. Where the data comes from
-    /// and which weights it starts from is not among them: their fingerprints tell that better.
+    /// The [`differences`](Self::differences) among keys that begin with `prefix`.
+    pub(crate) fn differences_under(&self, other: &Self, prefix: &str) -> Vec<String> {
+        let leaves = |experiment: &Self| {
+            let mut leaves = experiment.leaves();
+            leaves.retain(|(key, _)| key.starts_with(prefix));
+            leaves
+        };
+        differing(&leaves(self), &leaves(other))
+    }
+
+    /// The [`differences`](Self::differences) that change what training computes. The sources of data and of
+    /// initial weights are not among them: fingerprints tell whether their content differs, wherever it lies.
     pub fn decisive_differences(&self, other: &Self) -> Vec<String> {
         differing(&self.decisive_leaves(), &other.decisive_leaves())
     }
@@ -226,7 +237,19 @@ impl Experiment {
 
     fn decisive_leaves(&self) -> Vec<(String, String)> {
         let mut leaves = self.leaves();
-        leaves.retain(|(key, _)| !Self::FREE.contains(&key.as_str()));
+        leaves.retain(|(key, _)| match key.strip_prefix("data.") {
+            // The data's fingerprint covers tokens, tokenizer and loss weights.
+            Some(key) => key == "windows",
+            None => !Self::FREE.contains(&key.as_str()),
+        });
+        // A mixture of one is that dataset, and its weight has no meaning.
+        if let mixture @ [_, _, ..] = &self.data.mixture[..] {
+            let total: f64 = mixture.iter().map(|entry| entry.weight).sum();
+            leaves.extend(mixture.iter().enumerate().map(|(place, entry)| {
+                let share = (entry.weight / total).to_string();
+                (format!("data.mixture[{place}].weight"), share)
+            }));
+        }
         leaves
     }
 }
@@ -380,6 +403,12 @@ mod tests {
             "train.sample_tokens=0",
             "backend.dtype=bf16",
             "backend.fused=false",
+            // The fingerprint of the data tells these.
+            "data.world.seed=3",
+            "data.valid=0.2",
+            "data.loss_weight=\"elsewhere/weights.f32\"",
+            // The hash of the initial weights tells this.
+            "model.init_from=elsewhere/model",
         ] {
             assert_eq!(hash(&[free]), plain, "{free}");
         }
@@ -388,10 +417,39 @@ mod tests {
             "train.steps=5",
             "optimizer.beta_2=0.9",
             "model.width=32",
-            "data.world.seed=3",
+            "data.windows=random",
         ] {
             assert_ne!(hash(&[decisive]), plain, "{decisive}");
         }
+    }
+
+    #[test]
+    fn of_a_mixture_the_shares_decide_and_the_paths_do_not() {
+        let hash = |entries: &str| {
+            let text = format!(
+                "[data]\n{entries}\n[model]\npreset = \"gpt2\"\n[train]\nseed = 1\nsteps = 1\nbatch = 1\n\
+                 eval_every = 1\n"
+            );
+            Experiment::parse(&text, "x", "x", &[]).unwrap().hash()
+        };
+        let two = |a: &str, b: &str| format!("mixture = [{a}, {b}]");
+        let here = hash(&two("{path = \"a\"}", "{path = \"b\", weight = 3}"));
+        for same in [
+            two("{path = \"/moved/a\"}", "{path = \"/moved/b\", weight = 3}"),
+            two("{path = \"a\", weight = 2}", "{path = \"b\", weight = 6}"),
+            two(
+                "{path = \"a\", loss_weight = \"a.f32\"}",
+                "{path = \"b\", weight = 3}",
+            ),
+        ] {
+            assert_eq!(hash(&same), here, "{same}");
+        }
+        let other = two("{path = \"a\"}", "{path = \"b\", weight = 2}");
+        assert_ne!(hash(&other), here);
+        assert_eq!(
+            hash("mixture = [{path = \"a\", weight = 7}]"),
+            hash("path = \"a\"")
+        );
     }
 
     #[test]

@@ -7,9 +7,9 @@ use foretoken_model::Transformer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
 use crate::run::RunDirectory;
 use crate::setup::Setup;
+use crate::{Error, Experiment};
 
 /// What a run's `identity.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,45 @@ impl Identity {
         serde_json::from_str(&text).map_err(|error| {
             Error::run_directory(run.path().join(Self::FILE), format!("is damaged: {error}"))
         })
+    }
+}
+
+/// What was run: the identity, and the experiment file to name what differs. An envelope carries it, so that it
+/// judges no runs of anything else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Hashes of experiment, initial weights and data.
+    pub identity: Identity,
+    /// The experiment, resolved.
+    pub experiment: Experiment,
+}
+
+impl Origin {
+    /// Names what makes a run of `other` another run than one of this, wherever they ran; empty where the two are
+    /// comparable. Content decides: the same data and the same weights may lie elsewhere.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = self.experiment.decisive_differences(&other.experiment);
+        let (ours, theirs) = (&self.identity, &other.identity);
+        for (what, keys, ours, theirs) in [
+            (
+                "initial weights",
+                "model.init_from",
+                &ours.initial_weights,
+                &theirs.initial_weights,
+            ),
+            ("data", "data.", &ours.data, &theirs.data),
+        ] {
+            if ours == theirs {
+                continue;
+            }
+            for key in self.experiment.differences_under(&other.experiment, keys) {
+                if !differences.contains(&key) {
+                    differences.push(key);
+                }
+            }
+            differences.push(format!("{what} ({ours:.8}… and {theirs:.8}…)"));
+        }
+        differences
     }
 }
 

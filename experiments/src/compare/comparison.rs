@@ -8,7 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::backend::Backend;
 use crate::environment::Environment;
 use crate::experiment::BackendSection;
+use crate::identity::{Identity, Origin};
 use crate::precision::Precision;
+use crate::{Error, Experiment};
 
 /// A backend computing in one precision: what is compared with a reference, which is another of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -283,6 +285,10 @@ impl Entry {
 /// directory's `envelope.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
+    /// What was run; `None` in files of versions that did not record it.
+    pub origin: Option<Origin>,
+    /// Where the reference ran.
+    pub environment: Option<Environment>,
     /// The run that all others are measured against.
     pub reference: Reference,
     /// For each precision.
@@ -296,12 +302,23 @@ impl Recorded {
     pub const FILE: &str = "envelope.json";
 
     /// What a comparison measured.
-    pub fn of(comparison: &Comparison) -> Self {
-        Self {
-            reference: comparison.reference.clone(),
+    ///
+    /// # Errors
+    ///
+    /// When its experiment is not one that this version reads.
+    pub fn of(comparison: &Comparison) -> Result<Self, Error> {
+        let reference = &comparison.reference;
+        let beside = comparison
+            .backends
+            .iter()
+            .find(|entry| entry.entrant.name == reference.entrant.name);
+        Ok(Self {
+            origin: Some(comparison.origin()?),
+            environment: beside.and_then(|entry| entry.environment.clone()),
+            reference: reference.clone(),
             envelopes: comparison.envelopes.clone(),
             seeds: comparison.seeds.clone(),
-        }
+        })
     }
 }
 
@@ -341,6 +358,22 @@ pub struct Comparison {
 impl Comparison {
     /// The file of a comparison's directory that holds all of this.
     pub const FILE: &str = "comparison.json";
+
+    /// What was run.
+    ///
+    /// # Errors
+    ///
+    /// When its experiment is not one that this version reads.
+    pub fn origin(&self) -> Result<Origin, Error> {
+        Ok(Origin {
+            identity: Identity {
+                experiment: self.experiment_hash.clone(),
+                initial_weights: self.initial_weights.clone(),
+                data: self.data.clone(),
+            },
+            experiment: Experiment::from_toml(&self.experiment, &self.name)?,
+        })
+    }
 
     /// The envelope of a precision.
     pub fn envelope(&self, dtype: Precision) -> Option<&Envelope> {

@@ -61,7 +61,7 @@ pub fn compare(
         None => Ok(Compared::Interrupted { directory }),
         Some(comparison) => {
             let _unsaved = Unsaved::begin();
-            let recorded = Recorded::of(&comparison);
+            let recorded = Recorded::of(&comparison)?;
             for run in comparison.backends.iter().filter_map(|e| e.run.as_ref()) {
                 let run = RunDirectory::open(&directory.join(run))?;
                 run.write(Recorded::FILE, serde_json::to_vec(&recorded)?)?;

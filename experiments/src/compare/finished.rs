@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 
 use super::judge::{Case, Curve};
 use super::{Comparison, Entrant, Entry, Recorded, Reference, Verdict};
+use crate::Error;
 use crate::environment::{self, Environment};
-use crate::identity::Identity;
+use crate::experiment::BackendSection;
+use crate::identity::{Identity, Origin};
 use crate::run::{Record, RunDirectory, read_metrics};
-use crate::{Error, Experiment};
 
 /// A finished run, read back.
 struct Finished {
     path: PathBuf,
-    experiment: Experiment,
-    identity: Identity,
+    origin: Origin,
     environment: Option<Environment>,
-    recorded: Option<Recorded>,
     curve: Curve,
+    /// Why the curve has no final loss.
+    without_final_loss: Option<String>,
     /// Training tokens of a step.
     tokens_per_step: usize,
 }
@@ -26,6 +27,7 @@ impl Finished {
         let run = RunDirectory::open(path)?;
         let mut curve = Curve::default();
         let mut tokens_per_step = 0;
+        let mut evaluated = None;
         for record in read_metrics(&run)? {
             match record {
                 Record::Step {
@@ -47,52 +49,79 @@ impl Finished {
                         tokens_per_step = tokens;
                     }
                 }
-                Record::Evaluation { step, loss, .. } => {
-                    // Of the weights after the last step, or it says nothing about the end.
-                    let last = step == curve.losses.len();
-                    curve.final_loss = last.then_some(loss);
-                }
+                Record::Evaluation { step, loss, .. } => evaluated = Some((step, loss)),
             }
         }
-        if curve.losses.is_empty() {
+        let steps = curve.losses.len();
+        if steps == 0 {
             return Err(Error::run_directory(path, "has taken no step yet"));
         }
+        // Only an evaluation of the weights after the last step says anything about the end.
+        let without_final_loss = match evaluated {
+            Some((step, loss)) if step == steps => {
+                curve.final_loss = Some(loss);
+                None
+            }
+            Some((step, _)) => Some(format!(
+                "the last evaluation is of step {step}, the last step is {steps}"
+            )),
+            None => Some("the run was never evaluated".into()),
+        };
         Ok(Self {
             path: path.into(),
-            experiment: run.experiment()?,
-            identity: Identity::of_run(&run)?,
+            origin: Origin {
+                identity: Identity::of_run(&run)?,
+                experiment: run.experiment()?,
+            },
             environment: parsed(&run, "environment.json")?,
-            recorded: parsed(&run, Recorded::FILE)?,
             curve,
+            without_final_loss,
             tokens_per_step,
         })
     }
 
     fn entrant(&self) -> Entrant {
         Entrant {
-            name: self.experiment.backend.name,
-            dtype: self.experiment.backend.dtype,
+            name: self.backend().name,
+            dtype: self.backend().dtype,
         }
     }
 
-    /// What makes this run another one than `other`, wherever they ran.
-    fn differences(&self, other: &Self) -> Vec<String> {
-        let mut differences = self.experiment.decisive_differences(&other.experiment);
-        let (ours, theirs) = (&self.identity, &other.identity);
-        for (what, ours, theirs) in [
-            (
-                "initial weights",
-                &ours.initial_weights,
-                &theirs.initial_weights,
-            ),
-            ("data", &ours.data, &theirs.data),
-        ] {
-            if ours != theirs {
-                differences.push(format!("{what} ({:.8}… and {:.8}…)", ours, theirs));
-            }
-        }
-        differences
+    fn backend(&self) -> &BackendSection {
+        &self.origin.experiment.backend
     }
+
+    /// The curve over the first `steps` steps, and why it has no final loss where it has none.
+    fn over(&self, steps: usize, eval_windows: usize) -> (Curve, Option<String>) {
+        let taken = self.curve.losses.len();
+        let own_windows = self.origin.experiment.train.eval_windows;
+        let without = if taken != steps {
+            Some(format!("only {steps} of its {taken} steps are compared"))
+        } else if own_windows != eval_windows {
+            Some(format!(
+                "train.eval_windows is {own_windows} here and {eval_windows} for the reference"
+            ))
+        } else {
+            self.without_final_loss.clone()
+        };
+        let mut curve = shortened(&self.curve, steps);
+        if without.is_some() {
+            curve.final_loss = None;
+        }
+        (curve, without)
+    }
+}
+
+/// The first steps of a curve. A loss at the end of more steps is not that of fewer.
+fn shortened(curve: &Curve, steps: usize) -> Curve {
+    let mut curve = curve.clone();
+    if curve.losses.len() != steps {
+        curve.final_loss = None;
+    }
+    curve.losses.truncate(steps);
+    curve.gradient_norms.truncate(steps);
+    curve.seconds.truncate(steps);
+    curve
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(
@@ -114,7 +143,7 @@ fn parsed<T: serde::de::DeserializeOwned>(
 /// # Errors
 ///
 /// When there are fewer than two runs, one cannot be read, they are not runs of the same experiment from the
-/// same weights on the same data, or the envelope is of another experiment.
+/// same weights on the same data, or the envelope was measured on anything else.
 pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison, Error> {
     let runs = paths
         .iter()
@@ -127,7 +156,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         });
     };
     for run in &runs {
-        let differences = first.differences(run);
+        let differences = first.origin.differences(&run.origin);
         if !differences.is_empty() {
             return Err(Error::run_directory(
                 &run.path,
@@ -140,105 +169,138 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         }
     }
     let recorded = match envelope {
-        Some(path) => Some(recorded(path, &first.identity)?),
-        None => runs.iter().find_map(|run| run.recorded.clone()),
-    };
-    let mut steps = runs.iter().map(|run| run.curve.losses.len()).min();
-    let reference = match &recorded {
-        Some(recorded) => {
-            steps = steps.map(|steps| steps.min(recorded.reference.losses.len()));
-            recorded.reference.clone()
+        Some(path) => Some(recorded(path, first)?),
+        None => {
+            let carried = paths.iter().map(|path| path.join(Recorded::FILE));
+            let mut carried = carried.filter(|file| file.is_file());
+            carried
+                .next()
+                .map(|file| recorded(&file, first))
+                .transpose()?
         }
+    };
+    let recorded = recorded.as_ref();
+    let measured = recorded.and_then(|recorded| recorded.origin.as_ref());
+    // What the runs are compared with, where it ran, and how.
+    let of_reference = &measured.unwrap_or(&first.origin).experiment;
+    let reference = match recorded {
+        Some(recorded) => recorded.reference.clone(),
         None => Reference {
             entrant: first.entrant(),
             losses: first.curve.losses.clone(),
             final_loss: first.curve.final_loss,
         },
     };
-    let steps = steps.unwrap_or(0);
-    let shortened = |curve: &Curve| {
-        let mut curve = curve.clone();
-        // The loss at the end is that of the same number of steps, or it cannot be compared.
-        if curve.losses.len() != steps {
-            curve.final_loss = None;
-        }
-        curve.losses.truncate(steps);
-        curve.gradient_norms.truncate(steps);
-        curve.seconds.truncate(steps);
-        curve
+    let environment = match recorded {
+        Some(recorded) => &recorded.environment,
+        None => &first.environment,
     };
-    let of_reference = shortened(&Curve {
-        losses: reference.losses.clone(),
-        final_loss: reference.final_loss,
-        ..Curve::default()
-    });
-    let mut envelopes = recorded.as_ref().map_or(vec![], |r| r.envelopes.clone());
+    let taken = runs.iter().map(|run| run.curve.losses.len());
+    let steps = taken.min().unwrap_or(0).min(reference.losses.len());
+    let curve = shortened(
+        &Curve {
+            losses: reference.losses.clone(),
+            final_loss: reference.final_loss,
+            ..Curve::default()
+        },
+        steps,
+    );
+    let reference = Reference {
+        losses: curve.losses.clone(),
+        final_loss: curve.final_loss,
+        ..reference
+    };
+    let mut envelopes = recorded.map_or(vec![], |recorded| recorded.envelopes.clone());
     for envelope in &mut envelopes {
         envelope.loss.truncate(steps);
         // Of finished runs the weights on the way are not known.
         envelope.weights.clear();
     }
-    let seeds = recorded.as_ref().and_then(|r| r.seeds.clone());
-    let first_curve = shortened(&first.curve);
+    let seeds = recorded.and_then(|recorded| recorded.seeds.clone());
+    let is_own = |run: &Finished| {
+        let (entrant, of) = (run.entrant(), reference.entrant);
+        let precision =
+            entrant.dtype == of.dtype || envelopes.iter().any(|e| e.of.dtype == entrant.dtype);
+        let machine = match (&run.environment, environment) {
+            (Some(here), Some(there)) => here.is_same_machine(there),
+            _ => true,
+        };
+        entrant.name == of.name
+            && precision
+            && run.backend().fused == of_reference.backend.fused
+            && machine
+    };
+    let first_curve = shortened(&first.curve, steps);
     let entries = runs.iter().enumerate().map(|(place, run)| {
-        let curve = shortened(&run.curve);
+        let (run_curve, without_final_loss) = run.over(steps, of_reference.train.eval_windows);
         let entrant = run.entrant();
-        let judgement = Case {
-            entrant: &curve,
+        let mut judgement = Case {
+            entrant: &run_curve,
             checks: &[],
-            reference: &of_reference,
-            // The first run is what others can be identical to; of itself that says nothing.
-            own: (place > 0).then_some(&first_curve),
+            reference: &curve,
+            // Without an envelope, the same bits as the first run are all that can be told.
+            own: (place > 0 && recorded.is_none()).then_some(&first_curve),
             envelope: envelopes.iter().find(|e| e.of.dtype == entrant.dtype),
             seeds: seeds.as_ref(),
         }
         .judge();
-        let (verdict, reason) = match place == 0 && recorded.is_none() {
-            true => (
-                Verdict::Identical,
-                "it is what the others are measured against".into(),
-            ),
-            false => (judgement.verdict, judgement.reason),
-        };
+        if place == 0 && recorded.is_none() {
+            judgement.verdict = Verdict::Own;
+            judgement.reason = "the others are measured against it".into();
+        } else if is_own(run) {
+            judgement = judgement.of_own_backend();
+        }
+        if judgement.verdict == Verdict::Unavailable && !envelopes.is_empty() {
+            let known: Vec<String> = envelopes.iter().map(|e| e.of.dtype.to_string()).collect();
+            judgement.reason = format!(
+                "the envelope is for {}, and this run computes in {}",
+                known.join(" and "),
+                entrant.dtype
+            );
+        }
+        if let Some(without) = without_final_loss {
+            judgement.reason += &format!("; no final loss: {without}");
+        }
         Entry {
-            fused: run.experiment.backend.fused,
+            fused: run.backend().fused,
             first_step: judgement.first_step,
             max_abs_loss_difference: judgement.max_abs_loss_difference,
             envelope: judgement.envelope,
-            final_loss: curve.final_loss,
-            tokens_per_second: curve.tokens_per_second(run.tokens_per_step),
+            final_loss: run_curve.final_loss,
+            tokens_per_second: run_curve.tokens_per_second(run.tokens_per_step),
             inside_seed_spread: judgement.inside_seed_spread,
             run: Some(run.path.clone()),
             environment: run.environment.clone(),
-            losses: curve.losses,
-            seconds: curve.seconds,
-            gradient_norms: curve.gradient_norms,
-            ..Entry::without_a_run(entrant, verdict, reason)
+            losses: run_curve.losses,
+            seconds: run_curve.seconds,
+            gradient_norms: run_curve.gradient_norms,
+            ..Entry::without_a_run(entrant, judgement.verdict, judgement.reason)
         }
     });
+    let Origin {
+        identity,
+        experiment,
+    } = &first.origin;
     Ok(Comparison {
-        experiment_hash: first.identity.experiment.clone(),
+        experiment_hash: identity.experiment.clone(),
         backends: entries.collect(),
         foretoken: env!("CARGO_PKG_VERSION").into(),
         created: environment::now(),
-        name: first.experiment.name.clone(),
-        initial_weights: first.identity.initial_weights.clone(),
-        data: first.identity.data.clone(),
-        experiment: first.experiment.to_toml(),
+        name: experiment.name.clone(),
+        initial_weights: identity.initial_weights.clone(),
+        data: identity.data.clone(),
+        experiment: experiment.to_toml(),
         steps,
         tokens_per_step: first.tokens_per_step,
         lockstep: false,
-        reference: Reference {
-            losses: of_reference.losses,
-            ..reference
-        },
+        reference,
         envelopes,
         seeds,
     })
 }
 
-/// The envelope in a file or a directory, which has to be of the same experiment where that is said.
-fn recorded(path: &Path, identity: &Identity) -> Result<Recorded, Error> {
+/// The envelope in a file or a directory, which has to belong to the experiment of `run`.
+fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
     let file = match path.is_dir() {
         false => path.to_path_buf(),
         true => [Comparison::FILE, Recorded::FILE]
@@ -250,15 +312,29 @@ fn recorded(path: &Path, identity: &Identity) -> Result<Recorded, Error> {
                 Error::run_directory(path, message)
             })?,
     };
+    let refused = |message: String| Error::run_directory(&file, message);
     let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-    if let Ok(comparison) = serde_json::from_str::<Comparison>(&text) {
-        let ours = (&comparison.experiment_hash, &comparison.data);
-        if ours != (&identity.experiment, &identity.data) {
-            let message = "was measured on another experiment or other data than the runs";
-            return Err(Error::run_directory(&file, message));
-        }
-        return Ok(Recorded::of(&comparison));
+    let recorded = match serde_json::from_str::<Comparison>(&text) {
+        Ok(comparison) => Recorded::of(&comparison)?,
+        Err(_) => serde_json::from_str::<Recorded>(&text)
+            .map_err(|error| refused(format!("is no envelope: {error}")))?,
+    };
+    let Some(origin) = &recorded.origin else {
+        return Err(refused(
+            "does not say which experiment it was measured on, because an older version wrote it; name the \
+             directory of its comparison with --envelope, or run `foretoken compare` again"
+                .into(),
+        ));
+    };
+    let differences = origin.differences(&run.origin);
+    if !differences.is_empty() {
+        return Err(refused(format!(
+            "was measured on another experiment than {}: they differ in {}; measure one for it with `foretoken \
+             compare {}`",
+            run.path.display(),
+            differences.join(", "),
+            run.path.join("experiment.toml").display()
+        )));
     }
-    serde_json::from_str(&text)
-        .map_err(|error| Error::run_directory(&file, format!("is no envelope: {error}")))
+    Ok(recorded)
 }

@@ -217,7 +217,12 @@ fn finished_runs_are_judged_by_an_envelope() {
     // Of runs alone nobody knows what rounding does: the same bits are all that can be told.
     let (code, backends) = judge(&["one", "two"]);
     assert_eq!(code, Some(0));
-    assert_eq!(backends[1]["verdict"], "identical");
+    assert_eq!(
+        [&backends[0]["verdict"], &backends[1]["verdict"]],
+        ["own", "own"]
+    );
+    let reason = backends[1]["reason"].as_str().unwrap();
+    assert!(reason.contains("the same bits"), "{reason}");
     let (code, backends) = judge(&["one", "wide"]);
     assert_eq!(code, Some(0));
     assert_eq!(backends[1]["verdict"], "unavailable");
@@ -239,13 +244,36 @@ fn finished_runs_are_judged_by_an_envelope() {
         let backends = backends.as_array().unwrap();
         for backend in backends {
             let verdict = backend["verdict"].as_str().unwrap();
-            assert!(["identical", "rounding"].contains(&verdict), "{backend}");
+            // The envelope is of fused operations.
+            let expected = match backend["fused"] == true {
+                true => "own",
+                false => "rounding",
+            };
+            assert_eq!(verdict, expected, "{backend}");
         }
         let fused = backends.iter().map(|backend| &backend["fused"]);
         assert_eq!(fused.collect::<Vec<_>>(), [true, true, false]);
     }
     let shown = bench.succeed(&["compare", "one", "plain", "--envelope", "c"]);
     assert!(shown.contains("\nflex:f32 unfused"), "{shown}");
+    let (_, backends) = judge(&["one", "wide", "--envelope", "c"]);
+    assert_eq!(backends[1]["verdict"], "unavailable");
+    let reason = backends[1]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("the envelope is for f32, and this run computes in f64"),
+        "{reason}"
+    );
+
+    // The same bits on another machine are news.
+    let environment = bench.path("two/environment.json");
+    let moved = std::fs::read_to_string(&environment)
+        .unwrap()
+        .replace("\"cpu\": \"", "\"cpu\": \"another ");
+    std::fs::write(environment, moved).unwrap();
+    let (_, backends) = judge(&["one", "two"]);
+    assert_eq!(backends[1]["verdict"], "identical");
+    let (_, backends) = judge(&["one", "two", "--envelope", "c"]);
+    assert_eq!(backends[1]["verdict"], "rounding");
 
     // A loss that rounding does not explain, at one step: as long as the end is as good as another seed's, it
     // agrees in outcome.
@@ -310,56 +338,297 @@ fn runs_of_different_experiments_are_refused_by_what_differs() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
     let bench = Bench::trained();
-    for (args, parts) in [
-        (&["--steps", "0"][..], &["--steps", "at least 1"][..]),
-        (&["--rounding-runs", "0"], &["--rounding-runs"]),
-        (&["--envelope", "run"], &["--envelope", "finished runs"]),
-        (&["run"], &["compared with nothing"]),
-        (&["a.toml", "b.toml"], &["b.toml", "one experiment file"]),
-        (&["missing.toml"], &["missing.toml", "no such experiment"]),
-        (&["--reference", "rocm:f32"], &["rocm", "not compiled in"]),
-        (&["--backends", "flex", "--out", "run"], &["already exists"]),
-        (&["--dashboard", "tui"], &["needs a terminal"]),
+    bench.tiny_run("again", &[]);
+    let measure = |out: &str, more: &[&str]| {
+        let args = ["--backends", "flex", "--seeds", "1", "--rounding-runs", "1"];
+        let output = compare(&bench, &[&args[..], &["--out", out], more].concat())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    let judged = |envelope: &str| bench.run(&["compare", "run", "again", "--envelope", envelope]);
+    measure("same", &[]);
+    for envelope in [
+        "same",
+        "same/comparison.json",
+        "same/flex-f32",
+        "same/flex-f32/envelope.json",
     ] {
-        let args = [&["compare"], args].concat();
-        assert_refused(&bench.run(&args), 2, parts);
+        let output = judged(envelope);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     }
-    // What the parser refuses names what there is.
-    for (args, part) in [
-        (["--backends", "flx"], "the nearest is \"flex\""),
-        (["--dtypes", "f31"], "there are f64, f32, bf16, f16"),
-    ] {
-        let output = bench.run(&["compare", args[0], args[1]]);
-        assert_eq!(output.status.code(), Some(2));
-        assert!(text(&output).contains(part), "{}", text(&output));
+    measure(
+        "other",
+        &[
+            "--set",
+            "optimizer.beta_2=0.9",
+            "--set",
+            "data.world.seed=9",
+        ],
+    );
+    for envelope in ["other", "other/flex-f32", "other/flex-f32/envelope.json"] {
+        let parts = [
+            envelope,
+            "was measured on another experiment than run",
+            "optimizer.beta_2 (0.9 here, 0.99 there)",
+            "data.world.seed (9 here, ",
+            "data (",
+            "foretoken compare run/experiment.toml",
+        ];
+        assert_refused(&judged(envelope), 2, &parts);
     }
+
+    // One that was carried elsewhere.
+    let carried = bench.path("again/envelope.json");
+    std::fs::copy(bench.path("other/flex-f32/envelope.json"), &carried).unwrap();
+    let output = bench.run(&["compare", "run", "again"]);
+    assert_refused(
+        &output,
+        2,
+        &["again/envelope.json: was measured on another"],
+    );
+    std::fs::copy(bench.path("same/flex-f32/envelope.json"), &carried).unwrap();
+    assert!(bench.run(&["compare", "run", "again"]).status.success());
+
+    // One of a version that did not say what it belongs to.
+    let mut old = read(&carried);
+    old.as_object_mut().unwrap().remove("origin");
+    std::fs::write(&carried, old.to_string()).unwrap();
+    let parts = [
+        "again/envelope.json",
+        "an older version wrote it",
+        "--envelope",
+    ];
+    assert_refused(&bench.run(&["compare", "run", "again"]), 2, &parts);
+    assert_refused(&judged("again/envelope.json"), 2, &parts);
+    std::fs::write(&carried, "{}").unwrap();
+    assert_refused(&judged("again/envelope.json"), 2, &["is no envelope"]);
 }
 
 #[test]
-#[cfg(unix)]
-fn ctrl_c_ends_a_comparison() {
+fn content_decides_which_weights_and_data_are_the_same_and_places_do_not() {
     let bench = Bench::new();
-    let mut command = compare_steps(&bench, "100000", &["--backends", "flex", "--out", "c"]);
-    command.args(["--set", "train.steps=100000", "--dashboard", "none"]);
-    command.stdout(std::process::Stdio::piped());
-    command.stderr(std::process::Stdio::piped());
-    let child = command.spawn().unwrap();
-    let started = std::time::Instant::now();
-    while !bench.path("c").exists() {
-        assert!(started.elapsed().as_secs() < 60);
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    let copied = |from: &str, to: &str| {
+        let status = Command::new("cp")
+            .args([
+                "-r".as_ref(),
+                bench.path(from).as_os_str(),
+                bench.path(to).as_os_str(),
+            ])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    let comparable = |a: &str, b: &str| bench.run(&["compare", a, b]);
+
+    // The weights that training starts from.
+    bench.tiny_run("first", &[]);
+    bench.tiny_run("second", &["--set", "train.seed=6"]);
+    copied("first", "moved");
+    for from in ["first", "second", "moved"] {
+        let init_from = format!("model.init_from={from}");
+        bench.tiny_run(&format!("from-{from}"), &["--set", &init_from]);
     }
-    interrupt(&child);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
-    assert!(
-        text(&output).contains("nothing was judged"),
-        "{}",
-        text(&output)
+    let output = comparable("from-first", "from-moved");
+    assert!(output.status.success(), "{}", text(&output));
+    let parts = [
+        "model.init_from (\"first\" here, \"second\" there)",
+        "initial weights (",
+    ];
+    assert_refused(&comparable("from-first", "from-second"), 2, &parts);
+    let args = ["--backends", "flex", "--seeds", "1", "--rounding-runs", "1"];
+    let other = ["--out", "c", "--set", "model.init_from=second"];
+    let output = compare(&bench, &[&args[..], &other].concat())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    for envelope in ["c", "c/flex-f32/envelope.json"] {
+        let output = bench.run(&[
+            "compare",
+            "from-first",
+            "from-moved",
+            "--envelope",
+            envelope,
+        ]);
+        assert_refused(
+            &output,
+            2,
+            &["was measured on another experiment", "initial weights ("],
+        );
+    }
+
+    // Data, alone and mixed, and weights of targets.
+    for (name, words) in [("a", "abc abd "), ("b", "bcd bce ")] {
+        std::fs::write(bench.path("text.txt"), words.repeat(400)).unwrap();
+        let build = [
+            "data",
+            "build",
+            "text.txt",
+            "--tokenizer",
+            "byte",
+            "--out",
+            name,
+        ];
+        bench.succeed(&[&build[..], &["--valid", "0.1"]].concat());
+        copied(name, &format!("moved-{name}"));
+    }
+    let tokens = foretoken_datasets::Corpus::open(&bench.path("a"), None).unwrap();
+    let weights = 1.5f32.to_le_bytes().repeat(tokens.train.tokens());
+    std::fs::write(bench.path("weights.f32"), &weights).unwrap();
+    copied("weights.f32", "moved-weights.f32");
+    let file = "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 16\n[train]\nsteps = 4\nbatch = 2\n\
+                eval_every = 4\nsample_tokens = 0\n[data]\n";
+    std::fs::write(bench.path("text.toml"), file).unwrap();
+    let weighed = |at: &str| {
+        format!("{{path='{at}a', loss_weight='{at}weights.f32'}}, {{path='{at}b', weight=2}}")
+    };
+    for (out, data) in [
+        ("path", "data.path=a".to_owned()),
+        ("path-moved", "data.path=moved-a".to_owned()),
+        ("other", "data.path=b".to_owned()),
+        ("mixed", format!("data.mixture=[{}]", weighed(""))),
+        (
+            "mixed-moved",
+            format!("data.mixture=[{}]", weighed("moved-")),
+        ),
+        (
+            "mixed-otherwise",
+            "data.mixture=[{path='a'}, {path='b'}]".to_owned(),
+        ),
+    ] {
+        bench.succeed(&["train", "text.toml", "--out", out, "--set", &data]);
+    }
+    for (a, b) in [("path", "path-moved"), ("mixed", "mixed-moved")] {
+        let output = comparable(a, b);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(
+            read(&bench.path(a).join("identity.json")),
+            read(&bench.path(b).join("identity.json"))
+        );
+    }
+    let parts = ["data.path (\"a\" here, \"b\" there)", "data ("];
+    assert_refused(&comparable("path", "other"), 2, &parts);
+    let parts = ["data.mixture[0].weight", "data ("];
+    assert_refused(&comparable("mixed", "mixed-otherwise"), 2, &parts);
+}
+
+#[test]
+fn a_run_that_was_not_evaluated_at_its_end_has_no_final_loss() {
+    let bench = Bench::trained();
+    let whole = bench.tiny_run("whole", &[]);
+    bench.tiny_run("windows", &["--set", "train.eval_windows=4"]);
+    // As an interruption after step 23 leaves it: the evaluation of step 20 is the last.
+    let metrics = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
+    let before_23 = |line: &&str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["step"].as_u64().unwrap() < 23
+    };
+    let cut: Vec<&str> = metrics.lines().filter(before_23).collect();
+    std::fs::create_dir(bench.path("cut")).unwrap();
+    for name in ["experiment.toml", "identity.json", "environment.json"] {
+        std::fs::copy(whole.join(name), bench.path("cut").join(name)).unwrap();
+    }
+    std::fs::write(bench.path("cut/metrics.jsonl"), cut.join("\n") + "\n").unwrap();
+
+    let judge = |runs: &[&str]| {
+        let output = bench.command(&["compare", "--json"]).args(runs).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        json(&output)["backends"].clone()
+    };
+    let said = |entry: &serde_json::Value, part: &str| {
+        assert!(entry["final_loss"].is_null(), "{entry}");
+        let reason = entry["reason"].as_str().unwrap();
+        assert!(reason.contains(part), "{reason}");
+    };
+    for entry in judge(&["run", "whole"]).as_array().unwrap() {
+        assert!(entry["final_loss"].is_f64(), "{entry}");
+    }
+    for runs in [["cut", "run"], ["run", "cut"]] {
+        for (name, entry) in runs.iter().zip(judge(&runs).as_array().unwrap()) {
+            let part = match *name {
+                "cut" => "no final loss: the last evaluation is of step 20, the last step is 23",
+                _ => "no final loss: only 23 of its 25 steps are compared",
+            };
+            said(entry, part);
+        }
+    }
+    let backends = judge(&["run", "windows"]);
+    // Its losses have the same bits all the same.
+    assert_eq!(backends[1]["verdict"], "own");
+    assert!(backends[0]["final_loss"].is_f64());
+    said(
+        &backends[1],
+        "no final loss: train.eval_windows is 4 here and 8 for the reference",
     );
-    assert!(!bench.path("c/report.html").exists());
+    let shown = bench.succeed(&["compare", "run", "cut", "--out", "report"]);
+    assert!(shown.contains("no final loss: "), "{shown}");
+    let comparison = read(&bench.path("report/comparison.json"));
+    assert!(
+        comparison["reference"]["final_loss"].is_null(),
+        "the loss after 25 steps is another"
+    );
+}
+
+/// Everything that writes a directory refuses to write one that another process is writing.
+#[test]
+fn a_directory_is_written_by_one_process_at_a_time() {
+    let bench = Bench::trained();
+    let long = ["--set", "train.steps=100000", "--dashboard", "none"];
+    std::fs::copy(bench.path("run/experiment.toml"), bench.path("tiny.toml")).unwrap();
+    let started = |mut command: Command, file: &str| {
+        let quiet = std::process::Stdio::null;
+        command.stdout(quiet()).stderr(quiet());
+        let child = command.spawn().unwrap();
+        let begun = std::time::Instant::now();
+        while std::fs::metadata(bench.path(file)).is_err() {
+            assert!(begun.elapsed().as_secs() < 60, "{file}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        child
+    };
+    let refused = |args: &[&str]| {
+        let began = std::time::Instant::now();
+        let output = bench.run(args);
+        let parts = ["another foretoken process is writing here"];
+        assert_refused(&output, 2, &parts);
+        assert!(began.elapsed().as_secs() < 5, "{args:?} waits");
+    };
+    let everything = |directory: &str| {
+        for args in [
+            &["compare", "tiny.toml", "--backends", "flex", "--out"][..],
+            &["compare", "run", "run", "--out"],
+            &["train", "tiny.toml", "--out"],
+            &["bisect", "tiny.toml", "--backends", "flex", "--out"],
+        ] {
+            refused(&[args, &[directory]].concat());
+        }
+    };
+
+    let mut comparing = compare_steps(&bench, "100000", &long);
+    comparing.args(["--backends", "flex", "--out", "c"]);
+    let mut comparing = started(comparing, "c/foretoken.lock");
+    everything("c");
+    comparing.kill().unwrap();
+    comparing.wait().unwrap();
+    // The lock has died with its process, which had not written anything else yet.
+    let again = ["--backends", "flex", "--seeds", "1", "--out", "c"];
+    let output = compare(&bench, &again).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(!bench.path("c/foretoken.lock").exists());
+
+    let mut training = bench.tiny(&long);
+    training.args(["--out", "long"]);
+    let mut training = started(training, "long/checkpoints");
+    everything("long");
+    refused(&["train", "--resume", "--out", "long"]);
+    // A report only reads the run and writes files of its own.
+    bench.succeed(&["report", "long"]);
+    training.kill().unwrap();
+    training.wait().unwrap();
+    let output = bench.run(&["train", "tiny.toml", "--out", "long"]);
+    assert_refused(&output, 2, &["already exists"]);
 }
 
 /// Every backend that runs without a GPU agrees with the reference, in 4 steps.
