@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::bisect::{BisectOptions, bisect};
+use foretoken::compare::Entrant;
 use foretoken::precision::Precision;
 use foretoken::progress::BuildReporter;
 use foretoken::renderer::Dashboard;
@@ -18,6 +19,7 @@ use indicatif::ProgressBar;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
+use super::required::{Required, required};
 use super::screen;
 
 /// Find the operation at which backends first part
@@ -52,6 +54,10 @@ pub(super) struct BisectArgs {
     /// Backends, usually two, as `foretoken backends` lists them
     #[arg(long, value_delimiter = ',', value_name = "A,B", required = true)]
     backends: Vec<Backend>,
+    /// Backends that have to be examined, or `all`, as `compare` takes them: here every backend of --backends has
+    /// to, and one that is unavailable is refused
+    #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
+    require: Vec<Required>,
     /// Change a key of the experiment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -75,6 +81,10 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
             return Err(refused("--backends", format!("names {backend} twice")));
         }
     }
+    let dtype = args.dtype;
+    let entrants = args.backends.iter();
+    let entrants: Vec<Entrant> = entrants.map(|&name| Entrant { name, dtype }).collect();
+    required(&args.require, &entrants)?;
     let experiment = match &args.experiment {
         Some(path) => Experiment::load(path, &args.overrides)?,
         None => Experiment::embedded(&args.overrides)?,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use clap::Args;
 use foretoken::backend::Backend;
@@ -16,6 +15,7 @@ use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
+use super::required::{Named, Required, required};
 use super::train::{DashboardArg, dashboard};
 
 /// Run one experiment on several backends and judge each; or judge runs that are finished
@@ -45,8 +45,9 @@ Verdicts:
   unavailable  it cannot run here, or there is nothing to judge it by
   own          the reference's own backend agrees with itself: no evidence about another
 
-Exit codes: 0, or 3 where one differs or failed; 2 for what you can mend, 1 where the
-comparison itself failed, 130 interrupted.")]
+Exit codes: 0, or 3 where one differs or failed, or was not judged although --require names it;
+2 for what you can mend, such as a required backend that cannot run here; 1 where the comparison
+itself failed, 130 interrupted.")]
 pub(super) struct CompareArgs {
     /// Experiment file (TOML), without one the embedded experiment; or run directories
     #[arg(value_name = "EXPERIMENT|RUN")]
@@ -55,6 +56,9 @@ pub(super) struct CompareArgs {
     /// [default: all that are compiled in]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     backends: Vec<Named>,
+    /// Backends that have to be judged, or `all`; without it one that is unavailable changes no exit code
+    #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
+    require: Vec<Required>,
     /// Precisions that every backend computes in: f64, f32, bf16, f16
     #[arg(
         long,
@@ -94,26 +98,6 @@ pub(super) struct CompareArgs {
     /// Print one JSON object at the end and nothing else on standard output
     #[arg(long)]
     json: bool,
-}
-
-/// `flex`, or `flex:f64`.
-#[derive(Clone, Copy)]
-struct Named {
-    name: Backend,
-    dtype: Option<Precision>,
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, dtype) = match text.split_once(':') {
-            Some((name, dtype)) => (name, Some(dtype.parse()?)),
-            None => (text, None),
-        };
-        let name = name.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { name, dtype })
-    }
 }
 
 impl CompareArgs {
@@ -199,6 +183,11 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
         Some(path) => Experiment::load(path, &args.overrides)?,
         None => Experiment::embedded(&args.overrides)?,
     };
+    for entrant in required(&args.require, &args.entrants())? {
+        if let Err(error) = entrant.name.device_for(entrant.dtype) {
+            return Err(refused("--require", error));
+        }
+    }
     let interrupted = on_ctrl_c(|| {});
     let shown = dashboard(args.dashboard, args.json)?;
     let options = CompareOptions {
@@ -280,7 +269,19 @@ fn finish(
     comparison: &Comparison,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Error> {
-    let code = match comparison.has_failures() {
+    let entrants: Vec<Entrant> = comparison.backends.iter().map(|e| e.entrant).collect();
+    let required = required(&args.require, &entrants)?;
+    let unjudged =
+        |entry: &&Entry| entry.verdict == Verdict::Unavailable && required.contains(&entry.entrant);
+    let unjudged: Vec<&Entry> = comparison.backends.iter().filter(unjudged).collect();
+    for entry in &unjudged {
+        errln!(
+            "{} is required and was not judged: {}",
+            entry.label(),
+            entry.reason
+        );
+    }
+    let code = match comparison.has_failures() || !unjudged.is_empty() {
         true => ExitCode::from(3),
         false => ExitCode::SUCCESS,
     };

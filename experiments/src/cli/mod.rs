@@ -12,6 +12,7 @@ mod interrupt;
 mod model;
 mod predict;
 mod report;
+mod required;
 mod screen;
 mod train;
 

@@ -167,6 +167,47 @@ fn what_cannot_run_here_is_listed_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_backend_that_is_required_and_unavailable_is_no_success() {
+    let bench = Bench::new();
+    let both = ["--backends", "rocm,flex", "--out", "c"];
+    for required in ["all", "rocm", "flex,rocm:f32"] {
+        let output = compare(&bench, &[&both[..], &["--require", required]].concat())
+            .output()
+            .unwrap();
+        assert_refused(&output, 2, &["--require", "rocm", "not compiled in"]);
+        assert!(!bench.path("c").exists(), "nothing runs first");
+    }
+    for (required, part) in [
+        ("ndarray", "ndarray is not among"),
+        ("flex:bf16", "flex:bf16"),
+    ] {
+        let output = compare(&bench, &[&both[..], &["--require", required]].concat())
+            .output()
+            .unwrap();
+        assert_refused(&output, 2, &["--require", part, "--backends"]);
+    }
+    let one = [&both[..], &["--seeds", "1", "--require", "flex"]].concat();
+    let output = compare(&bench, &one).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+
+    // Finished runs that nothing judges are named.
+    bench.tiny_run("one", &[]);
+    bench.tiny_run("wide", &["--set", "backend.dtype=f64"]);
+    for (required, code) in [("all", 3), ("flex:f64", 3), ("flex:f32", 0)] {
+        let output = bench.run(&["compare", "one", "wide", "--require", required]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        let named = String::from_utf8_lossy(&output.stderr)
+            .contains("flex:f64 is required and was not judged: ");
+        assert_eq!(named, code == 3, "{}", text(&output));
+    }
+
+    let bisect = ["bisect", "--backends", "flex", "--require", "rocm"];
+    assert_refused(&bench.run(&bisect), 2, &["--require", "rocm"]);
+    let bisect = ["bisect", "--backends", "flex,rocm", "--require", "all"];
+    assert_refused(&bench.run(&bisect), 2, &["rocm", "not compiled in"]);
+}
+
+#[test]
 fn in_lockstep_the_distance_of_weights_is_measured() {
     let bench = Bench::new();
     let args = ["--backends", "flex", "--lockstep", "--out", "c", "--json"];
