@@ -335,7 +335,9 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
             let mut components = name.components();
             matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none()
         };
-        if let Some(name) = names.iter().find(|name| !plain(name)) {
+        // A name stands in messages, which are one line.
+        let printable = |name: &PathBuf| !name.to_string_lossy().contains(char::is_control);
+        if let Some(name) = names.iter().find(|name| !plain(name) || !printable(name)) {
             return Err(malformed(format!(
                 "{} is not the name of a file beside it",
                 name.display()
