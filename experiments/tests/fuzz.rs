@@ -210,7 +210,7 @@ macro_rules! tests {
 }
 
 tests! {
-    token_file documents_index manifest tokenizer text json_lines parquet
+    token_file documents_index manifest tokenizer text json_lines json csv tsv parquet
     safetensors config generation_config weights_index model_description
     experiment setting metrics checkpoint comparison
 }
