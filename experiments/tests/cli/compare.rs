@@ -672,6 +672,59 @@ fn a_directory_is_written_by_one_process_at_a_time() {
     assert_refused(&output, 2, &["already exists"]);
 }
 
+#[test]
+fn mistakes_are_one_line() {
+    let bench = Bench::trained();
+    for (args, parts) in [
+        (&["--steps", "0"][..], &["--steps", "at least 1"][..]),
+        (&["--rounding-runs", "0"], &["--rounding-runs"]),
+        (&["--envelope", "run"], &["--envelope", "finished runs"]),
+        (&["run"], &["compared with nothing"]),
+        (&["a.toml", "b.toml"], &["b.toml", "one experiment file"]),
+        (&["missing.toml"], &["missing.toml", "no such experiment"]),
+        (&["--reference", "rocm:f32"], &["rocm", "not compiled in"]),
+        (&["--backends", "flex", "--out", "run"], &["already exists"]),
+        (&["--dashboard", "tui"], &["needs a terminal"]),
+    ] {
+        let args = [&["compare"], args].concat();
+        assert_refused(&bench.run(&args), 2, parts);
+    }
+    // What the parser refuses names what there is.
+    for (args, part) in [
+        (["--backends", "flx"], "the nearest is \"flex\""),
+        (["--dtypes", "f31"], "there are f64, f32, bf16, f16"),
+    ] {
+        let output = bench.run(&["compare", args[0], args[1]]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output).contains(part), "{}", text(&output));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_a_comparison() {
+    let bench = Bench::new();
+    let mut command = compare_steps(&bench, "100000", &["--backends", "flex", "--out", "c"]);
+    command.args(["--set", "train.steps=100000", "--dashboard", "none"]);
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let started = std::time::Instant::now();
+    while !bench.path("c").exists() {
+        assert!(started.elapsed().as_secs() < 60);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(
+        text(&output).contains("nothing was judged"),
+        "{}",
+        text(&output)
+    );
+    assert!(!bench.path("c/report.html").exists());
+}
+
 /// Every backend that runs without a GPU agrees with the reference, in 4 steps.
 #[test]
 #[cfg(any(feature = "ndarray", feature = "libtorch", feature = "wgpu"))]
