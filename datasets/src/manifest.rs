@@ -1,7 +1,11 @@
 //! `manifest.json`: what a folder of tokens holds and what it was made of. A folder without one is not
 //! a dataset: the file is written last.
 
-use std::{ffi::OsStr, fs, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Component, Path},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -240,12 +244,28 @@ impl Manifest {
                 value["format"], value["version"]
             )));
         }
-        serde_json::from_value(value)
-            .map_err(|error| damaged(format!("{error}: build the dataset again")))
+        let manifest: Self = serde_json::from_value(value)
+            .map_err(|error| damaged(format!("{error}: build the dataset again")))?;
+        let mut shards = manifest.train.shards.iter().chain(&manifest.valid.shards);
+        match shards.find(|shard| !is_plain(&shard.file)) {
+            None => Ok(manifest),
+            Some(shard) => Err(damaged(format!(
+                "{:?} is not the name of a file beside it: build the dataset again",
+                shard.file
+            ))),
+        }
     }
 
     pub(crate) fn to_json(&self) -> String {
         let json = serde_json::to_string_pretty(self).expect("a manifest is always JSON");
         json + "\n"
     }
+}
+
+/// Whether this is the name of a file in the manifest's own folder, fit to stand in a message of one line.
+fn is_plain(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    matches!(components.next(), Some(Component::Normal(_)))
+        && components.next().is_none()
+        && !name.contains(char::is_control)
 }
