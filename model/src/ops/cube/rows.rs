@@ -1,4 +1,4 @@
-//! Sums: of squares, and of rows of a table's gradient.
+//! Sums: of squares, and of rows of a table's gradient, for which ids are sorted.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
@@ -61,89 +61,137 @@ pub(super) fn sum_of_squares(x: CubeTensor) -> CubeTensor {
     sum
 }
 
-/// For each of the ids, whether none before it is the same, and the place of the next that is, or of the end.
+/// Ids and their places, and as many of neither as make the next power of two, which stand behind all ids when sorted.
 #[cube(launch_unchecked)]
-fn same_kernel<I: Int>(
+fn number_kernel<I: Int>(
     ids: &[I],
-    leads: &mut [u32],
-    next: &mut [u32],
+    sorted: &mut [u32],
+    places: &mut [u32],
     #[define(I)] _integers: ElemType,
 ) {
     let place = ABSOLUTE_POS;
-    if place < ids.len() {
-        let id = ids[place];
-        let mut first = 1u32;
-        let mut after = ids.len() as u32;
-        for back in 0..ids.len() {
-            // From the end, so that of those behind it the nearest is met last.
-            let other = ids.len() - 1 - back;
-            if ids[other] == id {
-                if other < place {
-                    first = 0u32;
-                } else if other > place {
-                    after = other as u32;
-                }
-            }
+    if place < sorted.len() {
+        // What is sorted before no id.
+        let mut id = 4294967295u32;
+        if place < ids.len() {
+            id = u32::cast_from(ids[place]);
         }
-        leads[place] = first;
-        next[place] = after;
+        sorted[place] = id;
+        places[place] = place as u32;
     }
 }
 
-/// Adds, to a row of a table, all rows of the gradient that are its: one unit has a column of it.
+/// A step of Batcher's bitonic sort, of ids and then of their places: numbers `distance` apart are put in order, the
+/// lower first where the bit `block` of their place is 0.
 #[cube(launch_unchecked)]
-fn add_kernel<I: Int>(
+fn sort_kernel(sorted: &mut [u32], places: &mut [u32], block: usize, distance: usize) {
+    // The unit has the pair whose first place has the bit `distance` left out.
+    let first = ABSOLUTE_POS / distance * (2 * distance) + ABSOLUTE_POS % distance;
+    let second = first + distance;
+    if second < sorted.len() {
+        let (id, other) = (sorted[first], sorted[second]);
+        let (place, other_place) = (places[first], places[second]);
+        let above = id > other || (id == other && place > other_place);
+        let upwards = first / block % 2 == 0;
+        if (above && upwards) || (!above && !upwards) {
+            sorted[first] = other;
+            sorted[second] = id;
+            places[first] = other_place;
+            places[second] = place;
+        }
+    }
+}
+
+/// Adds, to a row of a table, all rows of the gradient that are its, in the order of their places: one unit has a column
+/// of it.
+#[cube(launch_unchecked)]
+fn add_kernel(
     sum: &mut [f32],
-    ids: &[I],
-    leads: &[u32],
-    next: &[u32],
+    sorted: &[u32],
+    places: &[u32],
     grad: &[f32],
+    count: usize,
     width: usize,
-    #[define(I)] _integers: ElemType,
 ) {
-    let place = ABSOLUTE_POS / width;
+    let number = ABSOLUTE_POS / width;
     let column = ABSOLUTE_POS % width;
-    if place < ids.len() && leads[place] == 1u32 {
-        let at = usize::cast_from(ids[place]) * width + column;
-        if at < sum.len() {
+    if number < count {
+        let id = sorted[number];
+        let at = id as usize * width + column;
+        let mut leads = at < sum.len();
+        if number > 0 && sorted[max(number, 1usize) - 1] == id {
+            leads = false;
+        }
+        if leads {
             let mut all = sum[at];
-            let mut row = place;
-            while row < ids.len() {
-                all += grad[row * width + column];
-                row = next[row] as usize;
+            let mut next = number;
+            while next < count && sorted[min(next, count - 1)] == id {
+                all += grad[places[next] as usize * width + column];
+                next += 1usize;
             }
             sum[at] = all;
         }
     }
 }
 
+/// Ids in order, those that are equal by their places, and those places; with `n log² n` comparisons, and the same in every
+/// run.
+fn sorted(ids: &CubeTensor, beside: &CubeTensor) -> [CubeTensor; 2] {
+    let count = ids.meta.num_elements().next_power_of_two();
+    let [sorted, places] = [(); 2].map(|()| empty_of(beside, [count], DType::U32));
+    let units = CubeDim::new_1d(UNITS);
+    // SAFETY: places are bounded by the length of the tensors that they are places of.
+    unsafe {
+        number_kernel::launch_unchecked(
+            &ids.client,
+            for_each(ids, count),
+            units,
+            buffer(ids),
+            buffer(&sorted),
+            buffer(&places),
+            elem(ids),
+        );
+        let mut block = 2;
+        while block <= count {
+            let mut distance = block / 2;
+            while distance > 0 {
+                sort_kernel::launch_unchecked(
+                    &ids.client,
+                    for_each(ids, count / 2),
+                    units,
+                    buffer(&sorted),
+                    buffer(&places),
+                    block,
+                    distance,
+                );
+                distance /= 2;
+            }
+            block *= 2;
+        }
+    }
+    [sorted, places]
+}
+
 pub(super) fn added(sum: CubeTensor, ids: CubeTensor, grad: CubeTensor) -> CubeTensor {
     let (sum, ids, grad) = (own(sum), whole(ids), whole(grad));
     let [count, width]: [usize; 2] = grad.meta.shape().dims();
-    let units = CubeDim::new_1d(UNITS);
-    let [leads, next] = [(); 2].map(|()| empty_of(&grad, [count], DType::U32));
-    // SAFETY: places are bounded by the ids' number, which the gradient has of rows, and elements of the table by its.
+    if count == 0 {
+        return sum;
+    }
+    let [ids, places] = sorted(&ids, &grad);
+    // SAFETY: sorted ids begin with `count` that there are, as many as rows of the gradient, and elements of the table are
+    // bounded by its.
     unsafe {
-        same_kernel::launch_unchecked(
-            &sum.client,
-            for_each(&sum, count),
-            units,
-            buffer(&ids),
-            buffer(&leads),
-            buffer(&next),
-            elem(&ids),
-        );
         add_kernel::launch_unchecked(
             &sum.client,
             for_each(&sum, count * width),
-            units,
+            CubeDim::new_1d(UNITS),
             buffer(&sum),
             buffer(&ids),
-            buffer(&leads),
-            buffer(&next),
+            buffer(&places),
             buffer(&grad),
+            count,
             width,
-            elem(&ids),
         );
     }
     sum

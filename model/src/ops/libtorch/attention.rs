@@ -5,6 +5,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::at_least_f32;
 use crate::ops::Heads;
 
 /// The fewest and the most queries that a window's mask is for.
@@ -86,16 +87,26 @@ fn by_row(parts: &Tensor, heads: Heads) -> Tensor {
 
 /// The output and, `[batch, heads, length]`, the logarithms of totals.
 pub(super) fn forward(qkv: &Tensor, heads: Heads) -> (Tensor, Tensor) {
-    let parts = Parts::of(&qkv.contiguous(), heads);
-    // Without a mask, a query of which no score is a number would get 0.
-    let odd = !qkv.sum(None).double_value(&[]).is_finite();
-    match narrow_window(heads).or(odd.then_some(heads.length)) {
+    let qkv = qkv.contiguous();
+    let parts = Parts::of(&qkv, heads);
+    match narrow_window(heads) {
         Some(window) => windowed(&parts, heads, window),
         None => {
             let (output, log_total) = parts.forward(None);
-            (by_row(&output, heads), log_total)
+            let mut output = by_row(&output, heads);
+            let _ = output.g_add_(&nothing(&qkv, heads));
+            (output, log_total)
         }
     }
+}
+
+/// 0 for each row of `qkv`, `[batch * length, 1]`; NaN for one that holds what is no number, and for those after it in its
+/// sequence. Without a mask, the kernel gives 0 to a query of which no score is a number.
+fn nothing(qkv: &Tensor, heads: Heads) -> Tensor {
+    let [batch, length] = [heads.batch, heads.length].map(|size| size as i64);
+    let zeros = qkv.sum_dim_intlist(1, false, at_least_f32(qkv.kind())) * 0.0;
+    let zeros = zeros.view([batch, length]).cumsum(1, None);
+    zeros.view([batch * length, 1])
 }
 
 /// The window, where it hides more than the causal mask does.
