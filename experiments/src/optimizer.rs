@@ -11,11 +11,8 @@ use burn::optim::{
     OptimizerRecord, RecordState, StateSink, StateSource, join_path,
 };
 use burn::tensor::{DType, Device, Tensor};
-use foretoken_model::ops::{AdamW, adamw, sum_of_squares};
+use foretoken_model::ops::{AdamW, adamw, precision_of_statistics, sum_of_squares};
 use serde::{Deserialize, Serialize};
-
-use crate::Error;
-use crate::precision::Precision;
 
 /// `[optimizer]`: defaults are those of GPT-3 and nanoGPT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,20 +87,6 @@ impl OptimizerConfig {
             ));
         }
         Ok(())
-    }
-
-    /// Whether AdamW can work in this precision: an epsilon that is 0 there divides 0 by 0.
-    pub(crate) fn fits(&self, precision: Precision) -> Result<(), Error> {
-        if self.epsilon == 0.0 || self.epsilon >= precision.smallest() {
-            return Ok(());
-        }
-        Err(Error::Experiment {
-            origin: "optimizer.epsilon".into(),
-            message: format!(
-                "{:e} is 0 in {precision}: raise it, or train in another precision",
-                self.epsilon
-            ),
-        })
     }
 
     /// AdamW with decay on matrices and none on biases and norms, as one operation or as Burn's own, which is many.
@@ -211,8 +194,10 @@ impl Optimizer for DecayMatrices {
         let weight_decay = if D >= 2 { config.weight_decay } else { 0.0 };
         let scale = self.scale.lock().clone();
         let scale = scale.unwrap_or_else(|| Tensor::ones([1], &gradient.device()));
+        let (dtype, computed) = (weights.dtype(), precision_of_statistics(weights.dtype()));
         if !self.fused {
-            let scale = scale.cast(gradient.dtype()).reshape([1; D]);
+            let (weights, gradient) = (weights.cast(computed), gradient.cast(computed));
+            let scale = scale.cast(computed).reshape([1; D]);
             let state = state.map(|state| state.0);
             let (weights, state) = AdamWConfig::new()
                 .with_beta_1(config.beta_1 as f32)
@@ -221,13 +206,16 @@ impl Optimizer for DecayMatrices {
                 .with_weight_decay(weight_decay as f32)
                 .build()
                 .step(learning_rate, weights, gradient.mul(scale), state);
-            return (weights, state.map(Moments));
+            return (weights.cast(dtype), state.map(Moments));
         }
         let (time, moments) = match state {
             Some(Moments(AdamWState { momentum })) => {
                 (momentum.time, [momentum.moment_1, momentum.moment_2])
             }
-            None => (0, [weights.zeros_like(), weights.zeros_like()]),
+            None => {
+                let zeros = || Tensor::zeros(weights.dims(), (&weights.device(), computed));
+                (0, [zeros(), zeros()])
+            }
         };
         let time = time + 1;
         let update = AdamW {
@@ -247,7 +235,8 @@ impl Optimizer for DecayMatrices {
     }
 }
 
-/// AdamW's state, read back in the precision that it was saved in: Burn reads it in the device's default one.
+/// AdamW's state, read back in the precision that it is computed in, f32 at least; Burn reads it in the device's default
+/// one. Checkpoints of older versions hold it in the weights' own.
 #[derive(Clone)]
 struct Moments<const D: usize>(AdamWState<D>);
 
@@ -270,7 +259,7 @@ impl<const D: usize> RecordState for Moments<D> {
         let time = src.take_scalar(&prefix, "time")?.try_into().ok()?;
         let mut moment = |name| {
             let data = src.take_tensor(&prefix, name)?;
-            let dtype = data.dtype();
+            let dtype = precision_of_statistics(data.dtype());
             Some(Tensor::from_data(data, (device, dtype)))
         };
         Some(Self::new(time, moment("moment_1")?, moment("moment_2")?))
@@ -592,6 +581,45 @@ mod tests {
         for found in [by_burn, by_us] {
             for (a, b) in values(&found).into_iter().zip(values(&expected)) {
                 assert!((a - b).abs() < 1e-6, "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn moments_of_half_precision_are_kept_and_restored_in_f32() {
+        for dtype in [DType::BF16, DType::F16] {
+            for fused in [true, false] {
+                let device = device();
+                let half = |weights: Weights| {
+                    let weight = weights.0.map(|weight| weight.detach().cast(dtype));
+                    (weight, weights.1.map(|weight| weight.detach().cast(dtype)))
+                };
+                let step = |optimizer: &mut ScaledAdamW, weights: Weights, number: usize| {
+                    let mut gradients = GradientsParams::new();
+                    // In f16 its square is 0.
+                    let value = 1e-4 * gradient(number);
+                    let tensor = Tensor::<2>::from_data([[value]], (&device, dtype));
+                    gradients.register(weights.0.id, tensor);
+                    optimizer.step(1e-2, weights, gradients, scalar(0.3))
+                };
+                let mut whole = config().init(fused);
+                let mut weights = half(self::weights());
+                for number in 0..3 {
+                    weights = step(&mut whole, weights, number);
+                }
+                let bytes = whole.to_record().into_bytes().unwrap();
+                let record = OptimizerRecord::from_bytes(bytes).unwrap();
+                let mut restored = config().init(fused).load_record(record);
+                let end = step(&mut whole, weights.clone(), 3);
+                let again = step(&mut restored, weights.clone(), 3);
+                assert_eq!(end.0.val().dtype(), dtype);
+                assert_eq!(values(&end), values(&again), "{dtype:?} fused {fused}");
+                // About a step each, whatever the size of gradients.
+                let moved = values(&half(self::weights()))[0] - values(&end)[0];
+                assert!(
+                    (0.02..0.06).contains(&moved),
+                    "{dtype:?} fused {fused}: {moved}"
+                );
             }
         }
     }

@@ -4,11 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::DType;
-use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
-/// The precision of weights, activations, gradients and optimizer state. The loss itself is computed in f32
-/// where that is more precise.
+/// The precision of weights, activations and gradients. Statistics (means and squares of norms, softmax, losses, sums of
+/// squares) and the optimizer's moments and arithmetic are in f32 where that is more precise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -47,6 +46,14 @@ impl Precision {
         }
     }
 
+    /// That of statistics and of the optimizer: f32 at least.
+    pub fn of_statistics(self) -> Self {
+        match self {
+            Self::F64 => Self::F64,
+            Self::F32 | Self::BF16 | Self::F16 => Self::F32,
+        }
+    }
+
     /// Half the distance from 1 to the next number: the largest relative error of one rounding.
     pub fn unit_roundoff(self) -> f64 {
         let significant_bits = match self {
@@ -56,16 +63,6 @@ impl Precision {
             Self::BF16 => 8,
         };
         2f64.powi(-significant_bits)
-    }
-
-    /// The smallest number above 0.
-    pub(crate) fn smallest(self) -> f64 {
-        match self {
-            Self::F64 => f64::from_bits(1),
-            Self::F32 => f64::from(f32::from_bits(1)),
-            Self::BF16 => bf16::from_bits(1).to_f64(),
-            Self::F16 => f16::from_bits(1).to_f64(),
-        }
     }
 }
 

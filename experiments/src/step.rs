@@ -3,10 +3,11 @@
 //! Training and comparing both take their steps here, so that what is compared is what trains.
 
 use burn::data::dataset::DatasetError;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use foretoken_datasets::TokenBatch;
-use foretoken_model::ops::among_threads;
+use foretoken_model::ops::{among_threads, precision_of_statistics};
 
 use crate::Error;
 use crate::learner::{Learner, places};
@@ -35,7 +36,7 @@ pub(crate) fn gradients(
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
         batch_places = places(&batch);
         let output = learner.train_step(batch);
-        accumulator.accumulate(learner.model(), output.grads);
+        accumulator.accumulate(learner.model(), widened(learner.model(), output.grads));
         outputs.push(output.item);
     }
     let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
@@ -49,6 +50,28 @@ pub(crate) fn gradients(
         mean: batch_places / weight,
         outputs,
     })
+}
+
+/// Gradients in f32 at least: in half precision the sum over many micro-batches would stand still.
+fn widened<M: Module>(module: &M, gradients: GradientsParams) -> GradientsParams {
+    struct Widen {
+        from: GradientsParams,
+        to: GradientsParams,
+    }
+    impl ModuleVisitor for Widen {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.from.remove::<D>(param.id) {
+                let dtype = precision_of_statistics(gradient.dtype());
+                self.to.register(param.id, gradient.cast(dtype));
+            }
+        }
+    }
+    let mut widen = Widen {
+        from: gradients,
+        to: GradientsParams::new(),
+    };
+    module.visit(&mut widen);
+    widen.to
 }
 
 /// A whole step as training takes it: its totals, and the gradient's global norm before clipping.
@@ -125,5 +148,31 @@ pub(crate) fn mean_and_clip(norm: &Tensor<1>, mean: f64, clip: f64) -> Tensor<1>
             .clamp_max(1.0)
             .mul_scalar(mean),
         false => norm.full_like(mean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn gradients_of_many_micro_batches_add_up_in_half_precision() {
+        let device = crate::backend::Backend::default_backend().device().unwrap();
+        for dtype in [DType::BF16, DType::F16] {
+            let ones = || Tensor::<1>::ones([2], (&device, dtype));
+            let weights: Param<Tensor<1>> = Param::from_tensor(ones());
+            let mut accumulator = GradientsAccumulator::new();
+            for _ in 0..3000 {
+                let mut gradients = GradientsParams::new();
+                gradients.register(weights.id, ones());
+                accumulator.accumulate(&weights, widened(&weights, gradients));
+            }
+            let sum = accumulator.grads().get::<1>(weights.id).unwrap();
+            // In bf16 it stays at 256, in f16 at 2048.
+            let sum: Vec<f64> = sum.try_into_vec_as().unwrap();
+            assert_eq!(sum, [3000.0; 2], "{dtype:?}");
+        }
     }
 }

@@ -99,7 +99,6 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         .backend
         .name
         .device_for(experiment.backend.dtype)?;
-    experiment.optimizer.fits(experiment.backend.dtype)?;
     // Before anything is read, so that of two processes the second is refused at once.
     let run = match (options.resume, &options.out) {
         (false, out) => RunDirectory::create(out.as_deref(), &experiment)?,

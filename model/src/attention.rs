@@ -180,13 +180,21 @@ impl CausalSelfAttention {
         let scores = pass.operation("attention.scores", Operation::Scores, inputs, scores);
 
         let mix = |[scores, values]: [Tensor<4>; 2]| {
-            // Softmax, its division left until after the product, where fewer elements are left to divide.
+            // Softmax, in f32 at least, its division left until after the product, where fewer elements are left to
+            // divide; in half precision before, where the product might not fit.
             // The maximum only keeps the exponentials in range and cancels out: it needs no gradient.
+            let dtype = scores.dtype();
+            let half = ops::at_least_f32(dtype) != dtype;
+            let scores = scores.cast(ops::at_least_f32(dtype));
             let maximum = scores.clone().detach().max_dim(3);
             let weights = (scores - maximum).exp();
             let total = weights.clone().sum_dim(3);
             let weights = pass.drop(weights, sight.dropout);
-            ungrouped(grouped(weights).matmul(values)) / total // [batch, heads, length, head_width]
+            // [batch, heads, length, head_width]
+            match half {
+                true => ungrouped(grouped((weights / total).cast(dtype)).matmul(values)),
+                false => ungrouped(grouped(weights).matmul(values)) / total,
+            }
         };
         let inputs = [scores, values];
         let mixed = pass.operation("attention.mix", Operation::Mix, inputs, mix);

@@ -1,6 +1,6 @@
 //! The objective: the negative log-likelihood of each target under the model.
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use crate::ops;
 
@@ -16,6 +16,10 @@ pub struct Objective {
 }
 
 /// What is to be predicted.
+///
+/// In every pass, fused or plain, on every backend: a target below 0 is ignored, that is its loss, its nats, its hit and
+/// its gradient are 0. A target that is no token of the vocabulary is a caller's mistake; its loss, its nats and its
+/// gradient are NaN, since a device can not panic and is not waited for.
 #[derive(Debug, Clone)]
 pub struct Targets {
     /// Token ids, `[batch, length]`.
@@ -36,7 +40,7 @@ pub struct TokenLoss {
     /// What is optimised, in nats: `-ln p(target)` with what the [`Objective`] adds, times the target's weight.
     /// `[batch, length]`.
     pub loss: Tensor<2>,
-    /// `-ln p(target)`, in nats, whatever it counts. `[batch, length]`. Of a fused pass it has no gradient.
+    /// `-ln p(target)`, in nats, whatever it counts. `[batch, length]`, no gradient.
     pub nats: Tensor<2>,
     /// 1 where the target is the most probable token, 0 elsewhere. `[batch, length]`, no gradient.
     pub correct: Tensor<2, Int>,
@@ -44,7 +48,7 @@ pub struct TokenLoss {
 
 impl TokenLoss {
     /// The loss of `logits`, `[batch, length, vocab_size]`, at `targets`, `[batch, length]`: of all alike, and nothing
-    /// but the negative log-likelihood.
+    /// but the negative log-likelihood. [`Targets`] says what becomes of those that are no tokens.
     ///
     /// Exact for logits of any size: `ln Σ exp(logits)` is taken relative to the largest. Logits in half
     /// precision are made f32 first: their sum over a vocabulary is not worth having otherwise.
@@ -52,19 +56,20 @@ impl TokenLoss {
     /// # Panics
     /// When the shapes do not fit.
     pub fn from_logits(logits: Tensor<3>, targets: Tensor<2, Int>) -> Self {
-        let [batch, length, _] = logits.dims();
+        let [batch, length, vocabulary] = logits.dims();
         let logits = at_least_f32(logits);
-        let targets = targets.reshape([batch, length, 1]);
+        let column = targets.clone().reshape([batch, length, 1]);
 
         let (maximum, predicted) = logits.clone().detach().max_dim_with_indices(2);
-        let correct = predicted.equal(targets.clone()).int();
+        let correct = predicted.equal(column.clone()).int();
 
-        let target = logits.clone().gather(2, targets);
+        let token = column.clamp(0, vocabulary as i64 - 1);
+        let target = logits.clone().gather(2, token);
         let total = log_total_over(&maximum, logits);
         // In this order: the two large numbers cancel before the small one is added.
         let nats = (maximum - target) + total;
         Self::exact(
-            nats.reshape([batch, length]),
+            counted(nats.reshape([batch, length]), targets, vocabulary),
             correct.reshape([batch, length]),
         )
     }
@@ -72,20 +77,16 @@ impl TokenLoss {
     /// Of targets that all count alike, of which nothing but the negative log-likelihood is optimised.
     pub(crate) fn exact(nats: Tensor<2>, correct: Tensor<2, Int>) -> Self {
         Self {
-            loss: nats.clone(),
-            nats,
+            nats: nats.clone().detach(),
+            loss: nats,
             correct,
         }
     }
 
-    /// The same where more is optimised than that; `logits` are those that it is of.
-    pub(crate) fn toward(
-        self,
-        objective: Objective,
-        logits: Tensor<3>,
-        weights: Option<Tensor<2>>,
-    ) -> Self {
-        let shape = self.nats.dims();
+    /// The same where more is optimised than that; `logits` and `targets` are those that it is of.
+    pub(crate) fn toward(self, objective: Objective, logits: Tensor<3>, targets: Targets) -> Self {
+        let [batch, length, vocabulary] = logits.dims();
+        let shape = [batch, length];
         let logits = at_least_f32(logits);
         let maximum = logits.clone().detach().max_dim(2);
         let total = log_total_over(&maximum, logits.clone());
@@ -102,7 +103,9 @@ impl TokenLoss {
             let log_total = (maximum + total).reshape(shape);
             loss = loss + log_total.clone() * log_total * z_loss;
         }
-        if let Some(weights) = weights {
+        // Of what is added too, ignored targets have nothing.
+        loss = counted(loss, targets.ids, vocabulary);
+        if let Some(weights) = targets.weights {
             let weights = weights.cast(loss.dtype());
             loss = loss * weights;
         }
@@ -139,10 +142,19 @@ impl TokenLoss {
 }
 
 fn at_least_f32(logits: Tensor<3>) -> Tensor<3> {
-    match logits.dtype() {
-        DType::F16 | DType::BF16 => logits.cast(DType::F32),
-        _ => logits,
-    }
+    let dtype = ops::at_least_f32(logits.dtype());
+    logits.cast(dtype)
+}
+
+/// Losses of targets: 0 of those that are ignored, and NaN of those that are no tokens, with their gradients.
+fn counted(losses: Tensor<2>, targets: Tensor<2, Int>, vocabulary: usize) -> Tensor<2> {
+    let beyond = targets.clone().greater_equal_scalar(vocabulary as i64);
+    let factor = losses
+        .clone()
+        .detach()
+        .ones_like()
+        .mask_fill(beyond, f64::NAN);
+    (losses * factor).mask_fill(targets.lower_scalar(0), 0.0)
 }
 
 /// `ln Σ exp(logits) - maximum`, `[batch, length, 1]`. The maximum cancels out of the result and needs no gradient.
@@ -245,7 +257,11 @@ mod tests {
             let (hidden, head) = (leaf(0.3, [4, 3]), leaf(2.0, [3, 5]));
             let logits = hidden.clone().matmul(head.clone()).reshape([2, 2, 5]);
             let with = TokenLoss::from_logits(logits.clone(), ids());
-            let with = with.toward(objective, logits, weights());
+            let targets = Targets {
+                ids: ids(),
+                weights: weights(),
+            };
+            let with = with.toward(objective, logits, targets);
             let rule = ops::Head {
                 by_token: false,
                 cap: None,

@@ -50,16 +50,22 @@ impl Normalization {
         }
     }
 
-    /// `[.., width] -> [.., width]`.
+    /// `[.., width] -> [.., width]`; in half precision computed in f32 and rounded once.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gamma = self.gamma.val();
-        match self.norm {
-            Norm::Layer => layer_norm(x, gamma, self.beta(), self.epsilon),
-            // Not Burn's RmsNorm, which computes in f32 whatever the dtype of `x`.
+        let dtype = x.dtype();
+        let computed = ops::at_least_f32(dtype);
+        let (x, gamma) = (x.cast(computed), self.gamma.val().cast(computed));
+        let output = match self.norm {
+            Norm::Layer => {
+                let beta = self.beta().map(|beta| beta.cast(computed));
+                layer_norm(x, gamma, beta, self.epsilon)
+            }
+            // Not Burn's RmsNorm, which computes in f32 even where `x` is f64.
             Norm::Rms => {
                 let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
                 x / (mean_square + self.epsilon).sqrt() * gamma.unsqueeze()
             }
-        }
+        };
+        output.cast(dtype)
     }
 }

@@ -82,36 +82,47 @@ impl Sight {
     }
 }
 
+/// Added to scores of keys that a query does not see: so low that the exponential is 0 beside any score that is seen.
+///
+/// Not minus infinity: WGSL leaves it to the driver what arithmetic on infinities gives, and a padded column, which
+/// sees nothing, would be NaN. In f16 it leaves room for scores as low as itself.
+fn hidden(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => -32768.0,
+        _ => -1e9,
+    }
+}
+
 fn mask(
     window: Option<usize>,
     placement: &Placement<'_>,
     device: &Device,
     dtype: DType,
 ) -> Option<Tensor<4>> {
-    // Not minus infinity: WGSL leaves it to the driver what arithmetic on infinities gives.
-    const HIDDEN: f64 = -1e9;
     let Placement { seen, length, .. } = *placement;
     let keys = seen + length;
-    let hidden = || Tensor::<2>::full([length, keys], HIDDEN, (device, dtype));
-
-    let future = (length > 1).then(|| hidden().triu(seen as i64 + 1));
-    // The query in row r stands in column seen + r, and sees no key in column seen + r - window or before.
-    let past = window
-        .filter(|window| keys > *window)
-        .map(|window| hidden().tril(seen as i64 - window as i64));
-    let padding = (!placement.padding.is_empty()).then(|| {
-        let padding = placement.padding.iter();
-        let hidden = padding
-            .flat_map(|pad| (0..keys).map(move |column| if column < *pad { HIDDEN } else { 0.0 }));
-        let data = TensorData::new(hidden.collect::<Vec<f64>>(), [placement.batch, 1, 1, keys]);
-        Tensor::<4>::from_data(data, (device, dtype))
-    });
-    let parts = [future, past].map(|part| part.map(Tensor::unsqueeze));
-    parts
-        .into_iter()
-        .chain([padding])
-        .flatten()
-        .reduce(|a, b| a + b)
+    let all_seen = length == 1 && window.is_none_or(|window| keys <= window);
+    if all_seen && placement.padding.is_empty() {
+        return None;
+    }
+    // No number is added twice: in f16 the sum would be infinite.
+    let padding = match placement.padding {
+        [] => &[0],
+        padding => padding,
+    };
+    let sees = |query: usize, key: usize, pad: usize| {
+        key <= query && key >= pad && window.is_none_or(|window| query - key < window)
+    };
+    let hidden = hidden(dtype);
+    let mut numbers = Vec::with_capacity(padding.len() * length * keys);
+    for pad in padding {
+        for query in placement.columns() {
+            let keys = (0..keys).map(|key| if sees(query, key, *pad) { 0.0 } else { hidden });
+            numbers.extend(keys);
+        }
+    }
+    let data = TensorData::new(numbers, [padding.len(), 1, length, keys]);
+    Some(Tensor::from_data(data, (device, dtype)))
 }
 
 /// `angle = position · frequency`, computed in f64 on the host: the same on every backend, and exact at

@@ -230,14 +230,15 @@ impl Transformer {
         let kept = (!exact).then(|| logits.clone());
         let mut correct = None;
         let nats = pass.operation("loss", Operation::Loss, [logits], |[logits]| {
-            let loss = TokenLoss::from_logits(logits, targets.ids);
+            let loss = TokenLoss::from_logits(logits, targets.ids.clone());
             correct = Some(loss.correct);
-            loss.nats.unsqueeze_dim::<3>(2)
+            // Without an objective of its own it is the nats, with their gradient.
+            loss.loss.unsqueeze_dim::<3>(2)
         });
         let correct = correct.expect("the loss is computed");
         let loss = TokenLoss::exact(nats.squeeze_dim(2), correct);
         match kept {
-            Some(logits) => loss.toward(objective, logits, targets.weights),
+            Some(logits) => loss.toward(objective, logits, targets),
             None => loss,
         }
     }
@@ -255,7 +256,7 @@ impl Transformer {
         };
         let mut logits = pass.operation("head", Operation::Linear, [rows], head);
         if let Some(cap) = self.config.logit_cap {
-            let capped = |[logits]: [Tensor<2>; 1]| (logits / cap).tanh() * cap;
+            let capped = |[logits]: [Tensor<2>; 1]| ops::capped(logits, cap);
             logits = pass.operation("logit_cap", Operation::LogitCap, [logits], capped);
         }
         logits.reshape([batch, length, self.config.vocab_size])

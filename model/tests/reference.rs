@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
+#[path = "common/devices.rs"]
+mod devices;
 #[path = "common/parameters.rs"]
 mod parameters;
 
@@ -92,9 +94,27 @@ impl ModuleMapper for Disturb {
     }
 }
 
-fn model(config: &ModelConfig, dtype: DType) -> Transformer {
-    let model = config.init(0, &Device::flex()).unwrap();
+fn model(config: &ModelConfig, device: &Device, dtype: DType) -> Transformer {
+    let model = config.init(0, device).unwrap();
     model.map(&mut Disturb { dtype, count: 0 }).train()
+}
+
+/// Every backend with those of `precisions` that it has. A driver that compiles its kernels does so for each shape anew:
+/// there one, and of the configurations every fourth.
+fn runs<const N: usize>(
+    config: usize,
+    precisions: [(DType, f64); N],
+) -> impl Iterator<Item = (String, Device, DType, f64)> {
+    let runs = devices::devices()
+        .into_iter()
+        .flat_map(move |(name, device)| {
+            precisions.map(|(dtype, tolerance)| (name, device.clone(), dtype, tolerance))
+        });
+    runs.filter(move |(name, device, dtype, _)| match *name {
+        "wgpu" => *dtype == DType::F32 && config % 4 == 3,
+        _ => device.supports_dtype(*dtype),
+    })
+    .map(|(name, device, dtype, tolerance)| (format!("{name} {dtype:?}"), device, dtype, tolerance))
 }
 
 fn tokens(rows: &[&[usize]], device: &Device) -> Tensor<2, Int> {
@@ -129,15 +149,20 @@ const BACKWARD: [(DType, f64); 2] = [(DType::F64, 1e-7), (DType::F32, 1e-4)];
 
 #[test]
 fn logits_and_losses_match_the_reference() {
-    for config in configs() {
-        for (dtype, tolerance) in FORWARD {
-            let model = model(&config, dtype);
+    for (number, config) in configs().into_iter().enumerate() {
+        for (who, device, dtype, tolerance) in runs(number, FORWARD) {
+            let model = model(&config, &device, dtype);
             let weights = read(&model, None);
             let reference = Reference {
                 config: &config,
                 weights: &weights,
             };
-            for length in [1, 2, 5] {
+            let lengths: &[usize] = if who.starts_with("wgpu") {
+                &[5]
+            } else {
+                &[1, 2, 5]
+            };
+            for &length in lengths {
                 let inputs: Vec<&[usize]> = ROWS.iter().map(|row| &row.0[..length]).collect();
                 let targets: Vec<&[usize]> = ROWS.iter().map(|row| &row.1[..length]).collect();
                 let expected: Vec<f64> = inputs
@@ -148,7 +173,12 @@ fn logits_and_losses_match_the_reference() {
                     let logits = model.logits_in(pass, tokens(&inputs, &model.device()));
                     assert_eq!(logits.dims(), [2, length, config.vocab_size]);
                     let logits: Vec<f64> = logits.try_into_vec_as().unwrap();
-                    assert_close(&logits, &expected, tolerance, &format!("{what} logits"));
+                    assert_close(
+                        &logits,
+                        &expected,
+                        tolerance,
+                        &format!("{who} {what} logits"),
+                    );
                 }
 
                 let expected: Vec<f64> = inputs
@@ -164,12 +194,12 @@ fn logits_and_losses_match_the_reference() {
                     assert_eq!(loss.nats.dims(), [2, length]);
                     let mean: f64 = loss.mean().into_scalar();
                     let nats: Vec<f64> = loss.nats.try_into_vec_as().unwrap();
-                    assert_close(&nats, &expected, tolerance, &format!("{what} nats"));
+                    assert_close(&nats, &expected, tolerance, &format!("{who} {what} nats"));
                     assert_close(
                         &[mean],
                         &[expected_mean],
                         tolerance,
-                        &format!("{what} mean"),
+                        &format!("{who} {what} mean"),
                     );
                 }
             }
@@ -182,8 +212,9 @@ fn gradients_of_every_parameter_match_finite_differences() {
     const STEP: f64 = 1e-5;
     let inputs = ROWS.each_ref().map(|row| &row.0[..]);
     let targets = ROWS.each_ref().map(|row| &row.1[..]);
-    for config in configs() {
-        let weights = read(&model(&config, DType::F64), None);
+    for (number, config) in configs().into_iter().enumerate() {
+        // Values that every precision has, so that those of f32 are those of f64.
+        let weights = read(&model(&config, &Device::flex(), DType::F64), None);
         assert_eq!(
             weights.values().map(Vec::len).sum::<usize>(),
             config.parameters()
@@ -214,8 +245,8 @@ fn gradients_of_every_parameter_match_finite_differences() {
             expected.insert(path.clone(), differences.collect());
         }
 
-        for (dtype, tolerance) in BACKWARD {
-            let model = model(&config, dtype);
+        for (who, device, dtype, tolerance) in runs(number, BACKWARD) {
+            let model = model(&config, &device, dtype);
             let device = model.device();
             for (what, pass) in passes() {
                 let (inputs, targets) = (tokens(&inputs, &device), tokens(&targets, &device));
@@ -227,7 +258,7 @@ fn gradients_of_every_parameter_match_finite_differences() {
                         &gradients[path],
                         expected,
                         tolerance,
-                        &format!("{what} {path}"),
+                        &format!("{who} {what} {path}"),
                     );
                 }
             }
@@ -238,7 +269,14 @@ fn gradients_of_every_parameter_match_finite_differences() {
 #[test]
 fn a_token_changes_no_logit_before_it() {
     let config = ModelConfig::new(13, 9, 2, 2, 6);
-    let model = model(&config, DType::F32);
+    for (name, device) in devices::devices() {
+        if name != "wgpu" {
+            changes_no_logit_before_it(&model(&config, &device, DType::F32));
+        }
+    }
+}
+
+fn changes_no_logit_before_it(model: &Transformer) {
     let bits = |tokens: Tensor<2, Int>| -> Vec<u32> {
         let logits: Vec<f32> = model.logits(tokens).try_into_vec_as().unwrap();
         logits.into_iter().map(f32::to_bits).collect()
@@ -264,6 +302,10 @@ fn a_token_changes_no_logit_before_it() {
 #[test]
 #[should_panic(expected = "6 tokens do not fit a context of 5")]
 fn a_sequence_longer_than_the_context_panics() {
-    let model = model(&ModelConfig::new(7, 5, 1, 1, 4), DType::F32);
+    let model = model(
+        &ModelConfig::new(7, 5, 1, 1, 4),
+        &Device::flex(),
+        DType::F32,
+    );
     model.logits(tokens(&[&[0, 1, 2, 3, 4, 5]], &model.device()));
 }

@@ -3,10 +3,10 @@
 
 use foretoken_model::{Activation, ModelConfig, Norm, Operation};
 
-use super::numbers::held_in;
 use super::replay::{Given, Problem};
 use super::wiring::{source, split};
 use crate::parameters::Parameters;
+use crate::precision::Precision;
 
 /// Numbers that a program starts from.
 pub(super) struct Numbers {
@@ -48,6 +48,19 @@ pub(super) fn formula(
         length: problem.batch.length,
     };
     writer.write()
+}
+
+/// Calls that are written behind a tensor so that statistics are made of it, and behind what was computed of them: empty
+/// but in half precision.
+pub(super) fn casts(precision: Precision) -> [String; 2] {
+    let computed = precision.of_statistics();
+    match computed == precision {
+        true => [String::new(), String::new()],
+        false => [
+            format!(".cast(DType::{:?})", computed.dtype()),
+            ".cast(DTYPE)".to_owned(),
+        ],
+    }
 }
 
 struct Writer<'a> {
@@ -112,19 +125,14 @@ impl Writer<'_> {
             Operation::LogitCap => {
                 let cap = self.config.logit_cap.unwrap_or(1.0);
                 formula.body = lines(&format!(
-                    "let output = (input_0.clone() / {cap:?}).tanh() * {cap:?};"
+                    "let output = (input_0.clone() / {cap:?}).clamp(-20.0, 20.0).tanh() * {cap:?};"
                 ));
             }
             Operation::Loss => {
                 formula.ids = Some(("targets", self.problem.batch.targets.clone()));
-                // Not in half precision.
-                let held = held_in(Operation::Loss, self.problem.precision);
-                let logits = match held == self.problem.precision {
-                    true => "input_0.clone()".to_owned(),
-                    false => format!("input_0.clone().cast(DType::{:?})", held.dtype()),
-                };
+                let [wide, _] = casts(self.problem.precision);
                 formula.body = lines(&format!(
-                    "let logits = {logits};\n\
+                    "let logits = input_0.clone(){wide};\n\
                      let targets = targets.reshape([{batch}, {length}, 1]);\n\
                      let maximum = logits.clone().detach().max_dim(2);\n\
                      let target = logits.clone().gather(2, targets);\n\
@@ -205,22 +213,26 @@ impl Writer<'_> {
 
     fn norm(&self, formula: &mut Formula, path: &str, x: &str, rank: usize, result: &str) {
         let epsilon = self.config.norm_epsilon;
+        let [wide, narrow] = casts(self.problem.precision);
         let gamma = self.parameter(formula, &format!("{path}.gamma"));
         let rms = self.config.norm == Norm::Rms || path.contains("attention.");
         let text = if rms {
             format!(
-                "let x = {x};\n\
+                "let x = {x}{wide};\n\
                  let mean_square = (x.clone() * x.clone()).mean_dim({});\n\
-                 let {result} = x / (mean_square + {epsilon:?}).sqrt() * {gamma}.clone().unsqueeze();",
+                 let x = x / (mean_square + {epsilon:?}).sqrt();\n\
+                 let {result} = (x * {gamma}.clone(){wide}.unsqueeze()){narrow};",
                 rank - 1
             )
         } else {
             let path = format!("{path}.beta");
             let beta = match self.parameters.contains_key(&path) {
-                true => format!("Some({}.clone())", self.parameter(formula, &path)),
+                true => format!("Some({}.clone(){wide})", self.parameter(formula, &path)),
                 false => "None".into(),
             };
-            format!("let {result} = layer_norm({x}, {gamma}.clone(), {beta}, {epsilon:?});")
+            format!(
+                "let {result} = layer_norm({x}{wide}, {gamma}.clone(){wide}, {beta}, {epsilon:?}){narrow};"
+            )
         };
         formula.body.extend(lines(&text));
     }
@@ -315,7 +327,11 @@ impl Writer<'_> {
             (width as f64).powf(-0.5)
         );
         let mut masks = Vec::new();
-        let hidden = format!("Tensor::<2>::full([{length}, {length}], -1e9, (device, DTYPE))");
+        let low = match self.problem.precision {
+            Precision::F16 => "-32768.0",
+            _ => "-1e9",
+        };
+        let hidden = format!("Tensor::<2>::full([{length}, {length}], {low}, (device, DTYPE))");
         if length > 1 {
             masks.push(format!("{hidden}.triu(1).unsqueeze::<4>()"));
         }
@@ -338,11 +354,19 @@ impl Writer<'_> {
         let [grouped, ungrouped] = self.grouping();
         let grouped = grouped.replace("COLUMNS", &length.to_string());
         let ungrouped = ungrouped.replace("COLUMNS", &width.to_string());
+        let [wide, narrow] = casts(self.problem.precision);
+        let output = match wide.is_empty() {
+            true => format!("weights{grouped}.matmul(input_1.clone()){ungrouped} / total"),
+            false => {
+                format!("(weights / total){narrow}{grouped}.matmul(input_1.clone()){ungrouped}")
+            }
+        };
         formula.body = lines(&format!(
-            "let maximum = input_0.clone().detach().max_dim(3);\n\
-             let weights = (input_0.clone() - maximum).exp();\n\
+            "let scores = input_0.clone(){wide};\n\
+             let maximum = scores.clone().detach().max_dim(3);\n\
+             let weights = (scores - maximum).exp();\n\
              let total = weights.clone().sum_dim(3);\n\
-             let output = weights{grouped}.matmul(input_1.clone()){ungrouped} / total;"
+             let output = {output};"
         ));
         formula.output = vec![self.batch, self.config.heads, length, width];
     }

@@ -10,9 +10,9 @@ use crate::Error;
 use crate::parameters;
 use crate::precision::Precision;
 
-/// Scores at or below this are those of keys that are not to be seen. How far below is no matter: their
+/// Scores at or below this are those of keys that are not to be seen, in f16 too. How far below is no matter: their
 /// exponential is 0.
-pub(super) const HIDDEN: f64 = -1e8;
+pub(super) const HIDDEN: f64 = -16384.0;
 
 pub(super) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, Error> {
     tensor.try_into_vec_as().map_err(Error::device)

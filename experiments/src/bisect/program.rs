@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::findings::{Culprit, Direction};
-use super::formula::Formula;
+use super::formula::{Formula, casts};
 use super::judge::{Of, value};
 use super::reproduction::{Case, UpdateCase};
 use crate::backend::Backend;
@@ -382,8 +382,9 @@ impl Case {
 }
 
 impl UpdateCase {
-    pub(super) fn body(&self) -> Vec<String> {
+    pub(super) fn body(&self, precision: Precision) -> Vec<String> {
         let optimizer = &self.optimizer;
+        let [wide, narrow] = casts(precision);
         let decay = if self.matrix {
             optimizer.weight_decay
         } else {
@@ -406,8 +407,12 @@ impl UpdateCase {
             let rate = optimizer.learning_rate_at(step, self.steps);
             let _ = writeln!(
                 text,
-                "let (output, state) = adamw.step({rate:?}, output, gradient_{step} * {clipped:?}, state);"
+                "let gradient = gradient_{step}{wide} * {clipped:?};\n\
+                 let (output, state) = adamw.step({rate:?}, output{wide}, gradient, state);"
             );
+            if !narrow.is_empty() {
+                let _ = writeln!(text, "let output = output{narrow};");
+            }
         }
         text += "let _ = state;";
         text.lines().map(str::to_owned).collect()

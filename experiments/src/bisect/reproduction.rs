@@ -94,7 +94,7 @@ impl Case {
                 ids: None,
                 views: Vec::new(),
                 parameters: Vec::new(),
-                body: update.body(),
+                body: update.body(precision),
                 output: shape,
             },
             upstream: Vec::new(),

@@ -60,7 +60,6 @@ impl Trainer {
     /// A run before its first step.
     pub(crate) fn new(setup: &Setup, entrant: Entrant, variant: Variant) -> Result<Self, Error> {
         let setup = variant.tampering.setup(setup);
-        setup.experiment.optimizer.fits(entrant.dtype)?;
         let seed = variant.seed.unwrap_or(setup.experiment.train.seed);
         let device = entrant.name.device_for(entrant.dtype)?;
         let training = device.clone().autodiff();

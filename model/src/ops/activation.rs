@@ -1,4 +1,5 @@
-//! The feed-forward layer's activations, and SwiGLU's product with them, element by element.
+//! The feed-forward layer's activations, and SwiGLU's product with them, element by element; in half precision computed
+//! in f32 and rounded.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
 
@@ -46,6 +47,8 @@ fn twice_inner<B: Backend>(x: Plain<B>) -> Plain<B> {
 
 pub(crate) fn forward<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
     let x = Plain::<B>(x);
+    let dtype = x.dtype();
+    let x = x.at_least_f32();
     let output = match activation {
         Activation::Gelu => ((x.clone() * FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5,
         Activation::GeluTanh => x.clone() * sigmoid(twice_inner(x)),
@@ -55,7 +58,7 @@ pub(crate) fn forward<B: Backend>(x: FloatTensor<B>, activation: Activation) -> 
             x.clone() * x
         }
     };
-    output.0
+    output.cast(dtype).0
 }
 
 /// `grad` times the activation's derivative at `x`.
@@ -65,6 +68,8 @@ pub(crate) fn backward<B: Backend>(
     activation: Activation,
 ) -> FloatTensor<B> {
     let x = Plain::<B>(x);
+    let dtype = x.dtype();
+    let x = x.at_least_f32();
     let slope = match activation {
         // Φ(x) + x φ(x)
         Activation::Gelu => {
@@ -89,7 +94,7 @@ pub(crate) fn backward<B: Backend>(
         }
         Activation::Relu2 => x.at_least(0.0) * 2.0,
     };
-    (slope * Plain(grad)).0
+    (slope * Plain(grad).at_least_f32()).cast(dtype).0
 }
 
 pub(crate) fn swiglu_forward<B: Backend>(

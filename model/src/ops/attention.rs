@@ -13,7 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata};
 use burn::tensor::{Tensor, TensorData};
 
-use super::plain::Plain;
+use super::plain::{Plain, at_least_f32};
 use super::{Fused, Kernels};
 
 /// What rows and columns of queries, keys and values mean.
@@ -61,7 +61,7 @@ struct Tile<B: Backend> {
     /// `[batch, kv_heads, columns, head_width]`
     keys: Plain<B>,
     values: Plain<B>,
-    /// Added to scores: `[1, 1, 1, rows, columns]`.
+    /// Added to scores: `[1, 1, 1, rows, columns]`; in f32 at least, since in f16 there is no number low enough.
     mask: Plain<B>,
     start: usize,
     rows: usize,
@@ -103,7 +103,7 @@ fn tiles<B: Backend>(qkv: FloatTensor<B>, heads: Heads) -> impl Iterator<Item = 
             })
         });
         let mask = TensorData::new(hidden.collect::<Vec<f64>>(), [1, 1, 1, rows, columns]);
-        let mask = B::float_from_data(mask.convert_dtype(dtype), &device);
+        let mask = B::float_from_data(mask.convert_dtype(at_least_f32(dtype)), &device);
         let part =
             |head, heads, start, rows| qkv.clone().narrow(1, head, heads).narrow(2, start, rows);
         Tile {
@@ -124,16 +124,17 @@ impl<B: Backend> Tile<B> {
         self.queries.columns()
     }
 
-    /// `[batch, kv_heads, group * rows, columns]`, in f32 at least: half precision does not tell the exponentials of
-    /// large numbers apart.
+    /// `[batch, kv_heads, group * rows, columns]`, products and all in f32 at least: half precision does not tell the
+    /// exponentials of large numbers apart, and a product may be beyond f16.
     fn scores(&self) -> Plain<B> {
         let scale = (self.width() as f64).powf(-0.5);
-        let [batch, kv_heads, queries, _] = self.queries.dims();
-        let scores = (self.queries.clone() * scale).matmul(self.keys.clone().t());
-        let group = queries / self.rows;
+        let [batch, kv_heads, rows, _] = self.queries.dims();
+        let [queries, keys] = [&self.queries, &self.keys].map(|of| of.clone().at_least_f32());
+        let scores = (queries * scale).matmul(keys.t());
+        let group = rows / self.rows;
         let scores = scores.reshape([batch, kv_heads, group, self.rows, self.columns]);
-        let scores = (scores + self.mask.clone()).at_least_f32();
-        scores.reshape([batch, kv_heads, queries, self.columns])
+        let scores = scores + self.mask.clone();
+        scores.reshape([batch, kv_heads, rows, self.columns])
     }
 
     /// Rows of this tile: `[batch * length, heads head_width]` as `[batch, kv_heads, group * rows, head_width]`.
@@ -173,7 +174,13 @@ pub(crate) fn forward<B: Backend>(
         let weights = (scores - maximum.clone()).exp();
         let total = weights.clone().sum(3);
         let dtype = tile.values.dtype();
-        let mixed = weights.cast(dtype).matmul(tile.values.clone()) / total.clone().cast(dtype);
+        let mixed = match weights.dtype() == dtype {
+            true => weights.matmul(tile.values.clone()) / total.clone(),
+            // Divided before: a sum of values that is not yet a mean may be beyond what f16 holds.
+            false => (weights / total.clone())
+                .cast(dtype)
+                .matmul(tile.values.clone()),
+        };
         outputs.push(mixed.reshape([batch, all, tile.rows, tile.width()]));
         log_totals.push((maximum + total.log()).reshape([batch, all, tile.rows]));
     }
@@ -207,13 +214,14 @@ pub(crate) fn backward<B: Backend>(
         let scale = (width as f64).powf(-0.5);
         let queries = all / kv_heads * rows;
         let grad = tile.rows_of(grad.clone(), heads);
-        let along = (grad.clone() * tile.rows_of(output.clone(), heads)).sum(3);
+        let output = tile.rows_of(output.clone(), heads);
+        let along = (grad.clone().at_least_f32() * output.at_least_f32()).sum(3);
         let log_total = log_total.clone().narrow(2, tile.start, rows);
         let log_total = log_total.reshape([batch, kv_heads, queries, 1]);
-        let weights = (tile.scores() - log_total).exp().cast(dtype);
-        let of_values = weights.clone().t().matmul(grad.clone());
-        let of_weights = grad.matmul(tile.values.clone().t());
-        let of_scores = weights * (of_weights - along) * scale;
+        let weights = (tile.scores() - log_total).exp();
+        let of_values = weights.clone().cast(dtype).t().matmul(grad.clone());
+        let of_weights = grad.matmul(tile.values.clone().t()).at_least_f32();
+        let of_scores = (weights * (of_weights - along) * scale).cast(dtype);
         let of_tile = of_scores.clone().matmul(tile.keys.clone());
         of_queries.push(of_tile.reshape([batch, all, rows, width]));
         let of_keys = of_scores.t().matmul(tile.queries.clone());

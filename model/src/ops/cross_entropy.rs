@@ -5,7 +5,9 @@
 //! `L = ln Σ exp(z_v)`, `nats = L - z_t`. What is optimised is `weight` times
 //! `(1 - s) (L - z_t) + s (L - mean(z)) + c L²`, with label smoothing `s` and z-loss `c`, whose gradient is
 //! `dz_v = weight · dloss · ((1 + 2 c L) exp(z_v - L) - (1 - s) [v = t] - s / V)`, times `1 - (z_v / cap)²` with a cap.
-//! A row whose target is negative is ignored: its loss and its gradient are 0.
+//! A row whose target is negative is ignored: its loss, its nats and its gradient are 0. A target that is no token, `V` or
+//! more, is a caller's mistake, which no backend reads memory for and none has to wait for: its row's loss, nats and
+//! gradient are NaN.
 //!
 //! Where a backend can, the forward pass already makes the gradients that all rows have when `dloss` is 1: the mean
 //! and the sum of a batch need no others, and the logits are computed once. Any other `dloss` computes them again.
@@ -24,6 +26,14 @@ use crate::loss::Objective;
 
 /// Logits that are held at once.
 pub(crate) const LOGITS: usize = 1 << 25;
+
+/// The hyperbolic tangent of this and of all beyond is 1 in f64 too, and WGSL lets that of much more overflow.
+pub(crate) const FAR: f64 = 20.0;
+
+/// `cap · tanh(logits / cap)`, in Burn's own operations.
+pub(crate) fn capped<const D: usize>(logits: Tensor<D>, cap: f64) -> Tensor<D> {
+    (logits / cap).clamp(-FAR, FAR).tanh() * cap
+}
 
 /// How logits come about, and what is made of them.
 #[derive(Debug, Clone, Copy)]
@@ -136,9 +146,11 @@ struct Chunk<B: Backend> {
     rule: Head,
     /// `[rows, vocab_size]`; in f32 at least.
     logits: Plain<B>,
-    /// `[rows, 1]`, none of them negative.
+    /// `[rows, 1]`
     targets: IntTensor<B>,
-    /// `[rows, 1]`, 0 where a target is ignored, else 1.
+    /// The same; where that is no token, any.
+    tokens: IntTensor<B>,
+    /// `[rows, 1]`: 1, of an ignored target 0, and NaN of one that is no token.
     counts: Plain<B>,
     /// `[rows, 1]`, where not all count 1.
     weights: Option<Plain<B>>,
@@ -156,19 +168,20 @@ fn chunks<B: Backend>(rows: Rows<B>, rule: Head) -> impl Iterator<Item = (usize,
             true => head.clone().t(),
             false => head.clone(),
         };
-        let logits = hidden.clone().matmul(across);
+        let logits = hidden.clone().matmul(across).at_least_f32();
         let logits = match rule.cap {
-            // Beyond 20 it is 1 in f64 too, and WGSL lets a tangent of much more overflow.
-            Some(cap) => (logits / cap).at_most(20.0).at_least(-20.0).tanh() * cap,
+            Some(cap) => (logits / cap).at_most(FAR).at_least(-FAR).tanh() * cap,
             None => logits,
-        }
-        .at_least_f32();
+        };
         let part = B::int_slice(targets.clone(), &[Slice::from(start..start + rows)]);
         let targets = B::int_reshape(part, Shape::new([rows, 1]));
-        let clamped = B::int_clamp_min(targets.clone(), 0.into());
-        // 0 where the target is what it was, 1 or more where it was negative.
-        let ignored = B::int_clamp_max(B::int_sub(clamped.clone(), targets), 1.into());
-        let ignored = Plain::<B>(B::int_into_float(ignored, logits.dtype().into()));
+        let last = logits.columns() as i64 - 1;
+        let tokens = B::int_clamp(targets.clone(), 0.into(), last.into());
+        let bools = bool_dtype::<B>(&logits.0);
+        let counted = B::int_greater_equal_elem(targets.clone(), 0.into(), bools);
+        let counts = B::bool_into_float(counted, logits.dtype().into());
+        let beyond = B::int_greater_elem(targets.clone(), last.into(), bools);
+        let counts = Plain(B::float_mask_fill(counts, beyond, f64::NAN.into()));
         let weights = weights.clone().map(|weights| {
             let weights = weights.narrow(0, start, rows).reshape([rows, 1]);
             weights.cast(logits.dtype())
@@ -178,8 +191,9 @@ fn chunks<B: Backend>(rows: Rows<B>, rule: Head) -> impl Iterator<Item = (usize,
             head: head.clone(),
             rule,
             logits,
-            targets: clamped,
-            counts: ignored * -1.0 + 1.0,
+            targets,
+            tokens,
+            counts,
             weights,
         };
         (start, chunk)
@@ -198,12 +212,8 @@ impl<B: Backend> Chunk<B> {
             bool_dtype::<B>(&self.logits.0),
         );
         let correct = B::bool_into_int(correct, dtype);
-        let counts = B::float_into_int(self.counts.0.clone(), dtype);
-        let target = Plain::<B>(B::float_gather(
-            1,
-            self.logits.0.clone(),
-            self.targets.clone(),
-        ));
+        let target = B::float_gather(1, self.logits.0.clone(), self.tokens.clone());
+        let target = Plain::<B>(target);
         let total = (self.logits.clone() - maximum.clone()).exp().sum(1).log();
         // In this order: the two large numbers cancel before the small one is added.
         let below = |number: Plain<B>| (maximum.clone() - number) + total.clone();
@@ -228,7 +238,7 @@ impl<B: Backend> Chunk<B> {
         Losses {
             loss: loss.reshape([rows]).0,
             nats: nats.reshape([rows]).0,
-            correct: B::int_reshape(B::int_mul(correct, counts), Shape::new([rows])),
+            correct: B::int_reshape(correct, Shape::new([rows])),
             log_total: log_total.reshape([rows]).0,
         }
     }
@@ -256,7 +266,7 @@ impl<B: Backend> Chunk<B> {
         let of_logits = Plain::<B>(B::float_scatter(
             1,
             of_logits.0,
-            self.targets,
+            self.tokens,
             (grad * (smoothing - 1.0)).0,
             IndexingUpdateOp::Add,
         ));

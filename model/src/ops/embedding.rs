@@ -7,6 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use super::plain::{Plain, at_least_f32};
 use super::{Fused, Kernels};
 
 /// The rows `ids`, `[rows]`, of `table`, `[ids, width]`: `[rows, width]`.
@@ -26,8 +27,9 @@ pub(crate) fn backward<B: Backend>(
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let shape = [rows, grad.shape()[1]].into();
-    let nothing = B::float_zeros(shape, &grad.device(), grad.dtype().into());
-    B::float_select_assign(nothing, 0, ids, grad, IndexingUpdateOp::Add)
+    let nothing = B::float_zeros(shape, &grad.device(), at_least_f32(grad.dtype()).into());
+    let dtype = grad.dtype();
+    Plain::<B>(nothing).plus_rows(ids, grad).cast(dtype).0
 }
 
 /// The gradient `sum` of a table and that of rows taken from it.
@@ -36,7 +38,19 @@ pub(crate) fn added<B: Backend>(
     ids: IntTensor<B>,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    B::float_select_assign(sum, 0, ids, grad, IndexingUpdateOp::Add)
+    let sum = Plain::<B>(sum);
+    let dtype = sum.dtype();
+    sum.at_least_f32().plus_rows(ids, grad).cast(dtype).0
+}
+
+impl<B: Backend> Plain<B> {
+    /// With each row of `rows` added to the row that its id names. In half precision the sum of rows of a frequent token
+    /// would stand still: `self` is in f32 at least.
+    fn plus_rows(self, ids: IntTensor<B>, rows: FloatTensor<B>) -> Self {
+        let rows = Self(rows).at_least_f32();
+        let added = IndexingUpdateOp::Add;
+        Self(B::float_select_assign(self.0, 0, ids, rows.0, added))
+    }
 }
 
 #[derive(Debug)]

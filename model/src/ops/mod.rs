@@ -51,15 +51,16 @@ mod square;
 mod tests;
 
 pub(crate) use activation::{activate, swiglu};
-pub use adamw::{AdamW, adamw};
+pub use adamw::{AdamW, adamw, precision_of_statistics};
 pub(crate) use attention::{Heads, attention};
 pub(crate) use attention_sublayer::{AttentionSublayer, Rotation};
-pub(crate) use cross_entropy::{Head, LOGITS, cross_entropy};
+pub(crate) use cross_entropy::{Head, LOGITS, capped, cross_entropy};
 pub(crate) use embedding::embedding;
 pub(crate) use feed_forward_sublayer::{FeedForwardSublayer, Gate};
 pub(crate) use linear::linear;
 pub(crate) use norm::{Rule, norm};
 pub(crate) use parameters::{Layer, NormParameters};
+pub(crate) use plain::at_least_f32;
 pub use square::sum_of_squares;
 
 use attention_sublayer::AttentionSublayerBackward;
@@ -270,7 +271,7 @@ pub trait Kernels: Backend {
         square::sum::<Self>(x)
     }
 
-    /// Weights, first and second moments after an update.
+    /// Weights, first and second moments after an update; all of one shape and one precision, f32 or f64.
     fn adamw(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,

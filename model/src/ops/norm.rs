@@ -4,6 +4,8 @@
 //! `y = gamma · x̂ + beta` with `x̂ = (x - m) / s`; `m` is the row's mean, of RMSNorm 0, and
 //! `s = √(mean((x - m)²) + epsilon)`. Backward, with `g = grad · gamma`:
 //! `dx = (g - mean(g) - x̂ · mean(g · x̂)) / s`, of RMSNorm without `mean(g)`.
+//!
+//! In half precision all of it is computed in f32, and results are rounded once: in f16 the square of 256 is infinite.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
@@ -54,12 +56,14 @@ pub(crate) fn forward<B: Backend>(
     rule: Rule,
 ) -> FloatTensor<B> {
     let x = Plain::<B>(x);
-    let row = [1, x.columns()];
-    let output = normalised(x, rule).0 * Plain(gamma).reshape(row);
-    match beta {
-        Some(beta) => (output + Plain(beta).reshape(row)).0,
-        None => output.0,
-    }
+    let (row, dtype) = ([1, x.columns()], x.dtype());
+    let parameter = |of| Plain::<B>(of).at_least_f32().reshape(row);
+    let output = normalised(x.at_least_f32(), rule).0 * parameter(gamma);
+    let output = match beta {
+        Some(beta) => output + parameter(beta),
+        None => output,
+    };
+    output.cast(dtype).0
 }
 
 /// Gradients of the input, added to `onto`, of the gain and of the bias, each where it is `wanted`.
@@ -71,23 +75,26 @@ pub(crate) fn backward<B: Backend>(
     rule: Rule,
     wanted: [bool; 3],
 ) -> [Option<FloatTensor<B>>; 3] {
-    let (x, grad) = (Plain::<B>(x), Plain(grad));
-    let width = x.columns();
-    let (normal, scale) = normalised(x, rule);
-    let of_gamma = wanted[1].then(|| (grad.clone() * normal.clone()).sum(0).reshape([width]).0);
-    let of_beta = wanted[2].then(|| grad.clone().sum(0).reshape([width]).0);
+    let (x, gamma) = (Plain::<B>(x), Plain::<B>(gamma));
+    let (width, dtype, of_parameters) = (x.columns(), x.dtype(), gamma.dtype());
+    let grad = Plain::<B>(grad).at_least_f32();
+    let (normal, scale) = normalised(x.at_least_f32(), rule);
+    let sum_of_rows = |rows: Plain<B>| rows.sum(0).reshape([width]).cast(of_parameters).0;
+    let of_gamma = wanted[1].then(|| sum_of_rows(grad.clone() * normal.clone()));
+    let of_beta = wanted[2].then(|| sum_of_rows(grad.clone()));
     let of_x = wanted[0].then(|| {
-        let grad = grad * Plain(gamma).reshape([1, width]);
+        let grad = grad * gamma.at_least_f32().reshape([1, width]);
         let along = normal.clone() * (grad.clone() * normal).mean(1);
         let across = match rule.norm {
             Norm::Layer => grad.clone() - grad.mean(1),
             Norm::Rms => grad,
         };
         let of_x = (across - along) / scale;
-        match onto {
-            Some(onto) => (Plain(onto) + of_x).0,
-            None => of_x.0,
-        }
+        let of_x = match onto {
+            Some(onto) => Plain(onto).at_least_f32() + of_x,
+            None => of_x,
+        };
+        of_x.cast(dtype).0
     });
     [of_x, of_gamma, of_beta]
 }

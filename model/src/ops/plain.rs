@@ -143,9 +143,15 @@ impl<B: Backend> Plain<B> {
 
     /// In half precision made f32: for sums that are not worth having otherwise.
     pub(crate) fn at_least_f32(self) -> Self {
-        match self.dtype() {
-            DType::F16 | DType::BF16 => self.cast(DType::F32),
-            _ => self,
-        }
+        let dtype = at_least_f32(self.dtype());
+        self.cast(dtype)
+    }
+}
+
+/// The precision of statistics: sums, means and what is made of them.
+pub(crate) fn at_least_f32(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
     }
 }

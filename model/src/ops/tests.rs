@@ -141,7 +141,15 @@ fn activations_far_from_zero_are_what_they_tend_to() {
                 if !has(backend, &device, dtype) {
                     continue;
                 }
-                let case = case.rounded(dtype);
+                let mut case = case.rounded(dtype);
+                if dtype == DType::F16 {
+                    // Beyond 65504 there are no numbers, and 1e4² is.
+                    let finite = |x: &f64| x.abs() < if relu2 { 200.0 } else { 6e4 };
+                    let values = &mut case.inputs[0].values;
+                    values
+                        .iter_mut()
+                        .for_each(|x| *x = if finite(x) { *x } else { 0.0 });
+                }
                 let got = case.run(&device, dtype, Layout::Whole, |_| true);
                 let slopes = got.gradients[0].as_ref().unwrap();
                 for (i, x) in case.inputs[0].values.iter().enumerate() {
@@ -350,6 +358,7 @@ fn train<const D: usize>(verdict: &mut Verdict, shape: [usize; D]) {
     );
     for dtype in PRECISIONS {
         let weights = all_rounded(&weights, dtype);
+        let of_moments = crate::ops::precision_of_statistics(dtype);
         for (backend, device) in backends() {
             if !has(backend, &device, dtype) {
                 continue;
@@ -376,12 +385,14 @@ fn train<const D: usize>(verdict: &mut Verdict, shape: [usize; D]) {
                 let update = AdamW {
                     learning_rate: 0.125,
                     beta_1: 0.9,
-                    beta_2: 0.95,
+                    // 1 in bf16, as is 1 - 0.125 · 0.01.
+                    beta_2: 0.999,
                     epsilon: 1e-8,
-                    weight_decay: 0.1,
+                    weight_decay: 0.01,
                     time: step + 1,
                 };
                 exact.update(&gradient, SCALE, update);
+                exact.weights.values = all_rounded(&exact.weights.values, dtype);
                 // Somebody else holds them at first, to whom nothing may happen.
                 let others = (step == 0).then(|| [now.clone(), moments[0].clone()]);
                 let given = match step % 2 {
@@ -396,12 +407,12 @@ fn train<const D: usize>(verdict: &mut Verdict, shape: [usize; D]) {
                     assert_eq!(numbers(&first), vec![0.0; count], "{backend} {dtype:?}");
                 }
                 let [m, v] = &exact.moments;
-                for (what, got, exact) in [
-                    ("weights", &now, &exact.weights),
-                    ("first moment", &moments[0], m),
-                    ("second moment", &moments[1], v),
+                for (what, got, exact, dtype) in [
+                    ("weights", &now, &exact.weights, dtype),
+                    ("first moment", &moments[0], m, of_moments),
+                    ("second moment", &moments[1], v, of_moments),
                 ] {
-                    assert_eq!(got.dims(), shape);
+                    assert_eq!((got.dims(), got.dtype()), (shape, dtype));
                     let what = format!("{what} of rank {D}, step {step}");
                     verdict.check((backend, dtype), &what, &numbers(got), exact);
                 }
@@ -417,6 +428,235 @@ fn adamw_updates_as_in_f64() {
     train(&mut verdict, [1]);
     train(&mut verdict, [33, 65]);
     verdict.finish("adamw");
+}
+
+/// In bf16 `1 - 1e-3` is 1, and the decay of a weight alone is less than half its last place. Gradients of either sign
+/// carry it from one number to the next, so that it acts in the mean.
+#[test]
+fn weight_decay_acts_in_half_precision() {
+    const COUNT: usize = 2048;
+    let mut random = Random::new("decay");
+    let gradients = [(); 200].map(|()| random.normals(COUNT));
+    let trained = |device: &burn::tensor::Device, dtype, weight_decay| {
+        let tensor = |values: Vec<f64>| {
+            Tensor::<1>::from_data(TensorData::new(values, [COUNT]), (device, dtype))
+        };
+        let mut weights = tensor(vec![1.0; COUNT]);
+        let mut moments = [tensor(vec![0.0; COUNT]), tensor(vec![0.0; COUNT])];
+        for (step, gradient) in gradients.iter().enumerate() {
+            let update = AdamW {
+                learning_rate: 4e-2,
+                beta_1: 0.9,
+                beta_2: 0.999,
+                epsilon: 1e-8,
+                weight_decay,
+                time: step + 1,
+            };
+            let scale = Tensor::<1>::from_data([1.0], (device, dtype));
+            let gradient = tensor(gradient.clone());
+            (weights, moments) = super::adamw(weights, gradient, moments, scale, update);
+        }
+        let values: Vec<f64> = weights.try_into_vec_as().unwrap();
+        values.iter().sum::<f64>() / COUNT as f64
+    };
+    for (backend, device) in backends() {
+        for dtype in [DType::BF16, DType::F16] {
+            if !has(backend, &device, dtype) {
+                continue;
+            }
+            // What the gradients do is the same with decay and without.
+            let lost = trained(&device, dtype, 0.0) - trained(&device, dtype, 0.025);
+            let expected = 1.0 - 0.999f64.powi(200);
+            // Updates of some 0.01 are more than a weight's last place, which is what makes decay act in the mean.
+            let who = format!("{backend} {dtype:?}");
+            assert!(
+                (lost / expected - 1.0).abs() < 0.15,
+                "{who}: {lost} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn updates_of_tensors_that_do_not_fit_are_refused() {
+    let update = |time| AdamW {
+        learning_rate: 0.1,
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        time,
+    };
+    for (backend, device) in backends() {
+        let zeros = |[rows, columns]: [usize; 2]| Tensor::<2>::zeros([rows, columns], &device);
+        let refused = |gradient, first, second, scale: usize, time| {
+            let moments = [zeros(first), zeros(second)];
+            let given = (
+                zeros([4, 6]),
+                zeros(gradient),
+                Tensor::zeros([scale], &device),
+            );
+            let work = std::panic::AssertUnwindSafe(move || {
+                super::adamw(given.0, given.1, moments, given.2, update(time))
+            });
+            std::panic::catch_unwind(work).is_err()
+        };
+        let whole = [4, 6];
+        for short in [[2, 6], [4, 3], [6, 4], [1, 24], [8, 6]] {
+            assert!(
+                refused(short, whole, whole, 1, 1),
+                "{backend}: gradient {short:?}"
+            );
+            assert!(
+                refused(whole, short, whole, 1, 1),
+                "{backend}: moment {short:?}"
+            );
+            assert!(
+                refused(whole, whole, short, 1, 1),
+                "{backend}: moment {short:?}"
+            );
+        }
+        assert!(refused(whole, whole, whole, 2, 1), "{backend}: scale");
+        assert!(refused(whole, whole, whole, 1, 0), "{backend}: time");
+        assert!(!refused(whole, whole, whole, 1, 1), "{backend}");
+    }
+}
+
+/// A loss by the fused operation and by Burn's own, of hidden rows through a head of `[3, 5]`, with the gradients of both.
+fn losses_of(
+    device: &burn::tensor::Device,
+    targets: &[i64],
+    objective: Objective,
+    fused: bool,
+) -> [Vec<f64>; 5] {
+    use crate::loss::{Targets, TokenLoss};
+    let device = device.clone().autodiff();
+    let leaf = |count: usize, shape: [usize; 2]| {
+        let values: Vec<f64> = (0..count).map(|i| (1.7 * i as f64 + 0.3).sin()).collect();
+        Tensor::<2>::from_data(TensorData::new(values, shape), (&device, DType::F32)).require_grad()
+    };
+    let rows = targets.len();
+    let (hidden, head) = (leaf(3 * rows, [rows, 3]), leaf(15, [3, 5]));
+    let ids = TensorData::new(targets.to_vec(), [1, rows]);
+    let targets = || Targets::from(Tensor::<2, Int>::from_data(ids.clone(), &device));
+    let loss = match fused {
+        true => {
+            let rule = super::Head {
+                objective,
+                ..head_rule()
+            };
+            let hidden = hidden.clone().reshape([1, rows, 3]);
+            TokenLoss::through(head.clone(), rule, hidden, targets())
+        }
+        false => {
+            let logits = hidden.clone().matmul(head.clone()).reshape([1, rows, 5]);
+            let loss = TokenLoss::from_logits(logits.clone(), targets().ids);
+            loss.toward(objective, logits, targets())
+        }
+    };
+    // Nats would show in the gradients if they had any.
+    let nats = loss.nats.clone().sum() * 1e3;
+    let gradients = (loss.loss.clone().sum() + nats).backward();
+    let numbers = |tensor: Tensor<2>| tensor.try_into_vec_as::<f64>().unwrap();
+    [
+        numbers(loss.loss),
+        numbers(loss.nats),
+        loss.correct.try_into_vec_as().unwrap(),
+        numbers(hidden.grad(&gradients).unwrap()),
+        numbers(head.grad(&gradients).unwrap()),
+    ]
+}
+
+fn head_rule() -> super::Head {
+    head(false, None)
+}
+
+#[test]
+fn targets_that_are_no_tokens_have_one_rule_in_every_pass() {
+    let objectives = [
+        Objective::default(),
+        Objective {
+            label_smoothing: 0.1,
+            z_loss: 0.01,
+        },
+    ];
+    for (backend, device) in backends() {
+        for (objective, fused) in objectives.iter().flat_map(|of| [(of, true), (of, false)]) {
+            let who = format!("{backend} fused {fused} {objective:?}");
+            let of = |targets: &[i64]| losses_of(&device, targets, *objective, fused);
+            let [loss, nats, correct, of_hidden, of_head] = of(&[2, -1, 0, -100]);
+            let [alone, ..] = of(&[2]);
+            assert!((loss[0] - alone[0]).abs() < 1e-5, "{who}: {loss:?}");
+            for row in [1, 3] {
+                assert_eq!([loss[row], nats[row], correct[row]], [0.0; 3], "{who}");
+                assert_eq!(of_hidden[3 * row..][..3], [0.0; 3], "{who}");
+            }
+            let numbers = [&loss, &nats, &of_hidden, &of_head];
+            assert!(
+                numbers.iter().all(|of| of.iter().all(|x| x.is_finite())),
+                "{who}"
+            );
+
+            for beyond in [5, 6, 1 << 20] {
+                let [loss, nats, correct, of_hidden, _] = of(&[2, beyond, 0, -1]);
+                assert!(
+                    loss[1].is_nan() && nats[1].is_nan(),
+                    "{who}: {loss:?} {nats:?}"
+                );
+                assert_eq!(correct[1], 0.0, "{who}");
+                assert!(
+                    of_hidden[3..6].iter().all(|x| x.is_nan()),
+                    "{who}: {of_hidden:?}"
+                );
+                let others = [loss[0], loss[2], nats[0], nats[2]];
+                assert!(others.iter().all(|x| x.is_finite()), "{who}");
+                assert!(
+                    of_hidden[..3]
+                        .iter()
+                        .chain(&of_hidden[6..])
+                        .all(|x| x.is_finite())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nats_have_no_gradient_in_any_pass() {
+    for (backend, device) in backends() {
+        for fused in [true, false] {
+            let [.., of_hidden, _] = losses_of(&device, &[2, 0, 4], Objective::default(), fused);
+            // Probabilities less one, times numbers of at most 1, where nats would bring a thousand times as much.
+            let all = of_hidden.iter().all(|x| x.abs() < 4.0);
+            assert!(all, "{backend} fused {fused}: {of_hidden:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cap_takes_logits_of_any_size() {
+    let logits: [f64; 7] = [0.0, 1.0, -3.0, 1e4, -1e4, 1e30, -1e30];
+    for (backend, device) in backends() {
+        let device = device.autodiff();
+        let leaf = Tensor::<2>::from_data([logits], (&device, DType::F32)).require_grad();
+        let output = crate::ops::capped(leaf.clone(), 2.0);
+        let gradients = output.clone().sum().backward();
+        let numbers = |tensor: Tensor<2>| tensor.try_into_vec_as::<f64>().unwrap();
+        let pairs = numbers(output)
+            .into_iter()
+            .zip(numbers(leaf.grad(&gradients).unwrap()));
+        for (z, (capped, slope)) in logits.into_iter().zip(pairs) {
+            let tanh = (z / 2.0).tanh();
+            assert!(
+                (capped - 2.0 * tanh).abs() < 1e-5,
+                "{backend}: {z} {capped}"
+            );
+            assert!(
+                (slope - (1.0 - tanh * tanh)).abs() < 1e-5,
+                "{backend}: {z} {slope}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -439,10 +679,8 @@ fn sums_of_squares_are_as_in_f64() {
                 let sum: f64 = x.iter().map(|x| x * x).sum();
                 // All terms are positive: rounding errors grow like the root of their number at most.
                 let length = (rows * columns) as f64;
-                let exact = Exact {
-                    values: vec![sum],
-                    sizes: vec![sum * (1.0 + length.sqrt() / 32.0)],
-                };
+                let size = sum * (1.0 + length.sqrt() / 32.0);
+                let exact = Exact::of([(sum, size)].into_iter());
                 // Half precision is summed in f32.
                 let computed = if dtype == DType::F64 {
                     dtype

@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 use super::{UNITS, buffer, cubes, elem, empty, empty_of, largest, own, total, whole};
 use crate::loss::Objective;
-use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
+use crate::ops::cross_entropy::{FAR, Head, Losses, Of, Rows};
 use crate::ops::plain::Plain;
 
 /// Where rows lie in all of them, and what makes logits of products.
@@ -22,23 +22,57 @@ struct Part {
     cap: f32,
     smoothing: f32,
     z_loss: f32,
+    /// NaN, which a shader cannot name.
+    no_number: f32,
 }
+
+/// The target of a row, and what stands for a loss that it has not.
+#[derive(CubeType, Clone, Copy)]
+struct Target {
+    /// Of a row that has no loss, any.
+    token: usize,
+    /// Whether there is a loss.
+    counts: bool,
+    /// 0 where the target is ignored, NaN where it is no token.
+    otherwise: f32,
+}
+
+#[cube]
+fn target_of<I: Int>(given: I, part: &Part) -> Target {
+    let ignored = given < I::new(0);
+    let beyond = given >= I::cast_from(part.vocabulary);
+    let counts = !ignored && !beyond;
+    let mut token = 0usize;
+    if counts {
+        token = usize::cast_from(given);
+    }
+    Target {
+        token,
+        counts,
+        otherwise: select(ignored, 0.0f32, part.no_number),
+    }
+}
+
+/// [`FAR`], as a unit has it.
+const MOST: f32 = FAR as f32;
+
+/// The same below 0.
+const LEAST: f32 = -MOST;
 
 /// A logit as the loss takes it.
 #[cube]
 fn logit(product: f32, part: &Part, #[comptime] capped: bool) -> f32 {
     let mut logit = product;
     if capped {
-        // Beyond 20 it is 1, and WGSL lets a tangent of much more overflow.
         let share = product / part.cap;
-        let share = select(share > 20.0f32, 20.0f32, share);
-        let share = select(share < -20.0f32, -20.0f32, share);
+        let share = select(share > MOST, MOST, share);
+        let share = select(share < LEAST, LEAST, share);
         logit = share.tanh() * part.cap;
     }
     logit
 }
 
-/// What is told about a row, whose target is ignored where it is negative.
+/// What is told about a row.
 #[cube(launch_unchecked)]
 fn losses_kernel<I: Int>(
     logits: &[f32],
@@ -65,10 +99,7 @@ fn losses_kernel<I: Int>(
         maximum = max(maximum, logit(logits[first + i], part, capped));
     }
     let maximum = largest(maximum, &mut room);
-    let target = i32::cast_from(targets[row]);
-    let ignored = target < 0;
-    // Of an ignored row any will do.
-    let target = u32::cast_from(max(target, 0)) as usize;
+    let target = target_of(targets[row], part);
     let mut exponentials = 0.0f32;
     let mut before = 0.0f32;
     let mut below = 0.0f32;
@@ -78,7 +109,7 @@ fn losses_kernel<I: Int>(
         if smoothed {
             below += maximum - z;
         }
-        if i < target && z == maximum {
+        if i < target.token && z == maximum {
             before += 1.0f32;
         }
     }
@@ -88,7 +119,7 @@ fn losses_kernel<I: Int>(
         below = total(below, &mut room, UNITS) / part.vocabulary as f32;
     }
     if UNIT_POS == 0 {
-        let at_target = logit(logits[first + target], part, capped);
+        let at_target = logit(logits[first + target.token], part, capped);
         // In this order: the two large numbers cancel before the small one is added.
         let exact = (maximum - at_target) + log;
         let both = maximum + log;
@@ -100,11 +131,11 @@ fn losses_kernel<I: Int>(
         if weighted {
             loss *= weights[row];
         }
-        losses[row] = select(ignored, 0.0f32, loss);
-        nats[row] = select(ignored, 0.0f32, exact);
+        losses[row] = select(target.counts, loss, target.otherwise);
+        nats[row] = select(target.counts, exact, target.otherwise);
         log_total[row] = both;
         let mut found = I::new(0);
-        if !ignored && at_target == maximum && before == 0.0f32 {
+        if target.counts && at_target == maximum && before == 0.0f32 {
             found = I::new(1);
         }
         correct[row] = found;
@@ -129,7 +160,7 @@ fn gradients_kernel<I: Int>(
         terminate!();
     }
     let row = part.start + CUBE_POS;
-    let target = i32::cast_from(targets[row]);
+    let target = target_of(targets[row], part);
     let log_total = log_total[row];
     let mut grad = grad[row];
     if weighted {
@@ -140,14 +171,14 @@ fn gradients_kernel<I: Int>(
     for i in range_stepped(UNIT_POS as usize, part.vocabulary, UNITS as usize) {
         let z = logit(logits[first + i], part, capped);
         let mut of = (z - log_total).exp() * factor - even;
-        if i as i32 == target {
+        if i == target.token {
             of -= grad * (1.0f32 - part.smoothing);
         }
         if capped {
             let share = z / part.cap;
             of *= 1.0f32 - share * share;
         }
-        logits[first + i] = select(target < 0, 0.0f32, of);
+        logits[first + i] = select(target.counts, of, target.otherwise);
     }
 }
 
@@ -177,6 +208,7 @@ impl Chunk {
             cap,
             label_smoothing as f32,
             z_loss as f32,
+            f32::NAN,
         )
     }
 }

@@ -9,6 +9,7 @@ use burn::backend::fusion::{Fusion, FusionBackend, FusionRuntime, FusionTensor};
 use burn::tensor::{DType, Shape};
 
 use crate::ops::cross_entropy::{Losses, Of, Rows};
+use crate::ops::plain::at_least_f32;
 use crate::ops::{Head, Heads, Kernels, Optional};
 
 type Tensor<B> = FusionTensor<<B as FusionBackend>::FusionRuntime>;
@@ -40,14 +41,6 @@ fn put_off<B: FusionBackend, const I: usize, const O: usize>(
     let tensors = client.register(StreamId::current(), described, operation);
     let tensors = tensors.try_into().ok();
     tensors.expect("an operation has the outputs that it is described with")
-}
-
-/// What sums are in.
-fn at_least_f32(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::BF16 => DType::F32,
-        other => other,
-    }
 }
 
 impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {

@@ -209,13 +209,21 @@ impl Row {
             logits.iter_mut().for_each(|z| *z = cap * tanh(*z / cap));
         }
         let maximum = largest(logits);
-        let Ok(target) = usize::try_from(target) else {
+        let ignored = target < 0;
+        let target = usize::try_from(target)
+            .ok()
+            .filter(|target| *target < logits.len());
+        let Some(target) = target else {
+            // Nothing of a row that is ignored; of a target that is no token, no number.
+            let nothing = if ignored { 0.0 } else { f32::NAN };
             if grad.is_some() {
-                logits.fill(0.0);
+                logits.fill(nothing);
             }
             return Found {
+                loss: nothing,
+                nats: nothing,
+                correct: false,
                 log_total: maximum,
-                ..Found::default()
             };
         };
         let at_target = logits[target];

@@ -23,10 +23,12 @@ pub(super) struct Work {
     /// `[width, vocab_size]`, whichever way it lies.
     head: Tensor,
     rule: Head,
-    /// `[rows, 1]`, none of them negative.
+    /// `[rows, 1]`; where a target is no token, any.
     targets: Tensor,
-    /// `[rows, 1]`
+    /// Rows whose target is ignored, `[rows, 1]`.
     ignored: Tensor,
+    /// Rows whose target is no token, `[rows, 1]`.
+    beyond: Tensor,
     /// How much rows count, `[rows, 1]`, where not all count 1.
     weights: Option<Tensor>,
     /// Rows that have their logits at once.
@@ -57,12 +59,14 @@ impl Work {
         };
         let targets = targets.to_kind(Kind::Int64).unsqueeze(1);
         let kind = at_least_f32(hidden.kind());
+        let last = head.size()[1] - 1;
         Self {
             hidden: hidden.shallow_clone(),
             head,
             rule,
             ignored: targets.lt(0),
-            targets: targets.clamp_min(0),
+            beyond: targets.gt(last),
+            targets: targets.clamp(0, last),
             weights: weights.map(|weights| weights.to_kind(kind).unsqueeze(1)),
             held,
         }
@@ -76,7 +80,8 @@ impl Work {
     /// The same, and the gradients where that of every row's loss is 1.
     pub(super) fn losses_and_gradients(&self) -> (Told, Gradients) {
         let kind = at_least_f32(self.hidden.kind());
-        let ones = self.weighted(&self.ignored.logical_not().to_kind(kind));
+        let ones = Tensor::ones(self.targets.size(), (kind, self.hidden.device()));
+        let ones = self.weighted(&self.counted(None, &ones));
         let mut gradients = self.room_for_gradients();
         let told = together(self.pieces().map(|piece| {
             let mut chunk = self.chunk(piece);
@@ -89,7 +94,7 @@ impl Work {
 
     /// The gradients where that of the rows' losses is `grad`, `[rows]`, given the logarithms of their totals.
     pub(super) fn gradients(&self, log_total: &Tensor, grad: &Tensor) -> Gradients {
-        let factors = self.weighted(&grad.unsqueeze(1).masked_fill(&self.ignored, 0.0));
+        let factors = self.weighted(&self.counted(None, &grad.unsqueeze(1)));
         let mut gradients = self.room_for_gradients();
         for piece in self.pieces() {
             let mut chunk = self.chunk(piece);
@@ -97,6 +102,17 @@ impl Work {
             chunk.gradients(&piece.of(log_total), &factors, &mut gradients);
         }
         gradients
+    }
+
+    /// Numbers of all rows or some, `[rows, 1]`: 0 where the target is ignored, and NaN where it is no token.
+    fn counted(&self, piece: Option<Piece>, numbers: &Tensor) -> Tensor {
+        let [ignored, beyond] = [&self.ignored, &self.beyond].map(|of| match piece {
+            Some(piece) => piece.of(of),
+            None => of.shallow_clone(),
+        });
+        numbers
+            .masked_fill(&ignored, 0.0)
+            .masked_fill(&beyond, f64::NAN)
     }
 
     /// Numbers of rows, `[rows, 1]`, times how much those count.
@@ -148,8 +164,9 @@ impl Chunk<'_> {
     ///
     /// The probability of the most probable token is the reciprocal of the softmax's total.
     fn losses(&mut self) -> Told {
-        let [targets, ignored] =
-            [&self.work.targets, &self.work.ignored].map(|of| self.piece.of(of));
+        let (work, piece) = (self.work, self.piece);
+        let counted = |numbers: &Tensor| work.counted(Some(piece), numbers);
+        let targets = piece.of(&work.targets);
         let Objective {
             label_smoothing: smoothing,
             z_loss,
@@ -160,7 +177,7 @@ impl Chunk<'_> {
         self.become_probabilities();
         let total = -self.numbers.gather(1, &predicted, false).log();
         // In this order: the two large numbers cancel before the small one is added.
-        let below = |number: Tensor| ((&maximum - number) + &total).masked_fill(&ignored, 0.0);
+        let below = |number: Tensor| counted(&((&maximum - number) + &total));
         let nats = below(at_target);
         let log_total = &maximum + &total;
         let loss = match mean {
@@ -168,16 +185,17 @@ impl Chunk<'_> {
             None => nats.shallow_clone(),
         };
         let loss = match z_loss > 0.0 {
-            true => loss + log_total.square().masked_fill(&ignored, 0.0) * z_loss,
+            true => loss + counted(&log_total.square()) * z_loss,
             false => loss,
         };
         let loss = match &self.work.weights {
             Some(weights) => loss * self.piece.of(weights),
             None => loss,
         };
+        let [ignored, beyond] = [&work.ignored, &work.beyond].map(|of| piece.of(of));
         let correct = predicted
             .eq_tensor(&targets)
-            .logical_and(&ignored.logical_not());
+            .logical_and(&ignored.logical_or(&beyond).logical_not());
         [loss, nats, correct, log_total].map(|of| of.squeeze_dim(1))
     }
 

@@ -157,7 +157,7 @@ impl Kernels for LibTorch {
         let given = [&x, &gamma, &grad].map(|of| &of.tensor);
         let [of_x, of_gamma, of_beta] = match rule.norm {
             Norm::Layer => {
-                let of = operators::layer_norm_backward(given, rule.epsilon, wanted);
+                let of = norm::layer_backward(given, rule.epsilon, wanted);
                 of.map(|of| of.map(TchTensor::new))
             }
             Norm::Rms => {
@@ -287,15 +287,12 @@ impl Kernels for LibTorch {
     }
 
     fn rows_backward(rows: usize, ids: TchTensor, grad: TchTensor) -> TchTensor {
-        let (grad, ids) = (&grad.tensor, &ids.tensor);
+        // ATen adds rows up in their own precision.
+        let kind = grad.tensor.kind();
+        let (grad, ids) = (grad.tensor.to_kind(at_least_f32(kind)), &ids.tensor);
         let nothing_ignored = -1;
-        TchTensor::new(Tensor::embedding_dense_backward(
-            grad,
-            ids,
-            rows as i64,
-            nothing_ignored,
-            false,
-        ))
+        let sum = Tensor::embedding_dense_backward(&grad, ids, rows as i64, nothing_ignored, false);
+        TchTensor::new(sum.to_kind(kind))
     }
 
     fn sum_of_squares(x: TchTensor) -> TchTensor {
@@ -323,8 +320,7 @@ impl Kernels for LibTorch {
     ) -> (TchTensor, TchTensor, TchTensor) {
         let [first, second] = moments.map(own_rows);
         let [weights, mut gradient] = [weights, gradient].map(own_rows);
-        let scale = scale.tensor.to_kind(gradient.tensor.kind());
-        let _ = gradient.tensor.g_mul_(&scale);
+        let _ = gradient.tensor.g_mul_(&scale.tensor);
         let given = [&weights, &gradient, &first, &second].map(|of| &of.tensor);
         operators::adamw(given, update);
         (weights, first, second)

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::at_least_f32;
 use super::pieces::pieces;
+use super::{at_least_f32, operators};
 
 /// RMSNorm into `into`, which may be `x`.
 pub(super) fn rms(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, epsilon: f64, into: &Tensor) {
@@ -18,10 +18,25 @@ pub(super) fn rms(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, epsilon: f6
     }
 }
 
-/// LayerNorm.
+/// LayerNorm. Beside rows in half precision ATen keeps means and scales in f32 if gain and bias are f32.
 pub(super) fn layer(x: &Tensor, gamma: &Tensor, beta: Option<&Tensor>, epsilon: f64) -> Tensor {
-    let width = x.size()[1];
+    let (width, kind) = (x.size()[1], at_least_f32(x.kind()));
+    let (gamma, beta) = (gamma.to_kind(kind), beta.map(|beta| beta.to_kind(kind)));
     x.native_layer_norm(width, Some(gamma), beta, epsilon).0
+}
+
+/// LayerNorm: gradients of input, gain and bias, where they are `wanted`.
+pub(super) fn layer_backward(
+    [x, gamma, grad]: [&Tensor; 3],
+    epsilon: f64,
+    wanted: [bool; 3],
+) -> [Option<Tensor>; 3] {
+    let kind = gamma.kind();
+    let gain = gamma.to_kind(at_least_f32(x.kind()));
+    let of = operators::layer_norm_backward([x, &gain, grad], epsilon, wanted);
+    let [of_x, of_gamma, of_beta] = of;
+    let [of_gamma, of_beta] = [of_gamma, of_beta].map(|of| of.map(|of| of.to_kind(kind)));
+    [of_x, of_gamma, of_beta]
 }
 
 /// RMSNorm's `x̂` and, `[rows, 1]`, `1 / s`.

@@ -23,7 +23,11 @@ pub(super) fn backends_with_nan() -> Vec<(&'static str, Device)> {
 }
 
 /// Precisions that are tested where a backend has them.
-pub(super) const PRECISIONS: [DType; 3] = [DType::F64, DType::F32, DType::BF16];
+pub(super) const PRECISIONS: [DType; 4] = [DType::F64, DType::F32, DType::BF16, DType::F16];
+
+pub(super) fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::BF16 | DType::F16)
+}
 
 pub(super) fn has(backend: &str, device: &Device, dtype: DType) -> bool {
     device.supports_dtype(dtype) && (backend != "wgpu" || dtype == DType::F32)
@@ -35,6 +39,7 @@ pub(super) fn unit(dtype: DType) -> f64 {
         DType::F64 => 2f64.powi(-53),
         DType::F32 => 2f64.powi(-24),
         DType::BF16 => 2f64.powi(-8),
+        DType::F16 => 2f64.powi(-11),
         other => panic!("{other:?} is not tested"),
     }
 }
@@ -44,6 +49,7 @@ fn rounded(x: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F32 => f64::from(x as f32),
         DType::BF16 => half::bf16::from_f64(x).to_f64(),
+        DType::F16 => half::f16::from_f64(x).to_f64(),
         _ => x,
     }
 }
@@ -177,8 +183,8 @@ pub(super) struct Case {
     pub(super) upstream: Option<Vec<f64>>,
     /// For a slow machine; and for differences.
     pub(super) tiny: bool,
-    /// Whether half precision is enough for it to be well conditioned.
-    pub(super) half: bool,
+    /// Whether its numbers are within the range of f16.
+    pub(super) f16: bool,
     /// Only for the fast paths, in f32.
     pub(super) large: bool,
 }
@@ -208,7 +214,7 @@ impl Case {
             operation,
             inputs,
             tiny: false,
-            half: true,
+            f16: true,
             large: false,
         }
     }
@@ -220,7 +226,7 @@ impl Case {
     fn runs(&self, backend: &str, device: &Device, dtype: DType) -> bool {
         has(backend, device, dtype)
             && (self.tiny || backend != "wgpu")
-            && (self.half || dtype != DType::BF16)
+            && (self.f16 || dtype != DType::F16)
             && (!self.large || (dtype == DType::F32 && backend != "ndarray"))
     }
 
@@ -249,10 +255,11 @@ impl Case {
         let output = self.operation.forward(&self.inputs);
         let gradients = self.operation.backward(&self.inputs, &upstream);
         let gradients = gradients.into_iter();
-        (
-            output.less_sure(times),
-            gradients.map(|of| of.less_sure(times)).collect(),
-        )
+        let sure = |of: Exact| Exact {
+            longest_sum: length,
+            ..of.less_sure(times)
+        };
+        (sure(output), gradients.map(sure).collect())
     }
 
     /// The output where nobody asks for gradients.
@@ -318,6 +325,11 @@ impl Case {
 /// more often.
 const FACTOR: f64 = 8.0;
 
+/// Tensors that are stored in half precision between what is given and a result, at most: of the gradient of queries, for
+/// example, the attention's output, the gradients of weights and those of scores, and the result itself. Each is rounded
+/// once. All sums and statistics are made in f32, whose bound is added: it grows with the length of sums, this does not.
+const STORED: f64 = 4.0;
+
 /// WGSL allows an exponential 3 + 2 |x| units, and logarithms and roots some too.
 const SHADER: f64 = 8.0;
 
@@ -348,19 +360,24 @@ impl Verdict {
             _ => 1.0,
         };
         assert_eq!(got.len(), exact.values.len(), "{who}: {what}");
-        let unit = FACTOR * slack * unit(dtype);
+        let [computed, stored] = match is_half(dtype) {
+            true => [unit(DType::F32), STORED * unit(dtype)],
+            false => [unit(dtype), 0.0],
+        };
+        let computed = FACTOR * slack * computed;
         let nothing = match dtype {
-            // A rounded score moves its exponential by whole powers of e: of very small ones nothing is known.
+            // Below 2⁻¹⁴ numbers of f16 are 2⁻²⁴ apart, and a result is a sum of some of them.
+            DType::F16 => STORED * 2f64.powi(-25) * exact.longest_sum,
+            // A rounded logit moves its exponential by whole powers of e: of very small ones nothing is known.
             DType::BF16 => 1e-20,
             _ => NOTHING,
         };
         let mut largest = 0.0;
-        for (at, (got, (exact, size))) in got
-            .iter()
-            .zip(exact.values.iter().zip(&exact.sizes))
-            .enumerate()
-        {
-            let share = (got - exact).abs() / (unit * size + nothing);
+        for (at, got) in got.iter().enumerate() {
+            let (value, size) = (exact.values[at], exact.sizes[at]);
+            let bound = computed * size + stored * exact.stored[at] + nothing;
+            let share = (got - value).abs() / bound;
+            let exact = value;
             // NaN is above every bound.
             largest = if share <= largest { largest } else { share };
             if !(share <= 1.0) {

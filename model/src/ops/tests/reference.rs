@@ -3,7 +3,8 @@
 //!
 //! Beside each value stands its size: the sum of its terms' absolute values, each of them multiplied with what
 //! rounding it is made to suffer before, where that is more than a unit or two. So a value may be wrong by a few units
-//! roundoff times its size, and by a little more where sums are long.
+//! roundoff times its size, and by a little more where sums are long. In half precision, sums and statistics are those of
+//! f32 and it is the tensors between operations that are rounded: by how much that moves a value is told besides.
 
 use crate::config::{Activation, Norm};
 use crate::loss::Objective;
@@ -38,19 +39,33 @@ impl Matrix {
 pub(super) struct Exact {
     pub(super) values: Vec<f64>,
     pub(super) sizes: Vec<f64>,
+    /// By how much one unit roundoff moves a value, in each of the tensors that are stored on the way to it.
+    pub(super) stored: Vec<f64>,
+    /// Terms of the longest sum that a value is.
+    pub(super) longest_sum: f64,
 }
 
 impl Exact {
     fn nothing(count: usize) -> Self {
+        let zeros = || vec![0.0; count];
         Self {
-            values: vec![0.0; count],
-            sizes: vec![0.0; count],
+            values: zeros(),
+            sizes: zeros(),
+            stored: zeros(),
+            longest_sum: 1.0,
         }
     }
 
-    fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
-        let (values, sizes) = pairs.unzip();
-        Self { values, sizes }
+    /// Values that are stored once, and their sizes.
+    pub(super) fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
+        let (values, sizes): (Vec<f64>, _) = pairs.unzip();
+        let stored = values.iter().map(|value| value.abs()).collect();
+        Self {
+            values,
+            sizes,
+            stored,
+            longest_sum: 1.0,
+        }
     }
 
     /// With sizes as many times larger.
@@ -64,8 +79,13 @@ impl Exact {
     }
 
     fn add_sized(&mut self, at: usize, value: f64, size: f64) {
+        self.add_stored(at, value, size, value.abs());
+    }
+
+    fn add_stored(&mut self, at: usize, value: f64, size: f64, stored: f64) {
         self.values[at] += value;
         self.sizes[at] += size;
+        self.stored[at] += stored;
     }
 }
 
@@ -375,8 +395,7 @@ struct Look {
     weights: Vec<f64>,
     /// How much the rounding of scores moves each weight, relative to it.
     moved: Vec<f64>,
-    output: Vec<f64>,
-    output_sizes: Vec<f64>,
+    output: Exact,
 }
 
 impl<'a> Sequence<'a> {
@@ -437,8 +456,7 @@ impl<'a> Sequence<'a> {
             first,
             weights,
             moved,
-            output: output.values,
-            output_sizes: output.sizes,
+            output,
         }
     }
 }
@@ -461,7 +479,13 @@ fn attention(qkv: &Matrix, heads: Heads) -> Exact {
             let look = sequence.look(position);
             let at = sequence.row(position) * columns + sequence.columns()[0];
             for c in 0..sequence.width {
-                out.add_sized(at + c, look.output[c], look.output_sizes[c]);
+                let Exact {
+                    values,
+                    sizes,
+                    stored,
+                    ..
+                } = &look.output;
+                out.add_stored(at + c, values[c], sizes[c], stored[c]);
             }
         }
     }
@@ -483,8 +507,9 @@ fn attention_backward(qkv: &Matrix, heads: Heads, upstream: &[f64]) -> Exact {
                 let products = a.iter().zip(b).map(|(a, b)| (a * b).abs());
                 products.sum::<f64>()
             };
-            let along = dot(grad, &look.output);
-            let along_size = sizes(grad, &look.output_sizes);
+            let along = dot(grad, &look.output.values);
+            let along_size = sizes(grad, &look.output.sizes);
+            let along_stored = sizes(grad, &look.output.stored);
             let [query, _, _] = sequence.at(position);
             for (i, (weight, moved)) in look.weights.iter().zip(&look.moved).enumerate() {
                 let [_, key, value] = sequence.at(look.first + i);
@@ -493,13 +518,17 @@ fn attention_backward(qkv: &Matrix, heads: Heads, upstream: &[f64]) -> Exact {
                 let of_score = weight * difference * scale;
                 let size = sizes(grad, value) + along_size + difference.abs() * moved;
                 let size = weight * size * scale;
+                // The output and the gradients of weights are stored before they cancel.
+                let stored = weight * (sizes(grad, value) + along_stored) * scale;
                 for c in 0..width {
                     let term = weight * grad[c];
                     of.add_sized(there + value_at + c, term, term.abs() * moved);
                     let at_query = row * columns + query_at + c;
-                    of.add_sized(at_query, of_score * key[c], size * key[c].abs());
+                    let (size_of, stored_of) = (size * key[c].abs(), stored * key[c].abs());
+                    of.add_stored(at_query, of_score * key[c], size_of, stored_of);
                     let at_key = there + key_at + c;
-                    of.add_sized(at_key, of_score * query[c], size * query[c].abs());
+                    let (size_of, stored_of) = (size * query[c].abs(), stored * query[c].abs());
+                    of.add_stored(at_key, of_score * query[c], size_of, stored_of);
                 }
             }
         }
@@ -594,7 +623,9 @@ fn cross_entropy(hidden: &Matrix, head: &Matrix, predicted: &Predicted) -> Exact
         let size = (1.0 - smoothing) * (of.moved[target] + nats.abs())
             + smoothing * (mean(&of.moved) + even.abs())
             + 2.0 * z_loss * of.log_total.abs() * (total + of.log_total.abs());
-        losses.add_sized(row, weight * loss, weight * (total + size));
+        let size = weight * (total + size);
+        // Logits are stored, and all that follows from them moves with them.
+        losses.add_stored(row, weight * loss, size, size);
     }
     losses
 }
@@ -634,13 +665,15 @@ fn cross_entropy_backward(
             for input in 0..width {
                 let weight = head_at(head, rule, input, token);
                 let at = row * width + input;
-                of_hidden.add_sized(at, grad * weight, size * weight.abs());
+                let size_of = size * weight.abs();
+                of_hidden.add_stored(at, grad * weight, size_of, size_of);
                 let at = match rule.by_token {
                     true => token * width + input,
                     false => input * of.logits.len() + token,
                 };
                 let hidden = hidden.at(row, input);
-                of_head.add_sized(at, grad * hidden, size * hidden.abs());
+                let size_of = size * hidden.abs();
+                of_head.add_stored(at, grad * hidden, size_of, size_of);
             }
         }
     }
@@ -704,6 +737,7 @@ impl Trained {
             let size = learning_rate * corrected(m.sizes[i], beta_1) / root;
             w.values[i] = (1.0 - learning_rate * weight_decay) * w.values[i] - step;
             w.sizes[i] += size;
+            w.stored[i] = w.values[i].abs();
         }
     }
 }
