@@ -76,6 +76,22 @@ pub enum DataError {
         reason: io::Error,
     },
 
+    /// A run that reads more tokens than there are numbers for.
+    #[error(
+        "{steps} steps of {accumulation} times {batch} windows of {context} tokens are more than can be counted: lower one \
+         of them"
+    )]
+    TooManyRows {
+        /// Steps of the run.
+        steps: usize,
+        /// Windows in a micro-batch.
+        batch: usize,
+        /// Micro-batches in a step.
+        accumulation: usize,
+        /// Tokens in a window.
+        context: usize,
+    },
+
     /// A split holds less than one window.
     #[error(
         "the {split} text has {tokens} tokens, fewer than the {needed} of one window (context + 1): \

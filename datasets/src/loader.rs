@@ -71,7 +71,7 @@ impl TrainLoaderConfig {
     ///
     /// # Errors
     ///
-    /// No dataset; one shorter than one window; weights that are none, or those of other tokens. Of
+    /// More tokens than can be counted; no dataset; one shorter than one window; weights that are none, or those of other tokens. Of
     /// several datasets, the error says which.
     pub fn init(
         &self,
@@ -83,7 +83,17 @@ impl TrainLoaderConfig {
             .map(|dataset| (dataset.name.as_str(), dataset.weight))
             .collect();
         let mixture = Mixture::new(&parts, self.seed)?;
-        let rows = self.batch * self.accumulation;
+        let rows = self.batch.checked_mul(self.accumulation);
+        let all = rows.and_then(|rows| rows.checked_mul(self.steps));
+        let countable = |rows: &usize| rows.checked_mul(self.context + 1).is_some();
+        let (Some(rows), Some(all)) = (rows, all.filter(countable)) else {
+            return Err(DataError::TooManyRows {
+                steps: self.steps,
+                batch: self.batch,
+                accumulation: self.accumulation,
+                context: self.context,
+            });
+        };
         let dataset = |source: &TrainSource| {
             let tokens = source.split.tokens();
             source.loss_weights.check(tokens)?;
@@ -110,7 +120,7 @@ impl TrainLoaderConfig {
                 context: self.context,
                 batch: self.batch,
             }),
-            items: 0..self.steps * rows,
+            items: 0..all,
             device: device.clone(),
         })
     }

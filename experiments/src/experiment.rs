@@ -160,6 +160,17 @@ impl Experiment {
                 return Err((key, "must be at least 1".into()));
             }
         }
+        let train = &self.train;
+        let rows = train.batch.checked_mul(train.accumulation);
+        let rows = rows.and_then(|rows| rows.checked_mul(train.steps));
+        if rows.is_none() {
+            let message = format!(
+                "{} steps of train.accumulation {} times train.batch {} windows are more than can be counted; lower one of \
+                 them",
+                train.steps, train.accumulation, train.batch
+            );
+            return Err(("train.steps", message));
+        }
         if !(0.0..1.0).contains(&self.train.label_smoothing) {
             let message = "must be a share from 0 to below 1, such as 0.1";
             return Err(("train.label_smoothing", message.into()));

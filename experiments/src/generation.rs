@@ -10,6 +10,7 @@ use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, Transformer, ge
 use serde::Serialize;
 
 use crate::Error;
+use crate::memory::refuse_generating;
 use stop::StopStrings;
 
 /// How to continue prompts.
@@ -105,7 +106,8 @@ impl TextGeneration {
     ///
     /// # Errors
     ///
-    /// When a setting means nothing, a prompt is empty or too long, or the model fails.
+    /// When a setting means nothing, a prompt is empty or too long, the machine's memory cannot hold so many texts, or the
+    /// model fails.
     pub fn run(
         &self,
         model: &Transformer,
@@ -114,6 +116,9 @@ impl TextGeneration {
         mut on_event: impl FnMut(usize, Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generated, Error> {
         let started = Instant::now();
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let texts = prompts.len().saturating_mul(self.samples);
+        refuse_generating(model.config(), texts, longest, &model.device())?;
         let mut rows = self.rows(tokenizer, prompts)?;
         let mut samplers = rows
             .iter()

@@ -1,4 +1,11 @@
-//! How the process asks for memory, and how much it has.
+//! How the process asks for memory, how much it has, and whether what is asked of the machine can fit.
+
+use burn::tensor::Device;
+use foretoken_model::{ModelConfig, TrainingMemory};
+use indicatif::BinaryBytes;
+
+use crate::Error;
+use crate::precision::Precision;
 
 /// Keeps what is freed, for the next tensor of that size.
 ///
@@ -22,6 +29,112 @@ pub fn keep_what_is_freed() {
             unsafe { libc::mallopt(parameter, value) };
         }
     }
+}
+
+/// Bytes of memory that the machine has, or that the process's control group may use; swap is counted. `None` where
+/// that is not known.
+fn machine_bytes() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system
+        .cgroup_limits()
+        .map_or(u64::MAX, |limits| limits.total_memory);
+    let memory = system.total_memory();
+    (memory > 0 && limit > 0).then(|| memory.min(limit).saturating_add(system.total_swap()))
+}
+
+/// Refuses what is more than all memory of the machine, whatever else may run on it. A device with memory of its own is
+/// not judged.
+fn refuse_beyond(
+    origin: &str,
+    what: &str,
+    needed: u64,
+    advice: &str,
+    device: &Device,
+) -> Result<(), Error> {
+    let has = match device.memory_pool_usage() {
+        Some(_) => None,
+        None => machine_bytes(),
+    };
+    match has {
+        Some(has) if needed > has => Err(Error::Experiment {
+            origin: origin.into(),
+            message: format!(
+                "{what} needs {}, and this machine has {} of memory: {advice}",
+                BinaryBytes(needed),
+                BinaryBytes(has)
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to train what the device's memory cannot hold, before any of it is allocated.
+pub(crate) fn refuse_training(
+    config: &ModelConfig,
+    batch: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<(), Error> {
+    let TrainingMemory {
+        weights,
+        gradients,
+        moments,
+        activations,
+    } = config.training_memory(batch, config.context);
+    // Those numbers are of f32.
+    let in_precision =
+        |bytes: u64, precision: Precision| (bytes / 4).saturating_mul(precision.bytes());
+    let of_model = in_precision(weights, precision)
+        .saturating_add(in_precision(gradients, precision))
+        .saturating_add(in_precision(moments, precision.of_statistics()));
+    let parameters = config.parameters();
+    refuse_beyond(
+        "[model]",
+        &format!("training {parameters} parameters in {precision}, with gradients and moments,"),
+        of_model,
+        "make the model smaller",
+        device,
+    )?;
+    refuse_beyond(
+        "train.batch",
+        &format!(
+            "training with {batch} windows of {} tokens at once, in {precision},",
+            config.context
+        ),
+        of_model.saturating_add(in_precision(activations, precision)),
+        "lower it, and raise train.accumulation by as much, or lower model.context",
+        device,
+    )
+}
+
+/// Refuses to load weights that the device's memory cannot hold.
+pub(crate) fn refuse_loading(
+    origin: &str,
+    config: &ModelConfig,
+    device: &Device,
+) -> Result<(), Error> {
+    let parameters = config.parameters();
+    let needed = config.generation_memory(0, 0).weights;
+    let what = format!("a model of {parameters} parameters, in f32,");
+    refuse_beyond(origin, &what, needed, "use a smaller one", device)
+}
+
+/// Refuses to continue so many texts at once, of which the longest has `length` tokens already.
+pub(crate) fn refuse_generating(
+    config: &ModelConfig,
+    texts: usize,
+    length: usize,
+    device: &Device,
+) -> Result<(), Error> {
+    let needed = config.generation_memory(texts, length.min(config.context));
+    refuse_beyond(
+        "--samples",
+        &format!("continuing {texts} texts of {length} tokens at once"),
+        needed.total(),
+        "ask for fewer, or give fewer prompts",
+        device,
+    )
 }
 
 /// Bytes of the process that are resident; `None` elsewhere than on Linux.

@@ -54,6 +54,15 @@ impl Precision {
         }
     }
 
+    /// Bytes of a number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::BF16 | Self::F16 => 2,
+        }
+    }
+
     /// Half the distance from 1 to the next number: the largest relative error of one rounding.
     pub fn unit_roundoff(self) -> f64 {
         let significant_bits = match self {

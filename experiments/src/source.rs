@@ -13,6 +13,7 @@ use crate::Error;
 use crate::backend::Backend;
 use crate::checkpoint::Checkpoints;
 use crate::learner::LanguageModel;
+use crate::memory::refuse_loading;
 use crate::run::RunDirectory;
 
 /// Which checkpoint of a run.
@@ -220,8 +221,9 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// When the weights are damaged or not those of the model's shape.
+    /// When the machine's memory cannot hold the weights, or they are damaged or not those of the model's shape.
     pub fn load(&self, device: &Device) -> Result<Transformer, Error> {
+        refuse_loading(&self.path.display().to_string(), &self.config, device)?;
         let (checkpoints, step) = match &self.kind {
             Kind::Pretrained(model) => return Ok(model.load(device)?),
             Kind::Run {

@@ -16,6 +16,7 @@ use crate::data::Data;
 use crate::environment::Environment;
 use crate::identity::Identity;
 use crate::learner::LanguageModel;
+use crate::memory::refuse_training;
 use crate::metrics::{Measure, StepMetric, Totals};
 use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
@@ -112,6 +113,8 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     drop(progress);
     let experiment = setup.experiment.clone();
     let settings = &experiment.train;
+    let precision = experiment.backend.dtype;
+    refuse_training(&setup.model, settings.batch, precision, &device)?;
     let train_loader = setup.train_loader(settings.seed, &device)?;
     let valid_loader = Arc::new(setup.eval_loader(settings.eval_windows, &device)?);
     let whole_validation = Arc::new(setup.eval_loader(0, &device)?);

@@ -119,6 +119,15 @@ pub struct ModelConfig {
     pub dropout: f64,
 }
 
+/// The largest of all sizes. With it, and [`MAX_PARAMETERS`], no product of sizes that is formed here overflows.
+const MAX_SIZE: usize = u32::MAX as usize;
+
+/// The most blocks: some 60 times those of the deepest models. Each has tensors that are listed by name.
+const MAX_LAYERS: usize = 1 << 16;
+
+/// The most parameters: 2⁴⁶, which are 256 TiB in f32.
+const MAX_PARAMETERS: u128 = 1 << 46;
+
 impl ModelConfig {
     /// The names that [`preset`](Self::preset) knows.
     pub const PRESETS: [&str; 12] = [
@@ -280,8 +289,30 @@ impl ModelConfig {
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == Some(0)) {
             return Err(ModelError::Zero { name });
         }
+        let too_large = |size: &usize| *size > MAX_SIZE;
+        if let Some((name, Some(value))) = sizes
+            .into_iter()
+            .find(|(_, size)| size.as_ref().is_some_and(too_large))
+        {
+            return Err(ModelError::OutOfRange {
+                name,
+                value: value as f64,
+                expected: "at most 4294967295",
+            });
+        }
+        if self.layers > MAX_LAYERS {
+            return Err(ModelError::OutOfRange {
+                name: "layers",
+                value: self.layers as f64,
+                expected: "at most 65536",
+            });
+        }
         if self.head_width.is_none() {
             divisible(("width", self.width), ("heads", self.heads))?;
+        }
+        let parameters = self.parameters_at_most();
+        if parameters > MAX_PARAMETERS {
+            return Err(ModelError::TooManyParameters { parameters });
         }
         divisible(("heads", self.heads), ("kv_heads", self.kv_heads))?;
         // A zero epsilon turns a constant row into NaN.
@@ -297,6 +328,37 @@ impl ModelConfig {
             });
         }
         self.validate_rotary()
+    }
+
+    /// The number of parameters without any that a choice leaves out; sizes may be any that are not above [`MAX_SIZE`].
+    fn parameters_at_most(&self) -> u128 {
+        let [
+            vocab_size,
+            context,
+            width,
+            hidden,
+            heads,
+            kv_heads,
+            head_width,
+        ] = [
+            self.vocab_size,
+            self.context,
+            self.width,
+            self.hidden,
+            self.heads,
+            self.kv_heads,
+            self.head_width(),
+        ]
+        .map(|size| size as u128);
+        let learned = match self.positions {
+            Positions::Learned => context,
+            Positions::Rotary | Positions::None => 0,
+        };
+        let attention = (2 * heads + 2 * kv_heads) * head_width;
+        let block = width * (attention + 3 * hidden) + 8 * width + attention + 2 * hidden;
+        let embeddings = width * (2 * vocab_size + learned + 2);
+        // Of two sizes below 2³² each, and 2¹⁶ layers.
+        embeddings + self.layers as u128 * block
     }
 
     fn validate_rotary(&self) -> Result<(), ModelError> {
@@ -455,8 +517,9 @@ impl Activation {
     /// share the parameters of two, `8/3` times, rounded up to a multiple of 32.
     pub fn usual_hidden(self, width: usize) -> usize {
         match self {
-            Self::SwiGlu => (8 * width).div_ceil(3).next_multiple_of(32),
-            Self::Gelu | Self::GeluTanh | Self::Relu2 => 4 * width,
+            // Not checked yet: a width that is too large is named by `validate`.
+            Self::SwiGlu => (width.saturating_mul(8).div_ceil(3)).next_multiple_of(32),
+            Self::Gelu | Self::GeluTanh | Self::Relu2 => width.saturating_mul(4),
         }
     }
 }
@@ -667,5 +730,58 @@ mod tests {
             *size(&mut config) = 0;
             assert!(message(config).contains("is 0"));
         }
+    }
+
+    #[test]
+    fn sizes_beyond_any_machine_are_refused_and_overflow_nothing() {
+        let message = |config: ModelConfig| config.validate().unwrap_err().to_string();
+        let sizes: [fn(&mut ModelConfig) -> &mut usize; 7] = [
+            |c| &mut c.vocab_size,
+            |c| &mut c.context,
+            |c| &mut c.layers,
+            |c| &mut c.heads,
+            |c| &mut c.kv_heads,
+            |c| &mut c.width,
+            |c| &mut c.hidden,
+        ];
+        let huge = [usize::MAX, usize::MAX / 2 + 1, 1 << 33];
+        for base in [small(), llama()] {
+            for (size, huge) in sizes.iter().flat_map(|size| huge.map(|huge| (size, huge))) {
+                let mut config = base.clone();
+                *size(&mut config) = huge;
+                assert!(message(config).contains("it must be at most 4294967295"));
+            }
+            for size in sizes {
+                let mut config = ModelConfig {
+                    heads: 1,
+                    kv_heads: 1,
+                    vocab_size: 1 << 20,
+                    width: 1 << 20,
+                    ..base.clone()
+                };
+                *size(&mut config) = 1 << 31;
+                // Whatever is possible can be counted.
+                if config.validate().is_ok() {
+                    assert!(config.parameters() < 1 << 46);
+                    let memory = config.training_memory(usize::MAX, config.context);
+                    assert_eq!(memory.total(), u64::MAX);
+                    let memory = config.generation_memory(usize::MAX, config.context);
+                    assert_eq!(memory.total(), u64::MAX);
+                }
+            }
+        }
+        assert_eq!(Activation::SwiGlu.usual_hidden(usize::MAX) % 32, 0);
+        let all = ModelConfig {
+            vocab_size: u32::MAX as usize,
+            context: u32::MAX as usize,
+            layers: 1 << 16,
+            heads: u32::MAX as usize,
+            kv_heads: u32::MAX as usize,
+            width: u32::MAX as usize,
+            hidden: u32::MAX as usize,
+            head_width: Some(u32::MAX as usize),
+            ..small()
+        };
+        assert!(message(all).contains("beyond the 70368744177664 that one may have"));
     }
 }

@@ -65,7 +65,8 @@ pub struct TrainingMemory {
 impl TrainingMemory {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.moments + self.activations
+        let parts = [self.gradients, self.moments, self.activations];
+        parts.into_iter().fold(self.weights, u64::saturating_add)
     }
 }
 
@@ -81,7 +82,7 @@ pub struct GenerationMemory {
 impl GenerationMemory {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.cache
+        self.weights.saturating_add(self.cache)
     }
 }
 
@@ -112,9 +113,10 @@ impl ModelConfig {
     /// Memory of generating `batch` texts of `length` tokens, prompts included, with a key/value cache.
     pub fn generation_memory(&self, batch: usize, length: usize) -> GenerationMemory {
         let per_token = 2 * self.layers * self.kv_heads * self.head_width();
+        let tokens = (batch as u64).saturating_mul(length as u64);
         GenerationMemory {
             weights: F32 * self.parameters() as u64,
-            cache: F32 * (batch * length * per_token) as u64,
+            cache: tokens.saturating_mul(F32 * per_token as u64),
         }
     }
 

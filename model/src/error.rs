@@ -55,6 +55,17 @@ pub enum ModelError {
         expected: &'static str,
     },
 
+    /// Sizes that are each possible and together are not.
+    #[error(
+        "a model of these sizes has {parameters} parameters, beyond the {} that one may have; lower vocab_size, width, \
+         hidden, heads, head_width, layers or context",
+        1u64 << 46
+    )]
+    TooManyParameters {
+        /// Their number, or a little more.
+        parameters: u128,
+    },
+
     /// Generation has nothing to continue.
     #[error("the prompt holds no token; there is nothing to continue")]
     EmptyPrompt,

@@ -114,7 +114,7 @@ fn check(model: &Transformer, prompt: &[u32], config: &GenerationConfig) -> Resu
         });
     }
     // The last token is never read.
-    let read = prompt.len() + config.tokens.saturating_sub(1);
+    let read = prompt.len().saturating_add(config.tokens.saturating_sub(1));
     match config.overflow {
         Overflow::Error if read > context => Err(ModelError::ContextExceeded {
             prompt: prompt.len(),
@@ -218,7 +218,9 @@ impl<'a> CachedReader<'a> {
             .zip(&padding)
             .map(|(window, pad)| [&vec![0; *pad], *window].concat())
             .collect();
-        let capacity = (longest + remaining - 1).min(model.config().context);
+        let capacity = longest
+            .saturating_add(remaining - 1)
+            .min(model.config().context);
         let equal = padding.iter().all(|pad| *pad == 0);
         let mut cache = KvCache::new(
             model.config(),

@@ -189,3 +189,32 @@ fn a_split_shorter_than_a_window_is_an_error() {
         }
     ));
 }
+
+#[test]
+fn a_run_of_more_tokens_than_can_be_counted_is_refused() {
+    let config = TrainLoaderConfig {
+        context: 16,
+        batch: 8,
+        accumulation: 4,
+        steps: 10,
+        seed: 5,
+    };
+    let refused = |config: TrainLoaderConfig| {
+        let source = TrainSource::new("text", corpus().train);
+        let error = config.init(&[source], &Device::flex()).err();
+        matches!(error, Some(DataError::TooManyRows { .. }))
+    };
+    for huge in [usize::MAX, usize::MAX / 2, usize::MAX / 64] {
+        for sizes in [[huge, 8, 4], [10, huge, 4], [10, 8, huge]] {
+            let [steps, batch, accumulation] = sizes;
+            let config = TrainLoaderConfig {
+                steps,
+                batch,
+                accumulation,
+                ..config.clone()
+            };
+            assert!(refused(config), "{sizes:?}");
+        }
+    }
+    assert!(!refused(config));
+}

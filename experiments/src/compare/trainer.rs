@@ -17,6 +17,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::{Entrant, Tampering};
 use crate::Error;
 use crate::learner::{LanguageModel, Learner, WatchedBy};
+use crate::memory::refuse_training;
 use crate::metrics::Totals;
 use crate::parameters::{self, Parameters};
 use crate::precision::Precision;
@@ -62,6 +63,8 @@ impl Trainer {
         let setup = variant.tampering.setup(setup);
         let seed = variant.seed.unwrap_or(setup.experiment.train.seed);
         let device = entrant.name.device_for(entrant.dtype)?;
+        let batch = setup.experiment.train.batch;
+        refuse_training(&setup.model, batch, entrant.dtype, &device)?;
         let training = device.clone().autodiff();
         let transformer = setup.transformer(seed, &training)?;
         let transformer = variant.tampering.transformer(transformer);

@@ -269,3 +269,53 @@ fn help_teaches() {
     let unknown = bench.run(&["trian"]);
     assert_eq!(unknown.status.code(), Some(2));
 }
+
+#[test]
+fn what_no_memory_holds_is_refused_with_both_numbers() {
+    let bench = Bench::new();
+    let trained = |set: &[&str]| bench.tiny(set).output().unwrap();
+    let model = trained(&["--set", "model.width=262144"]);
+    assert_refused(
+        &model,
+        2,
+        &["[model]", "needs", "TiB, and this machine has", "of memory"],
+    );
+    let batch = trained(&["--set", "train.batch=100000000"]);
+    assert_refused(
+        &batch,
+        2,
+        &["train.batch", "needs", "TiB, and this machine has"],
+    );
+    let layers = trained(&["--set", "model.layers=1000000000"]);
+    assert_refused(
+        &layers,
+        2,
+        &["layers is 1000000000; it must be at most 65536"],
+    );
+    let width = trained(&["--set", "model.width=9223372036854775807"]);
+    assert_refused(
+        &width,
+        2,
+        &["width is 9223372036854775808; it must be at most"],
+    );
+    for key in ["train.steps", "train.batch", "train.accumulation"] {
+        let set = format!("{key}=9223372036854775807");
+        let output = trained(&["--set", &set, "--set", "train.eval_every=3"]);
+        assert_refused(&output, 2, &["more than can be counted"]);
+    }
+    assert!(nothing_was_written(&bench));
+    // What is only looked at is still told.
+    let shape = bench.run(&["inspect", "llama-3-8b", "--batch", "4000000000"]);
+    assert!(shape.status.success(), "{}", text(&shape));
+
+    bench.tiny_run("run", &[]);
+    let many = [
+        "generate",
+        "run",
+        "--prompt",
+        "a",
+        "--samples",
+        "4000000000",
+    ];
+    assert_refused(&bench.run(&many), 2, &["--samples", "and this machine has"]);
+}
