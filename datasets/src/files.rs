@@ -28,7 +28,55 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if result.is_err() {
         let _ = fs::remove_file(&partial);
     }
-    result
+    result.and_then(|()| sync_parent(path))
+}
+
+/// Creates a directory and those that it lies in, and waits until the disk has their names.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn create_directories(path: &Path) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let made: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    fs::create_dir_all(path)?;
+    made.into_iter().try_for_each(sync_parent)
+}
+
+/// Waits until the disk has the name of a file or directory that was created, renamed or removed.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
+        Some(parent) => sync_directory(parent),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the disk has the names that a directory holds. Windows has no such call, and some network file systems
+/// refuse it: there it does nothing.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(path).and_then(|directory| directory.sync_all()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Text of a file as it stands in a message of one line: control characters are escaped.
