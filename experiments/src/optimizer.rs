@@ -103,14 +103,15 @@ impl OptimizerConfig {
         }
     }
 
-    /// Learning rate of `step`, counted from 0: rises linearly over `warmup` steps, then follows half
-    /// a cosine from `learning_rate` to `min_learning_rate` at `steps` (Loshchilov & Hutter 2017).
+    /// Learning rate of `step`, counted from 0, in a run of `steps`: rises linearly over `warmup` steps, then follows
+    /// half a cosine from `learning_rate` to `min_learning_rate`, which the last step has (Loshchilov & Hutter 2017).
+    /// A run of no more than `warmup` + 1 steps ends while the rate still rises.
     pub fn learning_rate_at(&self, step: usize, steps: usize) -> f64 {
         if step < self.warmup {
             return self.learning_rate * (step + 1) as f64 / (self.warmup + 1) as f64;
         }
-        let progress =
-            (step - self.warmup) as f64 / (steps.saturating_sub(self.warmup)).max(1) as f64;
+        let falling = steps.saturating_sub(self.warmup + 1).max(1);
+        let progress = (step - self.warmup) as f64 / falling as f64;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
         self.min_learning_rate + cosine * (self.learning_rate - self.min_learning_rate)
     }
@@ -354,12 +355,18 @@ mod tests {
         assert!((0..10).all(|step| rate(step) < rate(step + 1)));
         assert!((rate(10) - 1e-3).abs() < 1e-15);
         assert!((10..109).all(|step| rate(step) > rate(step + 1)));
-        assert!(
-            (rate(60) - (1e-4 + 0.5 * 9e-4)).abs() < 1e-12,
-            "half-way down the cosine"
-        );
-        assert!((rate(110) - 1e-4).abs() < 1e-15);
+        // Between the two steps in the middle of the 99 that fall.
+        let middle = 0.5 * (rate(59) + rate(60));
+        assert!((middle - (1e-4 + 0.5 * 9e-4)).abs() < 1e-12, "{middle}");
+        assert!((rate(109) - 1e-4).abs() < 1e-15, "the last step");
         assert!((rate(500) - 1e-4).abs() < 1e-15, "stays at the minimum");
+        // As short as a schedule can be that falls: one step at the peak, one at the minimum.
+        let short = [10, 11].map(|step| config.learning_rate_at(step, 12));
+        assert!((short[0] - 1e-3).abs() < 1e-15 && (short[1] - 1e-4).abs() < 1e-15);
+        // Shorter runs end while the rate rises.
+        for steps in 1..=11 {
+            assert_eq!(config.learning_rate_at(steps - 1, steps), rate(steps - 1));
+        }
     }
 
     #[test]
