@@ -1,22 +1,29 @@
-//! Where a run took place: versions, machine and device, as written to a run's `environment.json`.
+//! Where a run took place: versions, machine and device, as written to a run's `environment.json`, once for its start
+//! and once for each time that it was resumed.
 //!
 //! Nothing here influences a run. It is what a reader needs to judge whether two runs may be compared.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::backend::{Backend, cpu_model};
+use crate::run::RunDirectory;
 
 /// The version of Burn in the workspace's lockfile; Burn does not tell its version itself.
 const BURN_VERSION: &str = "0.22.1";
 
-/// The circumstances of a run.
+/// The circumstances of a run, from its start or from a time that it was resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// When this was recorded: RFC 3339, UTC, to the second.
     pub started: String,
+    /// Optimizer steps taken by then.
+    #[serde(default)]
+    pub step: usize,
     /// Version of foretoken.
     pub foretoken: String,
     /// Version of Burn.
@@ -42,6 +49,10 @@ pub struct Environment {
     pub cpu: String,
     /// Logical cores that this process may use.
     pub logical_cores: usize,
+    /// Threads of each part that has some: `rayon` (Flex's and NdArray's operations, tokenizing), `loader` (reads
+    /// batches ahead) and `libtorch`. Empty where an older version wrote it.
+    #[serde(default)]
+    pub threads: BTreeMap<String, usize>,
     /// Memory of the machine, in bytes.
     pub memory_bytes: u64,
 }
@@ -55,6 +66,7 @@ impl Environment {
         let probe = backend.probe();
         Self {
             started: now(),
+            step: 0,
             foretoken: env!("CARGO_PKG_VERSION").to_owned(),
             burn: BURN_VERSION.to_owned(),
             git_revision: env!("FORETOKEN_GIT_REVISION").to_owned(),
@@ -68,6 +80,7 @@ impl Environment {
             architecture: std::env::consts::ARCH.to_owned(),
             cpu: cpu_model(),
             logical_cores: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
+            threads: threads(backend),
             memory_bytes: system.total_memory(),
         }
     }
@@ -88,6 +101,103 @@ impl Environment {
         };
         machine(self) == machine(other)
     }
+}
+
+/// What `environment.json` holds: the start of a run, as one object, and in it the times that it was resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Where the run started.
+    #[serde(flatten)]
+    pub start: Environment,
+    /// Where it was resumed, each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<Environment>,
+}
+
+impl History {
+    /// The file of a run directory that holds it.
+    pub const FILE: &str = "environment.json";
+
+    /// The history of a run; nothing where none was written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn of_run(run: &RunDirectory) -> Result<Option<Self>, Error> {
+        run.read_json(Self::FILE)
+    }
+
+    /// Adds to a run's history that it goes on here and now, at `step`.
+    pub(crate) fn add(run: &RunDirectory, backend: Backend, step: usize) -> Result<(), Error> {
+        let here = Environment {
+            step,
+            ..Environment::capture(backend)
+        };
+        let history = match Self::of_run(run)? {
+            Some(mut history) => {
+                history.resumed.push(here);
+                history
+            }
+            None => Self {
+                start: here,
+                resumed: Vec::new(),
+            },
+        };
+        run.write(Self::FILE, serde_json::to_vec_pretty(&history)?)
+    }
+
+    /// One environment that stands for all: what changed on the way is named in its order, as `A, then B`.
+    pub fn summary(&self) -> Environment {
+        let all = || std::iter::once(&self.start).chain(&self.resumed);
+        let text = |of: fn(&Environment) -> &str| {
+            let mut values: Vec<&str> = all().map(of).collect();
+            values.dedup();
+            values.join(", then ")
+        };
+        let last = self.resumed.last().unwrap_or(&self.start);
+        Environment {
+            started: self.start.started.clone(),
+            step: self.start.step,
+            foretoken: text(|e| &e.foretoken),
+            burn: text(|e| &e.burn),
+            git_revision: text(|e| &e.git_revision),
+            rustc: text(|e| &e.rustc),
+            device: text(|e| &e.device),
+            driver: last
+                .driver
+                .is_some()
+                .then(|| text(|e| e.driver.as_deref().unwrap_or("none"))),
+            os: text(|e| &e.os),
+            architecture: text(|e| &e.architecture),
+            cpu: text(|e| &e.cpu),
+            ..last.clone()
+        }
+    }
+}
+
+fn threads(backend: Backend) -> BTreeMap<String, usize> {
+    let libtorch = (backend == Backend::LibTorch)
+        .then(libtorch_threads)
+        .flatten();
+    [
+        ("rayon", Some(rayon::current_num_threads())),
+        ("loader", Some(1)),
+        ("libtorch", libtorch),
+    ]
+    .into_iter()
+    .filter_map(|(part, threads)| Some((part.to_owned(), threads?)))
+    .collect()
+}
+
+#[cfg(feature = "libtorch")]
+fn libtorch_threads() -> Option<usize> {
+    // SAFETY: it takes nothing and returns a number.
+    usize::try_from(unsafe { torch_sys::at_get_num_threads() }).ok()
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch_threads() -> Option<usize> {
+    None
 }
 
 /// RFC 3339, UTC, to the second.
@@ -121,6 +231,54 @@ mod tests {
         assert!(environment.features.contains(&backend.name().to_owned()));
         assert!(environment.rustc.starts_with("rustc "));
         assert!(environment.logical_cores > 0 && environment.memory_bytes > 0);
+    }
+
+    fn history(devices: &[&str]) -> History {
+        let mut all = devices
+            .iter()
+            .enumerate()
+            .map(|(number, device)| Environment {
+                device: (*device).into(),
+                step: 10 * number,
+                ..Environment::capture(Backend::default_backend())
+            });
+        History {
+            start: all.next().expect("at least one"),
+            resumed: all.collect(),
+        }
+    }
+
+    #[test]
+    fn a_history_reads_back_and_its_start_reads_as_one_environment() {
+        let history = history(&["a CPU", "another CPU"]);
+        let json = serde_json::to_string(&history).expect("strings and numbers");
+        assert_eq!(
+            serde_json::from_str::<History>(&json).expect("what was just written"),
+            history
+        );
+        assert_eq!(
+            serde_json::from_str::<Environment>(&json).expect("what was just written"),
+            history.start
+        );
+    }
+
+    #[test]
+    fn files_of_older_versions_are_histories_of_a_start() {
+        let old = r#"{"started": "2026-01-02T03:04:05Z", "foretoken": "0.1.0", "burn": "0.22.1",
+            "git_revision": "unknown", "rustc": "rustc 1.95.0", "features": ["flex"], "backend": "flex",
+            "device": "a CPU", "driver": null, "os": "Linux", "architecture": "x86_64", "cpu": "a CPU",
+            "logical_cores": 2, "memory_bytes": 1000}"#;
+        let history: History = serde_json::from_str(old).expect("an old file");
+        assert!(history.resumed.is_empty() && history.start.threads.is_empty());
+        assert_eq!(history.start.device, "a CPU");
+    }
+
+    #[test]
+    fn a_summary_names_what_changed_on_the_way() {
+        assert_eq!(history(&["a", "a"]).summary().device, "a");
+        let summary = history(&["a", "b", "b", "a"]).summary();
+        assert_eq!(summary.device, "a, then b, then a");
+        assert!(!summary.os.contains("then"), "{}", summary.os);
     }
 
     #[test]

@@ -75,6 +75,19 @@ pub enum Error {
         /// Where the last good checkpoint lies, in words.
         checkpoint: String,
     },
+    /// What training made is no longer a number, and nothing of it was saved.
+    #[error(
+        "{what} after {step} steps: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; \
+         {checkpoint}"
+    )]
+    Diverged {
+        /// What is not finite.
+        what: String,
+        /// Steps taken.
+        step: usize,
+        /// Where the last good checkpoint lies, in words.
+        checkpoint: String,
+    },
     /// The training loop failed in a way that is not the user's doing.
     #[error("training failed: {0}")]
     Training(String),
@@ -105,7 +118,11 @@ impl Error {
             | Self::Backend(_)
             | Self::RunDirectory { .. }
             | Self::Checkpoint { .. } => 2,
-            Self::Io { .. } | Self::Output(_) | Self::NotFinite { .. } | Self::Training(_) => 1,
+            Self::Io { .. }
+            | Self::Output(_)
+            | Self::NotFinite { .. }
+            | Self::Diverged { .. }
+            | Self::Training(_) => 1,
         }
     }
 

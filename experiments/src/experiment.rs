@@ -226,6 +226,19 @@ impl Experiment {
         differing(&self.decisive_leaves(), &other.decisive_leaves())
     }
 
+    /// The [`differences`](Self::differences) with which a run cannot go on: what decides the numbers, but the
+    /// number of steps, and where and in which precision they are computed.
+    pub(crate) fn differences_refused_on_resume(&self, run: &Self) -> Vec<String> {
+        let kept = |experiment: &Self| {
+            let mut leaves = experiment.decisive_leaves();
+            leaves.retain(|(key, _)| key != "train.steps");
+            leaves
+        };
+        let mut differences = self.differences_under(run, "backend.");
+        differences.extend(differing(&kept(self), &kept(run)));
+        differences
+    }
+
     /// SHA-256 over the keys that decide what training computes. Equal where
     /// [`decisive_differences`](Self::decisive_differences) are none, for experiments whose model is spelt out.
     pub fn hash(&self) -> String {

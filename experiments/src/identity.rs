@@ -21,6 +21,18 @@ pub struct Identity {
     pub initial_weights: String,
     /// SHA-256 over tokens and tokenizer.
     pub data: String,
+    /// Where `train.steps` changed on the way: what the experiment says of the schedule holds from the last on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replanned: Vec<Replanned>,
+}
+
+/// Another number of steps for a run that had begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replanned {
+    /// Steps taken by then.
+    pub step: usize,
+    /// `train.steps` since.
+    pub steps: usize,
 }
 
 impl Identity {
@@ -33,7 +45,12 @@ impl Identity {
             experiment: setup.experiment.hash(),
             initial_weights: weights_hash(transformer)?,
             data: setup.data.fingerprint.clone(),
+            replanned: Vec::new(),
         })
+    }
+
+    pub(crate) fn write(&self, run: &RunDirectory) -> Result<(), Error> {
+        run.write(Self::FILE, serde_json::to_vec_pretty(self)?)
     }
 
     /// Of a finished run.
@@ -42,12 +59,9 @@ impl Identity {
     ///
     /// When the run has none, or it is damaged.
     pub fn of_run(run: &RunDirectory) -> Result<Self, Error> {
-        let text = run.read(Self::FILE).ok_or_else(|| {
+        run.read_json(Self::FILE)?.ok_or_else(|| {
             let message = "has no identity.json: it was made by a version that did not write one; run it again";
             Error::run_directory(run.path(), message)
-        })?;
-        serde_json::from_str(&text).map_err(|error| {
-            Error::run_directory(run.path().join(Self::FILE), format!("is damaged: {error}"))
         })
     }
 }
@@ -86,6 +100,9 @@ impl Origin {
                 }
             }
             differences.push(format!("{what} ({ours:.8}… and {theirs:.8}…)"));
+        }
+        if ours.replanned != theirs.replanned {
+            differences.push("the schedule (train.steps changed while one of them ran)".into());
         }
         differences
     }

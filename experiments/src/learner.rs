@@ -1,7 +1,7 @@
 //! The model as training sees it, a training step and an inference step; and, with its optimizer, in training.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -9,7 +9,7 @@ use burn::optim::lr_scheduler::LrSchedulerRecord;
 use burn::optim::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Bytes, Tensor};
+use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::ops::among_threads;
@@ -20,6 +20,7 @@ use crate::checkpoint::{PARTS, Saved};
 use crate::experiment::Experiment;
 use crate::metrics::StepOutput;
 use crate::optimizer::ScaledAdamW;
+use crate::records;
 
 /// A transformer together with its objective, the next token.
 #[derive(Module, Debug)]
@@ -219,30 +220,25 @@ impl Learner {
         self.model = among_threads(&device, || model.map(updated));
     }
 
-    /// The three records of a checkpoint, by file name.
-    pub(crate) fn to_parts(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
-        let records = [
-            self.model().clone().into_record().into_bytes(),
-            self.optimizer.to_record().into_bytes(),
-            self.schedule.to_record().into_bytes(),
-        ];
-        let parts = PARTS.into_iter().zip(records).map(|(part, bytes)| {
-            let bytes = bytes.map_err(|error| Error::Training(format!("{part}: {error}")))?;
-            Ok((part.to_owned(), bytes.to_vec()))
-        });
-        parts.collect()
+    /// Writes the three records of a checkpoint into a directory, a tensor at a time.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
+        let [model, optimizer, schedule] = PARTS.map(|part| directory.join(part));
+        records::write_module(self.model(), &model)?;
+        self.optimizer.write(&optimizer)?;
+        let record = self.schedule.to_record().into_bytes();
+        let record = record.map_err(|error| Error::Training(error.to_string()))?;
+        std::fs::write(&schedule, &record[..]).map_err(Error::io("write", &schedule))
     }
 
-    /// The same where a checkpoint stands.
-    pub(crate) fn load(self, mut saved: Saved) -> Result<Self, Error> {
-        let [model, optimizer, schedule] =
-            PARTS.map(|part| Bytes::from_bytes_vec(saved.take(part)));
+    /// Goes to where a checkpoint stands. Its tensors are read from its files when they are first used.
+    pub(crate) fn load(self, saved: &Saved) -> Result<Self, Error> {
+        let [model, optimizer, schedule] = PARTS.map(|part| saved.part(part));
         let failed = |part: usize| {
             move |error: RecordError| Error::Training(format!("{}: {error}", PARTS[part]))
         };
-        let model = ModuleRecord::from_bytes(model).map_err(failed(0))?;
-        let optimizer = OptimizerRecord::from_bytes(optimizer).map_err(failed(1))?;
-        let schedule = LrSchedulerRecord::from_bytes(schedule).map_err(failed(2))?;
+        let model = ModuleRecord::load(model).map_err(failed(0))?;
+        let optimizer = OptimizerRecord::load(optimizer).map_err(failed(1))?;
+        let schedule = LrSchedulerRecord::load(schedule).map_err(failed(2))?;
         let model = self.model().clone().try_load_record(model);
         Ok(Self {
             model: Some(model.map_err(failed(0))?),

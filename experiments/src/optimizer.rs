@@ -1,6 +1,8 @@
 //! AdamW as the field trains transformers with it: decay on matrices only, one norm over all
 //! gradients, linear warm-up into a cosine.
 
+use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -11,8 +13,12 @@ use burn::optim::{
     OptimizerRecord, RecordState, StateSink, StateSource, join_path,
 };
 use burn::tensor::{DType, Device, Tensor};
+use burn_pack::{Reader, Writer};
 use foretoken_model::ops::{AdamW, adamw, precision_of_statistics, sum_of_squares};
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::records::{self, Handle};
 
 /// `[optimizer]`: defaults are those of GPT-3 and nanoGPT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +153,25 @@ impl ScaledAdamW {
         self.burn.to_record()
     }
 
+    /// Writes the moments as [`to_record`](Self::to_record) has them, a tensor at a time.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        HANDLES.set(Some(Vec::new()));
+        let without_tensors = self.to_record().into_bytes();
+        let tensors = HANDLES.take().unwrap_or_default();
+        let pack = without_tensors
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| Reader::from_bytes(bytes).map_err(|error| error.to_string()))
+            .map_err(|error| Error::Training(format!("{}: {error}", path.display())))?;
+        let mut writer = Writer::new(tensors);
+        for (name, scalar) in pack.scalars() {
+            writer = writer.with_scalar(name, *scalar);
+        }
+        for (name, text) in pack.metadata() {
+            writer = writer.with_metadata(name, text);
+        }
+        records::write(writer, path)
+    }
+
     /// The same with the moments of a record.
     pub fn load_record(self, record: OptimizerRecord) -> Self {
         Self {
@@ -249,9 +274,34 @@ impl<const D: usize> Moments<D> {
     }
 }
 
+thread_local! {
+    /// The moments of a record under way that are to be read when they are written, and not before. Burn asks each
+    /// parameter's state for numbers, and hands it nothing by which it could tell.
+    static HANDLES: RefCell<Option<Vec<burn_pack::Tensor>>> = const { RefCell::new(None) };
+}
+
 impl<const D: usize> RecordState for Moments<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
-        self.0.state_flatten(prefix, out);
+        let momentum = &self.0.momentum;
+        let deferred = HANDLES.with_borrow_mut(|handles| {
+            let (Some(handles), Ok(id)) = (handles, prefix.parse()) else {
+                return false;
+            };
+            // Names as Burn writes them.
+            let prefix = join_path(prefix, "momentum");
+            for (name, moment) in [
+                ("moment_1", &momentum.moment_1),
+                ("moment_2", &momentum.moment_2),
+            ] {
+                let handle = Handle::new(moment.clone());
+                handles.push(handle.deferred(&join_path(&prefix, name), id));
+            }
+            out.push_scalar(&prefix, "time", momentum.time.into());
+            true
+        });
+        if !deferred {
+            self.0.state_flatten(prefix, out);
+        }
     }
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
@@ -547,6 +597,27 @@ mod tests {
             let other = after(|w, g| step(&mut fresh, w, g), middle, 5..9);
             assert_eq!(values(&end), values(&again));
             assert_ne!(values(&end), values(&other), "moments matter");
+        }
+    }
+
+    #[test]
+    fn moments_are_written_as_burn_records_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("optimizer.bpk");
+        for fused in [true, false] {
+            let mut optimizer = config().init(fused);
+            let before = optimizer.to_record().into_bytes().unwrap();
+            optimizer.write(&path).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), before[..], "without moments");
+            after(
+                |w, g| optimizer.step(1e-2, w, g, scalar(0.3)),
+                weights(),
+                0..3,
+            );
+            optimizer.write(&path).unwrap();
+            let expected = optimizer.to_record().into_bytes().unwrap();
+            assert!(expected.len() > before.len());
+            assert_eq!(std::fs::read(&path).unwrap(), expected[..]);
         }
     }
 

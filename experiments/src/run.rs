@@ -4,7 +4,7 @@
 //! runs/<experiment>-<backend>-<n>/
 //!   experiment.toml    resolved, rerunnable
 //!   identity.json      what has to be the same for two runs to be compared
-//!   environment.json   versions, CPU, device, driver, features, git revision
+//!   environment.json   versions, CPU, device, driver, threads, features, git revision; of each start
 //!   metrics.jsonl      one line per step and per evaluation
 //!   checkpoints/       step-N/, complete or absent
 //!   tokenizer.json     loads in Hugging Face tokenizers
@@ -13,17 +13,26 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use foretoken_datasets::files::{self, LockFile};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Experiment};
+use crate::backend::Backend;
+use crate::{Error, Experiment, json};
 
 /// Where runs go when no directory is named.
 pub const ROOT: &str = "runs";
+
+/// The file that makes a directory a run.
+pub(crate) const EXPERIMENT: &str = "experiment.toml";
+
+const NO_RUN: &str =
+    "no run to resume; start one without --resume, or name its directory with --out";
 
 /// A run directory that exists.
 #[derive(Debug, Clone)]
@@ -53,7 +62,7 @@ impl RunDirectory {
     ///
     /// When there is no experiment in it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        if !path.join("experiment.toml").is_file() {
+        if !path.join(EXPERIMENT).is_file() {
             return Err(Error::run_directory(
                 path,
                 "is not a run directory: it has no experiment.toml",
@@ -88,9 +97,35 @@ impl RunDirectory {
             Some(n) => Self::open(&Path::new(ROOT).join(format!("{prefix}{n}"))),
             None => Err(Error::run_directory(
                 Path::new(ROOT).join(format!("{prefix}*")),
-                "no run to resume; start one without --resume, or name its directory with --out",
+                NO_RUN,
             )),
         }
+    }
+
+    /// The run under [`ROOT`] that wrote last, whatever its experiment; on `backend`, where that is given.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn last(backend: Option<Backend>) -> Result<Self, Error> {
+        let written = |run: &Self| -> Option<SystemTime> {
+            let log = run.path.join(MetricsLog::FILE);
+            let file = fs::metadata(log).or_else(|_| fs::metadata(run.path.join(EXPERIMENT)));
+            file.ok()?.modified().ok()
+        };
+        let matches = |run: &Self| match backend {
+            Some(backend) => run
+                .experiment()
+                .is_ok_and(|experiment| experiment.backend.name == backend),
+            None => true,
+        };
+        fs::read_dir(ROOT)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Self::open(&entry.ok()?.path()).ok())
+            .filter(matches)
+            .max_by_key(written)
+            .ok_or_else(|| Error::run_directory(ROOT, NO_RUN))
     }
 
     /// The directory.
@@ -109,7 +144,7 @@ impl RunDirectory {
     ///
     /// When the file is missing or no longer an experiment.
     pub fn experiment(&self) -> Result<Experiment, Error> {
-        Experiment::load(&self.path.join("experiment.toml"), &[])
+        Experiment::load(&self.path.join(EXPERIMENT), &[])
     }
 
     /// Replaces a file of this directory in one step: readers see the old bytes or the new ones.
@@ -121,9 +156,47 @@ impl RunDirectory {
         write_atomically(&self.path.join(name), bytes.as_ref())
     }
 
+    /// Removes a file of this directory, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result
+                .and_then(|()| files::sync_parent(&path))
+                .map_err(Error::io("remove", &path)),
+        }
+    }
+
     /// A file of this directory, or nothing where it does not exist.
-    pub fn read(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.path.join(name)).ok()
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<String>, Error> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+
+    /// What a JSON file of this directory holds, or nothing where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and does not hold that.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let Some(text) = self.read(name)? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Error::run_directory(self.path.join(name), format!("is damaged: {error}"))
+        })
     }
 }
 
@@ -174,7 +247,7 @@ impl Claim {
             lock: None,
             made: made.map(Path::to_path_buf).collect(),
         };
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        files::create_directories(path).map_err(Error::io("create", path))?;
         claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
         Ok(claim)
     }
@@ -255,20 +328,23 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
 
 /// `create_dir` decides, so that two runs started together get two directories.
 fn next_free(root: &Path, prefix: &str) -> Result<PathBuf, Error> {
-    fs::create_dir_all(root).map_err(Error::io("create", root))?;
+    files::create_directories(root).map_err(Error::io("create", root))?;
     let mut n = highest(root, prefix).map_or(1, |n| n + 1);
     loop {
         let path = root.join(format!("{prefix}{n}"));
         match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
+            Ok(()) => {
+                files::sync_parent(&path).map_err(Error::io("create", &path))?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => n += 1,
             Err(error) => return Err(Error::io("create", &path)(error)),
         }
     }
 }
 
 /// One line of `metrics.jsonl`. `step` counts the optimizer steps behind the weights that were
-/// measured: the loss at step 0 is that of the initial weights.
+/// measured: the loss at step 0 is that of the initial weights. A number that is not finite is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
@@ -279,12 +355,16 @@ pub enum Record {
         /// Training tokens seen, this step's included.
         tokens: usize,
         /// Nats per token, before the update.
+        #[serde(deserialize_with = "json::number")]
         loss: f64,
         /// Global norm before clipping.
+        #[serde(deserialize_with = "json::number")]
         gradient_norm: f64,
         /// Learning rate of the update.
+        #[serde(deserialize_with = "json::number")]
         learning_rate: f64,
         /// Wall-clock time of the step.
+        #[serde(deserialize_with = "json::number")]
         seconds: f64,
     },
     /// An evaluation on validation windows.
@@ -294,12 +374,16 @@ pub enum Record {
         /// Training tokens seen.
         tokens: usize,
         /// Nats per token.
+        #[serde(deserialize_with = "json::number")]
         loss: f64,
         /// Bits per byte.
+        #[serde(deserialize_with = "json::number")]
         bits_per_byte: f64,
-        /// exp(loss).
+        /// exp(loss), which is infinite from a loss of 709.8 on.
+        #[serde(deserialize_with = "json::number")]
         perplexity: f64,
         /// Share of next tokens ranked first.
+        #[serde(deserialize_with = "json::number")]
         accuracy: f64,
         /// Validation targets that were read.
         targets: usize,
@@ -325,35 +409,51 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
+    /// The file of a run directory.
+    pub const FILE: &str = "metrics.jsonl";
+
     /// Opens the log and drops every line that a run restored at `checkpoint` will write again,
-    /// together with a line that was cut short.
+    /// together with a last line that was cut short.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written or another process writes the run.
+    /// When the file cannot be written, another process writes the run, a complete line of it is not a record, or steps
+    /// before the checkpoint are missing. Nothing is dropped then.
     pub fn open(run: &RunDirectory, checkpoint: usize) -> Result<Self, Error> {
         let run = run.clone().claimed()?;
-        let path = run.path.join("metrics.jsonl");
+        let path = run.path.join(Self::FILE);
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
             .map_err(Error::io("read", &path))?;
-        let kept: usize = text
-            .split_inclusive('\n')
-            .take_while(|line| {
-                line.ends_with('\n')
-                    && serde_json::from_str::<Record>(line)
-                        .is_ok_and(|record| record.precedes(checkpoint))
-            })
-            .map(str::len)
-            .sum();
+        let lines = complete_lines(&path, &bytes)?;
+        let kept: Vec<_> = lines
+            .iter()
+            .take_while(|(record, _)| record.precedes(checkpoint))
+            .collect();
+        let steps = kept.iter().filter_map(|(record, _)| match record {
+            Record::Step { step, .. } => Some(*step),
+            Record::Evaluation { .. } => None,
+        });
+        if !steps.eq(0..checkpoint) {
+            return Err(Error::run_directory(
+                &path,
+                format!(
+                    "does not hold every step before the checkpoint of step {checkpoint}; restore the file, or start a \
+                     new run from its weights with --set model.init_from={}",
+                    run.path.display()
+                ),
+            ));
+        }
+        let kept: usize = kept.iter().map(|(_, length)| length).sum();
         file.set_len(kept as u64)
-            .map_err(Error::io("shorten", &path))?;
+            .and_then(|()| files::sync_parent(&path))
+            .map_err(Error::io("write", &path))?;
         Ok(Self {
             file,
             path,
@@ -390,15 +490,28 @@ impl MetricsLog {
 ///
 /// When the file cannot be read or a complete line is not a record.
 pub fn read_metrics(run: &RunDirectory) -> Result<Vec<Record>, Error> {
-    let path = run.path.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    text.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
+    let path = run.path.join(MetricsLog::FILE);
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let lines = complete_lines(&path, &bytes)?;
+    Ok(lines.into_iter().map(|(record, _)| record).collect())
+}
+
+/// Records with the length of their lines in bytes. A last line without an end is one that is still being written, or
+/// was when the power went; it is left out. Every other line has to be a record.
+fn complete_lines(path: &Path, bytes: &[u8]) -> Result<Vec<(Record, usize)>, Error> {
+    bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"))
         .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                Error::run_directory(&path, format!("line {}: {error}", index + 1))
-            })
+        .map(|(index, line)| match serde_json::from_slice(line) {
+            Ok(record) => Ok((record, line.len())),
+            Err(error) => Err(Error::run_directory(
+                path,
+                format!(
+                    "line {} is not a record of a step or an evaluation: {error}; restore the file, or mend the line",
+                    index + 1
+                ),
+            )),
         })
         .collect()
 }
@@ -430,6 +543,18 @@ mod tests {
         }
     }
 
+    /// An evaluation whose perplexity no number can hold.
+    fn overflown(step: usize) -> Record {
+        let mut record = evaluation(step);
+        if let Record::Evaluation {
+            loss, perplexity, ..
+        } = &mut record
+        {
+            (*loss, *perplexity) = (800.0, f64::INFINITY);
+        }
+        record
+    }
+
     fn directory() -> (tempfile::TempDir, RunDirectory) {
         let root = tempfile::tempdir().unwrap();
         let experiment = Experiment::embedded(&[]).unwrap();
@@ -458,6 +583,92 @@ mod tests {
             read_metrics(&run).unwrap(),
             [step(0), step(1), evaluation(2)]
         );
+    }
+
+    #[test]
+    fn a_perplexity_that_no_number_can_hold_cuts_nothing_off() {
+        let (_root, run) = directory();
+        let mut log = MetricsLog::open(&run, 0).unwrap();
+        for record in [step(0), overflown(1), step(1), evaluation(2)] {
+            log.append(&record).unwrap();
+        }
+        drop(log);
+        let text = fs::read_to_string(run.path.join(MetricsLog::FILE)).unwrap();
+        assert!(text.contains("\"perplexity\":null"), "{text}");
+        drop(MetricsLog::open(&run, 2).unwrap());
+        assert_eq!(
+            fs::read_to_string(run.path.join(MetricsLog::FILE)).unwrap(),
+            text
+        );
+        let Record::Evaluation {
+            loss, perplexity, ..
+        } = read_metrics(&run).unwrap()[1]
+        else {
+            panic!("line 2 is an evaluation");
+        };
+        assert_eq!(loss, 800.0);
+        assert!(perplexity.is_nan());
+    }
+
+    #[test]
+    fn a_complete_line_that_is_no_record_is_named_and_nothing_is_cut_off() {
+        let good = |at| serde_json::to_string(&step(at)).unwrap();
+        for bad in ["{\"kind\":\"step\",\"step\":1}", "", "\0\0\0", "caf\u{e9}"] {
+            // Before the checkpoint, and after it.
+            for checkpoint in [2, 1] {
+                let (_root, run) = directory();
+                let text = format!("{}\n{bad}\n{}\n{{\"kind", good(0), good(1));
+                fs::write(run.path.join(MetricsLog::FILE), &text).unwrap();
+                for error in [
+                    MetricsLog::open(&run, checkpoint).unwrap_err(),
+                    read_metrics(&run).unwrap_err(),
+                ] {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("metrics.jsonl: line 2 is not a record"),
+                        "{message}"
+                    );
+                    assert_eq!(error.exit_code(), 2);
+                }
+                assert_eq!(
+                    fs::read_to_string(run.path.join(MetricsLog::FILE)).unwrap(),
+                    text
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_may_hold_any_bytes() {
+        let (_root, run) = directory();
+        let mut log = MetricsLog::open(&run, 0).unwrap();
+        log.append(&step(0)).unwrap();
+        // What a power cut leaves of a block that was never written, and half a character.
+        log.file.write_all(b"{\"kind\0\0\0\xc3").unwrap();
+        drop(log);
+        assert_eq!(read_metrics(&run).unwrap(), [step(0)]);
+        drop(MetricsLog::open(&run, 1).unwrap());
+        let text = fs::read_to_string(run.path.join(MetricsLog::FILE)).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn steps_that_are_missing_before_a_checkpoint_are_noticed() {
+        let (_root, run) = directory();
+        let mut log = MetricsLog::open(&run, 0).unwrap();
+        for record in [step(0), step(2)] {
+            log.append(&record).unwrap();
+        }
+        drop(log);
+        for checkpoint in [2, 3, 4] {
+            let error = MetricsLog::open(&run, checkpoint).unwrap_err();
+            assert!(
+                error.to_string().contains("does not hold every step"),
+                "{error}"
+            );
+        }
+        assert_eq!(read_metrics(&run).unwrap().len(), 2);
     }
 
     #[test]

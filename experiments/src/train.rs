@@ -11,20 +11,27 @@ use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
-use crate::checkpoint::{Checkpoints, RunState, Saved};
+use crate::checkpoint::{Checkpoints, RunState};
 use crate::data::Data;
-use crate::environment::Environment;
+use crate::environment::History;
 use crate::identity::Identity;
 use crate::learner::LanguageModel;
 use crate::memory::refuse_training;
-use crate::metrics::{Measure, StepMetric, Totals};
+use crate::metrics::{Measure, StepMetric};
 use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
-use crate::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use crate::resume::Resumption;
+use crate::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, read_metrics};
 use crate::setup::{Setup, in_precision};
 use crate::signals::Unsaved;
-use crate::training_loop::{Ending, LoopState, TrainingLoop};
-use crate::{Error, Experiment, terminal};
+use crate::training_loop::{Ending, LoopState, Outcome, TrainingLoop};
+use crate::{Error, Experiment, errln, json, terminal};
+
+/// The file of a finished run that holds its figures.
+pub(crate) const RESULT: &str = "result.json";
+
+/// The file of a finished run that holds text which the model generated.
+pub(crate) const SAMPLE: &str = "sample.txt";
 
 /// How to run, as opposed to what.
 pub struct TrainOptions {
@@ -43,7 +50,8 @@ pub struct TrainOptions {
 /// What a complete run is summed up in; `--json` prints it, `result.json` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The run directory.
+    /// The run directory, where it lies now.
+    #[serde(serialize_with = "json::path")]
     pub run: PathBuf,
     /// The backend's name.
     pub backend: String,
@@ -51,22 +59,49 @@ pub struct Summary {
     pub steps: usize,
     /// Training tokens seen.
     pub tokens: usize,
-    /// Nats per token, mean over the steps of the last evaluation interval.
+    /// Nats per token, mean over the steps since the evaluation before the last.
+    #[serde(deserialize_with = "json::number")]
     pub train_loss: f64,
-    /// Nats per token over the whole validation split.
+    /// Nats per token over the whole validation split, of the last weights.
+    #[serde(deserialize_with = "json::number")]
     pub valid_loss: f64,
-    /// Bits per byte over the whole validation split.
+    /// Bits per byte over the whole validation split, of the last weights.
+    #[serde(deserialize_with = "json::number")]
     pub bits_per_byte: f64,
-    /// exp(`valid_loss`).
+    /// exp(`valid_loss`): infinite from a loss of 709.8 on, which JSON holds as null.
+    #[serde(deserialize_with = "json::number")]
     pub perplexity: f64,
+    /// The best weights, which `generate` and `export` use; nothing where their checkpoint is gone, or an older
+    /// version wrote the file.
+    #[serde(default)]
+    pub best: Option<BestWeights>,
     /// Entropy of the validation text in bits per byte, where its source is known.
     pub floor_bits_per_byte: Option<f64>,
     /// Training tokens per second of training.
+    #[serde(deserialize_with = "json::number")]
     pub tokens_per_second: f64,
     /// Model FLOPs utilisation: a share of the measured matrix-product peak, 0 to 1.
+    #[serde(deserialize_with = "json::number")]
     pub mfu: f64,
     /// Seconds in training steps.
+    #[serde(deserialize_with = "json::number")]
     pub seconds: f64,
+}
+
+/// The weights with the lowest validation loss of all evaluations, over the whole validation split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestWeights {
+    /// Optimizer steps behind them.
+    pub step: usize,
+    /// Nats per token.
+    #[serde(deserialize_with = "json::number")]
+    pub valid_loss: f64,
+    /// Bits per byte.
+    #[serde(deserialize_with = "json::number")]
+    pub bits_per_byte: f64,
+    /// exp(`valid_loss`).
+    #[serde(deserialize_with = "json::number")]
+    pub perplexity: f64,
 }
 
 /// How a call of [`train`] ended.
@@ -120,13 +155,19 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let whole_validation = Arc::new(setup.eval_loader(0, &device)?);
     let fingerprint = setup.data.fingerprint.clone();
 
-    let saved = match resumed {
-        Some(run) => last_checkpoint(run, &experiment, &fingerprint)?,
+    let resumption = match resumed {
+        Some(run) => {
+            let resumption = Resumption::new(run, &setup)?;
+            if !resumption.reopened
+                && let Some(finished) = finished_before(run)?
+            {
+                return Ok(finished);
+            }
+            Some(resumption)
+        }
         None => None,
     };
-    if let Some(finished) = finished_before(&run) {
-        return Ok(finished);
-    }
+    let saved = resumption.as_ref().and_then(|r| r.saved.as_ref());
     let state = match &saved {
         Some(saved) => saved.state.clone(),
         None => RunState {
@@ -134,19 +175,38 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             ..Default::default()
         },
     };
-    let log = MetricsLog::open(&run, state.step)?;
     let transformer = setup.transformer(settings.seed, &device.clone().autodiff())?;
-    if !options.resume {
-        let identity = Identity::new(&setup, &transformer)?;
-        run.write(Identity::FILE, serde_json::to_vec_pretty(&identity)?)?;
-        // The experiment last: it is what makes the directory a run that can be resumed.
-        run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
-        run.write("experiment.toml", experiment.to_toml())?;
+    // Of weights that a checkpoint replaces, there is nothing to know.
+    let identity = match saved {
+        Some(_) => None,
+        None => Some(Identity::new(&setup, &transformer)?),
+    };
+    if let (Some(identity), Some(before)) = (&identity, run.read_json::<Identity>(Identity::FILE)?)
+        && identity.initial_weights != before.initial_weights
+    {
+        return Err(Error::run_directory(
+            run.path(),
+            "started from other weights than model.init_from gives now; restore them, or start a new run",
+        ));
     }
-    run.write(
-        "environment.json",
-        serde_json::to_vec_pretty(&Environment::capture(experiment.backend.name))?,
-    )?;
+    let log = MetricsLog::open(&run, state.step)?;
+    if let Some(identity) = identity {
+        identity.write(&run)?;
+    }
+    match &resumption {
+        Some(resumption) => resumption.record(&run, &setup)?,
+        None => {
+            // The experiment last: it is what makes the directory a run that can be resumed.
+            run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
+            run.write(EXPERIMENT, experiment.to_toml())?;
+        }
+    }
+    History::add(&run, experiment.backend.name, state.step)?;
+    let notes = resumption.iter().flat_map(|r| r.notes.clone());
+    let notes = notes.chain(warmup_note(&experiment));
+    if options.dashboard != Dashboard::None {
+        notes.for_each(|note| errln!("note: {note}"));
+    }
 
     let transformer = in_precision(transformer, experiment.backend.dtype);
     let model = LanguageModel::new(transformer, settings.seed);
@@ -254,14 +314,13 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let summary = summarise(
         &run,
         &experiment,
-        &outcome.state,
-        &outcome.evaluation,
+        &outcome,
         setup.data.floor_bits_per_byte,
         seconds_per_token_at_peak,
     )?;
-    run.write("sample.txt", &sample)?;
+    run.write(SAMPLE, &sample)?;
     let record = CompleteRun { early, summary };
-    run.write("result.json", serde_json::to_vec_pretty(&record)?)?;
+    run.write(RESULT, serde_json::to_vec_pretty(&record)?)?;
     Ok(Finished::Complete {
         summary: record.summary,
         sample,
@@ -277,46 +336,35 @@ struct CompleteRun {
     summary: Summary,
 }
 
-/// The result of a run that needs no more training.
-fn finished_before(run: &RunDirectory) -> Option<Finished> {
-    let record: CompleteRun = serde_json::from_str(&run.read("result.json")?).ok()?;
-    Some(Finished::Complete {
-        summary: record.summary,
-        sample: run.read("sample.txt").unwrap_or_default(),
-        early: record.early,
-    })
+/// The result of a run that needs no more training, wherever it lies now.
+fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
+    let Some(CompleteRun { early, mut summary }) = run.read_json(RESULT)? else {
+        return Ok(None);
+    };
+    summary.run = run.path().into();
+    // They may be infinite, which the file cannot say.
+    summary.perplexity = summary.valid_loss.exp();
+    if let Some(best) = &mut summary.best {
+        best.perplexity = best.valid_loss.exp();
+    }
+    Ok(Some(Finished::Complete {
+        summary,
+        sample: run.read(SAMPLE)?.unwrap_or_default(),
+        early,
+    }))
 }
 
-/// The last checkpoint of the run to continue, if it got that far.
-fn last_checkpoint(
-    run: &RunDirectory,
-    experiment: &Experiment,
-    fingerprint: &str,
-) -> Result<Option<Saved>, Error> {
-    let differences = experiment.differences(&run.experiment()?);
-    if !differences.is_empty() {
-        return Err(Error::run_directory(
-            run.path(),
-            format!(
-                "holds another experiment: {}; leave out the differing --set, or start a new run without --resume",
-                differences.join(", ")
-            ),
-        ));
-    }
-    let checkpoints = Checkpoints::new(run.checkpoints());
-    let saved = match checkpoints.steps().last() {
-        Some(step) => Some(checkpoints.load(*step)?),
-        None => None,
-    };
-    if let Some(saved) = &saved
-        && saved.state.data != fingerprint
-    {
-        return Err(Error::run_directory(
-            run.path(),
-            "was trained on other data: the text behind [data] has changed since; restore it, or start a new run",
-        ));
-    }
-    Ok(saved)
+/// What the user should know of a warm-up that the run does not outlast.
+fn warmup_note(experiment: &Experiment) -> Option<String> {
+    let (steps, optimizer) = (experiment.train.steps, &experiment.optimizer);
+    let warmup = optimizer.warmup;
+    (warmup > 0 && steps <= warmup + 1).then(|| {
+        format!(
+            "optimizer.warmup is {warmup} steps and train.steps {steps}: the learning rate rises to {:.3e} in the last \
+             step, and does not fall to optimizer.min_learning_rate",
+            optimizer.learning_rate_at(steps - 1, steps)
+        )
+    })
 }
 
 fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result<String, Error> {
@@ -336,27 +384,35 @@ fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result
         |_, _| ControlFlow::Continue(()),
     )?
     .concat();
-    let text = [prompt, continuation].concat();
+    let mut text = [prompt, continuation].concat();
+    // A model whose vocabulary is rounded up may draw what no text has, above all while it knows little.
+    text.retain(|id| (*id as usize) < data.tokenizer.vocab_size());
     Ok(data.tokenizer.decode(&text)?)
 }
 
 fn summarise(
     run: &RunDirectory,
     experiment: &Experiment,
-    state: &RunState,
-    evaluation: &Totals,
+    outcome: &Outcome,
     floor_bits_per_byte: Option<f64>,
     seconds_per_token_at_peak: f64,
 ) -> Result<Summary, Error> {
-    let losses: Vec<f64> = read_metrics(run)?
+    let (state, evaluation) = (&outcome.state, &outcome.evaluation);
+    let records = read_metrics(run)?;
+    let evaluated = |record: &Record| match record {
+        Record::Evaluation { step, .. } => Some(*step),
+        Record::Step { .. } => None,
+    };
+    let interval = records.iter().filter_map(evaluated);
+    let interval = interval.filter(|step| *step < state.step).max();
+    let losses: Vec<f64> = records
         .iter()
-        .rev()
         .filter_map(|record| match record {
-            Record::Step { loss, .. } => Some(*loss),
-            Record::Evaluation { .. } => None,
+            Record::Step { step, loss, .. } if *step >= interval.unwrap_or(0) => Some(*loss),
+            _ => None,
         })
-        .take(experiment.train.eval_every)
         .collect();
+    let best = outcome.best.zip(state.best);
     let tokens_per_second = state.tokens as f64 / state.seconds;
     Ok(Summary {
         run: run.path().into(),
@@ -367,6 +423,12 @@ fn summarise(
         valid_loss: evaluation.loss(),
         bits_per_byte: evaluation.bits_per_byte(),
         perplexity: evaluation.perplexity(),
+        best: best.map(|(evaluation, best)| BestWeights {
+            step: best.step,
+            valid_loss: evaluation.loss(),
+            bits_per_byte: evaluation.bits_per_byte(),
+            perplexity: evaluation.perplexity(),
+        }),
         floor_bits_per_byte,
         tokens_per_second,
         mfu: tokens_per_second * seconds_per_token_at_peak,

@@ -3,7 +3,7 @@
 //!
 //! What burn-train's own strategy does not do, and this one does: take the mean over accumulated
 //! micro-batches, clip by the global norm, update weights in place, record every step, resume at any step,
-//! stop on a loss that is not finite, and checkpoint in one piece.
+//! stop on a loss or weights that are not finite before anything of them is saved, and checkpoint in one piece.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,6 +20,7 @@ use foretoken_datasets::TokenBatch;
 use crate::checkpoint::{Best, Checkpoints, RunState};
 use crate::learner::{LanguageModel, Learner};
 use crate::metrics::{Report, StepOutput, Totals};
+use crate::records::parameter_that_is_not_finite;
 use crate::run::{MetricsLog, Record};
 use crate::step::take_step;
 use crate::{Error, Experiment};
@@ -42,8 +43,10 @@ pub(crate) struct Outcome {
     pub(crate) ending: Ending,
     /// Where it stood.
     pub(crate) state: RunState,
-    /// Over the whole validation split; empty if interrupted.
+    /// The last weights over the whole validation split; empty if interrupted.
     pub(crate) evaluation: Totals,
+    /// The best weights over it, those of [`RunState::best`]; nothing if interrupted, or if their checkpoint is gone.
+    pub(crate) best: Option<Totals>,
 }
 
 /// Everything the loop needs beyond what burn-train hands it.
@@ -147,7 +150,9 @@ impl TrainingLoop {
             }
             notify(components, LearnerEvent::EndSplit(interval))?;
 
-            let Some(totals) = self.evaluate(components, learner, valid, interval)? else {
+            let model = learner.model().valid();
+            let step = progress.state.step;
+            let Some(totals) = self.evaluate(components, &model, valid, interval, step)? else {
                 return self.interrupted(progress, learner);
             };
             evaluation = Some(totals);
@@ -157,15 +162,32 @@ impl TrainingLoop {
         }
 
         // What the run is summed up in is exact: every target of the validation split, once.
+        let interval = progress.state.step.div_ceil(settings.eval_every);
+        let step = progress.state.step;
+        let mut evaluate = |model: &LanguageModel, step| {
+            self.evaluate(components, model, &*self.whole_validation, interval, step)
+        };
         let evaluation = match evaluation {
             Some(evaluation) if settings.eval_windows == 0 => Some(evaluation),
-            _ => {
-                let interval = progress.state.step.div_ceil(settings.eval_every);
-                self.evaluate(components, learner, &*self.whole_validation, interval)?
-            }
+            _ => evaluate(&learner.model().valid(), step)?,
         };
         let Some(evaluation) = evaluation else {
             return self.interrupted(progress, learner);
+        };
+        let best = match progress.state.best {
+            Some(best) if best.step == step => Some(evaluation),
+            Some(best) if self.checkpoints.steps().contains(&best.step) => {
+                let record = self.checkpoints.weights(best.step)?;
+                let model = learner.model().valid().try_load_record(record);
+                let model = model.map_err(|error| {
+                    Error::checkpoint(self.checkpoints.path(best.step), error.to_string())
+                })?;
+                match evaluate(&model, best.step)? {
+                    Some(evaluation) => Some(evaluation),
+                    None => return self.interrupted(progress, learner),
+                }
+            }
+            _ => None,
         };
         let early = progress.state.step < settings.steps;
         Ok(Outcome {
@@ -175,6 +197,7 @@ impl TrainingLoop {
                 Ending::Complete
             },
             evaluation,
+            best,
             state: progress.state.clone(),
         })
     }
@@ -184,6 +207,7 @@ impl TrainingLoop {
         Ok(Outcome {
             ending: Ending::Interrupted,
             evaluation: Totals::default(),
+            best: None,
             state: progress.state.clone(),
         })
     }
@@ -234,18 +258,18 @@ impl TrainingLoop {
         Ok(report)
     }
 
-    /// Sums over the loader's windows, or nothing where the user interrupts.
+    /// Sums over the loader's windows, of the weights after `step` steps; or nothing where the user interrupts.
     fn evaluate(
         &self,
         components: &mut Components,
-        learner: &Learner,
+        model: &LanguageModel,
         loader: &dyn DataLoader<TokenBatch>,
         interval: usize,
+        step: usize,
     ) -> Result<Option<Totals>, Error> {
         if components.interrupter.should_stop() {
             return Ok(None);
         }
-        let model = learner.model().valid();
         let total = loader.num_items();
         notify_valid(
             components,
@@ -259,7 +283,7 @@ impl TrainingLoop {
         let mut iterator = loader.iter();
         while let Some(batch) = iterator.next() {
             let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
-            totals += InferenceStep::step(&model, batch)
+            totals += InferenceStep::step(model, batch)
                 .read()
                 .map_err(Error::device)?;
             if components.interrupter.should_stop() {
@@ -281,7 +305,10 @@ impl TrainingLoop {
             notify_valid(components, LearnerEvent::ProcessedItem(item))?;
         }
         notify_valid(components, LearnerEvent::EndSplit(interval))?;
-        Ok(Some(totals))
+        match totals.loss() {
+            loss if loss.is_finite() => Ok(Some(totals)),
+            loss => Err(self.diverged(format!("the validation loss is {loss}"), step)),
+        }
     }
 
     /// Records an evaluation, and whether it is the best.
@@ -297,7 +324,9 @@ impl TrainingLoop {
             accuracy: totals.accuracy(),
             targets: totals.tokens,
         })?;
-        if state.best.is_none_or(|best| totals.loss() < best.loss) {
+        // A loss that is not finite, which older versions kept, is worse than any.
+        let improves = |best: Best| !best.loss.is_finite() || totals.loss() < best.loss;
+        if state.best.is_none_or(improves) {
             state.best = Some(Best {
                 step: state.step,
                 loss: totals.loss(),
@@ -311,18 +340,25 @@ impl TrainingLoop {
 
     /// Saves where the run stands; returns once the disk has it.
     fn checkpoint(&self, progress: &mut LoopState, learner: &Learner) -> Result<(), Error> {
+        let step = progress.state.step;
+        if let Some(path) = parameter_that_is_not_finite(learner.model())? {
+            return Err(self.diverged(format!("{path} is no longer finite"), step));
+        }
         progress.log.sync()?;
-        self.checkpoints.save(&progress.state, &learner.to_parts()?)
+        self.checkpoints
+            .save(&progress.state, |directory| learner.write(directory))
+    }
+
+    fn diverged(&self, what: String, step: usize) -> Error {
+        Error::Diverged {
+            what,
+            step,
+            checkpoint: self.checkpoints.last_finite(),
+        }
     }
 
     fn not_finite(&self, report: &Report, step: usize) -> Error {
-        let checkpoint = match self.checkpoints.steps().last() {
-            Some(last) => format!(
-                "the last good checkpoint is {}",
-                self.checkpoints.path(*last).display()
-            ),
-            None => "there is no checkpoint yet".into(),
-        };
+        let checkpoint = self.checkpoints.last_finite();
         Error::NotFinite {
             loss: report.totals.loss(),
             step,

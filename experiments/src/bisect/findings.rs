@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::precision::Precision;
 
 /// The stage in which something is computed.
@@ -79,8 +80,10 @@ pub struct Culprit {
     /// Shapes of the inputs of the smallest case that was found to show it.
     pub smallest: Option<Vec<Vec<usize>>>,
     /// The numbers of that case.
+    #[serde(serialize_with = "json::optional_path")]
     pub input: Option<PathBuf>,
     /// A program that shows it, with nothing but Burn.
+    #[serde(serialize_with = "json::optional_path")]
     pub reproduction: Option<PathBuf>,
 }
 
@@ -141,6 +144,7 @@ pub struct Bisection {
     /// Sequences and tokens in each.
     pub batch: [usize; 2],
     /// Where it was written.
+    #[serde(serialize_with = "json::optional_path")]
     pub directory: Option<PathBuf>,
     /// Everything that was compared, in the order of computation.
     pub operations: Vec<Row>,

@@ -10,7 +10,7 @@ use foretoken::compare::{
     CompareOptions, Compared, Comparison, Entrant, Entry, Verdict, compare, of_runs,
 };
 use foretoken::precision::Precision;
-use foretoken::{Error, Experiment, errln, outln, output};
+use foretoken::{Error, Experiment, errln, json, outln, output};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
@@ -227,7 +227,10 @@ struct Json<'a> {
     reference: String,
     experiment_hash: &'a str,
     backends: Vec<JsonEntry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "json::optional_path"
+    )]
     report: Option<PathBuf>,
 }
 

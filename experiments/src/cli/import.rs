@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use foretoken::progress::bytes_bar;
 use foretoken::run::claim_name;
-use foretoken::{Error, outln};
+use foretoken::{Error, json, outln};
 use foretoken_model::{ModelConfig, Pretrained, WeightType};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
@@ -42,6 +42,7 @@ pub(super) struct ImportArgs {
 
 #[derive(Serialize)]
 struct Imported<'a> {
+    #[serde(serialize_with = "json::path")]
     out: PathBuf,
     architecture: Option<&'a str>,
     parameters: usize,

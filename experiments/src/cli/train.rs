@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
 use foretoken::renderer::Dashboard;
+use foretoken::run::RunDirectory;
 use foretoken::train::{Finished, Summary, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln, terminal};
 
@@ -24,12 +25,13 @@ Examples:
   foretoken train --backend wgpu                    the same on a GPU
   foretoken train my.toml --set train.steps=500     a file, with one key changed
   foretoken train --resume                          go on where the last run was stopped
+  foretoken train --resume --set train.steps=5000   extend it, on the schedule of so many steps
 
 Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second one, a second later,
 quits at once. SIGTERM and a closed terminal do as the first Ctrl-C, however often they come.")]
 pub(super) struct TrainArgs {
-    /// Experiment file (TOML); without one, the embedded experiment, or with --resume and --out the
-    /// one that the run was started with
+    /// Experiment file (TOML); without one, the embedded experiment, or with --resume the one that the
+    /// run was started with
     experiment: Option<PathBuf>,
     /// Backend to run on, as `foretoken backends` lists them; overrides backend.name
     #[arg(long, value_name = "NAME")]
@@ -37,7 +39,9 @@ pub(super) struct TrainArgs {
     /// Change a key of the experiment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Continue the latest run of this experiment on this backend, or the one in --out
+    /// Continue the run in --out, or the latest one of the experiment file on its backend, or the one
+    /// that wrote last. --set may change train.steps, eval_every, eval_windows, early_stop and
+    /// sample_tokens, and where the same data lies; anything else is refused
     #[arg(long)]
     resume: bool,
     /// Run directory [default: runs/<experiment>-<backend>-<n>]
@@ -65,14 +69,22 @@ pub(super) enum DashboardArg {
 }
 
 impl TrainArgs {
-    fn experiment(&self) -> Result<Experiment, Error> {
+    /// The run directory, where it is known: the one that is named, or to resume without naming an experiment the one
+    /// that wrote last.
+    fn directory(&self) -> Result<Option<PathBuf>, Error> {
+        if self.out.is_some() || !self.resume || self.experiment.is_some() {
+            return Ok(self.out.clone());
+        }
+        let backend = self.backend.as_deref().map(str::parse).transpose()?;
+        Ok(Some(RunDirectory::last(backend)?.path().into()))
+    }
+
+    fn experiment(&self, out: Option<&Path>) -> Result<Experiment, Error> {
         let mut overrides = self.overrides.clone();
         if let Some(name) = &self.backend {
             overrides.push(format!("backend.name=\"{name}\""));
         }
-        let of_run = self
-            .out
-            .as_ref()
+        let of_run = out
             .filter(|_| self.resume)
             .map(|out| out.join("experiment.toml"))
             .filter(|file| file.is_file());
@@ -102,13 +114,14 @@ pub(super) fn dashboard(asked: DashboardArg, json: bool) -> Result<Dashboard, Er
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
-    let experiment = args.experiment()?;
+    let out = args.directory()?;
+    let experiment = args.experiment(out.as_deref())?;
     let interrupter = Interrupter::new();
     let stop = interrupter.clone();
     let interrupted = on_ctrl_c(move || stop.stop(Some("interrupted")));
     let options = TrainOptions {
         resume: args.resume,
-        out: args.out.clone(),
+        out,
         dashboard: dashboard(args.dashboard, args.json)?,
         interrupter,
         interrupted,
@@ -164,6 +177,14 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     outln!("  validation loss  {:.4} nats/token", summary.valid_loss);
     outln!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
     outln!("  perplexity       {:.3}", summary.perplexity);
+    if let Some(best) = summary.best.filter(|best| best.step != summary.steps) {
+        outln!(
+            "  best weights     {:.4} nats/token, {:.4} bits per byte, of step {}: generate and export use these",
+            best.valid_loss,
+            best.bits_per_byte,
+            best.step
+        );
+    }
     outln!(
         "  speed            {:.0} tokens/s, MFU {:.1} % of the measured peak, {:.0} s of training",
         summary.tokens_per_second,

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::environment::Environment;
 use crate::experiment::BackendSection;
 use crate::identity::{Identity, Origin};
+use crate::json;
 use crate::precision::Precision;
 use crate::{Error, Experiment};
 
@@ -113,11 +114,11 @@ pub struct Check {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// ‖entrant − reference‖ / ‖reference‖, in the Euclidean norm.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "json::number")]
     pub error: f64,
     /// The largest error that rounding explains: that of the reference's own backend in the entrant's
     /// precision, times a factor.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "json::number")]
     pub bound: f64,
 }
 
@@ -156,13 +157,13 @@ pub struct Envelope {
     pub factor: f64,
     /// Largest |loss − reference's loss| that rounding explains, in nats per token, for each step. Never
     /// falls from a step to the next.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub loss: Vec<f64>,
     /// The same for the distance of weights after each step ([`Entry::weights_distance`]); empty unless in
     /// lockstep.
     #[serde(
         default,
-        deserialize_with = "numbers",
+        deserialize_with = "json::numbers",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub weights: Vec<f64>,
@@ -174,13 +175,13 @@ pub struct Seeds {
     /// The seeds; the first is the experiment's.
     pub seeds: Vec<u64>,
     /// Final loss of each, in nats per token, as [`Entry::final_loss`].
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub final_losses: Vec<f64>,
     /// Nats per token of each step, seed by seed.
-    #[serde(deserialize_with = "curves")]
+    #[serde(deserialize_with = "json::curves")]
     pub losses: Vec<Vec<f64>>,
     /// Largest minus smallest final loss, in nats per token.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "json::number")]
     pub spread: f64,
 }
 
@@ -191,7 +192,7 @@ pub struct Reference {
     #[serde(flatten)]
     pub entrant: Entrant,
     /// Nats per token of each step.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub losses: Vec<f64>,
     /// As [`Entry::final_loss`].
     pub final_loss: Option<f64>,
@@ -227,21 +228,22 @@ pub struct Entry {
     /// seeds were run.
     pub inside_seed_spread: Option<bool>,
     /// Its run directory.
+    #[serde(serialize_with = "json::optional_path")]
     pub run: Option<PathBuf>,
     /// Where it ran.
     pub environment: Option<Environment>,
     /// Nats per token of each step.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub losses: Vec<f64>,
     /// Wall-clock time of each step.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub seconds: Vec<f64>,
     /// Global gradient norm of each step, before clipping.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub gradient_norms: Vec<f64>,
     /// ‖weights − reference's weights‖ after each step, over all parameters, relative to the norm of the
     /// reference's weights; empty unless in lockstep.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(deserialize_with = "json::numbers")]
     pub weights_distance: Vec<f64>,
     /// Step 0 in detail; empty for runs that were finished before.
     pub checks: Vec<Check>,
@@ -370,6 +372,7 @@ impl Comparison {
                 experiment: self.experiment_hash.clone(),
                 initial_weights: self.initial_weights.clone(),
                 data: self.data.clone(),
+                replanned: Vec::new(),
             },
             experiment: Experiment::from_toml(&self.experiment, &self.name)?,
         })
@@ -388,28 +391,4 @@ impl Comparison {
             .iter()
             .any(|entry| matches!(entry.verdict, Verdict::Differs | Verdict::Failed))
     }
-}
-
-/// JSON has no word for a number that is none, or infinite: it is written as null, and reads back as NaN. A run
-/// whose loss exploded must not make its comparison unreadable.
-fn number<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
-    Option::deserialize(json).map(or_nan)
-}
-
-/// As [`number`], for each.
-fn numbers<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<f64>, D::Error> {
-    Vec::deserialize(json).map(all_or_nan)
-}
-
-/// As [`number`], for each of each.
-fn curves<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Vec<f64>>, D::Error> {
-    Vec::deserialize(json).map(|curves: Vec<_>| curves.into_iter().map(all_or_nan).collect())
-}
-
-fn all_or_nan(numbers: Vec<Option<f64>>) -> Vec<f64> {
-    numbers.into_iter().map(or_nan).collect()
-}
-
-fn or_nan(number: Option<f64>) -> f64 {
-    number.unwrap_or(f64::NAN)
 }

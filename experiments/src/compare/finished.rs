@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::judge::{Case, Curve};
 use super::{Comparison, Entrant, Entry, Recorded, Reference, Verdict};
 use crate::Error;
-use crate::environment::{self, Environment};
+use crate::environment::{self, Environment, History};
 use crate::experiment::BackendSection;
 use crate::identity::{Identity, Origin};
 use crate::run::{Record, RunDirectory, read_metrics};
@@ -73,7 +73,7 @@ impl Finished {
                 identity: Identity::of_run(&run)?,
                 experiment: run.experiment()?,
             },
-            environment: parsed(&run, "environment.json")?,
+            environment: History::of_run(&run)?.map(|history| history.summary()),
             curve,
             without_final_loss,
             tokens_per_step,
@@ -122,18 +122,6 @@ fn shortened(curve: &Curve, steps: usize) -> Curve {
     curve.gradient_norms.truncate(steps);
     curve.seconds.truncate(steps);
     curve
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(
-    run: &RunDirectory,
-    name: &str,
-) -> Result<Option<T>, Error> {
-    let Some(text) = run.read(name) else {
-        return Ok(None);
-    };
-    serde_json::from_str(&text).map(Some).map_err(|error| {
-        Error::run_directory(run.path().join(name), format!("is damaged: {error}"))
-    })
 }
 
 /// Judges finished runs over the steps that all of them took. The envelope is the one recorded in `envelope`

@@ -224,13 +224,14 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     }
     type Field = fn(&Environment) -> String;
     // The time differs always, and says nothing.
-    let fields: [(&str, bool, Field); 13] = [
+    let fields: [(&str, bool, Field); 14] = [
         ("device", true, |e| e.device.clone()),
         ("driver", true, |e| e.driver.clone().unwrap_or(NONE.into())),
         ("operating system", true, |e| e.os.clone()),
         ("architecture", true, |e| e.architecture.clone()),
         ("CPU", true, |e| e.cpu.clone()),
         ("logical cores", true, |e| e.logical_cores.to_string()),
+        ("threads", true, threads),
         ("memory", true, |e| numbers::bytes(e.memory_bytes)),
         ("Burn", true, |e| e.burn.clone()),
         ("foretoken", true, |e| e.foretoken.clone()),
@@ -261,6 +262,16 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
             .collect(),
         rows,
     })
+}
+
+/// Threads of each part, such as `loader 1, rayon 2`.
+fn threads(environment: &Environment) -> String {
+    let parts = environment.threads.iter();
+    let parts: Vec<_> = parts.map(|(part, n)| format!("{part} {n}")).collect();
+    match parts.is_empty() {
+        true => NONE.into(),
+        false => parts.join(", "),
+    }
 }
 
 fn row(name: &str, matters: bool, values: Vec<String>) -> Vec<Cell> {

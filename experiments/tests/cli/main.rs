@@ -169,6 +169,12 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// What a JSON file of a run holds.
+fn json_file(run: &Path, name: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(run.join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 /// One number of every line of a kind, with all its digits.
 fn column(run: &Path, kind: &str, name: &str) -> Vec<f64> {
     metrics(run)

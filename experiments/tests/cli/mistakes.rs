@@ -225,6 +225,122 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_last_checkpoint() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
+    let bench = Bench::trained();
+    let run = bench.path("run");
+    // From here on the run has a learning rate that no weights survive.
+    let experiment = fs::read_to_string(run.join("experiment.toml")).unwrap();
+    let wild = experiment
+        .replace("learning_rate = 0.01\n", "learning_rate = 1e38\n")
+        .replace("clip = 1.0\n", "clip = 0.0\n");
+    assert_ne!(wild, experiment);
+    fs::write(run.join("experiment.toml"), wild).unwrap();
+    let resume = [
+        "train",
+        "--resume",
+        "--out",
+        "run",
+        "--dashboard",
+        "none",
+        "--set",
+        "train.steps=40",
+        "--set",
+        "train.eval_every=1",
+    ];
+    let output = bench.run(&resume);
+    assert_refused(
+        &output,
+        1,
+        &[
+            "the validation loss is ",
+            " after 26 steps",
+            "the last good checkpoint is run/checkpoints/step-25",
+        ],
+    );
+    let checkpoints = foretoken::checkpoint::Checkpoints::new(run.join("checkpoints"));
+    assert_eq!(checkpoints.steps().last(), Some(&25));
+    assert!(
+        checkpoints
+            .state(25)
+            .unwrap()
+            .best
+            .unwrap()
+            .loss
+            .is_finite()
+    );
+    assert!(!run.join("result.json").exists());
+    // What was written is a record still, and is not cut off by another try.
+    let steps = column(&run, "step", "step");
+    assert_eq!(steps.len(), 26);
+    assert_refused(&bench.run(&resume), 1, &["step-25"]);
+    assert_eq!(column(&run, "step", "step"), steps);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named_and_left_as_it_is() {
+    let bench = Bench::trained();
+    let run = bench.path("run");
+    let resume = || bench.run(&["train", "--resume", "--out", "run"]);
+    let result = fs::read_to_string(run.join("result.json")).unwrap();
+    fs::write(run.join("result.json"), &result[..result.len() / 2]).unwrap();
+    assert_refused(&resume(), 2, &["run/result.json: is damaged"]);
+    fs::remove_file(run.join("result.json")).unwrap();
+
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let mut lines: Vec<&str> = metrics.lines().collect();
+    lines[3] = "{\"kind\":\"step\"";
+    let damaged = lines.join("\n") + "\n{\"kind\":\"st";
+    fs::write(run.join("metrics.jsonl"), &damaged).unwrap();
+    assert_refused(&resume(), 2, &["run/metrics.jsonl: line 4 is not a record"]);
+    assert_eq!(
+        fs::read_to_string(run.join("metrics.jsonl")).unwrap(),
+        damaged
+    );
+
+    fs::write(run.join("metrics.jsonl"), &metrics).unwrap();
+    let output = resume();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(
+        fs::read_to_string(run.join("metrics.jsonl")).unwrap(),
+        metrics
+    );
+}
+
+#[test]
+fn a_perplexity_that_no_number_can_hold_is_survived() {
+    let bench = Bench::new();
+    let sets = [
+        "optimizer.learning_rate=30",
+        "optimizer.min_learning_rate=30",
+        "optimizer.clip=0",
+        "optimizer.warmup=0",
+        "model.norm=rms",
+        "model.layers=1",
+        "train.steps=10",
+        "train.eval_every=5",
+    ];
+    let sets: Vec<_> = sets.iter().flat_map(|arg| ["--set", arg]).collect();
+    let run = bench.tiny_run("run", &sets);
+    let perplexity =
+        |line: &serde_json::Value| line["kind"] == "evaluation" && line["perplexity"].is_null();
+    let before = metrics(&run);
+    assert!(before.iter().any(perplexity), "{before:?}");
+    let result = || bench.succeed(&["train", "--resume", "--out", "run"]);
+    let told = result();
+    assert!(told.contains("perplexity       inf"), "{told}");
+    // Resumed from its last checkpoint it says the same.
+    let valid_loss = || json_file(&run, "result.json")["valid_loss"].clone();
+    let loss = valid_loss();
+    fs::remove_file(run.join("result.json")).unwrap();
+    assert!(result().contains("perplexity       inf"));
+    assert_eq!(valid_loss(), loss);
+    assert_eq!(metrics(&run), before);
+    for command in [["report", "run"], ["inspect", "run"]] {
+        bench.output(&command);
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs the right to mount a file system"]
 fn a_full_disk_fails_the_run_and_keeps_the_last_checkpoint() {

@@ -199,3 +199,227 @@ fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
         assert_same_numbers(&run, &reference);
     }
 }
+
+/// Arguments that set keys.
+fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
+    assignments.iter().flat_map(|one| ["--set", one]).collect()
+}
+
+#[test]
+fn bare_resume_goes_on_with_the_run_that_wrote_last_by_its_own_experiment() {
+    let bench = Bench::new();
+    let more = set(&["optimizer.clip=0.5", "name=other"]);
+    for more in [&more[..], &[]] {
+        let output = bench.tiny(more).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let other = bench.path("runs/other-flex-1");
+    let reference = column(&other, "step", "loss");
+    std::fs::remove_file(other.join("result.json")).unwrap();
+    std::fs::remove_dir_all(other.join("checkpoints/step-25")).unwrap();
+    // It writes last.
+    for _ in 0..2 {
+        let output = bench.run(&["train", "--resume", "--json", "--out", "runs/other-flex-1"]);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let output = bench.run(&["train", "--resume", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["run"], "runs/other-flex-1");
+    assert_eq!(column(&other, "step", "loss"), reference);
+    let none = bench.run(&["train", "--resume", "--backend", "ndarray"]);
+    assert_refused(&none, 2, &["no run to resume"]);
+}
+
+#[test]
+fn a_finished_run_is_extended_on_the_schedule_of_its_new_length() {
+    let bench = Bench::trained();
+    let (run, forty) = (bench.path("run"), set(&["train.steps=40"]));
+    let straight = bench.tiny_run("straight", &forty);
+    let before = column(&run, "step", "loss");
+    let output = bench
+        .command(&["train", "--resume", "--out", "run"])
+        .args(&forty)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("train.steps is 40 instead of 25: from step 25 on, the learning rate is that of a run of 40"),
+        "{stderr}"
+    );
+    let steps: Vec<_> = (0..40).map(f64::from).collect();
+    assert_eq!(column(&run, "step", "step"), steps);
+    assert_eq!(column(&run, "step", "loss")[..25], before);
+    let rates = |run: &Path| column(run, "step", "learning_rate");
+    assert_eq!(rates(&run)[25..], rates(&straight)[25..]);
+    assert_ne!(rates(&run)[24], rates(&straight)[24]);
+    assert_eq!(json_file(&run, "result.json")["steps"], 40);
+    let experiment = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
+    assert!(experiment.contains("steps = 40"), "{experiment}");
+
+    // It is complete again, and not the run that was planned so from the start.
+    let again = bench.succeed(&["train", "--resume", "--out", "run"]);
+    assert!(again.contains("40 steps"), "{again}");
+    let output = bench.run(&["compare", "run", "straight", "--out", "both"]);
+    assert_refused(&output, 2, &["the schedule", "train.steps changed"]);
+
+    let shorter = bench.run(&[
+        "train",
+        "--resume",
+        "--out",
+        "run",
+        "--set",
+        "train.steps=30",
+    ]);
+    assert_refused(&shorter, 2, &["train.steps: 30 is less than the 40 steps"]);
+}
+
+#[test]
+fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
+    let bench = Bench::new();
+    let reference = bench.tiny_run("reference", &LONG);
+    let run = bench.path("run");
+    let mut child = start(&bench, &[]);
+    wait_for(&mut child, &run, 40);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!run.join("result.json").exists(), "killed before the end");
+    let looks = set(&[
+        "train.eval_every=7",
+        "train.eval_windows=3",
+        "train.early_stop=50",
+        "train.sample_tokens=10",
+    ]);
+    let output = bench
+        .command(&["train", "--resume", "--out", "run"])
+        .args(&looks)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    for name in ["step", "loss", "learning_rate", "tokens"] {
+        assert_eq!(column(&run, "step", name), column(&reference, "step", name));
+    }
+    let evaluated = column(&run, "evaluation", "step");
+    assert!(
+        evaluated.ends_with(&[105.0, 112.0, 119.0, 120.0]),
+        "{evaluated:?}"
+    );
+    assert!(
+        !std::fs::read_to_string(run.join("sample.txt"))
+            .unwrap()
+            .is_empty()
+    );
+
+    // A finished run that is asked for another sample has the same figures; the peak that MFU is a share of is
+    // measured again.
+    let figures = || {
+        let mut figures = json_file(&run, "result.json");
+        figures.as_object_mut().unwrap().remove("mfu");
+        figures
+    };
+    let before = figures();
+    let output = bench
+        .command(&["train", "--resume", "--out", "run"])
+        .args(set(&["train.sample_tokens=0"]))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(figures(), before);
+    assert_eq!(std::fs::read_to_string(run.join("sample.txt")).unwrap(), "");
+}
+
+#[test]
+fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
+    let bench = Bench::new();
+    let words = "the quick brown fox jumps over the lazy dog. ".repeat(40);
+    for (file, words) in [
+        ("text.txt", &words),
+        ("other.txt", &words.replace("lazy", "busy")),
+    ] {
+        std::fs::write(bench.path(file), words).unwrap();
+    }
+    std::fs::write(
+        bench.path("mine.toml"),
+        "[data]\npath = \"text.txt\"\n[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 8\n\
+         [train]\nsteps = 3\nbatch = 2\neval_every = 2\nsample_tokens = 0\n[optimizer]\nwarmup = 1\n",
+    )
+    .unwrap();
+    bench.output(&["train", "mine.toml", "--out", "run"]);
+    let run = bench.path("run");
+    std::fs::rename(bench.path("text.txt"), bench.path("moved.txt")).unwrap();
+    let resume = |path: &str| {
+        let path = format!("data.path={path}");
+        bench.run(&[
+            "train",
+            "--resume",
+            "--out",
+            "run",
+            "--set",
+            &path,
+            "--set",
+            "train.steps=5",
+        ])
+    };
+    // With a checkpoint, and without one.
+    for without in [false, true] {
+        if without {
+            for name in [
+                "checkpoints/step-2",
+                "checkpoints/step-3",
+                "checkpoints/step-5",
+            ] {
+                let _ = std::fs::remove_dir_all(run.join(name));
+            }
+            std::fs::remove_file(run.join("result.json")).unwrap();
+        }
+        let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
+        assert_refused(&resume("other.txt"), 2, &["was trained on other data"]);
+        assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before);
+        let output = resume("moved.txt");
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(column(&run, "step", "step"), [0.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+    let experiment = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
+    assert!(experiment.contains("path = \"moved.txt\""), "{experiment}");
+}
+
+#[test]
+fn a_finished_run_that_was_moved_is_where_it_is() {
+    let bench = Bench::trained();
+    std::fs::rename(bench.path("run"), bench.path("moved")).unwrap();
+    let stdout = bench.succeed(&["train", "--resume", "--json", "--out", "moved"]);
+    let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(json["run"], "moved");
+}
+
+#[test]
+fn each_time_that_a_run_was_resumed_is_in_its_environment() {
+    let bench = Bench::trained();
+    let run = bench.path("run");
+    for steps in ["30", "35"] {
+        let steps = format!("train.steps={steps}");
+        let output = bench
+            .command(&["train", "--resume", "--out", "run", "--set", &steps])
+            .env("RAYON_NUM_THREADS", "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let environment = json_file(&run, "environment.json");
+    let resumed = environment["resumed"].as_array().unwrap();
+    let steps: Vec<_> = resumed.iter().map(|time| &time["step"]).collect();
+    assert_eq!(steps, [25, 30]);
+    for time in resumed {
+        assert_eq!(time["threads"]["rayon"], 1);
+        assert_eq!(keys(time), keys(&environment)[..keys(time).len()]);
+    }
+    // Reports read it, and files of older versions, which hold one start without threads.
+    bench.output(&["report", "run"]);
+    let mut old = environment;
+    for key in ["resumed", "threads", "step"] {
+        old.as_object_mut().unwrap().remove(key);
+    }
+    std::fs::write(run.join("environment.json"), old.to_string()).unwrap();
+    bench.output(&["report", "run"]);
+}

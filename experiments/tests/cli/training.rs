@@ -26,10 +26,20 @@ fn a_run_directory_holds_what_is_promised() {
         *column(&run, "step", "tokens").last().unwrap(),
         25.0 * 4.0 * 16.0
     );
-    let environment: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(run.join("environment.json")).unwrap())
-            .unwrap();
+    let environment = json_file(&run, "environment.json");
     assert_eq!(environment["backend"], "flex");
+    assert_eq!(environment["step"], 0);
+    assert!(environment["threads"]["rayon"].as_u64().unwrap() > 0);
+    assert!(environment.get("resumed").is_none(), "{environment}");
+    // The schedule ends where it is said to end.
+    let rates = column(&run, "step", "learning_rate");
+    let experiment = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
+    assert!(
+        experiment.contains("min_learning_rate = 0.0002\n"),
+        "{experiment}"
+    );
+    assert_eq!(rates[24], 2e-4);
+    assert!(rates[23] > 2e-4);
     assert!(
         !std::fs::read_to_string(run.join("sample.txt"))
             .unwrap()
@@ -64,6 +74,7 @@ fn json_is_one_object_on_standard_output() {
             "valid_loss",
             "bits_per_byte",
             "perplexity",
+            "best",
             "floor_bits_per_byte",
             "tokens_per_second",
             "mfu",
@@ -199,8 +210,134 @@ fn a_run_that_stops_improving_stops_early() {
     let args: Vec<_> = args.iter().flat_map(|arg| ["--set", arg]).collect();
     let run = bench.tiny_run("run", &args);
     assert_eq!(column(&run, "evaluation", "step"), [5.0, 10.0, 15.0]);
-    let result = std::fs::read_to_string(run.join("result.json")).unwrap();
-    assert!(result.contains("\"early\": true"), "{result}");
+    let result = json_file(&run, "result.json");
+    assert_eq!(result["early"], true);
+    assert_eq!(
+        (&result["steps"], &result["best"]["step"]),
+        (&15.into(), &5.into())
+    );
+    // Nothing was learnt, so the last weights are as good as the best.
+    assert_eq!(result["valid_loss"], result["best"]["valid_loss"]);
+}
+
+#[test]
+fn the_result_tells_the_last_weights_from_the_best() {
+    let bench = Bench::new();
+    // 60 bytes that are learnt by heart: validation gets worse.
+    std::fs::write(bench.path("text.txt"), "abcdefghijklmnopqrst".repeat(3)).unwrap();
+    std::fs::write(
+        bench.path("mine.toml"),
+        "[data]\npath = \"text.txt\"\ntokenizer = \"byte\"\nvalid = 0.3\n\
+         [model]\nlayers = 1\nheads = 2\nwidth = 32\ncontext = 8\n\
+         [train]\nsteps = 400\nbatch = 4\neval_every = 7\nearly_stop = 3\nsample_tokens = 0\n\
+         [optimizer]\nlearning_rate = 0.05\nwarmup = 1\n",
+    )
+    .unwrap();
+    let output = bench.output(&[
+        "train",
+        "mine.toml",
+        "--out",
+        "run",
+        "--set",
+        "train.eval_windows=1",
+    ]);
+    let run = bench.path("run");
+    let result = json_file(&run, "result.json");
+    assert_eq!(result["early"], true, "{result}");
+    let (last, best) = (result["steps"].as_u64().unwrap(), &result["best"]);
+    let step = best["step"].as_u64().unwrap();
+    assert!(step < last, "{result}");
+    let loss = |of: &serde_json::Value| of["valid_loss"].as_f64().unwrap();
+    assert!(loss(best) != loss(&result), "{result}");
+    let shown = format!("best weights     {:.4} nats/token", loss(best));
+    assert!(stdout(&output).contains(&shown), "{}", text(&output));
+
+    // They are those of the checkpoint that generate and export use: a run that starts from it begins there.
+    let output = bench.output(&[
+        "train",
+        "mine.toml",
+        "--out",
+        "from-best",
+        "--json",
+        "--set",
+        "model.init_from=run",
+        "--set",
+        "optimizer.learning_rate=0",
+        "--set",
+        "optimizer.min_learning_rate=0",
+        "--set",
+        "train.steps=1",
+    ]);
+    let again: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(loss(&again), loss(best), "{again} and {result}");
+}
+
+#[test]
+fn the_training_loss_is_the_mean_since_the_evaluation_before_the_last() {
+    let bench = Bench::trained();
+    let run = bench.path("run");
+    let losses = column(&run, "step", "loss");
+    // Evaluations after 10, 20 and 25 steps.
+    let expected = losses[20..25].iter().sum::<f64>() / 5.0;
+    let told = json_file(&run, "result.json")["train_loss"]
+        .as_f64()
+        .unwrap();
+    assert!(
+        relative_difference(told, expected) < 1e-12,
+        "{told} and {expected}"
+    );
+}
+
+#[test]
+fn a_warm_up_that_the_run_does_not_outlast_is_told() {
+    let bench = Bench::new();
+    let stderr = |warmup: &str| {
+        let set = format!("optimizer.warmup={warmup}");
+        let output = bench
+            .tiny(&["--set", &set, "--set", "train.steps=6"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for warmup in ["5", "6", "1000"] {
+        let told = format!("optimizer.warmup is {warmup} steps and train.steps 6");
+        let stderr = stderr(warmup);
+        assert!(stderr.contains(&told), "{stderr}");
+    }
+    for warmup in ["0", "4"] {
+        assert_eq!(stderr(warmup), "");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_directory_may_have_a_name_of_any_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9-run");
+    let output = bench.tiny(&["--json", "--out"]).arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["run"], "caf\u{fffd}-run");
+    let run = bench.root.path().join(name);
+    assert_eq!(json_file(&run, "result.json")["run"], "caf\u{fffd}-run");
+    for command in [&["train", "--resume", "--out"][..], &["report"]] {
+        let output = bench.command(command).arg(name).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    // What compares runs, or names them in JSON, takes such names as well.
+    let both = std::ffi::OsStr::from_bytes(b"both-\xff");
+    let output = bench
+        .command(&["compare", "--json"])
+        .args([name, name, "--out".as_ref(), both])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["report"], "both-\u{fffd}/report.html");
+    let comparison = json_file(&bench.root.path().join(both), "comparison.json");
+    assert_eq!(comparison["backends"][0]["run"], "caf\u{fffd}-run");
 }
 
 #[test]

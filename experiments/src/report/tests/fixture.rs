@@ -109,6 +109,7 @@ fn checks(unit: f64, wrong: Option<usize>, seed: u64) -> Vec<Check> {
 fn environment(backend: Backend, device: &str, driver: Option<&str>) -> Environment {
     Environment {
         started: "2026-01-02T03:04:05Z".into(),
+        step: 0,
         foretoken: "0.1.0".into(),
         burn: "0.22.1".into(),
         git_revision: "0123456789abcdef0123456789abcdef01234567".into(),
@@ -123,6 +124,7 @@ fn environment(backend: Backend, device: &str, driver: Option<&str>) -> Environm
         architecture: "x86_64".into(),
         cpu: "AMD EPYC 9B14".into(),
         logical_cores: 2,
+        threads: [("rayon".to_owned(), 2)].into(),
         memory_bytes: 25_276_502_016,
     }
 }
