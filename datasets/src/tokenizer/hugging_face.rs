@@ -1,19 +1,19 @@
 //! Tokenizers that Hugging Face `tokenizers` runs: any `tokenizer.json`, and byte-pair encodings
 //! trained here. That crate may panic on a file it did not write; nothing of that gets past here.
 
-use std::{collections::HashMap, io::IsTerminal, sync::OnceLock};
+use std::{cmp::Reverse, collections::HashMap, io::IsTerminal, sync::OnceLock};
 
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{
-    AddedToken, Model, ModelWrapper, PreTokenizerWrapper, ProgressFormat, Tokenizer, Trainer,
+    AddedToken, Model, ModelWrapper, ProgressFormat, Tokenizer, Trainer,
     models::bpe::{BPE, BpeTrainer},
     pre_tokenizers::byte_level::ByteLevel,
 };
 
 use super::{
     END_OF_TEXT,
-    gpt2::{PIECE, into_pieces, pieces, words},
+    gpt2::{PIECE, Words, into_pieces, limited_pre_tokenizer, pieces},
     token_bytes::{Spelling, TokenBytes, byte_token, spelled},
 };
 use crate::{DataError, panics};
@@ -31,6 +31,14 @@ const MIN_PAIR_COUNT: u64 = 2;
 /// Of the text to train on, only so many bytes are read: pairs are counted in 32 bits with a sign,
 /// and there are no more pairs than bytes.
 const MAX_TRAINING_BYTES: usize = i32::MAX as usize;
+
+/// Bytes of different words that are counted to train a byte-pair encoding. Where there are more, the rarer
+/// half is forgotten, as word2vec's `ReduceVocab` does: a word that is frequent is counted but for a few
+/// of its first times. The trainer holds some hundred bytes for each of these.
+const MAX_TRAINING_WORDS: usize = 2 << 20;
+
+/// Pieces of text whose words are counted in parallel.
+const COUNTED_AT_ONCE: usize = 32;
 
 /// Texts that are longer are encoded in parallel.
 const LONG: usize = 1 << 18;
@@ -53,8 +61,10 @@ pub(super) struct HuggingFace {
     /// The same, but with an eye for special tokens: made when it is first used.
     with_special_tokens: OnceLock<Tokenizer>,
     json: String,
-    /// A text is GPT-2's [`words`], and the model takes them one by one.
-    of_words: bool,
+    /// The words of a text, where the model takes them one by one and they are of a kind that is known.
+    words: Option<Words>,
+    /// No special token has white space in its name, or begins with a letter.
+    plain_specials: bool,
     spelling: Spelling,
     is_exact: bool,
     end_of_text: Option<u32>,
@@ -112,8 +122,7 @@ impl HuggingFace {
         // The bars are drawn on stderr, but each is followed by an empty line on stdout.
         let visible =
             progress && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
-        let byte_level = ByteLevel::new(false, false, true);
-        let mut trainer = BpeTrainer::builder()
+        let trainer = BpeTrainer::builder()
             .vocab_size(vocab_size - 1)
             .min_frequency(MIN_PAIR_COUNT)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
@@ -125,28 +134,14 @@ impl HuggingFace {
             })
             .build();
 
-        let mut failure = None;
-        let mut bytes_left = MAX_TRAINING_BYTES;
-        let texts = texts
-            .map_while(|text| text.map_err(|error| failure = Some(error)).ok())
-            .flat_map(into_pieces)
-            .map_while(|piece| {
-                bytes_left = bytes_left.checked_sub(piece.len())?;
-                Some(piece)
-            });
-        let counted =
-            guarded(|| trainer.feed(texts, |text| Ok(words(text).map(spelled).collect())));
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-
-        let trained = counted.and_then(|()| {
+        let counts = count_words(texts)?;
+        let trained = guarded(|| with_words(&trainer, counts)).and_then(|trainer| {
             let mut model = BPE::default();
             guarded(|| trainer.train(&mut model))?;
             let mut tokenizer = Tokenizer::new(model);
             tokenizer
-                .with_pre_tokenizer(Some(byte_level))
-                .with_decoder(Some(byte_level));
+                .with_pre_tokenizer(Some(limited_pre_tokenizer()))
+                .with_decoder(Some(ByteLevel::new(false, false, true)));
             add_end_of_text(&mut tokenizer)?;
             Self::new(tokenizer)
         });
@@ -188,14 +183,16 @@ impl HuggingFace {
             let id = tokenizer.token_to_id(name)?;
             added.get(&id)?.special.then_some(id)
         });
-        let byte_level = matches!(
-            tokenizer.get_pre_tokenizer(),
-            Some(PreTokenizerWrapper::ByteLevel(byte_level))
-                if byte_level.use_regex && !byte_level.add_prefix_space
-        );
-        let of_words = byte_level
-            && tokenizer.get_normalizer().is_none()
-            && added.values().all(|token| token.special);
+        let words = tokenizer
+            .get_pre_tokenizer()
+            .and_then(Words::of)
+            .filter(|_| {
+                tokenizer.get_normalizer().is_none() && added.values().all(|token| token.special)
+            });
+        let plain_specials = added.values().all(|token| {
+            !token.content.contains(char::is_whitespace)
+                && !token.content.starts_with(|c: char| c.is_ascii_alphabetic())
+        });
         let swallows_spaces = added
             .values()
             .any(|token| !token.special && (token.lstrip || token.rstrip));
@@ -213,7 +210,8 @@ impl HuggingFace {
             tokenizer,
             with_special_tokens: OnceLock::new(),
             json,
-            of_words,
+            words,
+            plain_specials,
             spelling,
             is_exact,
             end_of_text,
@@ -261,33 +259,49 @@ impl HuggingFace {
     }
 
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        if !self.of_words {
+        let Some(words) = self.words else {
             return encode(&self.tokenizer, text);
-        }
+        };
         if text.len() <= LONG {
-            return self.encode_words(text);
+            return self.encode_words(words, text);
         }
         let pieces: Vec<&str> = pieces(text, PIECE).collect();
         let ids: Vec<Vec<u32>> = pieces
             .into_par_iter()
-            .map(|piece| self.encode_words(piece))
+            .map(|piece| self.encode_words(words, piece))
             .collect::<Result<_, _>>()?;
         Ok(ids.concat())
     }
 
     /// What [`encode`] does, without the crate's record of where every byte comes from: that takes
     /// most of its time, and nobody asks.
-    fn encode_words(&self, text: &str) -> Result<Vec<u32>, DataError> {
+    fn encode_words(&self, words: Words, text: &str) -> Result<Vec<u32>, DataError> {
         let model = self.tokenizer.get_model();
         let mut ids = Vec::with_capacity(text.len() / 3);
         let encoded = guarded(|| {
-            for word in words(text) {
+            for word in words.split(text) {
                 let tokens = model.tokenize(&spelled(word))?;
                 ids.extend(tokens.into_iter().map(|token| token.id));
             }
             Ok(())
         });
         encoded.map(|()| ids).map_err(cannot_encode)
+    }
+
+    /// The end of a beginning of a text that is encoded alike whatever follows, and leaves the encoding of
+    /// the rest as it is; 0 where none is known.
+    pub(super) fn settled(&self, text: &str, special_tokens: bool) -> usize {
+        match self.words {
+            // The name of a special token may be cut in the middle of a line, but not at its end.
+            Some(_) if special_tokens && self.plain_specials => Words::settled_by_line(text),
+            Some(words) if !special_tokens => words.settled(text),
+            _ => 0,
+        }
+    }
+
+    /// As [`settled`](Self::settled), for the words that [`train`](Self::train) counts.
+    pub(super) fn settled_for_training(text: &str) -> usize {
+        Words::Limited.settled(text)
     }
 
     pub(super) fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, DataError> {
@@ -305,6 +319,90 @@ impl HuggingFace {
             reason,
         })
     }
+}
+
+/// How often each word occurs in the texts; see [`MAX_TRAINING_BYTES`] and [`MAX_TRAINING_WORDS`].
+fn count_words<T: AsRef<str> + Send>(
+    texts: impl Iterator<Item = Result<T, DataError>>,
+) -> Result<HashMap<String, u64>, DataError> {
+    let mut failure = None;
+    let mut bytes_left = MAX_TRAINING_BYTES;
+    let mut pieces = texts
+        .map_while(|text| text.map_err(|error| failure = Some(error)).ok())
+        .flat_map(into_pieces)
+        .map_while(|piece| {
+            bytes_left = bytes_left.checked_sub(piece.len())?;
+            Some(piece)
+        });
+    let mut counts = HashMap::new();
+    let mut different = 0;
+    loop {
+        let batch: Vec<String> = pieces.by_ref().take(COUNTED_AT_ONCE).collect();
+        let counted: Vec<HashMap<&str, u64>> = batch
+            .par_iter()
+            .map(|piece| {
+                let mut counts = HashMap::new();
+                for word in Words::Limited.split(piece) {
+                    *counts.entry(word).or_default() += 1;
+                }
+                counts
+            })
+            .collect();
+        for words in counted {
+            for (word, count) in words {
+                match counts.get_mut(word) {
+                    Some(known) => *known += count,
+                    None => {
+                        different += word.len();
+                        counts.insert(word.to_owned(), count);
+                    }
+                }
+            }
+            // Piece by piece, so that no order of a hash table decides what is forgotten.
+            if different > MAX_TRAINING_WORDS {
+                different = forget_rarer_half(&mut counts);
+            }
+        }
+        if batch.len() < COUNTED_AT_ONCE {
+            break;
+        }
+    }
+    drop(pieces);
+    failure.map_or(Ok(counts), Err)
+}
+
+/// Keeps the most frequent words, up to half of [`MAX_TRAINING_WORDS`]; among equals, a choice that has
+/// nothing to do with what the words are. Returns how many bytes are kept.
+fn forget_rarer_half(counts: &mut HashMap<String, u64>) -> usize {
+    let mut words: Vec<(String, u64)> = counts.drain().collect();
+    words.sort_by_cached_key(|(word, count)| {
+        (
+            Reverse(*count),
+            crc32fast::hash(word.as_bytes()),
+            word.clone(),
+        )
+    });
+    let mut kept = 0;
+    counts.extend(words.into_iter().take_while(|(word, _)| {
+        kept += word.len();
+        kept <= MAX_TRAINING_WORDS / 2
+    }));
+    counts.keys().map(String::len).sum()
+}
+
+/// A trainer that has counted these words. The trainer counts for itself, all words of all texts; that it
+/// can be written and read as JSON is the way to give it a table.
+fn with_words(
+    trainer: &BpeTrainer,
+    counts: HashMap<String, u64>,
+) -> tokenizers::Result<BpeTrainer> {
+    let mut fields = serde_json::to_value(trainer)?;
+    fields["words"] = counts
+        .into_iter()
+        .map(|(word, count)| (spelled(&word), Value::from(count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    Ok(serde_json::from_value(fields)?)
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, DataError> {

@@ -89,9 +89,10 @@ impl Tokenizer {
     /// byte-pair encoding their most frequent parts. For the other kinds no text is taken. Texts
     /// are read one after the other and not kept. The same texts give the same tokenizer.
     ///
-    /// A byte-pair encoding splits texts as GPT-2 does, has a token for each of the 256 bytes and
-    /// `<|endoftext|>` as the last one. It is smaller than asked for where all pairs that occur
-    /// twice are merged. It is trained on the first 2 GiB of text.
+    /// A byte-pair encoding splits texts as GPT-2 does, into words of at most 256 characters, has a token
+    /// for each of the 256 bytes and `<|endoftext|>` as the last one. It is smaller than asked for where
+    /// all pairs that occur twice are merged. It is trained on the first 2 GiB of text; where that has more
+    /// than 2 MiB of different words, on the more frequent of them.
     ///
     /// # Errors
     ///
@@ -203,6 +204,58 @@ impl Tokenizer {
         (written.json() == loaded.json()).then_some(native)
     }
 
+    /// The first difference, in words, that makes texts other ids than they are in `other`, or ids other
+    /// text: another token at an id, a token more or less, another rule of cutting texts. `None` where an
+    /// id means the same in both and every text has the same ids, however the two are written: white space
+    /// and order in a `tokenizer.json`, what it puts around a text, and how it decodes make no difference.
+    /// Special tokens that only one of the two has are left aside, for they are in no text.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        if self == other {
+            return None;
+        }
+        for id in 0..self.tokens.len().max(other.tokens.len()) as u32 {
+            let known = |tokenizer: &Self| (id as usize) < tokenizer.tokens.len();
+            let (ours, theirs) = (self.tokens.shown(id), other.tokens.shown(id));
+            let special = self.tokens.is_special(id) || other.tokens.is_special(id);
+            let shown = |tokenizer: &Self| match known(tokenizer) {
+                true => format!("{:?}", tokenizer.token_text(id)),
+                false => "missing".into(),
+            };
+            let differs = match known(self) && known(other) {
+                true => ours != theirs || self.tokens.is_special(id) != other.tokens.is_special(id),
+                false => !special,
+            };
+            if differs {
+                return Some(format!("id {id} is {} and {}", shown(self), shown(other)));
+            }
+        }
+        let (ours, theirs) = (self.rules(), other.rules());
+        ["normalizer", "pre_tokenizer", "model", "added_tokens"]
+            .into_iter()
+            .find(|part| ours[*part] != theirs[*part])
+            .map(|part| format!("the tokens are the same, the {part} is not"))
+    }
+
+    /// The parts of the `tokenizer.json` that decide the ids of a text.
+    fn rules(&self) -> serde_json::Value {
+        let json = match &self.kind {
+            Kind::HuggingFace(loaded) => loaded.json().to_owned(),
+            // As the library writes it, to be compared with what it has written.
+            Kind::Byte | Kind::Char(_) => {
+                let written = self.to_json();
+                HuggingFace::from_json(&written)
+                    .map_or(written, |(loaded, _)| loaded.json().to_owned())
+            }
+        };
+        let mut rules: serde_json::Value =
+            serde_json::from_str(&json).expect("the library writes JSON");
+        if let Some(tokens) = rules["added_tokens"].as_array_mut() {
+            tokens.retain(|token| token["special"] != true);
+        }
+        without_offsets(&mut rules["pre_tokenizer"]);
+        rules
+    }
+
     /// Writes [`to_json`](Self::to_json) to a file.
     ///
     /// # Errors
@@ -273,6 +326,31 @@ impl Tokenizer {
         }
         self.encode_part(text, start..text.len(), &mut ids)?;
         Ok(ids)
+    }
+
+    /// The end of a beginning of `text` that is encoded alike whatever follows the text, and leaves the
+    /// encoding of the rest as it is: the two encodings one after the other are that of the whole. 0 where
+    /// none is known.
+    pub(crate) fn settled(&self, text: &str, special_tokens: bool) -> usize {
+        match &self.kind {
+            Kind::HuggingFace(loaded) => loaded.settled(text, special_tokens),
+            Kind::Byte | Kind::Char(_) if special_tokens && self.end_of_text.is_some() => {
+                // The name of the end of text may have begun.
+                let begun = (1..END_OF_TEXT.len())
+                    .rev()
+                    .find(|&bytes| text.ends_with(&END_OF_TEXT[..bytes]));
+                text.len() - begun.unwrap_or(0)
+            }
+            Kind::Byte | Kind::Char(_) => text.len(),
+        }
+    }
+
+    /// As [`settled`](Self::settled), for the text that a tokenizer of this kind is trained on.
+    pub(crate) fn settled_for_training(spec: &TokenizerSpec, text: &str) -> usize {
+        match spec {
+            TokenizerSpec::Bpe { .. } => HuggingFace::settled_for_training(text),
+            TokenizerSpec::Byte | TokenizerSpec::Char | TokenizerSpec::File(_) => text.len(),
+        }
     }
 
     /// Appends the ids of a part of a text, byte by byte or character by character.
@@ -382,6 +460,17 @@ impl Tokenizer {
             Kind::Byte | Kind::Char(_) => true,
             Kind::HuggingFace(loaded) => loaded.is_exact(),
         }
+    }
+}
+
+/// Takes away what a pre-tokenizer says on offsets, which change no id.
+fn without_offsets(part: &mut serde_json::Value) {
+    if let Some(fields) = part.as_object_mut() {
+        fields.shift_remove("trim_offsets");
+        fields.values_mut().for_each(without_offsets);
+    }
+    if let Some(parts) = part.as_array_mut() {
+        parts.iter_mut().for_each(without_offsets);
     }
 }
 

@@ -358,6 +358,98 @@ fn kinds_differ() {
 }
 
 #[test]
+fn tokenizers_differ_by_what_ids_mean() {
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut file: Value = serde_json::from_str(&BPE.to_json()).unwrap();
+        edit(&mut file);
+        load(&file.to_string())
+    };
+    // Other JSON, the same ids.
+    for harmless in [
+        edited(&|file| {
+            file["post_processor"] = json!({
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true,
+            })
+        }),
+        edited(&|file| file["pre_tokenizer"]["pretokenizers"][1]["trim_offsets"] = json!(true)),
+        edited(&|file| {
+            let reversed: Map<String, Value> = file["model"]["vocab"]
+                .as_object()
+                .unwrap()
+                .clone()
+                .into_iter()
+                .rev()
+                .collect();
+            file["model"]["vocab"] = reversed.into();
+        }),
+    ] {
+        assert_eq!(BPE.difference(&harmless), None);
+        assert_eq!(harmless.difference(&BPE), None);
+    }
+    // A special token more is in no text.
+    let byte = Tokenizer::byte();
+    assert_eq!(byte.difference(&byte.clone().with_end_of_text()), None);
+    assert_eq!(byte.clone().with_end_of_text().difference(&byte), None);
+
+    // The same number of tokens, in another order.
+    let swapped = edited(&|file| {
+        let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+        (vocab["a"], vocab["b"]) = (vocab["b"].clone(), vocab["a"].clone());
+    });
+    assert_eq!(swapped.vocab_size(), BPE.vocab_size());
+    let difference = BPE.difference(&swapped).unwrap();
+    assert!(difference.contains("is \"a\" and \"b\""), "{difference}");
+    // The same tokens, and texts cut in another way.
+    let cut = edited(&|file| {
+        file["pre_tokenizer"] = json!({
+            "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+        })
+    });
+    let difference = BPE.difference(&cut).unwrap();
+    assert!(difference.contains("pre_tokenizer"), "{difference}");
+    let more = Tokenizer::char("abc");
+    let difference = Tokenizer::char("ab").difference(&more).unwrap();
+    assert!(
+        difference.contains("id 2 is missing and \"c\""),
+        "{difference}"
+    );
+    assert!(BPE.difference(&Tokenizer::byte()).is_some());
+}
+
+/// What of a text is settled is encoded alike by itself, whatever follows.
+#[test]
+fn a_settled_beginning_keeps_its_encoding() {
+    let text = format!(
+        "{}{}<|endoftext|>{}",
+        mixed_text(),
+        "ACGT".repeat(3000),
+        mixed_text()
+    );
+    for tokenizer in lossless(&text) {
+        for special in [false, true] {
+            let encode = |text: &str| match special {
+                true => tokenizer.encode_with_special_tokens(text).unwrap(),
+                false => tokenizer.encode(text).unwrap(),
+            };
+            let whole = encode(&text);
+            let places = text
+                .char_indices()
+                .map(|(at, _)| at)
+                .filter(|at| at % 370 < 7);
+            for seen in places {
+                let settled = tokenizer.settled(&text[..seen], special);
+                let (before, after) = text.split_at(settled);
+                assert_eq!(
+                    [encode(before), encode(after)].concat(),
+                    whole,
+                    "{settled} of {seen}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn specs_name_tokenizers() {
     assert_eq!(
         Tokenizer::from_spec("byte", "ab").unwrap(),
@@ -419,6 +511,19 @@ fn training_is_deterministic() {
     for threads in [1, 2, 3, 8] {
         assert_eq!(train(threads).to_json(), reference, "{threads} threads");
     }
+}
+
+/// However many rare words there are, those that are frequent later are learned.
+#[test]
+fn rare_words_do_not_keep_frequent_ones_out() {
+    let rare: String = (0..600_000).map(|i| format!("{} ", i * 7919)).collect();
+    let frequent = "zebra ".repeat(5000);
+    let texts = || [Ok(rare.as_str()), Ok(frequent.as_str())].into_iter();
+    let spec = TokenizerSpec::Bpe { vocab_size: 400 };
+    let train = || Tokenizer::train(&spec, texts(), TrainOptions::default()).unwrap();
+    let tokenizer = train();
+    assert_eq!(tokenizer.encode(" zebra").unwrap().len(), 1);
+    assert_eq!(train(), tokenizer);
 }
 
 #[test]

@@ -36,6 +36,11 @@ impl TokenBytes {
         &self.bytes[start..end]
     }
 
+    /// Whether a token is a border and no text.
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.special.get(id as usize) == Some(&true)
+    }
+
     /// The text that a token stands for: nothing for a special one.
     pub(super) fn text(&self, id: u32) -> &[u8] {
         match self.special.get(id as usize) {
