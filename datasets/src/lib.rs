@@ -31,7 +31,9 @@ mod windows;
 pub mod world;
 
 pub use batch::TokenBatch;
-pub use build::{BuildOptions, BuildProgress, Built, Monitor, build, build_cached};
+pub use build::{
+    BuildOptions, BuildProgress, Built, MAX_UNCUT_BYTES, Monitor, build, build_cached,
+};
 pub use check::{Checked, check};
 pub use corpus::Corpus;
 pub use documents::{DocumentIndex, DocumentIndexWriter};
@@ -42,7 +44,10 @@ pub use manifest::{
     Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
 };
 pub use mixture::Mixture;
-pub use reader::{Document, Documents, InvalidUtf8, ReadOptions, documents};
+pub use reader::{
+    Document, Documents, InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES,
+    MAX_LINE_BYTES, ReadOptions, documents,
+};
 pub use source::{Format, SourceFile, Sources, find_sources};
 pub use split::Split;
 pub use token_file::{TokenFile, TokenFileWriter};

@@ -10,6 +10,7 @@ mod table;
 mod text;
 
 use std::{
+    iter,
     path::Path,
     sync::{
         Arc,
@@ -20,6 +21,26 @@ use std::{
 use compression::{Reader, WithoutNul};
 
 use crate::{DataError, Format, SourceFile};
+
+/// Bytes of a line of JSON lines: a line is held in memory.
+pub const MAX_LINE_BYTES: u64 = 32 << 20;
+
+/// Bytes that gzip or zstd may expand a file to: a file made to do harm expands without end.
+pub const MAX_DECOMPRESSED_BYTES: u64 = 1 << 40;
+
+/// Bytes of a Parquet file that is compressed as a whole, and is therefore held in memory.
+pub const MAX_HELD_PARQUET_BYTES: u64 = 128 << 20;
+
+/// Bytes of a part of a document that goes on: about as many, at least.
+const PART: usize = 1 << 20;
+
+/// How to read a text that is not UTF-8.
+const NOT_UTF8_ADVICE: &str = "convert the file first, for example with iconv -t UTF-8, or build it with \
+                               foretoken data build --invalid-utf8 replace";
+
+/// How to say which field is the text.
+const FIELD_ADVICE: &str =
+    "name the one that is the text with --text-field, or in an experiment with data.text_field";
 
 /// What to do with bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,51 +109,73 @@ impl Document {
 }
 
 /// Bytes of the longest JSON object and the longest row of CSV or TSV that is read.
-const LONGEST_RECORD: usize = 64 << 20;
+const LONGEST_RECORD: usize = MAX_LINE_BYTES as usize;
+
+/// A stretch of a document: all of it, or one of several that are the document one after the other. A
+/// plain text of any size comes in parts of about 1 MiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) text: String,
+    /// How many U+FFFD were put in for invalid bytes.
+    pub(crate) replaced: usize,
+    /// Whether the document ends here.
+    pub(crate) last: bool,
+}
+
+impl Part {
+    /// On failure, how many bytes are valid.
+    fn new(bytes: Vec<u8>, invalid: InvalidUtf8, last: bool) -> Result<Self, usize> {
+        let document = Document::new(bytes, invalid)?;
+        Ok(Self {
+            last,
+            ..document.into()
+        })
+    }
+}
+
+impl From<Document> for Part {
+    fn from(Document { text, replaced }: Document) -> Self {
+        Self {
+            text,
+            replaced,
+            last: true,
+        }
+    }
+}
 
 type BoxedDocuments = Box<dyn Iterator<Item = Result<Document, DataError>> + Send>;
+type BoxedParts = Box<dyn Iterator<Item = Result<Part, DataError>> + Send>;
 
-/// The documents of one file, in their order. After an error nothing follows.
-pub struct Documents {
-    documents: BoxedDocuments,
+/// The documents of one file in parts, in their order. After an error nothing follows.
+pub(crate) struct Parts {
+    parts: BoxedParts,
     failed: bool,
     position: Arc<AtomicU64>,
 }
 
-impl Documents {
+impl Parts {
     /// How far the file is read, in bytes on disk. Of a Parquet file, in which only one column is
     /// read, the share of its rows.
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 }
 
-impl Iterator for Documents {
-    type Item = Result<Document, DataError>;
+impl Iterator for Parts {
+    type Item = Result<Part, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;
         }
-        let document = self.documents.next();
-        self.failed = matches!(document, Some(Err(_)));
-        document
+        let part = self.parts.next();
+        self.failed = matches!(part, Some(Err(_)));
+        part
     }
 }
 
-/// Opens a file. A plain text is one document, or with a separator as many as stand between the
-/// separators; a newline directly before and one directly after a separator belong to it. JSON, CSV, TSV
-/// and Parquet hold a document per object, line or row; one that is null is an empty document.
-///
-/// gzip and zstd are recognised by their first bytes, whatever the name says. A compressed Parquet
-/// file is held in memory.
-///
-/// # Errors
-///
-/// A file that cannot be opened; one that begins like a binary file, like an archive, or like text in UTF-16; a
-/// plain text that begins like JSON, unless `options` state its format; a table that is damaged or lacks the
-/// column. Whatever else is wrong with the file is an error of the iterator, where it is met.
-pub fn documents(file: &SourceFile, options: &ReadOptions) -> Result<Documents, DataError> {
+/// Opens a file, see [`documents`].
+pub(crate) fn parts(file: &SourceFile, options: &ReadOptions) -> Result<Parts, DataError> {
     let position = Arc::new(AtomicU64::new(0));
     let opened = compression::open(file, &position)?;
     sniff::check(&file.path, file.format, options.format, &opened.head)?;
@@ -142,18 +185,97 @@ pub fn documents(file: &SourceFile, options: &ReadOptions) -> Result<Documents, 
         let path = &file.path;
         let reader: Reader = Box::new(WithoutNul::new(opened.reader));
         match file.format {
-            Format::Text => text::documents(path, reader, options)?,
+            Format::Text => {
+                return Ok(Parts {
+                    parts: text::parts(path, reader, options)?,
+                    failed: false,
+                    position,
+                });
+            }
             Format::JsonLines => json_lines::documents(path, reader, options),
             Format::Json => json::documents(path, reader, options),
             Format::Csv => table::documents(path, reader, b',', options)?,
             Format::Tsv | Format::Parquet => table::documents(path, reader, b'\t', options)?,
         }
     };
-    Ok(Documents {
-        documents,
+    let parts: BoxedParts = Box::new(documents.flat_map(in_parts));
+    Ok(Parts {
+        parts,
         failed: false,
         position,
     })
+}
+
+/// A document in one part, or in several where it is long.
+fn in_parts(
+    document: Result<Document, DataError>,
+) -> impl Iterator<Item = Result<Part, DataError>> {
+    let mut rest = Some(document.map(Part::from));
+    iter::from_fn(move || {
+        let mut part = match rest.take()? {
+            Ok(part) => part,
+            error => return Some(error),
+        };
+        if part.text.len() > 2 * PART {
+            let end = part.text.floor_char_boundary(PART);
+            let text = part.text.drain(..end).collect();
+            let first = Part {
+                text,
+                replaced: std::mem::take(&mut part.replaced),
+                last: false,
+            };
+            rest = Some(Ok(part));
+            part = first;
+        }
+        Some(Ok(part))
+    })
+}
+
+/// The documents of one file, in their order. After an error nothing follows.
+pub struct Documents(Parts);
+
+impl Documents {
+    /// How far the file is read, in bytes on disk. Of a Parquet file, in which only one column is
+    /// read, the share of its rows.
+    pub fn bytes_read(&self) -> u64 {
+        self.0.bytes_read()
+    }
+}
+
+impl Iterator for Documents {
+    type Item = Result<Document, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut document = Document::default();
+        for part in &mut self.0 {
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => return Some(Err(error)),
+            };
+            document.text += &part.text;
+            document.replaced += part.replaced;
+            if part.last {
+                return Some(Ok(document));
+            }
+        }
+        None
+    }
+}
+
+/// Opens a file. A plain text is one document, or with a separator as many as stand between the
+/// separators; a newline directly before and one directly after a separator belong to it. JSON, CSV, TSV
+/// and Parquet hold a document per object, line or row; one that is null is an empty document.
+///
+/// gzip and zstd are recognised by their first bytes, whatever the name says. A document is held in
+/// memory; [`build`](crate::build()) reads a plain text in parts.
+///
+/// # Errors
+///
+/// A file that cannot be opened; one that begins like a binary file, like an archive, or like text in UTF-16; a
+/// plain text that begins like JSON, unless `options` state its format; a table that is damaged or lacks the
+/// column. Whatever else is wrong with the file is an error of the iterator, where it is met.
+pub fn documents(file: &SourceFile, options: &ReadOptions) -> Result<Documents, DataError> {
+    parts(file, options).map(Documents)
 }
 
 /// Refuses a file for what it begins with, as [`documents`] does; `stated` is [`ReadOptions::format`].

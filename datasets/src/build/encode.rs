@@ -14,21 +14,22 @@ use rayon::prelude::*;
 use super::{
     BuildOptions, BuildProgress, Monitor, TOKENIZER, dataset,
     journal::{Journal, State},
-    scan::{Scan, Share, all_documents},
+    pieces::{Piece, Pieces},
+    scan::Scan,
     write_error,
 };
 use crate::{
-    DataError, Document, SourceFile, TokenFileWriter, Tokenizer,
+    DataError, SourceFile, TokenFileWriter, Tokenizer,
     documents::DocumentIndexWriter,
-    manifest::{ShardEntry, TextEntry, TokensEntry},
+    manifest::{ShardEntry, TokensEntry},
 };
 
 /// The two splits, as their files are named.
 pub(super) const SIDES: [&str; 2] = ["train", "valid"];
 
-/// Documents are encoded in batches of at least so much text, or so many documents.
+/// Pieces are encoded in batches of at least so much text, or so many pieces.
 const BATCH_BYTES: usize = 4 << 20;
-const BATCH_DOCUMENTS: usize = 2048;
+const BATCH_PIECES: usize = 2048;
 
 /// The least time between two notes in the journal, each of which waits for the disk.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
@@ -82,7 +83,7 @@ pub(super) fn encode(
         }
         Err(error) => return Err(error),
     };
-    let skip = writer.state.documents;
+    let done = (writer.state.documents, writer.state.open.pieces);
     let report = |state: &State| {
         (monitor.report)(BuildProgress::Encoding {
             bytes: state.train.bytes + state.valid.bytes,
@@ -96,13 +97,20 @@ pub(super) fn encode(
     let result = thread::scope(|scope| {
         let (sender, batches) = mpsc::sync_channel(1);
         scope.spawn(move || {
-            let documents = all_documents(files, &options.read, monitor).skip(skip as usize);
-            send_batches(documents, &sender);
+            let settled = |text: &str| tokenizer.settled(text, options.special_tokens);
+            let pieces = Pieces::new(
+                files,
+                &options.read,
+                scan.share,
+                &scan.long,
+                Box::new(settled),
+                monitor,
+            );
+            send_batches(after(pieces, done), &sender);
         });
         for batch in batches {
-            let encoded = encode_batch(batch?, scan.share, options.special_tokens, tokenizer)?;
-            for document in &encoded {
-                writer.append(document)?;
+            for piece in &encode_batch(batch?, options.special_tokens, tokenizer)? {
+                writer.append(piece)?;
             }
             report(&writer.state);
             if noted.elapsed() >= NOTE_EVERY {
@@ -124,16 +132,34 @@ pub(super) fn encode(
     }
 }
 
-/// Groups documents into batches until there are no more, an error comes, or nobody takes them.
+/// Leaves out the pieces of so many documents, and of the next one so many pieces.
+fn after(
+    pieces: impl Iterator<Item = Result<Piece, DataError>>,
+    (mut documents, mut of_next): (u64, u64),
+) -> impl Iterator<Item = Result<Piece, DataError>> {
+    pieces.skip_while(move |piece| match piece {
+        Ok(piece) if documents > 0 => {
+            documents -= u64::from(piece.last);
+            true
+        }
+        Ok(_) if of_next > 0 => {
+            of_next -= 1;
+            true
+        }
+        _ => false,
+    })
+}
+
+/// Groups pieces into batches until there are no more, an error comes, or nobody takes them.
 fn send_batches(
-    documents: impl Iterator<Item = Result<Document, DataError>>,
-    sender: &SyncSender<Result<Vec<Document>, DataError>>,
+    pieces: impl Iterator<Item = Result<Piece, DataError>>,
+    sender: &SyncSender<Result<Vec<Piece>, DataError>>,
 ) {
     let mut batch = Vec::new();
     let mut bytes = 0;
-    for document in documents {
-        let document = match document {
-            Ok(document) => document,
+    for piece in pieces {
+        let piece = match piece {
+            Ok(piece) => piece,
             Err(error) => {
                 // What was read before the error, or the interruption, counts.
                 let _ = sender
@@ -142,9 +168,9 @@ fn send_batches(
                 return;
             }
         };
-        bytes += document.text.len();
-        batch.push(document);
-        if bytes >= BATCH_BYTES || batch.len() >= BATCH_DOCUMENTS {
+        bytes += piece.text.len();
+        batch.push(piece);
+        if bytes >= BATCH_BYTES || batch.len() >= BATCH_PIECES {
             if sender.send(Ok(std::mem::take(&mut batch))).is_err() {
                 return;
             }
@@ -154,11 +180,12 @@ fn send_batches(
     let _ = sender.send(Ok(batch));
 }
 
-/// A document as ids: its part in each split, or nothing where that is empty.
+/// A piece as ids: its part in each split, or nothing where that is empty.
 struct Encoded {
     parts: [Option<Part>; 2],
     replaced: usize,
     exact: bool,
+    last: bool,
 }
 
 struct Part {
@@ -173,25 +200,20 @@ impl Part {
 }
 
 fn encode_batch(
-    documents: Vec<Document>,
-    share: Share,
+    pieces: Vec<Piece>,
     special_tokens: bool,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Encoded>, DataError> {
     let lengths = tokenizer.token_lengths();
-    documents
+    pieces
         .into_par_iter()
-        .map(|Document { text, replaced }| {
+        .map(|piece| {
+            let text = &piece.text;
             let mut ids = match special_tokens {
-                true => tokenizer.encode_with_special_tokens(&text)?,
-                false => tokenizer.encode(&text)?,
+                true => tokenizer.encode_with_special_tokens(text)?,
+                false => tokenizer.encode(text)?,
             };
-            let valid = ids.split_off(train_tokens(
-                &ids,
-                share.train_bytes(&text),
-                &text,
-                &lengths,
-            ));
+            let valid = ids.split_off(train_tokens(&ids, piece.train, text, &lengths));
             let bytes_of = |ids: &[u32]| ids.iter().map(|&id| lengths[id as usize]).sum::<usize>();
             let (train_bytes, valid_bytes) = (bytes_of(&ids), bytes_of(&valid));
             let bytes = text.len();
@@ -201,14 +223,15 @@ fn encode_batch(
                     Part::new(ids, train_bytes.min(bytes)),
                     Part::new(valid, bytes.saturating_sub(train_bytes)),
                 ],
-                replaced,
+                replaced: piece.replaced,
+                last: piece.last,
             })
         })
         .collect()
 }
 
-/// How many tokens of a document are for training, if `wanted` bytes of its text are. A document is cut
-/// between tokens, so that both parts together are its encoding: a token across the border is for training.
+/// How many tokens of a piece are for training, if `wanted` bytes of its text are. It is cut between tokens,
+/// so that both parts together are its encoding: a token across the border is for training.
 fn train_tokens(ids: &[u32], wanted: usize, text: &str, lengths: &[usize]) -> usize {
     if wanted == text.len() {
         return ids.len();
@@ -243,31 +266,40 @@ impl Writer {
         })
     }
 
-    fn append(&mut self, document: &Encoded) -> Result<(), DataError> {
+    fn append(&mut self, piece: &Encoded) -> Result<(), DataError> {
         let State {
             documents,
             train,
             valid,
             text,
+            open,
         } = &mut self.state;
-        for ((side, entry), part) in self
+        for (((side, entry), part), begun) in self
             .sides
             .iter_mut()
             .zip([train, valid])
-            .zip(&document.parts)
+            .zip(&piece.parts)
+            .zip(&mut open.begun)
         {
             if let Some(part) = part {
+                if !*begun {
+                    side.begin(entry)?;
+                    *begun = true;
+                }
                 side.append(entry, part)?;
             }
         }
-        *documents += 1;
-        *text = TextEntry {
-            empty_documents: text.empty_documents
-                + u64::from(document.parts.iter().all(Option::is_none)),
-            replaced_documents: text.replaced_documents + u64::from(document.replaced > 0),
-            replacements: text.replacements + document.replaced as u64,
-            inexact_documents: text.inexact_documents + u64::from(!document.exact),
-        };
+        open.pieces += 1;
+        open.replacements += piece.replaced as u64;
+        open.exact &= piece.exact;
+        if piece.last {
+            let document = std::mem::take(open);
+            *documents += 1;
+            text.empty_documents += u64::from(document.begun == [false; 2]);
+            text.replaced_documents += u64::from(document.replacements > 0);
+            text.replacements += document.replacements;
+            text.inexact_documents += u64::from(!document.exact);
+        }
         Ok(())
     }
 
@@ -330,7 +362,8 @@ impl Side {
         })
     }
 
-    fn append(&mut self, entry: &mut TokensEntry, part: &Part) -> Result<(), DataError> {
+    /// Begins a document.
+    fn begin(&mut self, entry: &mut TokensEntry) -> Result<(), DataError> {
         if entry.tokens > 0 {
             let border = self.end_of_text.ok_or_else(|| {
                 dataset(
@@ -341,8 +374,12 @@ impl Side {
             self.write(entry, &[border])?;
         }
         self.starts.push(entry.tokens)?;
-        self.write(entry, &part.ids)?;
         entry.documents += 1;
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &mut TokensEntry, part: &Part) -> Result<(), DataError> {
+        self.write(entry, &part.ids)?;
         entry.bytes += part.bytes as u64;
         Ok(())
     }

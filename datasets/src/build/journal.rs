@@ -48,6 +48,31 @@ pub(super) struct State {
     pub(super) train: TokensEntry,
     pub(super) valid: TokensEntry,
     pub(super) text: TextEntry,
+    /// The document after these, where some of its pieces are on disk.
+    #[serde(default)]
+    pub(super) open: Open,
+}
+
+/// The pieces of a document that has not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Open {
+    pub(super) pieces: u64,
+    /// Whether there are tokens of it in each split.
+    pub(super) begun: [bool; 2],
+    pub(super) replacements: u64,
+    /// Its tokens stand for exactly its bytes.
+    pub(super) exact: bool,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self {
+            pieces: 0,
+            begun: [false; 2],
+            replacements: 0,
+            exact: true,
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

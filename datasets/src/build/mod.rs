@@ -19,6 +19,7 @@ mod cache;
 mod copies;
 mod encode;
 mod journal;
+mod pieces;
 mod scan;
 
 use std::{
@@ -42,6 +43,8 @@ use copies::{Copies, is_copy};
 pub(crate) use encode::documents_file;
 use encode::encode;
 use journal::{Journal, Plan};
+pub use pieces::MAX_UNCUT_BYTES;
+use pieces::Pieces;
 use scan::Scan;
 
 /// The tokenizer of a dataset, in its folder.
@@ -221,8 +224,6 @@ fn build_in(
         });
     }
 
-    let share = scan.share;
-    let texts = |train_only| scan::texts(&files, &options.read, share, train_only, monitor);
     let (tokenizer, tokenizer_sha256) = match journal.tokenizer(out, &plan) {
         Some(made_before) => made_before,
         None => {
@@ -234,7 +235,23 @@ fn build_in(
             // that has no id; merges are learned from the training text alone.
             let train_only = matches!(options.tokenizer, TokenizerSpec::Bpe { .. });
             (monitor.report)(BuildProgress::Training);
-            let tokenizer = Tokenizer::train(&options.tokenizer, texts(train_only), training)?;
+            let settled = |text: &str| Tokenizer::settled_for_training(&options.tokenizer, text);
+            let texts = Pieces::new(
+                &files,
+                &options.read,
+                scan.share,
+                &scan.long,
+                Box::new(settled),
+                monitor,
+            )
+            .map(|piece| {
+                let mut piece = piece?;
+                if train_only {
+                    piece.text.truncate(piece.train);
+                }
+                Ok(piece.text)
+            });
+            let tokenizer = Tokenizer::train(&options.tokenizer, texts, training)?;
             encode::sweep(out, &[])?;
             let path = out.join(TOKENIZER);
             let json = tokenizer.to_json();

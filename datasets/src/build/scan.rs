@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::{BuildProgress, Monitor};
 use crate::{
-    DataError, Document, ReadOptions, SourceFile, documents,
+    DataError, ReadOptions, SourceFile,
     manifest::{SourceEntry, SplitBy},
+    reader::parts,
 };
 
 /// What the files hold.
@@ -22,7 +23,17 @@ pub(super) struct Scan {
     pub(super) sources: Vec<SourceEntry>,
     /// Which part of each document is for which split.
     pub(super) share: Share,
+    /// The documents that come in more than one part, in their order.
+    pub(super) long: Vec<Long>,
     sums: Sums,
+}
+
+/// What is known of a document only when all of it has been read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Long {
+    characters: u64,
+    /// Whether its hash puts it on the validation side.
+    valid: bool,
 }
 
 /// Sums over documents.
@@ -65,13 +76,13 @@ impl Scan {
             (monitor.report)(BuildProgress::Scanning { bytes, total });
             monitor.check()
         };
-        let scanned: Vec<(SourceEntry, Sums)> = files
+        let scanned: Vec<(SourceEntry, Sums, Vec<Long>)> = files
             .par_iter()
             .map(|file| scan_file(file, options, valid, &advance))
             .collect::<Result<_, _>>()?;
         let sums = scanned
             .iter()
-            .fold(Sums::default(), |sums, (_, one)| sums.add(*one));
+            .fold(Sums::default(), |sums, (_, one, _)| sums.add(*one));
         if sums.filled == 0 {
             let named = files.first().map(|file| file.path.display().to_string());
             return Err(DataError::Empty {
@@ -86,11 +97,17 @@ impl Scan {
             true => SplitBy::Position,
             false => SplitBy::Document,
         };
-        Ok(Self {
-            sources: scanned.into_iter().map(|(source, _)| source).collect(),
+        let mut scan = Self {
+            sources: Vec::with_capacity(files.len()),
             share: Share { by, valid },
+            long: Vec::new(),
             sums,
-        })
+        };
+        for (source, _, long) in scanned {
+            scan.sources.push(source);
+            scan.long.extend(long);
+        }
+        Ok(scan)
     }
 
     /// Documents with text in them.
@@ -109,25 +126,47 @@ fn scan_file(
     options: &ReadOptions,
     valid: f64,
     advance: &(impl Fn(u64) -> Result<(), DataError> + Sync),
-) -> Result<(SourceEntry, Sums), DataError> {
+) -> Result<(SourceEntry, Sums, Vec<Long>), DataError> {
     let (bytes, sha256) = hash_file(file, advance)?;
     let mut sums = Sums::default();
-    let mut reader = documents(file, options)?;
+    let mut long = Vec::new();
+    let mut reader = parts(file, options)?;
     let mut before = 0;
-    while let Some(document) = reader.next() {
-        let text = document?.text;
-        sums.documents += 1;
-        sums.bytes += text.len() as u64;
-        sums.filled += u64::from(!text.is_empty());
-        sums.valid += u64::from(!text.is_empty() && is_valid(&text, valid));
+    let (mut hasher, mut document_bytes, mut characters) = (Sha256::new(), 0, 0);
+    let mut goes_on = false;
+    while let Some(part) = reader.next() {
+        let part = part?;
+        hasher.update(&part.text);
+        document_bytes += part.text.len() as u64;
+        goes_on |= !part.last;
+        if goes_on {
+            characters += part.text.chars().count() as u64;
+        }
+        if part.last {
+            let valid = is_below(hasher.finalize_reset().as_slice(), valid);
+            let filled = document_bytes > 0;
+            if goes_on {
+                long.push(Long { characters, valid });
+            }
+            sums.documents += 1;
+            sums.bytes += document_bytes;
+            sums.filled += u64::from(filled);
+            sums.valid += u64::from(filled && valid);
+            (document_bytes, characters, goes_on) = (0, 0, false);
+        }
         let read = reader.bytes_read();
         advance(read.saturating_sub(before))?;
         before = before.max(read);
     }
-    Ok((SourceEntry::new(file, bytes, sha256, sums.documents), sums))
+    Ok((
+        SourceEntry::new(file, bytes, sha256, sums.documents),
+        sums,
+        long,
+    ))
 }
 
-fn hash_file(
+/// The bytes of a file and their SHA-256.
+pub(super) fn hash_file(
     file: &SourceFile,
     advance: &impl Fn(u64) -> Result<(), DataError>,
 ) -> Result<(u64, String), DataError> {
@@ -153,7 +192,10 @@ fn hash_file(
 /// Whether the hash of a text puts it on the validation side: the first 8 bytes of its SHA-256, as a
 /// fraction of 1, lie below `share`.
 fn is_valid(text: &str, share: f64) -> bool {
-    let hash = Sha256::digest(text.as_bytes());
+    is_below(Sha256::digest(text.as_bytes()).as_slice(), share)
+}
+
+fn is_below(hash: &[u8], share: f64) -> bool {
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     // 2^64 as a float; the 53 bits that a float keeps of the hash are plenty.
@@ -174,45 +216,23 @@ impl Share {
             SplitBy::Document if is_valid(text, self.valid) => 0,
             SplitBy::Document => text.len(),
             SplitBy::Position => {
-                let train = (text.chars().count() as f64 * (1.0 - self.valid)) as usize;
+                let train = self.of_characters(text.chars().count() as u64) as usize;
                 let cut = text.char_indices().nth(train);
                 cut.map_or(text.len(), |(offset, _)| offset)
             }
         }
     }
-}
 
-/// The documents of all files, one after the other.
-pub(super) fn all_documents<'a>(
-    files: &'a [SourceFile],
-    options: &'a ReadOptions,
-    monitor: Monitor<'a>,
-) -> impl Iterator<Item = Result<Document, DataError>> + 'a {
-    files
-        .iter()
-        .flat_map(move |file| {
-            let (documents, error) = match documents(file, options) {
-                Ok(documents) => (Some(documents), None),
-                Err(error) => (None, Some(Err(error))),
-            };
-            error.into_iter().chain(documents.into_iter().flatten())
-        })
-        .map(move |document| monitor.check().and(document))
-}
-
-/// All documents, or the parts of them that are for training.
-pub(super) fn texts<'a>(
-    files: &'a [SourceFile],
-    options: &'a ReadOptions,
-    share: Share,
-    train_only: bool,
-    monitor: Monitor<'a>,
-) -> impl Iterator<Item = Result<String, DataError>> + 'a {
-    all_documents(files, options, monitor).map(move |document| {
-        let mut text = document?.text;
-        if train_only {
-            text.truncate(share.train_bytes(&text));
+    /// How many characters of a document are for training.
+    pub(super) fn train_characters(self, document: &Long) -> u64 {
+        match self.by {
+            SplitBy::Document if document.valid => 0,
+            SplitBy::Document => document.characters,
+            SplitBy::Position => self.of_characters(document.characters),
         }
-        Ok(text)
-    })
+    }
+
+    fn of_characters(self, characters: u64) -> u64 {
+        (characters as f64 * (1.0 - self.valid)) as u64
+    }
 }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use super::MAX_DECOMPRESSED_BYTES;
 use crate::{DataError, SourceFile};
 
 pub(super) type Reader = Box<dyn Read + Send>;
@@ -50,6 +51,7 @@ pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opene
     let mut reader: Reader = if is_gzip {
         Box::new(Decoder {
             compression: "gzip",
+            left: MAX_DECOMPRESSED_BYTES,
             decoder: flate2::bufread::MultiGzDecoder::new(whole),
         })
     } else if is_zstd {
@@ -64,6 +66,7 @@ pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opene
             .map_err(failed)?;
         Box::new(Decoder {
             compression: "zstd",
+            left: MAX_DECOMPRESSED_BYTES,
             decoder,
         })
     } else {
@@ -97,22 +100,33 @@ impl Read for Counted {
     }
 }
 
-/// Says of an error which it is that failed: the disk, or what lies on it.
+/// Says of an error which it is that failed, the disk or what lies on it, and ends what has no end.
 struct Decoder<R> {
     compression: &'static str,
+    /// How many bytes may still come.
+    left: u64,
     decoder: R,
 }
 
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.decoder.read(buffer).map_err(|error| {
+        let count = self.decoder.read(buffer).map_err(|error| {
             if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
             let compression = self.compression;
             let reason = format!("its {compression} data is damaged or ends too early ({error})");
             io::Error::new(io::ErrorKind::InvalidData, reason)
-        })
+        })?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            let reason = format!(
+                "its {} data expands to more than {} GiB, the most that is read: decompress and split the file",
+                self.compression,
+                MAX_DECOMPRESSED_BYTES >> 30
+            );
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })?;
+        Ok(count)
     }
 }
 
@@ -139,5 +153,26 @@ impl<R: Read> Read for WithoutNul<R> {
         }
         self.offset += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expands_without_end_is_ended() {
+        let mut decoder = Decoder {
+            compression: "gzip",
+            left: 1000,
+            decoder: io::repeat(b'a'),
+        };
+        let mut bytes = vec![0; 600];
+        assert_eq!(decoder.read(&mut bytes).unwrap(), 600);
+        let error = decoder.read(&mut bytes).unwrap_err().to_string();
+        assert!(
+            error.contains("gzip") && error.contains("1024 GiB"),
+            "{error}"
+        );
     }
 }

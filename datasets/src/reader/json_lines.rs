@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,10 @@ use serde::de::{
     Visitor,
 };
 
-use super::{BoxedDocuments, Document, InvalidUtf8, ReadOptions, compression, name_list, wrong};
+use super::{
+    BoxedDocuments, Document, FIELD_ADVICE, InvalidUtf8, MAX_LINE_BYTES, NOT_UTF8_ADVICE,
+    ReadOptions, compression, name_list, wrong,
+};
 use crate::DataError;
 
 pub(super) fn documents(
@@ -44,8 +47,18 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             self.line.clear();
-            match self.reader.read_until(b'\n', &mut self.line) {
+            let mut limited = self.reader.by_ref().take(MAX_LINE_BYTES + 1);
+            match limited.read_until(b'\n', &mut self.line) {
                 Ok(0) => return None,
+                Ok(bytes) if bytes as u64 > MAX_LINE_BYTES => {
+                    let place = format!("line {}", self.number + 1);
+                    let reason = format!(
+                        "the line has more than {} MiB, the most that is read as one: split its text over several \
+                         lines, or write it as plain text, which has no limit",
+                        MAX_LINE_BYTES >> 20
+                    );
+                    return Some(Err(wrong(&self.path, place, reason)));
+                }
                 Ok(_) => self.number += 1,
                 Err(reason) => {
                     let path = self.path.clone();
@@ -67,48 +80,104 @@ impl Iterator for Lines {
     }
 }
 
-/// The document in one object, or what is wrong with it.
+/// The document in one object, or what is wrong with it. Only its text must be right: what other fields hold
+/// need not even be UTF-8.
 pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result<Document, String> {
-    if invalid == InvalidUtf8::Refuse
-        && let Err(error) = str::from_utf8(line)
-    {
-        return Err(format!(
-            "byte {} of the line is not UTF-8: convert the file first, for example with iconv -t UTF-8",
-            error.valid_up_to() + 1
-        ));
-    }
-    let error = match object::<Field>(line, field) {
-        Ok(Some(Field::Text(text))) => return Ok(Document { text, replaced: 0 }),
-        Ok(Some(Field::Null)) => return Ok(Document::default()),
-        Ok(Some(Field::Other(kind))) => return Err(format!("{field:?} is {kind}, not a string")),
-        Ok(None) => {
-            let object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_slice(line).unwrap_or_default();
-            let names = name_list(object.keys().map(String::as_str));
-            return Err(format!(
-                "there is no field {field:?}: the object has {names}; say which of them is the text"
-            ));
-        }
+    let error = match object(line, field) {
+        Ok(value) => return found(value, line, field),
         Err(error) => error,
     };
-    // What is wrong may be the text's Unicode alone, be it bytes or escapes such as \ud800.
-    if invalid == InvalidUtf8::Replace
-        && let Ok(Some(RawText(mut bytes))) = object(line, field)
+    // Python's `json` writes numbers that JSON does not have.
+    let numbers = without_python_numbers(line);
+    let line = numbers.as_deref().unwrap_or(line);
+    if numbers.is_some()
+        && let Ok(value) = object(line, field)
     {
+        return found(value, line, field);
+    }
+    // What is wrong may be the text's Unicode alone, be it bytes or escapes such as \ud800.
+    if let Ok(Some(RawText(mut bytes))) = object(line, field) {
         let surrogates = replace_surrogates(&mut bytes);
-        let mut document = Document::new(bytes, invalid).unwrap_or_default();
-        document.replaced += surrogates;
-        if document.replaced > 0 {
-            return Ok(document);
+        match (invalid, str::from_utf8(line)) {
+            (InvalidUtf8::Replace, _) => {
+                let mut document = Document::new(bytes, invalid).unwrap_or_default();
+                document.replaced += surrogates;
+                if document.replaced > 0 {
+                    return Ok(document);
+                }
+            }
+            (InvalidUtf8::Refuse, Err(error)) if str::from_utf8(&bytes).is_err() => {
+                return Err(format!(
+                    "byte {} of the line is not UTF-8: {NOT_UTF8_ADVICE}",
+                    error.valid_up_to() + 1
+                ));
+            }
+            (InvalidUtf8::Refuse, _) if surrogates > 0 => {
+                return Err(format!(
+                    "{field:?} has half of a surrogate pair, such as \\ud800, which is no character: mend the line, \
+                     or build it with foretoken data build --invalid-utf8 replace"
+                ));
+            }
+            (InvalidUtf8::Refuse, _) => {}
         }
     }
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&place).unwrap_or(&message);
     Err(format!(
-        "no JSON object: {message} at column {}",
+        "no JSON object: {message} at column {}; each line must be one, such as {{\"{field}\": \"…\"}}",
         error.column()
     ))
+}
+
+/// The document that a field holds, in a line that is an object.
+fn found(value: Option<Field>, line: &[u8], field: &str) -> Result<Document, String> {
+    match value {
+        Some(Field::Text(text)) => Ok(Document { text, replaced: 0 }),
+        Some(Field::Null) => Ok(Document::default()),
+        Some(Field::Other(kind)) => Err(format!(
+            "{field:?} is {kind}, not a string: if another field is the text, name it with --text-field, or in an \
+             experiment with data.text_field"
+        )),
+        None => {
+            let object: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_slice(line).unwrap_or_default();
+            let names = name_list(object.keys().map(String::as_str));
+            Err(format!(
+                "there is no field {field:?}: the object has {names}; {FIELD_ADVICE}"
+            ))
+        }
+    }
+}
+
+/// The line with 0 for each `NaN`, `Infinity` and `-Infinity` outside strings; `None` where there is none.
+/// The numbers are as long as what they replace, so that columns stay.
+fn without_python_numbers(line: &[u8]) -> Option<Vec<u8>> {
+    let mut changed = None;
+    let (mut at, mut in_string) = (0, false);
+    while at < line.len() {
+        let rest = &line[at..];
+        at += match (in_string, rest[0]) {
+            (true, b'\\') => 2,
+            (_, b'"') => {
+                in_string = !in_string;
+                1
+            }
+            (false, b'N' | b'I') => {
+                let name = [&b"NaN"[..], b"Infinity"]
+                    .into_iter()
+                    .find(|name| rest.starts_with(name));
+                if let Some(name) = name {
+                    let changed: &mut Vec<u8> = changed.get_or_insert_with(|| line.to_vec());
+                    changed[at..at + name.len()].fill(b'0');
+                    changed[at + 1] = b'.';
+                }
+                name.map_or(1, <[u8]>::len)
+            }
+            _ => 1,
+        };
+    }
+    changed
 }
 
 /// The value of one field of an object; the other fields are passed over without being built.

@@ -26,7 +26,8 @@ use ::parquet::{
 };
 
 use super::{
-    BoxedDocuments, Document, InvalidUtf8, ReadOptions, compression::Opened, name_list, wrong,
+    BoxedDocuments, Document, FIELD_ADVICE, InvalidUtf8, MAX_HELD_PARQUET_BYTES, NOT_UTF8_ADVICE,
+    ReadOptions, compression::Opened, name_list, wrong,
 };
 use crate::{DataError, SourceFile, panics};
 
@@ -35,7 +36,7 @@ const BATCH: usize = 1024;
 
 pub(super) fn documents(
     file: &SourceFile,
-    mut opened: Opened,
+    opened: Opened,
     options: &ReadOptions,
     position: &Arc<AtomicU64>,
 ) -> Result<BoxedDocuments, DataError> {
@@ -45,7 +46,16 @@ pub(super) fn documents(
     };
     let table: Box<dyn FileReader> = if opened.decompressed {
         let mut bytes = Vec::new();
-        opened.reader.read_to_end(&mut bytes).map_err(failed)?;
+        let mut limited = opened.reader.take(MAX_HELD_PARQUET_BYTES + 1);
+        limited.read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_HELD_PARQUET_BYTES {
+            let reason = format!(
+                "a Parquet file that is compressed as a whole is held in memory, and this one has more than \
+                 {} MiB: decompress it first; Parquet compresses its columns itself",
+                MAX_HELD_PARQUET_BYTES >> 20
+            );
+            return Err(wrong(&file.path, "compression", reason));
+        }
         let bytes = bytes::Bytes::from(bytes);
         Box::new(guarded(|| SerializedFileReader::new(bytes)).map_err(|r| damaged(file, r))?)
     } else {
@@ -103,18 +113,18 @@ fn find_column(table: &dyn FileReader, field: &str) -> Result<(usize, ColumnDesc
     let Some(index) = names.iter().position(|name| name == field) else {
         let names = name_list(names.iter().map(String::as_str));
         return Err(format!(
-            "there is no column {field:?}: the file has {names}; say which of them is the text"
+            "there is no column {field:?}: the file has {names}; {FIELD_ADVICE}"
         ));
     };
     let column = schema.column(index);
     if column.max_rep_level() > 0 {
         return Err(format!(
-            "the column {field:?} holds lists: a text is needed in each row"
+            "the column {field:?} holds lists: a text is needed in each row; {FIELD_ADVICE}"
         ));
     }
     if column.physical_type() != Type::BYTE_ARRAY {
         return Err(format!(
-            "the column {field:?} holds {}, not strings",
+            "the column {field:?} holds {}, not strings; {FIELD_ADVICE}",
             column.physical_type()
         ));
     }
@@ -217,7 +227,12 @@ impl Rows {
         let bytes = guarded(|| Ok(text.data().to_vec()))?;
         Document::new(bytes, self.invalid)
             .map(Some)
-            .map_err(|valid| format!("byte {} of the text is not UTF-8", valid + 1))
+            .map_err(|valid| {
+                format!(
+                    "byte {} of the text is not UTF-8: {NOT_UTF8_ADVICE}",
+                    valid + 1
+                )
+            })
     }
 }
 

@@ -2,7 +2,7 @@ use std::{fs, io::Cursor};
 
 use proptest::prelude::*;
 
-use super::{text::Pieces, *};
+use super::{text::Parts as TextParts, *};
 use crate::Format;
 
 fn read_all(
@@ -56,10 +56,28 @@ fn pieces(text: &str, separator: &str) -> Vec<String> {
         .collect()
 }
 
-fn split(text: &str, separator: &str, block: usize) -> Vec<String> {
-    let reader = Cursor::new(text.to_owned());
-    Pieces::new("x".into(), reader, separator, block, InvalidUtf8::Refuse)
-        .map(|document| document.unwrap().text)
+/// The documents, each in its parts.
+fn parts_of(
+    bytes: &[u8],
+    separator: Option<&str>,
+    sizes: [usize; 2],
+    invalid: InvalidUtf8,
+) -> Vec<Vec<Part>> {
+    let reader = Cursor::new(bytes.to_owned());
+    let parts: Vec<Part> = TextParts::new("x".into(), reader, separator, sizes, invalid)
+        .map(|part| part.unwrap())
+        .collect();
+    parts
+        .split_inclusive(|part| part.last)
+        .map(<[Part]>::to_vec)
+        .collect()
+}
+
+fn split(text: &str, separator: &str, block: usize, part: usize) -> Vec<String> {
+    let sizes = [block, part];
+    parts_of(text.as_bytes(), Some(separator), sizes, InvalidUtf8::Refuse)
+        .into_iter()
+        .map(|parts| parts.into_iter().map(|part| part.text).collect())
         .collect()
 }
 
@@ -67,10 +85,10 @@ fn split(text: &str, separator: &str, block: usize) -> Vec<String> {
 fn one_newline_on_each_side_belongs_to_the_separator() {
     let text = "one\n<|x|>\ntwo\n\n<|x|>\r\n\r\nthree\r\n<|x|><|x|>\n<|x|>\n\n\n<|x|>\n";
     let expected = ["one", "two\n", "\r\nthree", "", "", "\n", ""];
-    assert_eq!(split(text, "<|x|>", 1 << 16), expected);
+    assert_eq!(split(text, "<|x|>", 1 << 16, 1 << 20), expected);
     assert_eq!(pieces(text, "<|x|>"), expected);
-    assert_eq!(split("", "<|x|>", 4), [""]);
-    assert_eq!(split("\nno\n", "<|x|>", 4), ["\nno\n"]);
+    assert_eq!(split("", "<|x|>", 4, 4), [""]);
+    assert_eq!(split("\nno\n", "<|x|>", 4, 4), ["\nno\n"]);
 }
 
 proptest! {
@@ -79,9 +97,33 @@ proptest! {
         parts in prop::collection::vec("[ab<é\r\n]{0,12}", 1..8),
         separator in prop::sample::select(vec!["<|endoftext|>", "aab", "aa", "\n\n", "<", "é"]),
         block in 1_usize..40,
+        part in prop_oneof![1_usize..20, Just(1 << 20)],
     ) {
         let text = parts.join(separator);
-        prop_assert_eq!(split(&text, separator, block), pieces(&text, separator));
+        prop_assert_eq!(split(&text, separator, block, part), pieces(&text, separator));
+    }
+
+    #[test]
+    fn parts_are_the_text_whatever_its_bytes(
+        bytes in prop::collection::vec(
+            prop_oneof![
+                Just(b'a'), Just(b'\n'), Just(0xC3), Just(0xA9), Just(0x80), Just(0xF0), Just(0x9F),
+                Just(0xA6), Just(0xFF), Just(0xE5), Just(0x8F), Just(0xAB), any::<u8>(),
+            ],
+            0..60,
+        ),
+        block in 1_usize..20,
+        part in 1_usize..12,
+    ) {
+        let documents = parts_of(&bytes, None, [block, part], InvalidUtf8::Replace);
+        prop_assert_eq!(documents.len(), 1);
+        let whole = Document::new(bytes, InvalidUtf8::Replace).unwrap();
+        let text: String = documents[0].iter().map(|part| part.text.as_str()).collect();
+        prop_assert_eq!(text, whole.text);
+        let replaced: usize = documents[0].iter().map(|part| part.replaced).sum();
+        prop_assert_eq!(replaced, whole.replaced);
+        let longest = documents[0].iter().map(|part| part.text.len()).max();
+        prop_assert!(longest <= Some(3 * (part.max(2) + block + 4)));
     }
 }
 
@@ -177,6 +219,55 @@ fn what_is_wrong_with_a_line_is_named() {
 }
 
 #[test]
+fn only_the_text_of_a_line_must_be_right() {
+    let lines =
+        br#"{"score": NaN, "text": "NaN \"Infinity\" is text", "low": [-Infinity, {"x": Infinity}]}
+{"id": "\ud800", "text": "fine"}
+{"name": "caf\xe9", "text": "too"}
+"#;
+    let lines = lines.to_vec();
+    let latin = lines
+        .windows(4)
+        .position(|bytes| bytes == br"\xe9")
+        .unwrap();
+    let lines = [&lines[..latin], b"\xe9", &lines[latin + 4..]].concat();
+    let found = read_lines(&lines, InvalidUtf8::Refuse).unwrap();
+    let found: Vec<_> = found.into_iter().map(|document| document.text).collect();
+    assert_eq!(found, ["NaN \"Infinity\" is text", "fine", "too"]);
+    for (line, advice) in [
+        (br#"{"text": NaN}"#.to_vec(), "--text-field"),
+        (br#"{"score": NaN, "body": "x"}"#.to_vec(), "--text-field"),
+        (br#"{"text": Nan}"#.to_vec(), "each line must be one"),
+        (
+            b"{\"text\": \"caf\xe9\"}".to_vec(),
+            "--invalid-utf8 replace",
+        ),
+        (
+            br#"{"text": "\ud800", "score": NaN}"#.to_vec(),
+            "--invalid-utf8 replace",
+        ),
+    ] {
+        let error = line_error(&line, InvalidUtf8::Refuse);
+        assert!(error.contains(advice), "{error}");
+    }
+}
+
+#[test]
+fn a_line_has_a_limit() {
+    let line = |bytes: usize| format!("{{\"text\": \"{}\"}}\n", "x".repeat(bytes - 13));
+    let longest = line(MAX_LINE_BYTES as usize);
+    assert_eq!(longest.len() as u64, MAX_LINE_BYTES);
+    let found = read_lines(longest.as_bytes(), InvalidUtf8::Refuse).unwrap();
+    assert_eq!(found[0].text.len() as u64, MAX_LINE_BYTES - 13);
+    let longer = line(MAX_LINE_BYTES as usize + 1);
+    let error = line_error(longer.as_bytes(), InvalidUtf8::Refuse);
+    assert!(
+        error.contains("line 1") && error.contains("32 MiB"),
+        "{error}"
+    );
+}
+
+#[test]
 fn invalid_unicode_in_json() {
     let bytes = b"{\"text\": \"a\xff\"}";
     let error = line_error(bytes, InvalidUtf8::Refuse);
@@ -187,7 +278,7 @@ fn invalid_unicode_in_json() {
     let escape = br#"{"text": "a\ud800b\udc00\ud83e\udd80"}"#;
     let error = line_error(escape, InvalidUtf8::Refuse);
     assert!(
-        error.contains("surrogate") || error.contains("hex escape"),
+        error.contains("surrogate") && error.contains("--invalid-utf8 replace"),
         "{error}"
     );
 

@@ -1,25 +1,25 @@
-//! Plain text: a file is a document, or documents with a separator between them.
+//! Plain text: one document, or those between separators; handed out in parts, so that no document is
+//! in memory whole.
 
 use std::{
     io::Read,
-    iter,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use memchr::memmem::Finder;
 
-use super::{BoxedDocuments, Document, InvalidUtf8, ReadOptions, compression};
+use super::{BoxedParts, InvalidUtf8, PART, Part, ReadOptions, compression};
 use crate::DataError;
 
-/// How much is read at once, searched, and what is complete handed out.
+/// How much is read at once.
 const BLOCK: usize = 1 << 16;
 
-pub(super) fn documents(
+pub(super) fn parts(
     path: &Path,
     reader: compression::Reader,
     options: &ReadOptions,
-) -> Result<BoxedDocuments, DataError> {
+) -> Result<BoxedParts, DataError> {
     if options.separator.as_deref() == Some("") {
         return Err(DataError::Dataset {
             path: path.into(),
@@ -27,93 +27,147 @@ pub(super) fn documents(
                 .into(),
         });
     }
-    let path = path.to_path_buf();
-    let invalid = options.invalid_utf8;
-    Ok(match &options.separator {
-        None => Box::new(iter::once_with(move || whole(path, reader, invalid))),
-        Some(separator) => Box::new(Pieces::new(path, reader, separator, BLOCK, invalid)),
-    })
+    Ok(Box::new(Parts::new(
+        path.into(),
+        reader,
+        options.separator.as_deref(),
+        [BLOCK, PART],
+        options.invalid_utf8,
+    )))
 }
 
-fn whole(
-    path: PathBuf,
-    mut reader: compression::Reader,
-    invalid: InvalidUtf8,
-) -> Result<Document, DataError> {
-    let mut bytes = Vec::new();
-    match reader.read_to_end(&mut bytes) {
-        Ok(_) => {
-            Document::new(bytes, invalid).map_err(|offset| DataError::NotUtf8 { path, offset })
-        }
-        Err(reason) => Err(DataError::Read { path, reason }),
-    }
-}
-
-/// The documents between the separators. Only the one at hand is in memory.
-pub(super) struct Pieces<R> {
+/// The parts of the documents between the separators.
+pub(super) struct Parts<R> {
     path: PathBuf,
     reader: R,
-    separator: Finder<'static>,
+    separator: Option<Finder<'static>>,
     block: usize,
+    part: usize,
     invalid: InvalidUtf8,
     buffer: Vec<u8>,
-    /// Where in the file the buffer begins.
+    /// Offset of the buffer in the file.
     offset: u64,
-    /// Where in the buffer the document begins, and from where on no separator was looked for.
+    /// Where in the buffer the next part begins, and from where on no separator was looked for.
     start: usize,
     searched: usize,
     /// There is a separator before the document.
     separated: bool,
+    /// A part of the document has been handed out.
+    begun: bool,
     ended: bool,
     finished: bool,
 }
 
-impl<R: Read> Pieces<R> {
+impl<R: Read> Parts<R> {
+    /// Reads `block` bytes at a time, and hands out parts of about `part` bytes.
     pub(super) fn new(
         path: PathBuf,
         reader: R,
-        separator: &str,
-        block: usize,
+        separator: Option<&str>,
+        [block, part]: [usize; 2],
         invalid: InvalidUtf8,
     ) -> Self {
         Self {
             path,
             reader,
-            separator: Finder::new(separator).into_owned(),
+            separator: separator.map(|separator| Finder::new(separator).into_owned()),
             block,
+            part: part.max(2),
             invalid,
             buffer: Vec::new(),
             offset: 0,
             start: 0,
             searched: 0,
             separated: false,
+            begun: false,
             ended: false,
             finished: false,
         }
     }
 
-    fn next_document(&mut self) -> Result<Document, DataError> {
+    fn next_part(&mut self) -> Result<Part, DataError> {
         loop {
-            if let Some(found) = self.separator.find(&self.buffer[self.searched..]) {
+            if let Some(separator) = &self.separator
+                && let Some(found) = separator.find(&self.buffer[self.searched..])
+            {
                 let end = self.searched + found;
-                let document = self.document(self.start..end, true);
-                self.start = end + self.separator.needle().len();
-                self.searched = self.start;
+                let after = end + separator.needle().len();
+                let part = self.last(self.start..end, true);
+                self.start = after;
+                self.searched = after;
                 self.separated = true;
-                return document;
+                return part;
             }
             if self.ended {
                 self.finished = true;
-                return self.document(self.start..self.buffer.len(), false);
+                return self.last(self.start..self.buffer.len(), false);
+            }
+            self.note_searched();
+            // Two bytes more are kept back, for the newline that belongs to a separator.
+            let end = self.character_start(self.searched.saturating_sub(2));
+            if end >= self.start + self.part {
+                let part = self.text(self.start..end, false);
+                self.start = end;
+                self.begun = true;
+                return part;
             }
             self.read()?;
         }
     }
 
-    fn read(&mut self) -> Result<(), DataError> {
-        // A separator may have begun in what is there.
-        let begun = self.separator.needle().len() - 1;
+    /// The last part of a document.
+    fn last(&mut self, range: Range<usize>, before_separator: bool) -> Result<Part, DataError> {
+        let Range { start, mut end } = range;
+        if before_separator {
+            let from = start + self.leading_newline(&self.buffer[start..end]);
+            let newline = [&b"\r\n"[..], b"\n"]
+                .into_iter()
+                .find(|newline| self.buffer[from..end].ends_with(newline));
+            end -= newline.map_or(0, |newline| newline.len());
+        }
+        let part = self.text(start..end, true);
+        self.begun = false;
+        part
+    }
+
+    /// Bytes of the newline behind a separator.
+    fn leading_newline(&self, bytes: &[u8]) -> usize {
+        if !self.separated || self.begun {
+            return 0;
+        }
+        [&b"\n"[..], b"\r\n"]
+            .into_iter()
+            .find(|newline| bytes.starts_with(newline))
+            .map_or(0, |newline| newline.len())
+    }
+
+    fn text(&self, range: Range<usize>, last: bool) -> Result<Part, DataError> {
+        let start = range.start + self.leading_newline(&self.buffer[range.clone()]);
+        let bytes = self.buffer[start..range.end].to_vec();
+        Part::new(bytes, self.invalid, last).map_err(|valid| DataError::NotUtf8 {
+            path: self.path.clone(),
+            offset: self.offset as usize + start + valid,
+        })
+    }
+
+    /// A separator may have begun in what is there, but not before `searched`.
+    fn note_searched(&mut self) {
+        let begun = match &self.separator {
+            Some(separator) => separator.needle().len() - 1,
+            None => 0,
+        };
         self.searched = self.start.max(self.buffer.len().saturating_sub(begun));
+    }
+
+    /// The last place up to `end` where no character of UTF-8 is cut. Bytes that are not UTF-8 are the
+    /// same errors on both sides of it.
+    fn character_start(&self, end: usize) -> usize {
+        let continues = |at: &usize| self.buffer.get(*at).is_some_and(|byte| byte >> 6 == 0b10);
+        let back = end.saturating_sub(3)..=end;
+        back.rev().find(|at| !continues(at)).unwrap_or(end)
+    }
+
+    fn read(&mut self) -> Result<(), DataError> {
         self.buffer.drain(..self.start);
         self.offset += self.start as u64;
         self.searched -= self.start;
@@ -130,35 +184,12 @@ impl<R: Read> Pieces<R> {
         self.ended = self.buffer.len() == before;
         Ok(())
     }
-
-    fn document(&self, range: Range<usize>, before_separator: bool) -> Result<Document, DataError> {
-        let Range { mut start, mut end } = range;
-        let bytes = &self.buffer[..end];
-        if self.separated {
-            let newline = [&b"\n"[..], b"\r\n"]
-                .into_iter()
-                .find(|newline| bytes[start..].starts_with(newline));
-            start += newline.map_or(0, |newline| newline.len());
-        }
-        if before_separator {
-            let newline = [&b"\r\n"[..], b"\n"]
-                .into_iter()
-                .find(|newline| bytes[start..].ends_with(newline));
-            end -= newline.map_or(0, |newline| newline.len());
-        }
-        Document::new(bytes[start..end].to_vec(), self.invalid).map_err(|valid| {
-            DataError::NotUtf8 {
-                path: self.path.clone(),
-                offset: self.offset as usize + start + valid,
-            }
-        })
-    }
 }
 
-impl<R: Read> Iterator for Pieces<R> {
-    type Item = Result<Document, DataError>;
+impl<R: Read> Iterator for Parts<R> {
+    type Item = Result<Part, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        (!self.finished).then(|| self.next_document())
+        (!self.finished).then(|| self.next_part())
     }
 }

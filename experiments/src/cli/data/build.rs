@@ -27,6 +27,10 @@ use crate::cli::interrupt::on_ctrl_c;
 ///
 /// Documents are split by a hash of their text, so that copies of one document fall on the same side; where that
 /// would leave a side empty, as with a single file of plain text, the end of each document is for validation.
+///
+/// Plain text of any length is read in parts. Limits of what is held in memory: 32 MiB for a line of JSON
+/// Lines, an object of JSON or a row of CSV and TSV, 128 MiB for a Parquet file inside gzip or zstd, 16 MiB of a
+/// document without a place where its tokenizer lets it be cut. A compressed file may expand to 1 TiB.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -244,6 +248,26 @@ fn read_as(manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_tells_the_limits() {
+        use foretoken_datasets as data;
+        let help = BuildArgs::augment_args(clap::Command::new("build"))
+            .render_long_help()
+            .to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for limit in [
+            format!("{} MiB for a line", data::MAX_LINE_BYTES >> 20),
+            format!(
+                "{} MiB for a Parquet file",
+                data::MAX_HELD_PARQUET_BYTES >> 20
+            ),
+            format!("{} MiB of a document", data::MAX_UNCUT_BYTES >> 20),
+            format!("expand to {} TiB", data::MAX_DECOMPRESSED_BYTES >> 40),
+        ] {
+            assert!(help.contains(&limit), "{limit}: {help}");
+        }
+    }
 
     #[test]
     fn counts_have_suffixes() {
