@@ -9,8 +9,8 @@ use std::{
 };
 
 use foretoken_datasets::{
-    BuildOptions, BuildProgress, Corpus, DataError, InvalidUtf8, Monitor, ReadOptions, SplitBy,
-    TokenizerSpec, build, build_cached, check,
+    BuildOptions, BuildProgress, Corpus, DataError, InvalidUtf8, MAX_UNCUT_BYTES, Monitor,
+    ReadOptions, SplitBy, TokenizerSpec, build, build_cached, check,
 };
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -220,6 +220,213 @@ fn a_text_that_is_cut_keeps_its_encoding() {
         let missed = built.valid.bytes as f64 - valid * text.len() as f64;
         assert!(missed.abs() < 15.0, "{missed} bytes off");
     }
+}
+
+/// A text of several parts: lines, a run without any place between words, lines again.
+fn long_text() -> String {
+    let lines = "It was the best of times, it wasn't the worst: 1859 叫 é.\n".repeat(30_000);
+    format!(
+        "{lines}{}{}{lines}",
+        "ACGTTG ".repeat(20),
+        "ACGTAACCGGTT".repeat(150_000)
+    )
+}
+
+/// However many parts a document is read in, and whatever falls on their borders.
+#[test]
+fn a_long_text_is_encoded_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = long_text();
+    assert!(text.len() > 5 << 20);
+    let file = folder.path().join("text.txt");
+    fs::write(&file, &text).unwrap();
+    let lines = folder.path().join("text.jsonl");
+    fs::write(&lines, serde_json::json!({ "text": text }).to_string()).unwrap();
+    for tokenizer in ["byte", "char", "bpe:300"] {
+        let mut encoded = vec![];
+        for (name, input) in [("text", &file), ("lines", &lines)] {
+            let out = folder
+                .path()
+                .join(format!("{name}-{}", tokenizer.replace(':', "-")));
+            let manifest = build(&options(input, tokenizer), &out, SILENT)
+                .unwrap()
+                .manifest;
+            check(&out, None, &mut |_, _| {}).unwrap();
+            assert_eq!(manifest.text.inexact_documents, 0);
+            assert_eq!(
+                (manifest.train.bytes + manifest.valid.bytes) as usize,
+                text.len()
+            );
+            assert_eq!((manifest.train.documents, manifest.valid.documents), (1, 1));
+            let characters = text.chars().count();
+            let train: String = text
+                .chars()
+                .take((characters as f64 * 0.9) as usize)
+                .collect();
+            assert!(manifest.train.bytes.abs_diff(train.len() as u64) < 8);
+            let corpus = Corpus::open(&out, None).unwrap();
+            let ids = |split: &foretoken_datasets::Split| split.to_vec(0..split.tokens()).unwrap();
+            let both = [ids(&corpus.train), ids(&corpus.valid)].concat();
+            assert!(
+                both == corpus.tokenizer.encode(&text).unwrap(),
+                "{tokenizer}"
+            );
+            encoded.push((both, corpus.tokenizer));
+        }
+        assert!(
+            encoded[0] == encoded[1],
+            "{tokenizer}: the format makes no difference"
+        );
+    }
+}
+
+/// Stops within a document, again and again.
+#[test]
+fn interruptions_within_a_document_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text.txt");
+    let texts = [long_text(), "short".into(), long_text().repeat(6)];
+    fs::write(&file, texts.join("<|x|>")).unwrap();
+    let mut options = options(&file, "byte");
+    options.read.separator = Some("<|x|>".into());
+    options.shard_tokens = 3_000_000;
+    let undisturbed = folder.path().join("undisturbed");
+    build(&options, &undisturbed, SILENT).unwrap();
+    let out = folder.path().join("out");
+    let mut within = 0;
+    loop {
+        let reports = AtomicUsize::new(0);
+        let interrupt = AtomicBool::new(false);
+        let report = |progress: BuildProgress| {
+            if matches!(progress, BuildProgress::Encoding { .. })
+                && reports.fetch_add(1, Ordering::Relaxed) > 0
+            {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+        };
+        let monitor = Monitor {
+            report: &report,
+            interrupt: &interrupt,
+            bars: false,
+        };
+        match build(&options, &out, monitor) {
+            Err(DataError::Interrupted) => {
+                let journal = fs::read_to_string(out.join("build.json")).unwrap();
+                let journal: serde_json::Value = serde_json::from_str(&journal).unwrap();
+                within += u64::from(journal["state"]["open"]["pieces"] != 0);
+            }
+            built => {
+                assert!(built.unwrap().resumed_bytes > 0);
+                break;
+            }
+        }
+    }
+    assert!(within > 0, "no interruption within a document");
+    assert!(contents(&out) == contents(&undisturbed));
+}
+
+/// A document that its tokenizer has to get whole is limited, and the message says how to split it.
+#[test]
+fn a_document_that_cannot_be_cut_has_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words.txt");
+    fs::write(&words, "some words of a text. ".repeat(100)).unwrap();
+    let trained = folder.path().join("trained");
+    build(&options(&words, "bpe:270"), &trained, SILENT).unwrap();
+    let json = fs::read_to_string(trained.join("tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    json["pre_tokenizer"] = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    let gpt2 = folder.path().join("gpt2.json");
+    fs::write(&gpt2, json.to_string()).unwrap();
+    let genome = folder.path().join("genome.txt");
+    fs::write(&genome, "ACGT".repeat(MAX_UNCUT_BYTES / 4 + (2 << 20))).unwrap();
+    let mut options = options(&genome, gpt2.to_str().unwrap());
+    let error = build(&options, &folder.path().join("out"), SILENT)
+        .unwrap_err()
+        .to_string();
+    for part in ["genome.txt", "16 MiB", "--separator"] {
+        assert!(error.contains(part), "{error}");
+    }
+    // What is trained here cuts long words, and any length will do.
+    options.tokenizer = trained
+        .join("tokenizer.json")
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    build(&options, &folder.path().join("out"), SILENT).unwrap();
+}
+
+/// Words of any length take time in proportion to it, in training and in encoding.
+#[test]
+fn a_genome_without_a_line_end_takes_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("genome.txt");
+    let mut state = 1_u64;
+    let genome: String = (0..2_000_000)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ['A', 'C', 'G', 'T'][(state >> 62) as usize]
+        })
+        .collect();
+    fs::write(&file, &genome).unwrap();
+    let began = std::time::Instant::now();
+    let out = folder.path().join("out");
+    build(&options(&file, "bpe:400"), &out, SILENT).unwrap();
+    // The square of the length took 43 s for a fifth of it, on an idle machine.
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    let tokenizer = Corpus::open(&out, None).unwrap().tokenizer;
+    assert_eq!(tokenizer.vocab_size(), 400);
+    assert!(tokenizer.encode(&genome).unwrap().len() < genome.len() / 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_cache_reads_what_replaced_a_file_with_its_size_and_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, root) = (folder.path().join("text.txt"), folder.path().join("cache"));
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let file = fs::OpenOptions::new().append(true).open(&file).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let built = || build_cached(&options(&file, "char"), &root, SILENT).unwrap();
+    write("aaaa bbbb cccc dddd");
+    let first = built();
+    assert_eq!(built(), first);
+    // Once its time of change lies back, the file is remembered, and so is its other contents.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(built(), first);
+    assert_eq!(
+        fs::read_dir(root.with_extension("known")).unwrap().count(),
+        1
+    );
+    write("aaaa bbbb zzzz dddd");
+    let second = built();
+    assert_ne!(second, first);
+    assert_eq!(
+        Corpus::open(&second, None)
+            .unwrap()
+            .tokenizer
+            .decode(&[1])
+            .unwrap(),
+        "a"
+    );
+    assert!(
+        Corpus::open(&second, None)
+            .unwrap()
+            .tokenizer
+            .encode("z")
+            .is_ok()
+    );
+    // The old text again is the old tokens again, under another name of the same kind too.
+    write("aaaa bbbb cccc dddd");
+    assert_eq!(built(), first);
 }
 
 #[test]

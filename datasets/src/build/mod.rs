@@ -18,6 +18,7 @@
 mod cache;
 mod copies;
 mod encode;
+mod identity;
 mod journal;
 mod pieces;
 mod scan;
@@ -204,6 +205,7 @@ fn build_in(
 
     // Removed when the build ends, however it does.
     let _copies = Copies::make(&mut files, out, monitor)?;
+    let identities = identity::identities(&files)?;
     let scan = Scan::new(&files, &options.read, options.valid, monitor)?;
     let plan = Plan::new(options, &scan)?;
     if complete {
@@ -271,6 +273,17 @@ fn build_in(
         out,
         monitor,
     )?;
+
+    // The hashes in the manifest are of the first pass, the tokens of the second.
+    let now = identity::identities(&files)?;
+    if let (Some(before), Some(now)) = (identities, now)
+        && let Some((file, _)) = files
+            .iter()
+            .zip(before.iter().zip(&now))
+            .find(|(_, (a, b))| a != b)
+    {
+        return Err(pieces::has_changed(file));
+    }
 
     let manifest = Manifest::new(
         TokenizerEntry {
