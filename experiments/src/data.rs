@@ -65,11 +65,11 @@ impl Data {
         let mut hasher = Sha256::new();
         let mut train = Vec::new();
         for (entry, corpus) in &corpora {
-            if corpus.tokenizer != tokenizer {
+            if let Some(difference) = difference(&corpus.tokenizer, &tokenizer) {
                 return Err(Error::Experiment {
                     origin: "data.mixture".into(),
                     message: format!(
-                        "{} has another tokenizer than {}: build them with the same, for example with \
+                        "{} has another tokenizer than {} ({difference}): build them with the same, for example with \
                          --tokenizer {}/tokenizer.json",
                         entry.path, first.path, first.path
                     ),
@@ -115,6 +115,14 @@ impl Data {
     }
 }
 
+/// What keeps the tokens of two tokenizers from being one dataset: also what stands between documents.
+fn difference(one: &Tokenizer, other: &Tokenizer) -> Option<String> {
+    one.difference(other).or_else(|| {
+        let ends = [one, other].map(|tokenizer| (tokenizer.end_of_text(), tokenizer.vocab_size()));
+        (ends[0] != ends[1]).then(|| "their special tokens are not the same".into())
+    })
+}
+
 /// A single dataset is a mixture of one.
 fn the_only(section: &DataSection, path: &str) -> MixtureEntry {
     MixtureEntry {
@@ -155,13 +163,22 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
     if folder.join(Manifest::FILE).exists() {
         let (corpus, manifest) = Corpus::open_built(folder)?;
         let of_folder = &manifest.recipe.tokenizer;
-        return match &section.tokenizer {
-            Some(asked) if asked != of_folder => Err(Error::Experiment {
-                origin: "data.tokenizer".into(),
-                message: format!(
-                    "is {asked}, but {path} was built with {of_folder}: remove the key, the folder has its own"
-                ),
-            }),
+        let refused = |reason: String| Error::Experiment {
+            origin: "data.tokenizer".into(),
+            message: format!(
+                "is {}, but {path} was built with {of_folder}{reason}: remove the key, the folder has its own",
+                section.tokenizer.as_deref().unwrap_or_default()
+            ),
+        };
+        return match section.tokenizer.as_deref().map(str::parse).transpose()? {
+            // The contents of a file decide, not its name. It need not be there any more.
+            Some(TokenizerSpec::File(file)) if file.exists() => {
+                match Tokenizer::load(&file)?.difference(&corpus.tokenizer) {
+                    Some(difference) => Err(refused(format!(" ({difference})"))),
+                    None => Ok(corpus),
+                }
+            }
+            Some(asked) if asked.to_string() != *of_folder => Err(refused(String::new())),
             _ => Ok(corpus),
         };
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::{DType, Device, Tensor};
-use foretoken_datasets::{EvalLoaderConfig, Monitor, TrainLoaderConfig, WindowLoader};
+use foretoken_datasets::{EvalLoaderConfig, Monitor, Tokenizer, TrainLoaderConfig, WindowLoader};
 use foretoken_model::{ModelConfig, Transformer};
 
 use crate::checkpoint::Checkpoints;
@@ -38,6 +38,7 @@ impl Setup {
     ) -> Result<Self, Error> {
         let start = Start::find(&mut experiment, resumed)?;
         let data = Data::load(&experiment.data, monitor)?;
+        start.check_tokenizer(&data.tokenizer)?;
         let tokens = data.tokenizer.vocab_size();
         let model = experiment.model.config(tokens, start.config().as_ref())?;
         experiment.model = ModelSection::of(&model, experiment.model.init_from);
@@ -153,6 +154,42 @@ impl Start {
             experiment.data.tokenizer = tokenizer;
         }
         Ok(start)
+    }
+
+    /// Whether the ids of the data mean to the model's weights what they meant when these were trained. A
+    /// model without a tokenizer cannot tell, which is said.
+    fn check_tokenizer(&self, of_data: &Tokenizer) -> Result<(), Error> {
+        let Self::Model(source) = self else {
+            return Ok(());
+        };
+        let path = source.path().display();
+        let refused = |message: String| {
+            Err(Error::Experiment {
+                origin: "model.init_from".into(),
+                message,
+            })
+        };
+        let Some(of_model) = source.own_tokenizer() else {
+            crate::errln!(
+                "note: {path} has no tokenizer.json, so that nobody can tell whether its weights know the ids of this \
+                 data; put the tokenizer that it was trained with beside it to have that checked"
+            );
+            return Ok(());
+        };
+        let (known, tokens) = (source.config().vocab_size, of_data.vocab_size());
+        let advice = format!(
+            "build the data with --tokenizer {path}/tokenizer.json, or leave out data.tokenizer where data.path is text"
+        );
+        match of_model.difference(of_data) {
+            Some(difference) => refused(format!(
+                "the tokenizer of {path} is not that of the data ({difference}), so that its weights would read \
+                 other tokens than they know: {advice}"
+            )),
+            None if tokens > known => refused(format!(
+                "{path} knows {known} tokens, and the data has {tokens}: {advice}"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The shape of the model to start from.

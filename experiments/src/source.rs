@@ -85,10 +85,8 @@ impl Source {
                 message: message.into(),
             });
         }
-        let tokenizer = match given {
-            Some(given) => Some(given),
-            None => pretrained.tokenizer().map(Tokenizer::load).transpose()?,
-        };
+        let own = pretrained.tokenizer();
+        let tokenizer = choose_tokenizer(given, own.as_deref())?;
         Ok(Self {
             path: path.into(),
             config: pretrained.config().clone(),
@@ -104,10 +102,7 @@ impl Source {
     ) -> Result<Self, Error> {
         let run = RunDirectory::open(path)?;
         let own = path.join("tokenizer.json");
-        let tokenizer = match given {
-            None if own.is_file() => Some(Tokenizer::load(&own)?),
-            given => given,
-        };
+        let tokenizer = choose_tokenizer(given, own.is_file().then_some(&*own))?;
         let tokens = tokenizer.as_ref().map_or(1, Tokenizer::vocab_size);
         let config = run.experiment()?.model.config(tokens, None)?;
         let checkpoints = Checkpoints::new(run.checkpoints());
@@ -154,6 +149,16 @@ impl Source {
             )),
             _ => Ok(tokenizer),
         }
+    }
+
+    /// Where the model lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's tokenizer, if it has one.
+    pub(crate) fn own_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
     }
 
     /// The file of the model's own tokenizer.
@@ -263,6 +268,27 @@ impl Source {
         let device = Backend::default_backend().device()?;
         Ok(export.write(&self.load(&device)?, out)?)
     }
+}
+
+/// The tokenizer that is given, or else the model's own. One that gives ids another meaning than the model's
+/// own is refused: the model would be asked about other tokens than those it is shown to answer for.
+fn choose_tokenizer(
+    given: Option<Tokenizer>,
+    own: Option<&Path>,
+) -> Result<Option<Tokenizer>, Error> {
+    let own_tokenizer = own.map(Tokenizer::load).transpose()?;
+    if let (Some(given), Some(own), Some(of_model)) = (&given, own, &own_tokenizer)
+        && let Some(difference) = of_model.difference(given)
+    {
+        return Err(Error::Experiment {
+            origin: "--tokenizer".into(),
+            message: format!(
+                "is not the model's own, {} ({difference}): leave it out, or remove that file if it is the wrong one",
+                own.display()
+            ),
+        });
+    }
+    Ok(given.or(own_tokenizer))
 }
 
 /// The step of the checkpoint that is asked for, and how it came to be that one.

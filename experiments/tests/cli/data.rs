@@ -389,6 +389,56 @@ fn text_is_built_into_the_cache_once() {
     assert_refused(&other, 2, &["data.tokenizer", "bpe:300"]);
 }
 
+/// What `touch -r`, `rsync -t`, `tar` and backups leave: other text, with the size and the time of the old.
+#[test]
+fn text_that_was_replaced_with_its_size_and_time_kept_is_read() {
+    let bench = Bench::new();
+    let text = "aaaa and more\n".repeat(100);
+    let file = bench.path("a.txt");
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let file = fs::OpenOptions::new().append(true).open(&file).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    write(&text);
+    let settings = ["--set", "data.tokenizer=char", "--set", "data.valid=0.2"];
+    bench.losses(
+        "one",
+        &[&["--set", "data.path=a.txt"], &settings[..]].concat(),
+    );
+    write(&text.replace('a', "z"));
+    bench.losses(
+        "two",
+        &[&["--set", "data.path=a.txt"], &settings[..]].concat(),
+    );
+    let vocabulary =
+        |run: &str| fs::read_to_string(bench.path(run).join("tokenizer.json")).unwrap();
+    assert!(vocabulary("one").contains("\"a\"") && !vocabulary("one").contains("\"z\""));
+    assert!(vocabulary("two").contains("\"z\"") && !vocabulary("two").contains("\"a\""));
+}
+
+/// A folder's tokenizer is told by what it holds, and not by what its file was called.
+#[test]
+fn the_tokenizer_of_a_folder_is_its_contents() {
+    let bench = Bench::new();
+    write_json_lines(&bench.path("docs.jsonl"), &documents(300));
+    bench.build(&["docs.jsonl"], "bpe:300", "out", &["--valid", "0.2"]);
+    fs::copy(bench.path("out/tokenizer.json"), bench.path("copy.json")).unwrap();
+    bench.build(&["docs.jsonl"], "copy.json", "again", &["--valid", "0.2"]);
+    let same = ["--set", "data.tokenizer=out/tokenizer.json"];
+    assert_eq!(bench.losses_on("again", &same), bench.losses_on("out", &[]));
+    bench.build(&["docs.jsonl"], "byte", "bytes", &["--valid", "0.2"]);
+    fs::copy(bench.path("bytes/tokenizer.json"), bench.path("copy.json")).unwrap();
+    let other = bench.on_text(&[
+        "--set",
+        "data.path=again",
+        "--set",
+        "data.tokenizer=copy.json",
+    ]);
+    assert_refused(&other, 2, &["data.tokenizer", "copy.json", "id "]);
+}
+
 #[test]
 fn mixtures_and_weights() {
     let bench = Bench::new();

@@ -382,6 +382,98 @@ fn the_world_is_learnt_down_to_its_floor_and_not_below() {
     assert!(sample.len() >= 300, "{sample}");
 }
 
+/// Weights know what their ids meant; data of another tokenizer of the same size is refused, and a model that
+/// has no tokenizer is said to have none.
+#[test]
+fn weights_do_not_train_on_the_ids_of_another_tokenizer() {
+    let bench = Bench::new();
+    let text: String = (0..400)
+        .map(|i| format!("line {i} of some text\n"))
+        .collect();
+    std::fs::write(bench.path("a.txt"), &text).unwrap();
+    std::fs::write(bench.path("b.txt"), text.replace('x', "y")).unwrap();
+    std::fs::write(bench.path("c.txt"), text.replace("of some", "OF SOME")).unwrap();
+    let build = |text: &str, tokenizer: &str, out: &str| {
+        let args = [
+            "data",
+            "build",
+            text,
+            "--valid",
+            "0.2",
+            "--tokenizer",
+            tokenizer,
+            "--out",
+            out,
+        ];
+        bench.output(&args);
+    };
+    build("a.txt", "bpe:300", "a");
+    build("c.txt", "bpe:300", "c");
+    build("b.txt", "a/tokenizer.json", "b");
+    let file = "[data]\npath = \"a\"\n[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 16\n\
+                [train]\nsteps = 4\nbatch = 2\neval_every = 2\nsample_tokens = 0\n";
+    std::fs::write(bench.path("first.toml"), file).unwrap();
+    bench.output(&["train", "first.toml", "--out", "first"]);
+    let file = "[data]\npath = \"a\"\n[model]\ninit_from = \"first\"\n\
+                [train]\nsteps = 4\nbatch = 2\neval_every = 2\nsample_tokens = 0\n";
+    std::fs::write(bench.path("second.toml"), file).unwrap();
+    let on = |data: &str, out: &str| {
+        let set = format!("data.path={data}");
+        bench.run(&["train", "second.toml", "--set", &set, "--out", out])
+    };
+    let own = on("b", "own");
+    assert!(own.status.success(), "{}", super::text(&own));
+    assert!(
+        !super::text(&own).contains("tokenizer"),
+        "{}",
+        super::text(&own)
+    );
+    let other = on("c", "other");
+    assert_eq!(other.status.code(), Some(2), "{}", super::text(&other));
+    for part in [
+        "model.init_from",
+        "first",
+        "id ",
+        "--tokenizer first/tokenizer.json",
+    ] {
+        assert!(
+            super::text(&other).contains(part),
+            "{}",
+            super::text(&other)
+        );
+    }
+    assert!(!bench.path("other").exists());
+
+    // The same for what asks a model.
+    let prompt = ["--prompt", "line", "--tokenizer", "c/tokenizer.json"];
+    for command in ["generate", "predict"] {
+        let output = bench.run(&[&[command, "first"], &prompt[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", super::text(&output));
+        let message = super::text(&output);
+        assert!(
+            message.contains("--tokenizer: is not the model's own"),
+            "{message}"
+        );
+    }
+    bench.output(&[
+        "predict",
+        "first",
+        "--prompt",
+        "line",
+        "--tokenizer",
+        "b/tokenizer.json",
+    ]);
+
+    std::fs::remove_file(bench.path("first/tokenizer.json")).unwrap();
+    let unknown = on("c", "unknown");
+    assert!(unknown.status.success(), "{}", super::text(&unknown));
+    assert!(
+        super::text(&unknown).contains("first has no tokenizer.json"),
+        "{}",
+        super::text(&unknown)
+    );
+}
+
 #[test]
 fn training_starts_from_a_model_and_with_its_tokenizer() {
     let bench = Bench::new();
