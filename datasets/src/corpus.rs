@@ -153,7 +153,8 @@ impl Corpus {
             .end_of_text()
             .ok_or_else(|| DataError::Dataset {
                 path: "data.windows".into(),
-                reason: "documents have no borders here: this tokenizer has no end-of-text token"
+                reason: "documents have no borders here, for this tokenizer has no end-of-text token: take \
+                         windows = \"epoch\", or tokens that foretoken data build has made of several documents"
                     .into(),
             })?;
         DocumentIndex::scan(&self.train, border)

@@ -170,7 +170,12 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
                 section.tokenizer.as_deref().unwrap_or_default()
             ),
         };
-        return match section.tokenizer.as_deref().map(str::parse).transpose()? {
+        return match section
+            .tokenizer
+            .as_deref()
+            .map(str::parse::<TokenizerSpec>)
+            .transpose()?
+        {
             // The contents of a file decide, not its name. It need not be there any more.
             Some(TokenizerSpec::File(file)) if file.exists() => {
                 match Tokenizer::load(&file)?.difference(&corpus.tokenizer) {

@@ -94,10 +94,9 @@ impl Experiment {
                 message: printable(&message),
             };
             assign(&mut table, assignment).map_err(in_override)?;
-            experiment = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| in_override(explain(&error, "")))?;
+            experiment = table.clone().try_into().map_err(|error: toml::de::Error| {
+                in_override(explain(&error, "") + &quoting(&error, assignment))
+            })?;
         }
         if experiment.name.is_empty() {
             experiment.name = name.into();
@@ -134,7 +133,11 @@ impl Experiment {
             [..] => {
                 return Err((
                     "data",
-                    format!("{} exclude each other", given.join(" and ")),
+                    format!(
+                        "{} exclude each other: keep one of them; --set adds a key and removes none, so take an \
+                         experiment file of your own for other data",
+                        given.join(" and ")
+                    ),
                 ));
             }
         }
@@ -330,10 +333,33 @@ fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
             .entry(key)
             .or_insert_with(|| toml::Value::Table(toml::Table::new()))
             .as_table_mut()
-            .ok_or_else(|| format!("{key} is not a table"))?;
+            .ok_or_else(|| {
+                format!("{key} is not a section here: set it by itself, or give a file in which it is one")
+            })?;
     }
     table.insert(last.into(), value);
     Ok(())
+}
+
+/// How to write the value of an override where a text is expected and it was read as something else, such as
+/// the number in `data.path=2024`.
+fn quoting(error: &toml::de::Error, assignment: &str) -> String {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return String::new();
+    };
+    let message = error.message();
+    let expects_text = message
+        .split_once("expected ")
+        .is_some_and(|(_, expected)| expected.contains("string"));
+    let is_text = message.contains("invalid type: string");
+    match expects_text && !is_text {
+        true => format!(
+            "; to give it as text, put it in quotes: --set '{}={:?}'",
+            key.trim(),
+            value.trim()
+        ),
+        false => String::new(),
+    }
 }
 
 /// One line out of a TOML or schema error: the line number where there is one, and for an unknown
@@ -483,6 +509,29 @@ mod tests {
             Experiment::embedded(&overrides).unwrap().data.tokenizer,
             Some("byte".into())
         );
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_number_is_refused_with_its_quotes() {
+        for (assignment, quoted) in [
+            ("data.path=2024", "--set 'data.path=\"2024\"'"),
+            ("data.tokenizer=true", "--set 'data.tokenizer=\"true\"'"),
+            ("name=7", "--set 'name=\"7\"'"),
+            ("model.init_from=1e3", "--set 'model.init_from=\"1e3\"'"),
+            ("data.path=[1]", "--set 'data.path=\"[1]\"'"),
+        ] {
+            let message = message(&[assignment]);
+            assert!(message.ends_with(quoted), "{message}");
+            // What is advised is accepted.
+            let advised = quoted
+                .trim_start_matches("--set '")
+                .trim_end_matches('\'')
+                .to_string();
+            if let Err(error) = Experiment::embedded(&[advised]) {
+                assert!(!error.to_string().contains("invalid type"), "{error}");
+            }
+        }
+        assert!(!message(&["train.steps=many"]).contains("quotes"));
     }
 
     #[test]

@@ -276,7 +276,11 @@ fn choose_tokenizer(
     given: Option<Tokenizer>,
     own: Option<&Path>,
 ) -> Result<Option<Tokenizer>, Error> {
-    let own_tokenizer = own.map(Tokenizer::load).transpose()?;
+    let own_tokenizer = match (own.map(Tokenizer::load), &given) {
+        // A file that is broken is no reason to refuse one in its place.
+        (Some(Err(_)), Some(_)) => None,
+        (own, _) => own.transpose()?,
+    };
     if let (Some(given), Some(own), Some(of_model)) = (&given, own, &own_tokenizer)
         && let Some(difference) = of_model.difference(given)
     {

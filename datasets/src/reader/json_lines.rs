@@ -125,7 +125,7 @@ pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&place).unwrap_or(&message);
     Err(format!(
-        "no JSON object: {message} at column {}; each line must be one, such as {{\"{field}\": \"…\"}}",
+        "no JSON object: {message} at column {}; what is needed is an object such as {{\"{field}\": \"…\"}}",
         error.column()
     ))
 }

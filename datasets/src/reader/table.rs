@@ -148,7 +148,7 @@ const OPEN_QUOTE: &str = "the quote that begins a cell here is never closed: clo
                           convert the file to JSON lines";
 const WHOLE_ROWS: &str = "the quotes that begin here enclose tabs and line ends, so they may as well be text in \
                           several rows: convert the file to JSON lines";
-const LONG_CELL: &str = "the row is longer than 64 MiB: close its quotes, or split the text";
+const LONG_CELL: &str = "the row is longer than 32 MiB: close its quotes, or split the text";
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {

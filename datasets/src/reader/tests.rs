@@ -237,7 +237,7 @@ fn only_the_text_of_a_line_must_be_right() {
     for (line, advice) in [
         (br#"{"text": NaN}"#.to_vec(), "--text-field"),
         (br#"{"score": NaN, "body": "x"}"#.to_vec(), "--text-field"),
-        (br#"{"text": Nan}"#.to_vec(), "each line must be one"),
+        (br#"{"text": Nan}"#.to_vec(), "what is needed is an object"),
         (
             b"{\"text\": \"caf\xe9\"}".to_vec(),
             "--invalid-utf8 replace",
