@@ -251,7 +251,7 @@ fn a_long_text_is_encoded_as_a_whole() {
             let manifest = build(&options(input, tokenizer), &out, SILENT)
                 .unwrap()
                 .manifest;
-            check(&out, None, &mut |_, _| {}).unwrap();
+            check(&out, None, None, &mut |_, _| {}).unwrap();
             assert_eq!(manifest.text.inexact_documents, 0);
             assert_eq!(
                 (manifest.train.bytes + manifest.valid.bytes) as usize,

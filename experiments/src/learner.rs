@@ -1,5 +1,6 @@
 //! The model as training sees it, a training step and an inference step; and, with its optimizer, in training.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use burn::optim::lr_scheduler::LrSchedulerRecord;
 use burn::optim::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::Tensor;
+use burn::tensor::{Bytes, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::ops::among_threads;
@@ -220,6 +221,28 @@ impl Learner {
         self.model = among_threads(&device, || model.map(updated));
     }
 
+    /// Changes the network.
+    pub(crate) fn change(&mut self, change: impl FnOnce(Transformer) -> Transformer) {
+        self.model = self.model.take().map(|model| LanguageModel {
+            transformer: change(model.transformer),
+            ..model
+        });
+    }
+
+    /// The three records of a checkpoint, by file name.
+    pub(crate) fn to_parts(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        let records = [
+            self.model().clone().into_record().into_bytes(),
+            self.optimizer.to_record().into_bytes(),
+            self.schedule.to_record().into_bytes(),
+        ];
+        let parts = PARTS.into_iter().zip(records).map(|(part, bytes)| {
+            let bytes = bytes.map_err(|error| Error::Training(format!("{part}: {error}")))?;
+            Ok((part.to_owned(), bytes.to_vec()))
+        });
+        parts.collect()
+    }
+
     /// Writes the three records of a checkpoint into a directory, a tensor at a time.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
         let [model, optimizer, schedule] = PARTS.map(|part| directory.join(part));
@@ -233,17 +256,41 @@ impl Learner {
     /// Goes to where a checkpoint stands. Its tensors are read from its files when they are first used.
     pub(crate) fn load(self, saved: &Saved) -> Result<Self, Error> {
         let [model, optimizer, schedule] = PARTS.map(|part| saved.part(part));
+        self.load_records(
+            ModuleRecord::load(model),
+            OptimizerRecord::load(optimizer),
+            LrSchedulerRecord::load(schedule),
+        )
+    }
+
+    /// Goes to where [`to_parts`](Self::to_parts) was called.
+    pub(crate) fn load_parts(self, mut parts: BTreeMap<String, Vec<u8>>) -> Result<Self, Error> {
+        let [model, optimizer, schedule] =
+            PARTS.map(|part| Bytes::from_bytes_vec(parts.remove(part).unwrap_or_default()));
+        self.load_records(
+            ModuleRecord::from_bytes(model),
+            OptimizerRecord::from_bytes(optimizer),
+            LrSchedulerRecord::from_bytes(schedule),
+        )
+    }
+
+    fn load_records(
+        self,
+        model: Result<ModuleRecord, RecordError>,
+        optimizer: Result<OptimizerRecord, RecordError>,
+        schedule: Result<LrSchedulerRecord, RecordError>,
+    ) -> Result<Self, Error> {
         let failed = |part: usize| {
             move |error: RecordError| Error::Training(format!("{}: {error}", PARTS[part]))
         };
-        let model = ModuleRecord::load(model).map_err(failed(0))?;
-        let optimizer = OptimizerRecord::load(optimizer).map_err(failed(1))?;
-        let schedule = LrSchedulerRecord::load(schedule).map_err(failed(2))?;
-        let model = self.model().clone().try_load_record(model);
+        let model = self
+            .model()
+            .clone()
+            .try_load_record(model.map_err(failed(0))?);
         Ok(Self {
             model: Some(model.map_err(failed(0))?),
-            optimizer: self.optimizer.load_record(optimizer),
-            schedule: self.schedule.load_record(schedule),
+            optimizer: self.optimizer.load_record(optimizer.map_err(failed(1))?),
+            schedule: self.schedule.load_record(schedule.map_err(failed(2))?),
             learning_rate: self.learning_rate,
         })
     }

@@ -1,7 +1,8 @@
 //! How often a comparison is right: clean runs that it must not accuse, and mistakes that it must name.
 //!
-//! The table that it prints is kept in `docs/calibration.md`:
+//! The tables that it prints are kept in `docs/calibration.md`:
 //! `cargo test --release --workspace --features ndarray,libtorch,wgpu --test calibration -- --nocapture`
+//! and, for the long ones, the same with `--ignored`.
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod faults;
@@ -15,10 +16,19 @@ use foretoken::compare::{
 };
 use foretoken::precision::Precision;
 
-use faults::{Fault, LLAMA, backward_faults, equivalents, forward_faults, training_faults};
+use faults::{
+    Fault, LLAMA, ROWS, backward_faults, clean_variants, equivalents, forward_faults, late_faults,
+    training_faults,
+};
 
-/// Steps of each run: enough for what is wrong with an optimizer to show, and for rounding to grow.
+/// Steps of each clean run: enough for rounding to grow.
 const STEPS: usize = 16;
+
+/// Steps of each run with a mistake: enough for what is wrong with an optimizer to show.
+const PLANTED_STEPS: usize = 8;
+
+/// The first step that is wrong, of late mistakes.
+const LATE: usize = 150;
 
 struct Silent;
 
@@ -55,6 +65,11 @@ impl Model {
     }
 
     fn experiment(self, seed: u64) -> Experiment {
+        self.experiment_with(seed, &[])
+    }
+
+    /// The same with other keys, which come last.
+    fn experiment_with(self, seed: u64, more: &[&str]) -> Experiment {
         let mut overrides = vec![
             "data.world.train_bytes=40000".to_owned(),
             "data.world.valid_bytes=4096".into(),
@@ -64,13 +79,14 @@ impl Model {
             format!("model.context={}", self.context),
             format!("train.seed={seed}"),
             "train.steps=200".into(),
-            "train.batch=4".into(),
+            format!("train.batch={ROWS}"),
             "train.eval_windows=4".into(),
             "optimizer.warmup=4".into(),
         ];
         if self.llama {
             overrides.extend(LLAMA.map(str::to_owned));
         }
+        overrides.extend(more.iter().map(|key| (*key).to_owned()));
         Experiment::embedded(&overrides).unwrap()
     }
 }
@@ -97,23 +113,33 @@ fn backends() -> Vec<Backend> {
         .collect()
 }
 
-fn compare(model: Model, seed: u64, options: &CompareOptions) -> Comparison {
-    let compared = compare_unwritten(model.experiment(seed), options, &mut Silent);
+fn compare(experiment: Experiment, options: &CompareOptions) -> Comparison {
+    let compared = compare_unwritten(experiment, options, &mut Silent);
     compared.unwrap().unwrap()
 }
 
-/// The largest error of a check, as a share of its bound.
+/// Whether an entrant agrees, by whatever name its verdict has.
+fn agrees(entry: &Entry) -> bool {
+    ![Verdict::Outcome, Verdict::Differs, Verdict::Failed].contains(&entry.verdict)
+}
+
+/// The largest error of a check that can tell anything, as a share of its bound.
 fn worst_check(entry: &Entry) -> f64 {
-    let shares = entry.checks.iter().map(|check| check.error / check.bound);
+    let decides = entry
+        .checks
+        .iter()
+        .filter(|check| check.bound > 0.0 && check.decides());
+    let shares = decides.map(|check| check.error / check.bound);
     shares.fold(0.0, f64::max)
 }
 
-/// The largest difference of a loss, as a share of the envelope.
+/// The largest difference of a loss at a comparable step, as a share of the envelope.
 fn worst_step(entry: &Entry, comparison: &Comparison) -> f64 {
-    let envelope = comparison.envelope(Precision::F32).unwrap();
+    let envelope = comparison.envelope(entry.entrant.dtype).unwrap();
     let reference = &comparison.reference.losses;
     let shares = entry.losses.iter().zip(reference).zip(&envelope.loss);
     shares
+        .take(entry.comparable_steps.unwrap())
         .map(|((loss, reference), bound)| (loss - reference).abs() / bound)
         .fold(0.0, f64::max)
 }
@@ -153,13 +179,13 @@ fn clean_runs_agree() {
                 options.tampering.insert(place, same.tampering);
                 labels.push(format!("flex, {}", same.name));
             }
-            let comparison = compare(model, seed, &options);
+            let comparison = compare(model.experiment(seed), &options);
             for (label, entry) in labels.into_iter().zip(&comparison.backends) {
                 pairs += 1;
                 // Flex as it is has the reference's own backend.
                 let identical = [Verdict::Identical, Verdict::Own].contains(&entry.verdict);
                 assert!(
-                    identical || entry.verdict == Verdict::Rounding,
+                    agrees(entry),
                     "{}, seed {seed}, {label}: {:?}, {}",
                     model.name(),
                     entry.verdict,
@@ -186,7 +212,7 @@ fn clean_runs_agree() {
     assert!(pairs >= 50, "{pairs}");
 }
 
-/// Mistakes: at least 95 % of them are named as a difference in substance.
+/// Mistakes: every one of them is named as a difference in substance.
 #[test]
 fn planted_mistakes_differ() {
     let models = [
@@ -203,7 +229,7 @@ fn planted_mistakes_differ() {
         planted.extend(training_faults());
         let names = backends();
         let mut options = CompareOptions {
-            steps: STEPS,
+            steps: PLANTED_STEPS,
             seeds: 3,
             ..CompareOptions::new(Vec::new(), reference())
         };
@@ -212,7 +238,7 @@ fn planted_mistakes_differ() {
             options.entrants.push(entrant(names[place % names.len()]));
             options.tampering.insert(place, fault.tampering.clone());
         }
-        let comparison = compare(model, seed, &options);
+        let comparison = compare(model.experiment(seed), &options);
         for (fault, entry) in planted.iter().zip(&comparison.backends) {
             let row = rows.entry((fault.name, fault.what)).or_default();
             row.0 += 1;
@@ -237,8 +263,242 @@ fn planted_mistakes_differ() {
     }
     println!("{planted} planted, {named} named");
     assert!(planted >= 100, "{planted}");
-    assert!(
-        named as f64 >= 0.95 * planted as f64,
-        "{named} of {planted}"
+    assert_eq!(named, planted, "the README says that all are named");
+}
+
+/// What is trained otherwise than in [`clean_runs_agree`].
+struct Condition {
+    name: &'static str,
+    model: Model,
+    dtype: Precision,
+    steps: usize,
+    seeds: std::ops::RangeInclusive<u64>,
+    keys: &'static [&'static str],
+}
+
+const SMALL: Model = Model::new(false, 1, 16, 8);
+const LARGE_RATE: &[&str] = &["train.steps=500", "optimizer.learning_rate=3e-2"];
+/// Smaller ones are 0 in f16.
+const EPSILON: &[&str] = &["optimizer.epsilon=1e-6"];
+
+fn conditions() -> [Condition; 10] {
+    [
+        Condition::new("f32, 100 steps", Precision::F32, 100, &[]),
+        Condition::new(
+            "learning rate 3e-2, 100 steps",
+            Precision::F32,
+            100,
+            LARGE_RATE,
+        ),
+        Condition::new(
+            "dropout 0.1, 100 steps",
+            Precision::F32,
+            100,
+            &["model.dropout=0.1"],
+        ),
+        Condition::new(
+            "4 micro-batches, 100 steps",
+            Precision::F32,
+            100,
+            &["train.accumulation=4"],
+        ),
+        Condition::new("bf16, 100 steps", Precision::BF16, 100, EPSILON),
+        Condition::new(
+            "bf16, learning rate 3e-2, 100 steps",
+            Precision::BF16,
+            100,
+            LARGE_RATE,
+        ),
+        Condition::new("f16, 100 steps", Precision::F16, 100, EPSILON),
+        Condition {
+            seeds: 1..=3,
+            ..Condition::new("500 steps", Precision::F32, 500, &["train.steps=500"])
+        },
+        Condition {
+            seeds: 1..=3,
+            ..Condition::new(
+                "learning rate 3e-2, 500 steps",
+                Precision::F32,
+                500,
+                LARGE_RATE,
+            )
+        },
+        Condition {
+            seeds: 1..=3,
+            ..Condition::new(
+                "65 536 tokens a batch, 4 steps",
+                Precision::F32,
+                4,
+                &["train.batch=8192"],
+            )
+        },
+    ]
+}
+
+impl Condition {
+    fn new(
+        name: &'static str,
+        dtype: Precision,
+        steps: usize,
+        keys: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            model: SMALL,
+            dtype,
+            steps,
+            seeds: 1..=6,
+            keys,
+        }
+    }
+}
+
+/// Clean runs under other conditions: nobody is accused, in at least 150 pairs.
+#[test]
+#[ignore = "takes minutes; its table is in docs/calibration.md"]
+fn clean_runs_agree_under_other_conditions() {
+    println!(
+        "| condition | pairs | accused | cannot tell | comparable steps | worst check | worst step |"
     );
+    println!("|---|---|---|---|---|---|---|");
+    let (mut pairs, mut accused) = (0, Vec::new());
+    for condition in conditions() {
+        let mut row = (0, 0.0f64, usize::MAX, 0, 0.0f64, 0.0f64);
+        let before = accused.len();
+        for seed in condition.seeds.clone() {
+            let on = |name| Entrant {
+                name,
+                dtype: condition.dtype,
+            };
+            let able = |name: &Backend| name.device_for(condition.dtype).is_ok();
+            let mut names = backends();
+            names.retain(able);
+            let mut labels: Vec<String> = names.iter().map(Backend::to_string).collect();
+            let entrants = names.iter().map(|name| on(*name)).collect();
+            let mut options = CompareOptions {
+                steps: condition.steps,
+                ..CompareOptions::new(entrants, reference())
+            };
+            for same in clean_variants(0) {
+                options
+                    .tampering
+                    .insert(options.entrants.len(), same.tampering);
+                options.entrants.push(on(Backend::Flex));
+                labels.push(format!("flex, {}", same.name));
+            }
+            let experiment = condition.model.experiment_with(seed, condition.keys);
+            let comparison = compare(experiment, &options);
+            for (label, entry) in labels.iter().zip(&comparison.backends) {
+                // The same bits are no news.
+                if label == "flex" {
+                    continue;
+                }
+                pairs += 1;
+                if !agrees(entry) {
+                    accused.push(format!(
+                        "{}, seed {seed}, {label}: {}",
+                        condition.name, entry.reason
+                    ));
+                }
+                let comparable = entry.comparable_steps.unwrap();
+                row.0 += 1;
+                assert!(!entry.checks.is_empty(), "{label}: {}", entry.reason);
+                row.1 += entry.undecided_checks() as f64 / entry.checks.len() as f64;
+                row.2 = row.2.min(comparable);
+                row.3 = row.3.max(comparable);
+                row.4 = row.4.max(worst_check(entry));
+                row.5 = row.5.max(worst_step(entry, &comparison));
+            }
+        }
+        let (count, undecided, least, most, check, step) = row;
+        println!(
+            "| {} | {count} | {} | {:.0} % | {least} – {most} | {:.0} % | {:.0} % |",
+            condition.name,
+            accused.len() - before,
+            100.0 * undecided / f64::from(count),
+            100.0 * check,
+            100.0 * step
+        );
+    }
+    println!("{pairs} pairs, {} accused", accused.len());
+    assert!(pairs >= 150, "{pairs}");
+    assert!(accused.is_empty(), "{accused:#?}");
+}
+
+/// Plants late mistakes and counts, by name, how many were planted and which were not named.
+fn plant_late(
+    found: &mut BTreeMap<&'static str, (usize, Vec<String>)>,
+    planted: Vec<Fault>,
+    experiment: Experiment,
+    steps: usize,
+    what: &str,
+) {
+    let names = backends();
+    let mut options = CompareOptions {
+        steps,
+        ..CompareOptions::new(Vec::new(), reference())
+    };
+    for (place, fault) in planted.iter().enumerate() {
+        options.entrants.push(entrant(names[place % names.len()]));
+        options.tampering.insert(place, fault.tampering.clone());
+    }
+    let comparison = compare(experiment, &options);
+    for (fault, entry) in planted.iter().zip(&comparison.backends) {
+        let row = found.entry(fault.name).or_default();
+        row.0 += 1;
+        // Neither by what came before it, nor by anything but a difference.
+        if entry.verdict != Verdict::Differs || entry.first_step < Some(steps / 2) {
+            row.1
+                .push(format!("{what}, {}: {}", entry.entrant, entry.reason));
+        }
+    }
+}
+
+/// Mistakes that begin half-way are named: by single steps, which chaos cannot hide.
+#[test]
+fn late_mistakes_differ() {
+    let mut found = BTreeMap::new();
+    let model = Model::new(false, 2, 32, 16);
+    let keys = ["model.dropout=0.1", "optimizer.learning_rate=3e-2"];
+    let experiment = model.experiment_with(1, &keys);
+    plant_late(&mut found, late_faults::<12>(), experiment, 24, "24 steps");
+    let missed: Vec<_> = found.values().flat_map(|(_, missed)| missed).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// The same over 300 steps at learning rates that rounding alone makes chaotic.
+#[test]
+#[ignore = "takes minutes; its table is in docs/calibration.md"]
+fn late_mistakes_differ_in_long_runs() {
+    let mut found = BTreeMap::new();
+    let models = [Model::new(false, 1, 16, 8), Model::new(true, 1, 16, 8)];
+    for model in models {
+        for (seed, rate) in [(1, "1e-3"), (2, "1e-2"), (3, "3e-2")] {
+            let rate_key = format!("optimizer.learning_rate={rate}");
+            let keys = ["model.dropout=0.1", "train.steps=500", &rate_key];
+            let experiment = model.experiment_with(seed, &keys);
+            let what = format!("{}, {rate}", model.name());
+            plant_late(
+                &mut found,
+                late_faults::<LATE>(),
+                experiment,
+                2 * LATE,
+                &what,
+            );
+        }
+    }
+    println!("| late mistake | planted | named | else |");
+    println!("|---|---|---|---|");
+    let (mut planted, mut missed) = (0, 0);
+    for (name, (count, names)) in &found {
+        println!(
+            "| {name} | {count} | {} | {} |",
+            count - names.len(),
+            names.join("; ")
+        );
+        planted += count;
+        missed += names.len();
+    }
+    println!("{planted} planted, {} named", planted - missed);
+    assert_eq!(missed, 0, "the README says that all are named");
 }

@@ -93,6 +93,7 @@ fn run() -> (tempfile::TempDir, RunDirectory) {
         experiment: embedded().hash(),
         initial_weights: "0".repeat(64),
         data: "1".repeat(64),
+        replanned: Vec::new(),
     };
     let json = serde_json::to_vec(&identity).unwrap();
     run.write(Identity::FILE, json).unwrap();
@@ -156,7 +157,13 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
         tokens: 64,
         ..RunState::default()
     };
-    checkpoints.save(&state, &Default::default()).unwrap();
+    let write_parts = |parts: &Path| {
+        for name in ["model.bpk", "optimizer.bpk", "scheduler.bpk"] {
+            fs::write(parts.join(name), name).unwrap();
+        }
+        Ok(())
+    };
+    checkpoints.save(&state, write_parts).unwrap();
     vec![fs::read(checkpoints.path(1).join("checkpoint.json")).unwrap()]
 }
 

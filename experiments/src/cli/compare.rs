@@ -7,7 +7,8 @@ use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::compare::dashboard::watcher;
 use foretoken::compare::{
-    CompareOptions, Compared, Comparison, Entrant, Entry, Verdict, compare, of_runs,
+    CompareOptions, Compared, Comparison, Entrant, Entry, Judge, OUTCOME_LEVEL, Outcome, Verdict,
+    compare, of_runs,
 };
 use foretoken::precision::Precision;
 use foretoken::{Error, Experiment, errln, json, outln, output};
@@ -20,10 +21,12 @@ use super::train::{DashboardArg, dashboard};
 
 /// Run one experiment on several backends and judge each; or judge runs that are finished
 ///
-/// Every backend starts from the same bits and reads the same windows. Their losses are measured against a
-/// reference in f64. What rounding alone explains is measured as well: runs of the reference's backend whose
-/// initial weights are moved by one unit in the last place show how far curves part, and its own first step
-/// shows how exact loss, logits and gradients can be.
+/// Every backend starts from the same bits and reads the same windows, and is measured against a reference in f64.
+/// Three things judge, each where it can tell anything. Checks: at five steps, the first and the last among them, it
+/// takes the step from the reference's own weights and optimizer state, and loss, logits, gradients and update are as
+/// exact as those of the reference's backend in the same precision. Envelope: its loss curve differs no more than
+/// curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less than
+/// seeds do. Outcome: it ends where other seeds end.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -38,8 +41,8 @@ Examples:
 
 Verdicts:
   identical    the same bits as the reference's backend in the same precision
-  rounding     every check and the whole curve within what rounding explains
-  outcome      the first step within it, the curve not, the final loss within the spread of seeds
+  rounding     checks, the comparable part of the curve and the outcome within what rounding explains
+  outcome      checks within it, the curve not, but it ends as other seeds do
   differs      none of these: a bug, or another function
   failed       it stopped on its way
   unavailable  it cannot run here, or there is nothing to judge it by
@@ -247,6 +250,11 @@ struct JsonEntry<'a> {
     tokens_per_second: Option<f64>,
     peak_memory_bytes: Option<u64>,
     reason: &'a str,
+    judged_by: &'a [Judge],
+    comparable_steps: Option<usize>,
+    outcomes: &'a [Outcome],
+    checks: usize,
+    undecided_checks: usize,
 }
 
 impl<'a> JsonEntry<'a> {
@@ -263,6 +271,11 @@ impl<'a> JsonEntry<'a> {
             tokens_per_second: entry.tokens_per_second,
             peak_memory_bytes: entry.peak_memory_bytes,
             reason: &entry.reason,
+            judged_by: &entry.judged_by,
+            comparable_steps: entry.comparable_steps,
+            outcomes: &entry.outcomes,
+            checks: entry.checks.len(),
+            undecided_checks: entry.undecided_checks(),
         }
     }
 }
@@ -360,17 +373,18 @@ fn table(comparison: &Comparison) -> String {
     match &comparison.seeds {
         Some(seeds) => {
             text += &format!(
-                "\nFinal losses of {} seeds spread over {:.4} nats per token.\n",
-                seeds.seeds.len(),
-                seeds.spread
+                "\nOne more seed ends within ± {:.4} nats per token of the mean of {} with probability {OUTCOME_LEVEL}.\n",
+                seeds.spread,
+                seeds.seeds.len()
             );
         }
         None => text += "\nNo other seed was run to compare with.\n",
     }
     for envelope in &comparison.envelopes {
         text += &format!(
-            "Envelope: {} times the largest difference over {} runs of {} that rounding set apart.\n",
-            envelope.factor, envelope.runs, envelope.of
+            "Envelope: {} times what one more run of {} stays within at a step with probability {}, from {} that \
+             rounding set apart.\n",
+            envelope.factor, envelope.of, envelope.quantile, envelope.runs
         );
     }
     if comparison.envelopes.is_empty() {

@@ -36,12 +36,14 @@ pub enum Verdict {
     /// Another backend gives the same bits as the reference's own in the same precision; or a finished run gives
     /// those of the first one.
     Identical,
-    /// Rounding explains every difference: each check and the whole curve stay within their bounds.
+    /// Rounding explains every difference: each check stays within its bound, the curve within the envelope as
+    /// long as that tells anything, and the outcome within what other seeds give.
     Rounding,
-    /// Every check of step 0 stays within its bound, the curve leaves the envelope, and the final loss
-    /// stays inside the spread between seeds.
+    /// Every check stays within its bound and the curve leaves the envelope, but the outcome stays within what
+    /// other seeds give.
     Outcome,
-    /// A check is out of its bound, or the curve leaves the envelope and the spread between seeds.
+    /// A check is out of its bound, the outcome lies outside what other seeds give, or the curve leaves the
+    /// envelope and no outcome excuses it.
     Differs,
     /// It stopped on its way.
     Failed,
@@ -100,14 +102,18 @@ impl Verdict {
             Self::Differs => "differs",
             Self::Failed => "failed",
             Self::Unavailable => "unavailable",
-            Self::Own => "own backend",
+            Self::Own => "reference's own",
         }
     }
 }
 
-/// One quantity of step 0 (the same weights, the same batch), against the reference in f64.
+/// One quantity of one step, taken from the reference's own weights and optimizer state on the same batch, against
+/// the reference in f64.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
+    /// The step, counted from 0.
+    #[serde(default)]
+    pub step: usize,
     /// What kind of quantity it is.
     pub of: Checked,
     /// Of a gradient or an update: the path of the parameter.
@@ -117,15 +123,22 @@ pub struct Check {
     #[serde(deserialize_with = "json::number")]
     pub error: f64,
     /// The largest error that rounding explains: that of the reference's own backend in the entrant's
-    /// precision, times a factor.
+    /// precision, times a factor. Not finite where that backend's own result was no number.
     #[serde(deserialize_with = "json::number")]
     pub bound: f64,
 }
 
 impl Check {
-    /// Whether rounding explains the error. An error that is no number it does not explain.
+    /// Whether rounding explains the error. It does not explain an error that is no number, unless the reference's
+    /// own backend has one too.
     pub fn holds(&self) -> bool {
-        self.error <= self.bound
+        self.error <= self.bound || !self.bound.is_finite()
+    }
+
+    /// Whether a check that holds tells anything. A bound of 1 and more explains even a result of 0 everywhere: the
+    /// precision is too coarse for this quantity, and the check cannot tell.
+    pub fn decides(&self) -> bool {
+        self.bound < 1.0
     }
 }
 
@@ -141,6 +154,56 @@ pub enum Checked {
     Gradient,
     /// What the optimizer changes in a parameter, given the reference's gradients.
     Update,
+    /// Whether the optimizer changes any weight at all, where the reference's own backend does: the error is 1 if
+    /// none changes, else 0, and the bound is 0.
+    Movement,
+}
+
+/// What a verdict rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// Every recorded number has the bits of another run.
+    Bits,
+    /// Checks of single steps from the reference's own state.
+    Checks,
+    /// The curve and what rounding explains of it.
+    Envelope,
+    /// Where the run ends and where other seeds end.
+    Outcome,
+}
+
+/// Where a run ends, against where runs of other seeds end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What is compared.
+    pub of: Outcomes,
+    /// The run's, in nats per token.
+    #[serde(deserialize_with = "json::number")]
+    pub value: f64,
+    /// Middle of the prediction interval.
+    #[serde(deserialize_with = "json::number")]
+    pub center: f64,
+    /// Half the width of the prediction interval.
+    #[serde(deserialize_with = "json::number")]
+    pub half_width: f64,
+}
+
+impl Outcome {
+    /// Whether the run ends inside the interval.
+    pub fn holds(&self) -> bool {
+        (self.value - self.center).abs() <= self.half_width
+    }
+}
+
+/// Kinds of [`Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcomes {
+    /// The loss on validation windows after the last step.
+    FinalLoss,
+    /// The mean of the training losses of the last tenth of the steps.
+    LastInterval,
 }
 
 /// How far curves part by rounding alone: training is chaotic, so this is measured, not assumed.
@@ -149,12 +212,16 @@ pub struct Envelope {
     /// The backend whose runs it is made of, in the precision that it holds for.
     #[serde(flatten)]
     pub of: Entrant,
-    /// Runs whose initial weights were each moved by one unit in the last place.
+    /// How many runs it is made of: as they are, and with initial weights moved by one unit in the last place.
     pub runs: usize,
-    /// Which quantile over the runs is taken at each step, 0 to 1.
+    /// Probability that the difference of one more such run lies inside at a step, before the factor.
     pub quantile: f64,
-    /// What the quantile is multiplied with.
+    /// What that bound is multiplied with: how much more coarsely another backend may round.
     pub factor: f64,
+    /// How many steps from the start it tells anything about: until it exceeds what another seed changes in the loss
+    /// of a step, or without other seeds what another batch changes.
+    #[serde(default)]
+    pub comparable: Option<usize>,
     /// Largest |loss − reference's loss| that rounding explains, in nats per token, for each step. Never
     /// falls from a step to the next.
     #[serde(deserialize_with = "json::numbers")]
@@ -180,9 +247,12 @@ pub struct Seeds {
     /// Nats per token of each step, seed by seed.
     #[serde(deserialize_with = "json::curves")]
     pub losses: Vec<Vec<f64>>,
-    /// Largest minus smallest final loss, in nats per token.
+    /// Half the width of the prediction interval for the final loss of one more seed, in nats per token.
     #[serde(deserialize_with = "json::number")]
     pub spread: f64,
+    /// The precision that they ran in.
+    #[serde(default)]
+    pub dtype: Option<Precision>,
 }
 
 /// The run that all others are measured against.
@@ -211,6 +281,15 @@ pub struct Entry {
     pub verdict: Verdict,
     /// Why, in a sentence.
     pub reason: String,
+    /// What the verdict rests on.
+    #[serde(default)]
+    pub judged_by: Vec<Judge>,
+    /// How many steps from the start the curve could be compared with the envelope; nothing without one.
+    #[serde(default)]
+    pub comparable_steps: Option<usize>,
+    /// Where it ends, against other seeds; empty where none were run.
+    #[serde(default)]
+    pub outcomes: Vec<Outcome>,
     /// The first step at which a bound was left, counted from 0.
     pub first_step: Option<usize>,
     /// Largest |loss − reference's loss| over the steps, in nats per token.
@@ -224,8 +303,7 @@ pub struct Entry {
     /// Peak memory: what the device's pool held at most, where it has one; else resident memory, above what the
     /// process held when the entrant's turn began. Nothing in lockstep, where it cannot be told from others'.
     pub peak_memory_bytes: Option<u64>,
-    /// Whether the final loss lies within the spread between seeds of the reference's; nothing where no
-    /// seeds were run.
+    /// Whether the final loss lies within what other seeds give; nothing where no seeds were run.
     pub inside_seed_spread: Option<bool>,
     /// Its run directory.
     #[serde(serialize_with = "json::optional_path")]
@@ -245,7 +323,7 @@ pub struct Entry {
     /// reference's weights; empty unless in lockstep.
     #[serde(deserialize_with = "json::numbers")]
     pub weights_distance: Vec<f64>,
-    /// Step 0 in detail; empty for runs that were finished before.
+    /// Single steps in detail; empty for runs that were finished before.
     pub checks: Vec<Check>,
 }
 
@@ -258,6 +336,11 @@ impl Entry {
         }
     }
 
+    /// How many checks hold and cannot tell anything: see [`Check::decides`].
+    pub fn undecided_checks(&self) -> usize {
+        undecided(&self.checks)
+    }
+
     /// An entrant that took no step.
     pub(crate) fn without_a_run(entrant: Entrant, verdict: Verdict, reason: String) -> Self {
         Self {
@@ -265,6 +348,9 @@ impl Entry {
             fused: true,
             verdict,
             reason,
+            judged_by: Vec::new(),
+            comparable_steps: None,
+            outcomes: Vec::new(),
             first_step: None,
             max_abs_loss_difference: None,
             envelope: None,
@@ -391,4 +477,10 @@ impl Comparison {
             .iter()
             .any(|entry| matches!(entry.verdict, Verdict::Differs | Verdict::Failed))
     }
+}
+
+/// How many checks hold and cannot tell anything.
+pub(crate) fn undecided(checks: &[Check]) -> usize {
+    let undecided = |check: &&Check| check.holds() && !check.decides();
+    checks.iter().filter(undecided).count()
 }

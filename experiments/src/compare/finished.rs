@@ -201,6 +201,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     let mut envelopes = recorded.map_or(vec![], |recorded| recorded.envelopes.clone());
     for envelope in &mut envelopes {
         envelope.loss.truncate(steps);
+        envelope.comparable = envelope.comparable.map(|comparable| comparable.min(steps));
         // Of finished runs the weights on the way are not known.
         envelope.weights.clear();
     }
@@ -222,14 +223,19 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     let entries = runs.iter().enumerate().map(|(place, run)| {
         let (run_curve, without_final_loss) = run.over(steps, of_reference.train.eval_windows);
         let entrant = run.entrant();
+        // Seeds of another precision say nothing here: where the reference's backend ends in this one is not known.
+        let seeds = seeds
+            .as_ref()
+            .filter(|seeds| seeds.dtype.is_none_or(|dtype| dtype == entrant.dtype));
         let mut judgement = Case {
             entrant: &run_curve,
+            dtype: entrant.dtype,
             checks: &[],
             reference: &curve,
             // Without an envelope, the same bits as the first run are all that can be told.
             own: (place > 0 && recorded.is_none()).then_some(&first_curve),
             envelope: envelopes.iter().find(|e| e.of.dtype == entrant.dtype),
-            seeds: seeds.as_ref(),
+            seeds,
         }
         .judge();
         if place == 0 && recorded.is_none() {
@@ -238,8 +244,9 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         } else if is_own(run) {
             judgement = judgement.of_own_backend();
         }
-        if judgement.verdict == Verdict::Unavailable && !envelopes.is_empty() {
-            let known: Vec<String> = envelopes.iter().map(|e| e.of.dtype.to_string()).collect();
+        let known: Vec<String> = envelopes.iter().map(|e| e.of.dtype.to_string()).collect();
+        let has_envelope = envelopes.iter().any(|e| e.of.dtype == entrant.dtype);
+        if judgement.verdict == Verdict::Unavailable && !known.is_empty() && !has_envelope {
             judgement.reason = format!(
                 "the envelope is for {}, and this run computes in {}",
                 known.join(" and "),
@@ -251,6 +258,9 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         }
         Entry {
             fused: run.backend().fused,
+            judged_by: judgement.judged_by,
+            comparable_steps: judgement.comparable_steps,
+            outcomes: judgement.outcomes,
             first_step: judgement.first_step,
             max_abs_loss_difference: judgement.max_abs_loss_difference,
             envelope: judgement.envelope,

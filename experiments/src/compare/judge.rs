@@ -1,12 +1,20 @@
-//! Curves → envelope → verdict.
+//! Checks, curves and outcomes → verdict.
+//!
+//! Three judges, each where it can tell anything. Checks of single steps start from the reference's own state, so chaos
+//! explains nothing of them. The envelope is what rounding explains of the curve; it speaks until it is as large as
+//! what another seed changes in the loss of a step. The outcome, where the run ends, is tested against other seeds.
 
-use super::{Check, Checked, Entrant, Envelope, Seeds, Verdict};
+use super::statistics::{
+    self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
+};
+use super::{Check, Checked, Entrant, Envelope, Judge, Outcome, Outcomes, Seeds, Verdict};
+use crate::precision::Precision;
 
-/// Which quantile over the runs of an envelope is taken: the largest.
-pub(crate) const QUANTILE: f64 = 1.0;
+/// What the bound from runs that rounding set apart is multiplied with: one backend rounds more coarsely than another.
+pub(crate) const FACTOR: f64 = 4.0;
 
-/// What it is multiplied with: the runs are few, and one backend rounds more coarsely than another.
-pub(crate) const FACTOR: f64 = 10.0;
+/// Steps on either side over which the scale of the loss of a step is averaged.
+const SCALE_WINDOW: usize = 10;
 
 /// What a run leaves behind to be judged by.
 #[derive(Debug, Clone, Default)]
@@ -72,24 +80,57 @@ impl Envelope {
         Some(Self {
             of,
             runs: runs.len(),
-            quantile: QUANTILE,
+            quantile: ENVELOPE_LEVEL,
             factor: FACTOR,
+            comparable: None,
             loss: rising(&losses),
             weights: rising(&weights),
         })
     }
+
+    /// How many steps from the start it tells anything about: until it exceeds the scale of the loss of a step, which
+    /// is the standard deviation between seeds, and without other seeds that between successive steps.
+    pub(crate) fn comparable_steps(&self, reference: &[f64], seeds: Option<&Seeds>) -> usize {
+        let squares = match seeds.filter(|seeds| seeds.losses.len() > 1) {
+            Some(seeds) => between_seeds(&seeds.losses),
+            None => between_steps(reference),
+        };
+        let steps = self.loss.len().min(reference.len());
+        let scale = |step: usize| {
+            let from = step.saturating_sub(SCALE_WINDOW).min(squares.len());
+            let to = (step + SCALE_WINDOW + 1).min(squares.len());
+            statistics::mean(&squares[from..to]).sqrt()
+        };
+        // A scale that is not known, or an envelope that is no number, tells nothing.
+        let tells = |step: &usize| squares.is_empty() || self.loss[*step] <= scale(*step);
+        (0..steps).take_while(tells).count()
+    }
 }
 
-/// At each step the quantile over the runs, or that of a step before if it was larger, times the factor.
+/// Variance of the loss between seeds, for each step that all took.
+fn between_seeds(losses: &[Vec<f64>]) -> Vec<f64> {
+    let steps = losses.iter().map(Vec::len).min().unwrap_or(0);
+    let variance = |step: usize| {
+        let at: Vec<f64> = losses.iter().map(|losses| losses[step]).collect();
+        standard_deviation(&at).powi(2)
+    };
+    (0..steps).map(variance).collect()
+}
+
+/// Variance of the loss between successive steps, whose batches differ.
+fn between_steps(losses: &[f64]) -> Vec<f64> {
+    let half_square = |pair: &[f64]| 0.5 * (pair[1] - pair[0]).powi(2);
+    losses.windows(2).map(half_square).collect()
+}
+
+/// At each step the bound that the runs give, or that of a step before if it was larger, times the factor.
 fn rising(runs: &[Vec<f64>]) -> Vec<f64> {
     let steps = runs.iter().map(Vec::len).min().unwrap_or(0);
     let mut largest = 0.0f64;
     (0..steps)
         .map(|step| {
-            let mut at: Vec<f64> = runs.iter().map(|run| run[step]).collect();
-            at.sort_by(f64::total_cmp);
-            let index = (QUANTILE * (at.len() - 1) as f64).round() as usize;
-            largest = largest.max(at[index]);
+            let at: Vec<f64> = runs.iter().map(|run| run[step]).collect();
+            largest = largest.max(difference_bound(&at));
             FACTOR * largest
         })
         .collect()
@@ -100,6 +141,9 @@ fn rising(runs: &[Vec<f64>]) -> Vec<f64> {
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) reason: String,
+    pub(crate) judged_by: Vec<Judge>,
+    pub(crate) comparable_steps: Option<usize>,
+    pub(crate) outcomes: Vec<Outcome>,
     pub(crate) first_step: Option<usize>,
     pub(crate) max_abs_loss_difference: Option<f64>,
     /// The envelope where that difference was.
@@ -122,7 +166,8 @@ impl Judgement {
 /// What an entrant is judged by.
 pub(crate) struct Case<'a> {
     pub(crate) entrant: &'a Curve,
-    /// Of step 0.
+    pub(crate) dtype: Precision,
+    /// Checks of single steps.
     pub(crate) checks: &'a [Check],
     pub(crate) reference: &'a Curve,
     /// The reference's backend in the entrant's precision, with the bits to be identical to.
@@ -139,10 +184,18 @@ impl Case<'_> {
             .enumerate()
             .max_by(|a, b| a.1.total_cmp(&b.1));
         let at_largest = |bounds: &[f64]| bounds.get(largest?.0).copied();
-        let inside_seed_spread = self.inside_seed_spread();
-        let judgement = |verdict, first_step, reason| Judgement {
+        let comparable = self
+            .envelope
+            .map(|envelope| envelope.comparable_steps(&reference.losses, self.seeds));
+        let outcomes = self.outcomes();
+        let of_final = |outcome: &&Outcome| outcome.of == Outcomes::FinalLoss;
+        let inside_seed_spread = outcomes.iter().find(of_final).map(Outcome::holds);
+        let judgement = |verdict, judged_by: &[Judge], first_step, reason| Judgement {
             verdict,
             reason,
+            judged_by: judged_by.to_vec(),
+            comparable_steps: comparable,
+            outcomes: outcomes.clone(),
             first_step,
             max_abs_loss_difference: largest.map(|(_, difference)| difference),
             envelope: self
@@ -152,63 +205,110 @@ impl Case<'_> {
         };
         if let Some(failure) = &entrant.failure {
             let step = entrant.losses.len();
-            return judgement(Verdict::Failed, Some(step), failure.clone());
+            return judgement(Verdict::Failed, &[], Some(step), failure.clone());
         }
         let failing = self.checks.iter().filter(|check| !check.holds());
         // The worst, relative to its bound.
         if let Some(check) = failing.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
-            let reason = format!(
-                "step 0: {} is off by {:.1e}, rounding explains {:.1e}",
-                subject(check),
-                check.error,
-                check.bound
-            );
-            return judgement(Verdict::Differs, Some(0), reason);
+            let reason = accusation(check);
+            return judgement(Verdict::Differs, &[Judge::Checks], Some(check.step), reason);
         }
         if self.own.is_some_and(|own| entrant.is_identical(own)) {
             let reason = "every loss and gradient norm has the same bits";
-            return judgement(Verdict::Identical, None, reason.into());
+            return judgement(Verdict::Identical, &[Judge::Bits], None, reason.into());
         }
-        let Some(envelope) = self.envelope else {
+        let Some((envelope, comparable)) = self.envelope.zip(comparable) else {
             let reason =
                 "not the same bits, and no envelope is known that would tell rounding from more";
-            return judgement(Verdict::Unavailable, None, reason.into());
+            return judgement(Verdict::Unavailable, &[], None, reason.into());
         };
-        match self.leaves(envelope) {
-            None => {
-                let reason = match (largest, at_largest(&envelope.loss)) {
-                    (Some((_, difference)), Some(bound)) => format!(
-                        "the largest difference is {:.0} % of the envelope",
-                        100.0 * difference / bound
-                    ),
-                    _ => "no step was compared".into(),
-                };
-                judgement(Verdict::Rounding, None, reason)
+        let mut judges = Vec::new();
+        let decided = self.checks.iter().any(Check::decides);
+        judges.extend(decided.then_some(Judge::Checks));
+        judges.extend((comparable > 0).then_some(Judge::Envelope));
+        judges.extend((!outcomes.is_empty()).then_some(Judge::Outcome));
+        let outside = outcomes.iter().find(|outcome| !outcome.holds());
+        let last = entrant.losses.len().saturating_sub(1);
+        if let Some((step, what)) = self.leaves(envelope, comparable) {
+            let reason = format!("step {step}: {what}");
+            return match (outside, outcomes.is_empty()) {
+                (None, false) => judgement(
+                    Verdict::Outcome,
+                    &[Judge::Envelope, Judge::Outcome],
+                    Some(step),
+                    format!("{reason}; it ends as other seeds do"),
+                ),
+                (None, true) => judgement(Verdict::Differs, &[Judge::Envelope], Some(step), reason),
+                (Some(outcome), _) => judgement(
+                    Verdict::Differs,
+                    &[Judge::Envelope, Judge::Outcome],
+                    Some(step),
+                    format!("{reason}; {}", away(outcome)),
+                ),
+            };
+        }
+        let curve = self.curve_words(envelope, comparable);
+        if let Some(outcome) = outside {
+            let reason = format!("{curve}; {}", away(outcome));
+            return judgement(Verdict::Differs, &[Judge::Outcome], Some(last), reason);
+        }
+        let steps = entrant.losses.len();
+        let after = match (comparable < steps, outcomes.is_empty(), decided) {
+            (false, ..) => String::new(),
+            (true, false, _) => "; it ends as other seeds do".into(),
+            (true, true, true) => {
+                "; from there on only the checks of single steps tell, as no other seed was run"
+                    .into()
             }
-            Some((step, what)) => {
-                let (verdict, and) = match inside_seed_spread {
-                    Some(true) => (
-                        Verdict::Outcome,
-                        "; it ends inside the spread between seeds",
-                    ),
-                    Some(false) => (
-                        Verdict::Differs,
-                        "; it ends outside the spread between seeds",
-                    ),
-                    None => (Verdict::Differs, ""),
-                };
-                judgement(verdict, Some(step), format!("step {step}: {what}{and}"))
+            (true, true, false) => {
+                let reason =
+                    format!("{curve}; no other seed was run that would tell what came after");
+                return judgement(Verdict::Unavailable, &judges, None, reason);
             }
+        };
+        let undecided = match super::comparison::undecided(self.checks) {
+            0 => String::new(),
+            count => format!(
+                "; {count} of {} checks cannot tell, their precision is too coarse",
+                self.checks.len()
+            ),
+        };
+        let reason = format!("{curve}{after}{undecided}");
+        judgement(Verdict::Rounding, &judges, None, reason)
+    }
+
+    /// What the envelope says of a curve that stays inside.
+    fn curve_words(&self, envelope: &Envelope, comparable: usize) -> String {
+        let steps = self.entrant.losses.len();
+        let differences = self.entrant.differences(self.reference);
+        let largest = differences
+            .zip(&envelope.loss)
+            .take(comparable)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let share = match largest {
+            Some((difference, bound)) => format!(
+                "the largest difference is {:.0} % of the envelope",
+                100.0 * difference / bound
+            ),
+            None if steps == 0 => "no step was compared".into(),
+            None => return "curves are comparable at no step: rounding alone moves a loss as much as another seed".into(),
+        };
+        match comparable < steps {
+            true => format!("comparable up to step {}: {share}", comparable - 1),
+            false => share,
         }
     }
 
-    /// The first step at which the loss or the weights leave the envelope, and how.
-    fn leaves(&self, envelope: &Envelope) -> Option<(usize, String)> {
+    /// The first comparable step at which the loss or the weights leave the envelope, and how.
+    fn leaves(&self, envelope: &Envelope, comparable: usize) -> Option<(usize, String)> {
         let first = |values: &mut dyn Iterator<Item = f64>, bounds: &[f64], what: &str| {
             values
                 .zip(bounds)
-                // A value that is no number leaves every envelope.
-                .position(|(value, bound)| value.is_nan() || value > *bound)
+                .enumerate()
+                // A value that is no number leaves every envelope, wherever it is.
+                .position(|(step, (value, bound))| {
+                    value.is_nan() || step < comparable && value > *bound
+                })
                 .map(|step| (step, what.to_owned()))
         };
         let losses = &mut self.entrant.differences(self.reference);
@@ -221,11 +321,82 @@ impl Case<'_> {
             .min_by_key(|(step, _)| *step)
     }
 
-    fn inside_seed_spread(&self) -> Option<bool> {
-        let seeds = self.seeds?;
-        let difference = self.entrant.final_loss? - self.reference.final_loss?;
-        Some(difference.abs() <= seeds.spread)
+    /// Where the run ends, against the seeds'. Seeds of another precision show the spread alone: the interval lies
+    /// around where the reference's own backend ends in this one.
+    fn outcomes(&self) -> Vec<Outcome> {
+        let Some(seeds) = self.seeds.filter(|seeds| seeds.final_losses.len() > 1) else {
+            return Vec::new();
+        };
+        let around_own = seeds.dtype.is_some_and(|dtype| dtype != self.dtype);
+        let outcome = |of, value: Option<f64>, own: Option<f64>, spread: &[f64]| {
+            let (center, count) = match around_own {
+                true => (own?, 1),
+                false => (statistics::mean(spread), spread.len()),
+            };
+            let half_width = prediction_half_width(spread, count);
+            half_width.is_finite().then_some(())?;
+            Some(Outcome {
+                of,
+                value: value?,
+                center,
+                half_width,
+            })
+        };
+        let steps = self.entrant.losses.len();
+        let tails: Option<Vec<f64>> = seeds
+            .losses
+            .iter()
+            .map(|l| last_interval(l, steps))
+            .collect();
+        let final_loss = outcome(
+            Outcomes::FinalLoss,
+            self.entrant.final_loss,
+            self.own.and_then(|own| own.final_loss),
+            &seeds.final_losses,
+        );
+        let last_interval = tails.filter(|tails| tails.len() > 1).and_then(|tails| {
+            let mean = |curve: &Curve| last_interval(&curve.losses, steps);
+            let own = self.own.and_then(mean);
+            outcome(Outcomes::LastInterval, mean(self.entrant), own, &tails)
+        });
+        final_loss.into_iter().chain(last_interval).collect()
     }
+}
+
+/// The mean of the last tenth of so many steps; nothing where they were not all taken.
+fn last_interval(losses: &[f64], steps: usize) -> Option<f64> {
+    let taken = losses.get(..steps)?;
+    let from = steps - (steps / 10).max(1).min(steps);
+    (!taken.is_empty()).then(|| statistics::mean(&taken[from..]))
+}
+
+/// How an outcome lies outside.
+fn away(outcome: &Outcome) -> String {
+    let of = match outcome.of {
+        Outcomes::FinalLoss => "the final loss",
+        Outcomes::LastInterval => "the mean loss of the last tenth of the steps",
+    };
+    format!(
+        "{of}, {:.4}, lies outside {:.4} ± {:.4}, where another seed ends with probability {}",
+        outcome.value,
+        outcome.center,
+        outcome.half_width,
+        statistics::OUTCOME_LEVEL
+    )
+}
+
+/// Why a check that fails accuses.
+fn accusation(check: &Check) -> String {
+    if check.of == Checked::Movement {
+        return format!("step {}: the optimizer changes no weight", check.step);
+    }
+    format!(
+        "step {}: {} is off by {:.1e}, rounding explains {:.1e}",
+        check.step,
+        subject(check),
+        check.error,
+        check.bound
+    )
 }
 
 fn ratio(check: &Check) -> f64 {
@@ -241,6 +412,7 @@ fn subject(check: &Check) -> String {
         Checked::Logits => "the logits",
         Checked::Gradient => "the gradient of",
         Checked::Update => "the update of",
+        Checked::Movement => "the movement of the weights",
     };
     match &check.path {
         Some(path) => format!("{of} {path}"),
@@ -284,6 +456,7 @@ mod tests {
         let (reference, envelope) = measured();
         Case {
             entrant: &curve(losses),
+            dtype: Precision::F32,
             checks,
             reference: &reference,
             own,
@@ -293,20 +466,24 @@ mod tests {
         .judge()
     }
 
-    fn seeds(spread: f64) -> Seeds {
+    /// Two seeds that end `apart`, and whose losses are `scale` apart at each step.
+    fn seeds(apart: f64, scale: f64) -> Seeds {
+        let losses = vec![4.0, 3.0, 2.0];
         Seeds {
             seeds: vec![1, 2],
-            final_losses: vec![2.0, 2.0 + spread],
-            losses: vec![],
-            spread,
+            final_losses: vec![2.0, 2.0 + apart],
+            losses: vec![losses.iter().map(|loss| loss + scale).collect(), losses],
+            spread: 0.0,
+            dtype: None,
         }
     }
 
     #[test]
     fn an_envelope_never_falls_and_is_no_narrower_than_a_rounding() {
         let (reference, envelope) = measured();
-        for (bound, expected) in envelope.loss.iter().zip([1e-5, 4e-5, 4e-5]) {
-            assert!((bound / expected - 1.0).abs() < 1e-6, "{bound}");
+        // Of one run 4 · 63.657 times the difference.
+        for (bound, expected) in envelope.loss.iter().zip([1e-6, 4e-6, 4e-6]) {
+            assert!((bound / expected / 254.627 - 1.0).abs() < 1e-5, "{bound}");
         }
         let same = Envelope::measure(OWN, &[&reference], &reference).unwrap();
         assert!(same.loss.iter().all(|bound| *bound > 1e-7));
@@ -316,9 +493,10 @@ mod tests {
     #[test]
     fn every_verdict_has_its_case() {
         let inside = [4.0 + 9e-6, 3.0 - 3e-5, 2.0 + 3.9e-5];
-        let outside = [4.0, 3.0, 2.0 + 1e-3];
+        let outside = [4.0, 3.0, 2.0 + 1e-2];
         let check = |error| {
             vec![Check {
+                step: 7,
                 of: Checked::Gradient,
                 path: Some("head.weight".into()),
                 error,
@@ -334,10 +512,11 @@ mod tests {
         let judged = judge(&inside, &[], Some(&own), None);
         assert_eq!(judged.verdict, Verdict::Identical);
 
-        for (spread, verdict) in [(0.1, Verdict::Outcome), (1e-4, Verdict::Differs)] {
-            let judged = judge(&outside, &[], None, Some(&seeds(spread)));
-            assert_eq!(judged.verdict, verdict);
+        for (apart, verdict) in [(0.1, Verdict::Outcome), (1e-5, Verdict::Differs)] {
+            let judged = judge(&outside, &[], None, Some(&seeds(apart, 0.1)));
+            assert_eq!(judged.verdict, verdict, "{}", judged.reason);
             assert_eq!(judged.first_step, Some(2));
+            assert_eq!(judged.judged_by, [Judge::Envelope, Judge::Outcome]);
         }
         assert_eq!(
             judge(&outside, &[], None, None).verdict,
@@ -347,9 +526,9 @@ mod tests {
 
         // A check that fails is not excused by anything.
         for error in [1e-5, f64::NAN, f64::INFINITY] {
-            let judged = judge(&inside, &check(error), Some(&own), Some(&seeds(1.0)));
+            let judged = judge(&inside, &check(error), Some(&own), Some(&seeds(1.0, 0.1)));
             assert_eq!(judged.verdict, Verdict::Differs, "{error}");
-            assert_eq!(judged.first_step, Some(0));
+            assert_eq!(judged.first_step, Some(7));
             assert!(judged.reason.contains("head.weight"), "{}", judged.reason);
         }
         let nan = judge(&[4.0, f64::NAN, 2.0], &[], None, None);
@@ -375,6 +554,136 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_scale_of_seeds_the_outcome_decides() {
+        let steps = 60;
+        let falling = |shift: &dyn Fn(usize) -> f64| -> Curve {
+            let losses: Vec<f64> = (0..steps)
+                .map(|step| 4.0 - step as f64 / 60.0 + shift(step))
+                .collect();
+            curve(&losses)
+        };
+        let reference = falling(&|_| 0.0);
+        // Rounding grows by a factor of e every second step.
+        let grown = |step: usize| (1e-7 * (0.5 * step as f64).exp()).min(0.5);
+        let envelope = Envelope::measure(
+            OWN,
+            &[&falling(&grown), &falling(&|s| -grown(s))],
+            &reference,
+        )
+        .unwrap();
+        let others: Vec<Curve> = [-0.05, 0.0, 0.05]
+            .map(|shift| falling(&move |_| shift))
+            .into();
+        let seeds = Seeds {
+            seeds: vec![1, 2, 3],
+            final_losses: others.iter().filter_map(|curve| curve.final_loss).collect(),
+            losses: others.iter().map(|curve| curve.losses.clone()).collect(),
+            spread: 0.0,
+            dtype: Some(Precision::F32),
+        };
+        let check = Check {
+            step: 0,
+            of: Checked::Loss,
+            path: None,
+            error: 0.0,
+            bound: 1e-6,
+        };
+        let judged = |entrant: &Curve, checks: &[Check], seeds: Option<&Seeds>| {
+            Case {
+                entrant,
+                dtype: Precision::F32,
+                checks,
+                reference: &reference,
+                own: None,
+                envelope: Some(&envelope),
+                seeds,
+            }
+            .judge()
+        };
+        let fine = falling(&|step| 0.5 * grown(step).min(0.1));
+        let of_fine = judged(&fine, &[], Some(&seeds));
+        assert_eq!(of_fine.verdict, Verdict::Rounding, "{}", of_fine.reason);
+        assert_eq!(of_fine.judged_by, [Judge::Envelope, Judge::Outcome]);
+        let comparable = of_fine.comparable_steps.unwrap();
+        assert!((10..40).contains(&comparable), "{comparable}");
+        let says = format!("comparable up to step {}", comparable - 1);
+        assert!(of_fine.reason.starts_with(&says), "{}", of_fine.reason);
+        assert!(of_fine.reason.contains("it ends as other seeds do"));
+
+        // 1.5 nats worse late: inside the envelope, which is 20 nats by then.
+        let worse = falling(&|step| if step < 50 { 0.0 } else { 1.5 });
+        assert!(
+            worse
+                .differences(&reference)
+                .zip(&envelope.loss)
+                .all(|(d, bound)| d <= *bound)
+        );
+        let of_worse = judged(&worse, std::slice::from_ref(&check), Some(&seeds));
+        assert_eq!(of_worse.verdict, Verdict::Differs, "{}", of_worse.reason);
+        assert_eq!(of_worse.judged_by, [Judge::Outcome]);
+        assert!(
+            of_worse.reason.contains("final loss"),
+            "{}",
+            of_worse.reason
+        );
+        // The same in the training losses alone.
+        let hidden = Curve {
+            final_loss: reference.final_loss,
+            ..worse.clone()
+        };
+        let of_hidden = judged(&hidden, &[], Some(&seeds));
+        assert!(
+            of_hidden.reason.contains("last tenth"),
+            "{}",
+            of_hidden.reason
+        );
+
+        // Without seeds, single steps alone tell; without either, nothing is claimed.
+        let of_checked = judged(&fine, &[check], None);
+        assert_eq!(of_checked.verdict, Verdict::Rounding);
+        assert!(
+            of_checked.reason.contains("no other seed"),
+            "{}",
+            of_checked.reason
+        );
+        let of_nothing = judged(&fine, &[], None);
+        assert_eq!(of_nothing.verdict, Verdict::Unavailable);
+    }
+
+    #[test]
+    fn bounds_that_explain_everything_are_told_and_counted() {
+        let check = |error, bound| Check {
+            step: 0,
+            of: Checked::Update,
+            path: Some("final_norm.gamma".into()),
+            error,
+            bound,
+        };
+        let inside = [4.0, 3.0, 2.0];
+        let checks = [
+            check(1.0, 16.5),
+            check(1e-7, 1e-6),
+            check(f64::NAN, f64::INFINITY),
+        ];
+        let judged = judge(&inside, &checks, None, None);
+        assert_eq!(judged.verdict, Verdict::Rounding, "{}", judged.reason);
+        assert!(
+            judged.reason.contains("2 of 3 checks cannot tell"),
+            "{}",
+            judged.reason
+        );
+        // An optimizer that never updates is named all the same.
+        let frozen = Check {
+            of: Checked::Movement,
+            path: None,
+            ..check(1.0, 0.0)
+        };
+        let judged = judge(&inside, &[check(1.0, 16.5), frozen], None, None);
+        assert_eq!(judged.verdict, Verdict::Differs);
+        assert_eq!(judged.reason, "step 0: the optimizer changes no weight");
+    }
+
+    #[test]
     fn a_run_that_stopped_has_failed() {
         let (reference, envelope) = measured();
         let entrant = Curve {
@@ -383,6 +692,7 @@ mod tests {
         };
         let judged = Case {
             entrant: &entrant,
+            dtype: Precision::F32,
             checks: &[],
             reference: &reference,
             own: None,

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::directory::{free_name, open_run};
-use super::first_step::{FirstStep, Given};
 use super::judge::{Case, Curve, Judgement};
 use super::memory::Peak;
 use super::plan::CompareOptions;
+use super::statistics::prediction_half_width;
+use super::step_checks::{Given, MeasuredStep, checked_steps};
 use super::trainer::{Trainer, Variant};
 use super::{
     Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
@@ -45,6 +46,9 @@ pub(super) fn measure(
     Ok(Some(live.comparison(identity)))
 }
 
+/// Place of the reference among the runs.
+const REFERENCE: usize = 0;
+
 /// A run of the plan.
 struct Run {
     planned: PlannedRun,
@@ -66,10 +70,6 @@ struct Live<'a> {
     plan: Plan,
     directory: Option<&'a Path>,
     watcher: &'a mut dyn Watcher,
-    given: Given,
-    reference: FirstStep,
-    /// The reference's backend in each precision.
-    own: HashMap<Precision, FirstStep>,
     runs: Vec<Run>,
     seeds: Option<Seeds>,
 }
@@ -123,34 +123,11 @@ impl<'a> Live<'a> {
                 tokens: 0,
             });
         }
-        let of_reference = |error: String| Error::Training(format!("the reference: {error}"));
-        let (given, reference) = attempt(|| {
-            let given = Given::new(setup, plan.reference)?;
-            let variant = Variant::default();
-            let step = FirstStep::measure(setup, plan.reference, &variant, &given)?;
-            Ok((given, step))
-        })
-        .map_err(of_reference)?;
-        let mut own = HashMap::new();
-        for run in runs.iter().filter(|run| run.planned.role == Role::Rounding) {
-            let entrant = run.planned.entrant;
-            if own.contains_key(&entrant.dtype) {
-                continue;
-            }
-            // In the reference's own precision, what its initial weights' rounding would do.
-            let measured = attempt(|| FirstStep::measure(setup, entrant, &run.variant, &given));
-            if let Ok(step) = measured {
-                own.insert(entrant.dtype, step);
-            }
-        }
         Ok(Self {
             setup,
             plan,
             directory,
             watcher,
-            given,
-            reference,
-            own,
             runs,
             seeds: None,
         })
@@ -169,7 +146,14 @@ impl<'a> Live<'a> {
             }
             // Each time an envelope is told, it is told whole.
             let told_every = self.plan.steps.div_ceil(500);
+            let checked = match runs[0] {
+                REFERENCE => checked_steps(self.plan.steps),
+                _ => Vec::new(),
+            };
             for step in 1..=self.plan.steps {
+                if checked.contains(&(step - 1)) && !self.check()? {
+                    return Ok(false);
+                }
                 let expected = match self.plan.lockstep {
                     true => Some(self.step(runs[0], None)?.unwrap_or_default()),
                     false => None,
@@ -199,32 +183,78 @@ impl<'a> Live<'a> {
         Ok(true)
     }
 
-    /// Makes a run ready for its first step; of an entrant, checks it first.
+    /// Checks every entrant at the step that the reference is about to take. Whether it was not interrupted.
+    fn check(&mut self) -> Result<bool, Error> {
+        let of_reference = |error: String| Error::Training(format!("the reference: {error}"));
+        let Some(run) = &self.runs[REFERENCE].trainer else {
+            return Ok(true);
+        };
+        let on = self.plan.reference;
+        let (given, reference) = attempt(|| {
+            let given = Given::new(self.setup, on, run)?;
+            let variant = Variant::default();
+            let step = MeasuredStep::measure(self.setup, on, &variant, &given)?;
+            Ok((given, step))
+        })
+        .map_err(of_reference)?;
+        let settings = &self.setup.experiment.train;
+        let terms = settings.batch * self.setup.model.context;
+        let mut own = HashMap::new();
+        for number in 0..self.runs.len() {
+            if self.watcher.wants_to_stop() {
+                return Ok(false);
+            }
+            let run = &mut self.runs[number];
+            let entrant = run.planned.entrant;
+            let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &given);
+            match run.planned.role {
+                // In the reference's own precision, what the weights' rounding would do.
+                Role::Rounding if !own.contains_key(&entrant.dtype) => {
+                    if let Ok(step) = attempt(measure) {
+                        own.insert(entrant.dtype, step);
+                    }
+                }
+                Role::Entrant if run.curve.failure.is_none() => {
+                    let Some(own) = own.get(&entrant.dtype) else {
+                        continue;
+                    };
+                    match attempt(measure) {
+                        Ok(step) => {
+                            let checks = step.checks(&reference, own, &given, entrant.dtype, terms);
+                            run.checks.extend(checks);
+                            self.watcher.event(Event::Checked {
+                                run: number,
+                                checks: run.checks.clone(),
+                            });
+                        }
+                        Err(failure) => {
+                            run.curve.failure = Some(failure);
+                            // In lockstep it runs already.
+                            if run.trainer.take().is_some() {
+                                self.ended(number);
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a run ready for its first step.
     fn start(&mut self, number: usize) -> Result<(), Error> {
         self.watcher.event(Event::Started { run: number });
         let run = &mut self.runs[number];
         let entrant = run.planned.entrant;
-        if run.planned.role == Role::Entrant {
-            if let Some(directory) = self.directory {
-                let name = free_name(directory, entrant);
-                let directory = directory.join(&name);
-                match attempt(|| open_run(self.setup, entrant, &directory)) {
-                    Ok(log) => (run.directory, run.log) = (Some(name.into()), Some(log)),
-                    Err(failure) => run.curve.failure = Some(failure),
-                }
-            }
-            if let (Some(own), None) = (self.own.get(&entrant.dtype), &run.curve.failure) {
-                match attempt(|| FirstStep::measure(self.setup, entrant, &run.variant, &self.given))
-                {
-                    Ok(step) => {
-                        run.checks = step.checks(&self.reference, own, entrant.dtype);
-                        self.watcher.event(Event::Checked {
-                            run: number,
-                            checks: run.checks.clone(),
-                        });
-                    }
-                    Err(failure) => run.curve.failure = Some(failure),
-                }
+        if run.planned.role == Role::Entrant
+            && let Some(directory) = self.directory
+        {
+            let name = free_name(directory, entrant);
+            let directory = directory.join(&name);
+            match attempt(|| open_run(self.setup, entrant, &directory)) {
+                Ok(log) => (run.directory, run.log) = (Some(name.into()), Some(log)),
+                Err(failure) => run.curve.failure = Some(failure),
             }
         }
         // Side by side, nobody's memory can be told from the others'.
@@ -371,7 +401,13 @@ impl<'a> Live<'a> {
                     self.watcher.event(Event::Enveloped(envelope));
                 }
             }
-            Role::Seed(_) if last_of_role => self.seeds = self.spread(planned.entrant.dtype),
+            Role::Seed(_) if last_of_role => {
+                self.seeds = self.spread(planned.entrant.dtype);
+                // How far curves are comparable is known only now.
+                self.envelopes().into_iter().for_each(|envelope| {
+                    self.watcher.event(Event::Enveloped(envelope));
+                });
+            }
             Role::Rounding | Role::Seed(_) => {}
             Role::Entrant => {
                 let judgement = self.judge(number);
@@ -389,8 +425,9 @@ impl<'a> Live<'a> {
         let dtype = run.planned.entrant.dtype;
         let judgement = Case {
             entrant: &run.curve,
+            dtype,
             checks: &run.checks,
-            reference: &self.runs[0].curve,
+            reference: &self.runs[REFERENCE].curve,
             own: self.own_curve(dtype),
             envelope: self.envelope(dtype).as_ref(),
             seeds: self.seeds.as_ref(),
@@ -428,7 +465,11 @@ impl<'a> Live<'a> {
             .map(|run| &run.curve)
             .filter(|curve| curve.failure.is_none())
             .collect();
-        Envelope::measure(of, &runs, &self.runs[0].curve)
+        let reference = &self.runs[REFERENCE].curve;
+        let mut envelope = Envelope::measure(of, &runs, reference)?;
+        let comparable = envelope.comparable_steps(&reference.losses, self.seeds.as_ref());
+        envelope.comparable = Some(comparable);
+        Some(envelope)
     }
 
     /// One for each precision.
@@ -452,13 +493,12 @@ impl<'a> Live<'a> {
         if final_losses.len() < 2 || final_losses.len() < seeds.len() {
             return None;
         }
-        let largest = final_losses.iter().copied().fold(f64::MIN, f64::max);
-        let smallest = final_losses.iter().copied().fold(f64::MAX, f64::min);
         Some(Seeds {
             seeds,
             losses: curves.iter().map(|curve| curve.losses.clone()).collect(),
+            spread: prediction_half_width(&final_losses, final_losses.len()),
             final_losses,
-            spread: largest - smallest,
+            dtype: Some(dtype),
         })
     }
 
@@ -473,6 +513,9 @@ impl<'a> Live<'a> {
                 fused,
                 verdict: judgement.verdict,
                 reason: judgement.reason,
+                judged_by: judgement.judged_by,
+                comparable_steps: judgement.comparable_steps,
+                outcomes: judgement.outcomes,
                 first_step: judgement.first_step,
                 max_abs_loss_difference: judgement.max_abs_loss_difference,
                 envelope: judgement.envelope,
@@ -497,7 +540,7 @@ impl<'a> Live<'a> {
             fused,
             ..Entry::without_a_run(*entrant, Verdict::Unavailable, reason.clone())
         });
-        let reference = &self.runs[0].curve;
+        let reference = &self.runs[REFERENCE].curve;
         Comparison {
             reference: Reference {
                 entrant: self.plan.reference,

@@ -4,17 +4,19 @@ mod comparison;
 pub mod dashboard;
 mod directory;
 mod finished;
-mod first_step;
 mod judge;
 mod live;
 mod memory;
 mod plan;
 mod progress;
+mod statistics;
+mod step_checks;
 mod tampering;
 mod trainer;
 
 pub use comparison::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Recorded, Reference, Seeds, Verdict,
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Judge, Outcome, Outcomes, Recorded,
+    Reference, Seeds, Verdict,
 };
 #[doc(hidden)]
 pub use directory::compare_unwritten;
@@ -22,5 +24,6 @@ pub use directory::{Compared, compare, write};
 pub use finished::of_runs;
 pub use plan::CompareOptions;
 pub use progress::{Event, Plan, PlannedRun, Role, Watcher};
+pub use statistics::OUTCOME_LEVEL;
 #[doc(hidden)]
-pub use tampering::Tampering;
+pub use tampering::{LateKind, LateMistake, Tampering};

@@ -1,13 +1,15 @@
 //! One run of a comparison, a step at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Bytes, Device, TensorData};
 use burn::train::InferenceStep;
+use burn_pack::{Reader, Tensor, Writer};
 use foretoken_datasets::{TokenBatch, WindowLoader};
 use foretoken_model::Transformer;
 use half::{bf16, f16};
@@ -16,6 +18,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::{Entrant, Tampering};
 use crate::Error;
+use crate::checkpoint::PARTS;
 use crate::learner::{LanguageModel, Learner, WatchedBy};
 use crate::memory::refuse_training;
 use crate::metrics::Totals;
@@ -42,6 +45,12 @@ pub(crate) struct Trainer {
     train: WindowLoader,
     variant: Variant,
     step: usize,
+}
+
+/// Where a run stands: its checkpoint, in memory.
+pub(crate) struct Standing {
+    step: usize,
+    parts: BTreeMap<String, Vec<u8>>,
 }
 
 /// A step that was taken.
@@ -85,6 +94,77 @@ impl Trainer {
             variant,
             step: 0,
         })
+    }
+
+    /// A run where another one stands, resumed from its checkpoint as training resumes, after weights and optimizer
+    /// state are rounded to this entrant's precision. Without a checkpoint it is a run before its first step.
+    pub(crate) fn at(
+        setup: &Setup,
+        entrant: Entrant,
+        variant: Variant,
+        standing: Option<&Standing>,
+    ) -> Result<Self, Error> {
+        let mut trainer = Self::new(setup, entrant, variant)?;
+        let Some(standing) = standing else {
+            return Ok(trainer);
+        };
+        trainer.step = standing.step;
+        let mut parts = BTreeMap::new();
+        for (name, bytes) in &standing.parts {
+            let [_, optimizer, _] = PARTS;
+            // Moments are kept in f32 at least.
+            let precision = match entrant.dtype {
+                Precision::BF16 | Precision::F16 if name == optimizer => Precision::F32,
+                dtype => dtype,
+            };
+            parts.insert(name.clone(), rounded(bytes, precision)?);
+        }
+        trainer.load(parts)?;
+        if let Some(member) = trainer.variant.nudge {
+            trainer
+                .learner
+                .change(|transformer| nudged(transformer, entrant.dtype, member));
+        }
+        trainer.plant_late_mistake(true)?;
+        Ok(trainer)
+    }
+
+    /// The checkpoint that training would save now.
+    pub(crate) fn standing(&self) -> Result<Standing, Error> {
+        Ok(Standing {
+            step: self.step,
+            parts: self.learner.to_parts()?,
+        })
+    }
+
+    /// How many steps were taken, which is the number of the next one.
+    pub(crate) fn next_step(&self) -> usize {
+        self.step
+    }
+
+    /// Continues from the parts of a checkpoint.
+    fn load(&mut self, parts: BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+        let learner = self.setup.learner(self.learner.model().clone());
+        self.learner = learner.load_parts(parts)?;
+        Ok(())
+    }
+
+    /// Plants a mistake that acts from a later step on, if there is one and this is the step.
+    fn plant_late_mistake(&mut self, resumed: bool) -> Result<(), Error> {
+        let Some(late) = self.variant.tampering.late else {
+            return Ok(());
+        };
+        let acts = match resumed {
+            true => self.step >= late.from,
+            false => self.step == late.from,
+        };
+        if acts {
+            late.change_setup(&mut self.setup);
+            let fresh = self.setup.learner(self.learner.model().clone());
+            let parts = late.changed(self.step, self.learner.to_parts()?, fresh.to_parts()?)?;
+            self.load(parts)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn transformer(&self) -> Transformer {
@@ -151,6 +231,7 @@ impl Trainer {
 
     /// Takes the next step.
     pub(crate) fn step(&mut self) -> Result<Taken, Error> {
+        self.plant_late_mistake(false)?;
         let started = Instant::now();
         let step = self.step;
         let gradients = self.gradients()?;
@@ -188,6 +269,33 @@ impl Trainer {
         }
         Ok(Some(totals))
     }
+}
+
+/// A part of a checkpoint with its numbers rounded to another precision.
+fn rounded(part: &[u8], precision: Precision) -> Result<Vec<u8>, Error> {
+    let failed = |error: burn_pack::Error| Error::Training(error.to_string());
+    let reader = Reader::from_bytes(Bytes::from_bytes_vec(part.to_vec())).map_err(failed)?;
+    let (metadata, scalars) = (reader.metadata().clone(), reader.scalars().clone());
+    let round = |tensor: Tensor| {
+        let (name, dtype, shape, id, bytes) = tensor.into_parts()?;
+        let data = TensorData::from_bytes(bytes, shape, dtype);
+        let data = match dtype.is_float() {
+            true => data.convert_dtype(precision.dtype()),
+            false => data,
+        };
+        let (bytes, shape, dtype) = data.into_parts();
+        Ok(Tensor::new(name, dtype, shape, id, bytes))
+    };
+    let tensors = reader.into_tensors().map_err(failed)?;
+    let tensors: Result<Vec<_>, _> = tensors.into_iter().map(round).collect();
+    let mut writer = Writer::new(tensors.map_err(failed)?);
+    for (key, value) in &metadata {
+        writer = writer.with_metadata(key, value);
+    }
+    for (key, value) in &scalars {
+        writer = writer.with_scalar(key, *value);
+    }
+    Ok(writer.into_bytes().map_err(failed)?.to_vec())
 }
 
 /// Each weight moved by one unit in the last place of its precision, up or down as `member` decides. Zeros

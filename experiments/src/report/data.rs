@@ -76,10 +76,10 @@ impl Data {
             .map(|check| {
                 let numbers = [check.error, check.bound, ratio(check)];
                 let [error, bound, share] = numbers.map(|number| rounded(number, FEW_DIGITS));
-                json!([check.path, error, bound, share])
+                json!([check.path, error, bound, share, check.step])
             })
             .collect();
-        let columns = json!(["parameter", "error", "bound", "error_over_bound"]);
+        let columns = json!(["parameter", "error", "bound", "error_over_bound", "step"]);
         self.add_table(id, columns, rows);
     }
 

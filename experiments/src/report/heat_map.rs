@@ -53,13 +53,32 @@ fn in_block(path: &str) -> Option<(usize, &str)> {
     Some((layer.parse().ok()?, kind))
 }
 
+/// Of each parameter, the check of one kind that is worst over the checked steps, in the order of their first.
+fn worst_steps(checks: &[Check], of: Checked) -> Vec<&Check> {
+    let mut worst: Vec<&Check> = Vec::new();
+    let mut places: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+    for check in checks.iter().filter(|check| check.of == of) {
+        let place = *places.entry(check.path.as_deref()).or_insert(worst.len());
+        let rank = |check: &Check| match ratio(check) {
+            ratio if ratio.is_nan() => f64::INFINITY,
+            ratio => ratio,
+        };
+        match worst.get_mut(place) {
+            None => worst.push(check),
+            Some(known) if rank(check) > rank(known) => *known = check,
+            Some(_) => {}
+        }
+    }
+    worst
+}
+
 /// The heat map of one entrant's checks of one kind; nothing where there are none. Parameters outside the
 /// blocks are rows of one cell below.
 pub(super) fn heat_map(label: &str, checks: &[Check], of: Checked) -> Option<Svg> {
     let mut kinds: Vec<&str> = Vec::new();
     let mut layers: BTreeMap<usize, BTreeMap<&str, &Check>> = BTreeMap::new();
     let mut outside: Vec<(&str, &Check)> = Vec::new();
-    for check in checks.iter().filter(|check| check.of == of) {
+    for check in worst_steps(checks, of) {
         let path = check.path.as_deref().unwrap_or("(all)");
         match in_block(path) {
             Some((layer, kind)) => {
@@ -178,6 +197,7 @@ mod tests {
 
     fn check(path: &str, error: f64, bound: f64) -> Check {
         Check {
+            step: 0,
             of: Checked::Gradient,
             path: Some(path.into()),
             error,

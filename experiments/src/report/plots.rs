@@ -114,19 +114,16 @@ pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>], data: &mut Dat
             weights(comparison, &drawn, data),
         ),
         Section {
-            heading: "Checks of step 0",
+            heading: "Checks of single steps",
             intro: checks.is_some().then_some(words::CHECKS),
             table: checks,
             figures: Vec::new(),
         },
         plain(
-            "Gradients of step 0",
+            "Gradients",
             errors(&drawn, Checked::Gradient, "gradient", data),
         ),
-        plain(
-            "Updates of step 0",
-            errors(&drawn, Checked::Update, "update", data),
-        ),
+        plain("Updates", errors(&drawn, Checked::Update, "update", data)),
         plain("Speed and memory", costs(&drawn, data)),
         plain("Time per step", times(&drawn, data)),
     ];
@@ -268,7 +265,10 @@ fn weights(comparison: &Comparison, runs: &[&Run<'_>], data: &mut Data) -> Vec<F
 /// One heat map for each entrant. `name` is what is heated, in the singular.
 fn errors(runs: &[&Run<'_>], of: Checked, name: &str, data: &mut Data) -> Vec<Figure> {
     let figure = |run: &&Run<'_>| {
-        let label = format!("Error of the {name} of each parameter of {}", run.name);
+        let label = format!(
+            "Error of the {name} of each parameter of {}, at its worst step",
+            run.name
+        );
         let svg = heat_map(&label, &run.entry.checks, of)?;
         let checks = || run.entry.checks.iter().filter(|check| check.of == of);
         let out = checks().filter(|check| !check.holds()).count();

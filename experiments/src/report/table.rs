@@ -1,6 +1,6 @@
 //! The tables of a report, as text in cells: HTML and Markdown only set them.
 
-use crate::compare::{Check, Checked, Comparison, Verdict};
+use crate::compare::{Check, Checked, Comparison, Outcome, Verdict};
 use crate::environment::Environment;
 
 use super::Run;
@@ -75,6 +75,7 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
         none(),
         none(),
         none(),
+        none(),
         number(reference.final_loss, loss),
         none(),
         none(),
@@ -88,10 +89,11 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
             ("dtype", ""),
             ("verdict", ""),
             ("first step", "out of bounds"),
+            ("comparable", "steps"),
             ("max |Δloss|", "nats per token"),
             ("envelope", "at that step"),
             ("final loss", "nats per token"),
-            ("inside seed spread", ""),
+            ("ends as other seeds", ""),
             ("speed", "tokens/s"),
             ("peak memory", ""),
             ("reason", ""),
@@ -117,6 +119,8 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
     let two_digits = |value: f64| significant(value, 2);
     let class = verdict_class(entry.verdict);
     let symbol = entry.verdict.symbol();
+    let outcomes = &entry.outcomes;
+    let ends_as_seeds = (!outcomes.is_empty()).then(|| outcomes.iter().all(Outcome::holds));
     vec![
         Cell {
             swatch: run.class.clone(),
@@ -131,10 +135,11 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
             ..format!("{symbol} {}", entry.verdict.words()).into()
         },
         number(entry.first_step, |step| count(step as u64)),
+        number(entry.comparable_steps, |steps| count(steps as u64)),
         number(entry.max_abs_loss_difference, two_digits),
         number(entry.envelope, two_digits),
         number(entry.final_loss, loss),
-        number(entry.inside_seed_spread, |inside| {
+        number(ends_as_seeds, |inside| {
             if inside { "yes" } else { "no" }.into()
         }),
         number(entry.tokens_per_second, numbers::rate),
@@ -143,13 +148,14 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
     ]
 }
 
-/// Step 0: of each kind of quantity, the error that is largest for its bound. Nothing where nothing was checked.
+/// Of each kind of quantity, the error that is largest for its bound. Nothing where nothing was checked.
 pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     let kinds = [
         (Checked::Loss, "loss"),
         (Checked::Logits, "logits"),
         (Checked::Gradient, "gradients"),
         (Checked::Update, "updates"),
+        (Checked::Movement, "movement"),
     ];
     let checked: Vec<&Run<'_>> = runs
         .iter()
@@ -157,7 +163,8 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
         .collect();
     let kinds = kinds.into_iter().filter(|(of, _)| {
         let mut checks = checked.iter().flat_map(|run| &run.entry.checks);
-        checks.any(|check| check.of == *of)
+        // Whether weights move at all is told only where they do not.
+        checks.any(|check| check.of == *of && (*of != Checked::Movement || !check.holds()))
     });
     let kinds: Vec<_> = kinds.collect();
     let row = |run: &&Run<'_>| {
@@ -170,7 +177,7 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     };
     let names = kinds.iter().map(|(_, name)| ((*name).to_owned(), ""));
     (!kinds.is_empty()).then(|| Table {
-        caption: "Checks of step 0: error and bound of what is largest for its bound",
+        caption: "Checks of single steps: error and bound of what is largest for its bound",
         headings: std::iter::once(("entrant".to_owned(), ""))
             .chain(names)
             .collect(),
@@ -189,11 +196,22 @@ fn worst(checks: &[Check], of: Checked) -> Cell {
     };
     let [error, bound] = [worst.error, worst.bound].map(|value| significant(value, 2));
     let out = of_kind().filter(|check| !check.holds()).count();
-    let detail = match (&worst.path, out) {
-        (None, _) => String::new(),
-        (Some(path), 0) => path.clone(),
-        (Some(path), _) => format!("{path}; {out} of {} out of bound", of_kind().count()),
-    };
+    let mut details = vec![format!("step {}", count(worst.step as u64))];
+    details[0] += &worst
+        .path
+        .as_ref()
+        .map_or(String::new(), |path| format!(", {path}"));
+    if out > 0 {
+        details.push(format!("{out} of {} out of bound", of_kind().count()));
+    }
+    match of_kind()
+        .filter(|check| check.holds() && !check.decides())
+        .count()
+    {
+        0 => {}
+        undecided => details.push(format!("{undecided} of {} cannot tell", of_kind().count())),
+    }
+    let detail = details.join("; ");
     Cell {
         text: match worst.error.is_nan() {
             true => format!("{sign} {error}"),

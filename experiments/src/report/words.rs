@@ -1,6 +1,6 @@
 //! What a report says in sentences, alike in HTML and Markdown.
 
-use crate::compare::{Comparison, Entrant, Envelope, Verdict};
+use crate::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
 
 use super::Run;
 use super::numbers::{count, listed, loss, significant};
@@ -25,16 +25,16 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
             "Another backend, with the same bits as the reference's own in the same precision."
         }
         Verdict::Rounding => {
-            "Rounding explains every difference: each check of step 0 stays within its bound, and the \
-             whole loss curve within the envelope."
+            "Rounding explains every difference: each check stays within its bound, the loss curve within the \
+             envelope as long as it is comparable, and the end of the run within what other seeds give."
         }
         Verdict::Outcome => {
-            "Each check of step 0 stays within its bound and the loss curve leaves the envelope, but \
-             the final loss stays inside the spread between seeds."
+            "Each check stays within its bound and the loss curve leaves the envelope, but the run ends within \
+             what other seeds give."
         }
         Verdict::Differs => {
-            "A check of step 0 is out of its bound, or the loss curve leaves the envelope and the final \
-             loss the spread between seeds."
+            "A check is out of its bound, the run ends outside what other seeds give, or the loss curve \
+             leaves the envelope and no outcome excuses it."
         }
         Verdict::Failed => "It stopped on its way.",
         Verdict::Unavailable => "It cannot run here, or there is nothing to judge it by.",
@@ -192,17 +192,26 @@ fn envelope(envelope: &Envelope) -> String {
         1 => format!("1 run of {of}"),
         _ => format!("{runs} runs of {of}"),
     };
-    let quantile = match *quantile {
-        1.0 => "the largest".into(),
-        other => format!("the {} quantile", significant(other, 3)),
+    let comparable = match envelope.comparable {
+        Some(0) => {
+            " Curves are comparable at no step: it exceeds the scale of the loss from the start."
+                .into()
+        }
+        Some(steps) if steps < envelope.loss.len() => format!(
+            " Curves are comparable up to step {}: from there on it exceeds the scale of the loss of a step, which \
+             is the standard deviation between seeds, or without other seeds between successive steps.",
+            count(steps as u64 - 1)
+        ),
+        _ => String::new(),
     };
     let most = envelope.loss.last().map_or(String::new(), |last| {
         format!(" At the last step it is {}.", significant(*last, 2))
     });
     format!(
         "Envelope for {}: {runs}, with initial weights as they are and moved by one unit in the last place; \
-         at each step, {quantile} of their |loss − reference's loss|, but no less than a rounding of the loss itself or than at the step \
-         before, times {}.{most}",
+         at each step, what |loss − reference's loss| of one more such run stays within with probability {quantile} \
+         (Student's t times the root of the mean square), but no less than a rounding of the loss itself or than at \
+         the step before, times {}.{most}{comparable}",
         of.dtype,
         significant(*factor, 3)
             .trim_end_matches('0')
@@ -220,14 +229,17 @@ pub(super) fn seeds(comparison: &Comparison) -> String {
     let names: Vec<String> = seeds.seeds.iter().map(u64::to_string).collect();
     let ends: Vec<String> = seeds.final_losses.iter().map(|end| loss(*end)).collect();
     format!(
-        "Spread between seeds {}: final losses of {} nats per token, {} from the smallest to the largest.",
+        "Seeds {} end at {} nats per token. One more ends within ± {} of their mean with probability {OUTCOME_LEVEL} \
+         (Student's t). Final loss and mean of the last tenth of the steps are tested so, which accuses at most 1 % \
+         of runs that are no worse than another seed.",
         listed(&names),
         listed(&ends),
         significant(seeds.spread, 2)
     )
 }
 
-/// What the bounds of step 0 are.
-pub(super) const CHECKS: &str = "Step 0 starts from the same weights and the same batch everywhere. Error: \
-     ‖entrant − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the reference's own \
-     backend in the entrant's precision, times a factor.";
+/// What the bounds of checks are.
+pub(super) const CHECKS: &str = "Single steps, each taken from the reference's own weights and optimizer state on the \
+     same batch. Error: ‖entrant − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the \
+     reference's own backend in the entrant's precision, times a factor. A bound of 1 and more explains everything: \
+     such a check cannot tell.";

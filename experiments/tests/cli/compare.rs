@@ -50,7 +50,12 @@ fn a_comparison_is_one_object_and_a_directory() {
             "final_loss",
             "tokens_per_second",
             "peak_memory_bytes",
-            "reason"
+            "reason",
+            "judged_by",
+            "comparable_steps",
+            "outcomes",
+            "checks",
+            "undecided_checks"
         ]
     );
     let flex = &object["backends"][0];
@@ -93,11 +98,20 @@ fn a_comparison_is_one_object_and_a_directory() {
     assert!(seeds["spread"].as_f64().unwrap() > 1e-4, "{seeds}");
     let checks = comparison["backends"][0]["checks"].as_array().unwrap();
     let of = |what| checks.iter().filter(|check| check["of"] == what).count();
-    // Two layers of 12 parameters and 4 outside: every one has a gradient and an update.
+    // Two layers of 12 parameters and 4 outside: every one has a gradient and an update, at five steps.
     assert_eq!(
-        ["loss", "logits", "gradient", "update"].map(of),
-        [1, 1, 28, 28]
+        ["loss", "logits", "gradient", "update", "movement"].map(of),
+        [5, 5, 140, 140, 5]
     );
+    let mut steps: Vec<_> = checks.iter().map(|check| check["step"].as_u64()).collect();
+    steps.dedup();
+    assert_eq!(steps, [0, 2, 4, 6, 7].map(Some));
+    assert_eq!(flex["judged_by"], serde_json::json!(["bits"]));
+    assert_eq!(flex["comparable_steps"], 8);
+    assert_eq!([&flex["checks"], &flex["undecided_checks"]], [295, 0]);
+    let outcomes = flex["outcomes"].as_array().unwrap();
+    let of = outcomes.iter().map(|outcome| &outcome["of"]);
+    assert_eq!(of.collect::<Vec<_>>(), ["final_loss", "last_interval"]);
 
     // What is compared is what `train` trains.
     let run = bench.tiny_run("run", &[]);
@@ -155,7 +169,7 @@ fn what_cannot_run_here_is_listed_and_the_rest_goes_on() {
         "– unavailable",
         "--features rocm",
         "No other seed",
-        "Envelope: 10 times the largest difference over 5 runs of flex:f32",
+        "Envelope: 4 times what one more run of flex:f32 stays within",
         "Report: runs/compare-world-1/report.html",
     ] {
         assert!(shown.contains(part), "no {part:?} in {shown}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, bf16};
 use foretoken::bisect::Direction;
-use foretoken::compare::Tampering;
+use foretoken::compare::{LateKind, LateMistake, Tampering};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::{Activation, Place, Transformer, Watch};
 
@@ -534,6 +534,132 @@ pub(crate) fn training_faults() -> Vec<Fault> {
             },
             at: forward("token_embedding"),
         },
+    ]
+}
+
+/// The first row of step `from`, in steps of [`ROWS`] rows.
+#[allow(dead_code)] // of the tests that share this, one plants nothing late
+pub(crate) const fn first_row(from: usize) -> usize {
+    from * ROWS
+}
+
+/// Rows of a step in experiments with late mistakes.
+#[allow(dead_code)]
+pub(crate) const ROWS: usize = 4;
+
+/// Mistakes that begin at step `FROM`, in runs with dropout and [`ROWS`] rows a step.
+#[allow(dead_code)]
+pub(crate) fn late_faults<const FROM: usize>() -> Vec<Fault> {
+    let carried = |name, what, kind| Fault {
+        name,
+        what,
+        tampering: Tampering {
+            late: Some(LateMistake { from: FROM, kind }),
+            ..Tampering::default()
+        },
+        at: None,
+    };
+    vec![
+        carried(
+            "schedule off by one",
+            "the learning rate is that of the next step",
+            LateKind::ScheduleOffByOne,
+        ),
+        carried(
+            "schedule's counter",
+            "the schedule's step counter overflows and begins again",
+            LateKind::ScheduleOverflow,
+        ),
+        carried(
+            "AdamW's counter",
+            "AdamW's step counter overflows and begins again, its moments stay",
+            LateKind::OptimizerOverflow,
+        ),
+        carried(
+            "weight decay",
+            "weights do not decay any more",
+            LateKind::WeightDecayLost,
+        ),
+        carried(
+            "moments at resume",
+            "a run that is resumed begins with new moments",
+            LateKind::MomentsReset,
+        ),
+        Fault {
+            name: "dropout at high rows",
+            what: "the number of a row overflows in dropout's seed",
+            tampering: Tampering {
+                batch: Some(|mut batch| {
+                    batch.first_row %= first_row(FROM);
+                    batch
+                }),
+                ..Tampering::default()
+            },
+            at: None,
+        },
+        Fault {
+            name: "windows at high rows",
+            what: "windows begin a token late from a row on",
+            tampering: Tampering {
+                batch: Some(|batch| match batch.first_row >= first_row(FROM) {
+                    true => shifted(batch),
+                    false => batch,
+                }),
+                ..Tampering::default()
+            },
+            at: None,
+        },
+    ]
+}
+
+/// Leaves every operation as it is. Operations that are watched are not fused.
+struct Onlooker;
+
+impl Watch for Onlooker {
+    fn operation(&self, _: &Place, inputs: Vec<Tensor<2>>, compute: Compute<'_>) -> Tensor<2> {
+        compute(inputs)
+    }
+}
+
+/// Runs that are done otherwise and are no mistake, however long they are: a softmax without maximum overflows once
+/// scores are large, and has no dropout.
+#[allow(dead_code)]
+pub(crate) fn clean_variants(layer: usize) -> Vec<Fault> {
+    let variant = |name, what, tampering| Fault {
+        name,
+        what,
+        tampering,
+        at: None,
+    };
+    let onlooker = Tampering {
+        watch: Some(Arc::new(Onlooker)),
+        ..Tampering::default()
+    };
+    vec![
+        variant(
+            "not fused",
+            "operations are Burn's own, one by one",
+            onlooker,
+        ),
+        variant(
+            "head times three",
+            "logits are computed of three times the activations and divided by three",
+            changed("head", |_, mut inputs, compute| {
+                inputs[0] = inputs[0].clone() * 3.0;
+                compute(inputs) / 3.0
+            }),
+        ),
+        variant(
+            "residual times three",
+            "three times a residual and its branch are added, and the sum divided by three",
+            changed(
+                &format!("blocks.{layer}.attention_residual"),
+                |_, inputs, compute| {
+                    let inputs = inputs.into_iter().map(|input| input * 3.0);
+                    compute(inputs.collect()) / 3.0
+                },
+            ),
+        ),
     ]
 }
 

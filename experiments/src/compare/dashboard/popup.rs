@@ -41,6 +41,9 @@ pub(super) fn details(scene: &Scene, frame: &mut Frame) {
         if let Some(step) = scene.state.first_outside(run) {
             lines.push(field("Leaves the envelope", format!("at step {step}")));
         }
+        if let Some(text) = words::comparable(scene.state, run) {
+            lines.push(field("Comparable", text));
+        }
     }
     if let Some(reason) = row.reason() {
         lines.push(field("Reason", words::one_line(reason)));
@@ -49,10 +52,20 @@ pub(super) fn details(scene: &Scene, frame: &mut Frame) {
         && let Some(checks) = &run.checks
     {
         let held = checks.iter().filter(|check| check.holds()).count();
-        let text = format!("{held} of {} within their bounds", checks.len());
-        lines.push(field("Step 0", text));
+        let mut text = format!("{held} of {} within their bounds", checks.len());
+        let undecided = checks
+            .iter()
+            .filter(|check| check.holds() && !check.decides());
+        match undecided.count() {
+            0 => {}
+            count => text += &format!(", {count} cannot tell"),
+        }
+        lines.push(field("Checks", text));
         let mut worst: Vec<&Check> = checks.iter().collect();
-        let excess = |check: &Check| check.error / check.bound;
+        let excess = |check: &Check| match check.error {
+            0.0 => 0.0,
+            error => error / check.bound,
+        };
         worst.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
         lines.extend(worst.into_iter().take(LISTED).map(check_line));
     }
@@ -72,6 +85,7 @@ fn check_line(check: &Check) -> Line<'static> {
         Checked::Logits => "logits",
         Checked::Gradient => "gradient",
         Checked::Update => "update",
+        Checked::Movement => "movement",
     };
     let (sign, relation) = match check.holds() {
         true => ("  ", "≤"),
@@ -83,9 +97,10 @@ fn check_line(check: &Check) -> Line<'static> {
         .map(words::one_line)
         .unwrap_or_default();
     Line::from(format!(
-        "{sign} {:>7} {relation} {:<7}  {of} {path}",
+        "{sign} {:>7} {relation} {:<7}  step {}: {of} {path}",
         words::difference(check.error),
         words::difference(check.bound),
+        check.step,
     ))
 }
 

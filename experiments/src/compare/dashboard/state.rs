@@ -250,12 +250,14 @@ impl State {
             .find(|envelope| envelope.of.dtype == dtype)
     }
 
-    /// The first step at which a run lies outside the envelope, as far as that is known.
+    /// The first step at which a run lies outside the envelope, as far as that is known and tells anything.
     pub(super) fn first_outside(&self, run: &Run) -> Option<usize> {
-        let bounds = &self.envelope(run.entrant.dtype)?.loss;
+        let envelope = self.envelope(run.entrant.dtype)?;
+        let bounds = &envelope.loss;
+        let known = envelope.comparable.unwrap_or(bounds.len());
         run.differences
             .iter()
-            .take_while(|&(step, _)| step < bounds.len())
+            .take_while(|&(step, _)| step < bounds.len().min(known))
             .find(|&(step, difference)| !is_within(difference, bounds[step]))
             .map(|(step, _)| step)
     }
@@ -379,6 +381,7 @@ mod tests {
                 of: entrant(0),
                 runs: 8,
                 quantile: 0.95,
+                comparable: None,
                 factor: 2.0,
                 loss: loss.to_vec(),
                 weights: Vec::new(),

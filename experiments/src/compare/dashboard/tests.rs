@@ -338,6 +338,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let run = 0..10usize;
     let at = prop_oneof![9 => 0..20usize, 1 => any::<usize>()];
     let check = (any_f64(), any_f64()).prop_map(|(error, bound)| Check {
+        step: 0,
         of: Checked::Gradient,
         path: Some("layers.0.weight".into()),
         error,
@@ -359,6 +360,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 of: entrant(of),
                 runs: 8,
                 quantile: 0.95,
+                comparable: None,
                 factor: 2.0,
                 loss,
                 weights: Vec::new(),

@@ -119,6 +119,16 @@ pub(super) fn left(left: Left) -> String {
     }
 }
 
+/// How far a run's curve can be compared, such as `up to step 143`; nothing before that is known.
+pub(super) fn comparable(state: &State, run: &Run) -> Option<String> {
+    let comparable = state.envelope(run.entrant.dtype)?.comparable?;
+    Some(match comparable.checked_sub(1) {
+        None => "at no step".into(),
+        Some(last) if comparable >= state.steps() => format!("in all steps, 0 to {last}"),
+        Some(last) => format!("up to step {last}"),
+    })
+}
+
 /// One state or verdict of a run, as a sign and a word.
 pub(super) fn standing(state: &State, run: &Run) -> (&'static str, &'static str) {
     if let Some((verdict, _)) = &run.verdict {
