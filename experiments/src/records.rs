@@ -163,8 +163,9 @@ mod tests {
     use crate::setup::in_precision;
 
     fn model(precision: Precision) -> LanguageModel {
-        let device = Backend::Flex.device().unwrap().autodiff();
-        let transformer = ModelConfig::new(17, 16, 2, 2, 32).init(3, &device).unwrap();
+        let device = Backend::Flex.device().expect("Flex is there").autodiff();
+        let transformer = ModelConfig::new(17, 16, 2, 2, 32).init(3, &device);
+        let transformer = transformer.expect("the sizes fit each other");
         in_precision(LanguageModel::new(transformer, 0), precision)
     }
 
@@ -200,7 +201,7 @@ mod tests {
             param.map(|bias| {
                 let (device, dtype, dims) = (bias.device(), bias.dtype(), bias.dims());
                 let mut values = vec![0.5; dims.iter().product()];
-                *values.last_mut().unwrap() = self.1;
+                *values.last_mut().expect("a bias has elements") = self.1;
                 Tensor::from_data(TensorData::new(values, dims), (&device, dtype))
             })
         }

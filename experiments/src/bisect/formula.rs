@@ -221,7 +221,8 @@ impl Writer<'_> {
                 "let x = {x}{wide};\n\
                  let mean_square = (x.clone() * x.clone()).mean_dim({});\n\
                  let x = x / (mean_square + {epsilon:?}).sqrt();\n\
-                 let {result} = (x * {gamma}.clone(){wide}.unsqueeze()){narrow};",
+                 let scaled = x * {gamma}.clone(){wide}.unsqueeze();\n\
+                 let {result} = scaled{narrow};",
                 rank - 1
             )
         } else {

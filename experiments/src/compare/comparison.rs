@@ -102,7 +102,7 @@ impl Verdict {
             Self::Differs => "differs",
             Self::Failed => "failed",
             Self::Unavailable => "unavailable",
-            Self::Own => "reference's own",
+            Self::Own => "own backend",
         }
     }
 }

@@ -70,7 +70,8 @@ impl Bench {
 
     fn on_text(&self, more: &[&str]) -> Output {
         let file = "[model]\nlayers = 1\nheads = 2\nwidth = 16\ncontext = 16\n\
-                    [train]\nsteps = 12\nbatch = 4\neval_every = 12\nsample_tokens = 8\n[data]\n";
+                    [train]\nsteps = 12\nbatch = 4\neval_every = 12\nsample_tokens = 8\n\
+                    [optimizer]\nwarmup = 2\n[data]\n";
         fs::write(self.path("text.toml"), file).unwrap();
         self.run(&[&["train", "text.toml"], more].concat())
     }

@@ -37,6 +37,23 @@ const TINY: [&str; 14] = [
     "optimizer.warmup=5",
 ];
 
+/// Lets a process heed signals that the tests themselves may have been started with ignored, as in the background of a
+/// script: ours keep what they inherit.
+fn heeding_signals(command: &mut Command) {
+    #[cfg(unix)]
+    // SAFETY: the calls may be made between fork and exec.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
 /// A directory to run in, and the arguments that every call gets.
 struct Bench {
     root: tempfile::TempDir,
@@ -58,6 +75,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
         command.current_dir(self.root.path()).args(args);
         command.env("FORETOKEN_CACHE", self.path("cache"));
+        heeding_signals(&mut command);
         command
     }
 

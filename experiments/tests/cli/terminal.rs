@@ -314,6 +314,7 @@ fn in_a_shell(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-m", "-c", &script]);
     shell.current_dir(command.get_current_dir().unwrap());
+    crate::heeding_signals(&mut shell);
     for (name, value) in command.get_envs() {
         shell.env(name, value.unwrap());
     }

@@ -99,7 +99,7 @@ fn losses_kernel<I: Int>(
         maximum = max(maximum, logit(logits[first + i], part, capped));
     }
     let maximum = largest(maximum, &mut room);
-    let target = target_of(targets[row], part);
+    let target = target_of::<I>(targets[row], part);
     let mut exponentials = 0.0f32;
     let mut before = 0.0f32;
     let mut below = 0.0f32;
@@ -160,7 +160,7 @@ fn gradients_kernel<I: Int>(
         terminate!();
     }
     let row = part.start + CUBE_POS;
-    let target = target_of(targets[row], part);
+    let target = target_of::<I>(targets[row], part);
     let log_total = log_total[row];
     let mut grad = grad[row];
     if weighted {

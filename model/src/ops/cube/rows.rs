@@ -92,7 +92,7 @@ fn sort_kernel(sorted: &mut [u32], places: &mut [u32], block: usize, distance: u
         let (id, other) = (sorted[first], sorted[second]);
         let (place, other_place) = (places[first], places[second]);
         let above = id > other || (id == other && place > other_place);
-        let upwards = first / block % 2 == 0;
+        let upwards = first & block == 0;
         if (above && upwards) || (!above && !upwards) {
             sorted[first] = other;
             sorted[second] = id;

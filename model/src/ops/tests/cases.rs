@@ -204,7 +204,7 @@ pub(super) fn attention_cases() -> Vec<Case> {
     let mut even = attention_case(&mut random, [1, 600, 1, 1, 4], None);
     for row in even.inputs[0].values.chunks_exact_mut(12) {
         row[..8].fill(0.0);
-        row[8..].iter_mut().for_each(|x| *x = 200.0 + *x);
+        row[8..].iter_mut().for_each(|x| *x += 200.0);
     }
     even.name += " even";
     cases.push(even);
