@@ -516,7 +516,7 @@ fn training_is_deterministic() {
 /// However many rare words there are, those that are frequent later are learned.
 #[test]
 fn rare_words_do_not_keep_frequent_ones_out() {
-    let rare: String = (0..600_000).map(|i| format!("{} ", i * 7919)).collect();
+    let rare: String = (0..600_000u64).map(|i| format!("{} ", i * 7919)).collect();
     let frequent = "zebra ".repeat(5000);
     let texts = || [Ok(rare.as_str()), Ok(frequent.as_str())].into_iter();
     let spec = TokenizerSpec::Bpe { vocab_size: 400 };
