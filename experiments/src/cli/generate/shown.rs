@@ -1,5 +1,7 @@
 //! Texts on standard output while they grow. One at a time is seen growing; those after it wait their turn.
 
+use std::collections::HashMap;
+
 use anstyle::Style;
 use foretoken::output;
 
@@ -10,13 +12,15 @@ use crate::cli::screen;
 pub(super) struct Shown<'p> {
     prompts: &'p [Prompt],
     samples: usize,
+    /// How many texts there are.
+    rows: usize,
     /// Nothing is printed.
     silent: bool,
     colours: bool,
     /// The text that is seen growing.
     current: usize,
-    /// What has come of the texts after it, and whether that is all.
-    waiting: Vec<(String, bool)>,
+    /// What has come of it and of texts after it, by row, and whether that is all.
+    waiting: HashMap<usize, (String, bool)>,
     /// Whether the cursor stands at the start of a line.
     line_start: bool,
 }
@@ -26,10 +30,11 @@ impl<'p> Shown<'p> {
         Self {
             prompts,
             samples,
+            rows: prompts.len().saturating_mul(samples),
             silent,
             colours: screen::has_colours(),
             current: 0,
-            waiting: vec![(String::new(), false); prompts.len() * samples],
+            waiting: HashMap::new(),
             line_start: true,
         }
     }
@@ -42,7 +47,7 @@ impl<'p> Shown<'p> {
     /// More of a text.
     pub(super) fn text(&mut self, row: usize, text: &str) -> bool {
         if row != self.current {
-            self.waiting[row].0 += text;
+            self.waiting.entry(row).or_default().0 += text;
             return true;
         }
         self.write(text)
@@ -50,12 +55,12 @@ impl<'p> Shown<'p> {
 
     /// The end of a text.
     pub(super) fn end(&mut self, row: usize) -> bool {
-        self.waiting[row].1 = true;
+        self.waiting.entry(row).or_default().1 = true;
         let mut read = true;
         while read
             && self
                 .waiting
-                .get(self.current)
+                .get(&self.current)
                 .is_some_and(|(_, ended)| *ended)
         {
             self.current += 1;
@@ -71,7 +76,7 @@ impl<'p> Shown<'p> {
 
     /// Shows a row's heading, its prompt and what has come of it.
     fn open(&mut self, row: usize) -> bool {
-        let rows = self.waiting.len();
+        let rows = self.rows;
         if row >= rows {
             return true;
         }
@@ -93,7 +98,9 @@ impl<'p> Shown<'p> {
         if !prompt.on_screen && !prompt.text.is_empty() {
             opening += &format!("{bold}{}{bold:#}", prompt.text);
         }
-        opening += &std::mem::take(&mut self.waiting[row].0);
+        if let Some((text, _)) = self.waiting.get_mut(&row) {
+            opening += &std::mem::take(text);
+        }
         self.write(&opening)
     }
 
