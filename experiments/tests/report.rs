@@ -273,7 +273,7 @@ fn a_report_works_on_every_screen() {
         assert_eq!(csv("gradient-wgpu-f32")[0], 149);
         assert_eq!(
             csv("gradient-wgpu-f32")[1],
-            "parameter,error,bound,error_over_bound"
+            "parameter,error,bound,error_over_bound,step"
         );
         assert_eq!(csv("speed")[0], 7);
         assert_eq!(csv("time")[0], 401);
