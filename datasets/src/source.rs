@@ -1,4 +1,4 @@
-//! Which files there are to read, in which order and in which format; how a format is read is the business of
+//! Finds the files to read, their order and their formats; how a format is read is the business of
 //! `reader`. Nothing is interpreted: line ends, byte-order marks and white space reach the tokenizer as they
 //! are on disk.
 

@@ -37,7 +37,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// Those of [`build`](super::build()).
+/// Fails as [`build`](super::build()) does.
 pub fn build_cached(
     options: &BuildOptions,
     root: &Path,

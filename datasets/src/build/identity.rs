@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{DataError, SourceFile};
 
-/// What the file system says of a file that changes with every change of its contents. The time of change
+/// Properties of a file that change with every change of its contents. The time of change
 /// (`ctime`) is set by the system alone: `touch -r`, `rsync -t`, `tar` and backups set the time of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {

@@ -46,9 +46,9 @@ pub(super) struct Pieces<'a> {
 /// A document that has begun.
 #[derive(Default)]
 struct Document<'a> {
-    /// What the first pass has found out about it, where it has more than one part.
+    /// Findings of the first pass; `None` for a document of one part.
     long: Option<&'a Long>,
-    /// What has been read and not been handed out.
+    /// Text that was read and not handed out yet.
     held: String,
     replaced: usize,
     /// Bytes of `held` in which no place to cut was found.
@@ -128,7 +128,7 @@ impl<'a> Pieces<'a> {
 }
 
 impl Document<'_> {
-    /// Where to cut what is held, 0 for nowhere yet.
+    /// Returns how many bytes of the held text to cut off, or 0 if none can be cut yet.
     fn cut(&mut self, settled: &Settled<'_>, file: &SourceFile) -> Result<usize, DataError> {
         let too_long = self.held.len() > MAX_UNCUT_BYTES;
         // What has been looked at in vain is looked at again when it has doubled.

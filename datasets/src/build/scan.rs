@@ -28,7 +28,7 @@ pub(super) struct Scan {
     sums: Sums,
 }
 
-/// What is known of a document only when all of it has been read.
+/// Facts about a document that are known only when all of it has been read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Long {
     characters: u64,

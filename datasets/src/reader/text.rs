@@ -47,7 +47,7 @@ pub(super) struct Parts<R> {
     buffer: Vec<u8>,
     /// Offset of the buffer in the file.
     offset: u64,
-    /// Where in the buffer the next part begins, and from where on no separator was looked for.
+    /// Start of the next part in the buffer; `searched` is the position up to which separators were looked for.
     start: usize,
     searched: usize,
     /// There is a separator before the document.

@@ -33,9 +33,9 @@ const UNLIMITED: &str =
 /// How a text is cut into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Words {
-    /// As GPT-2 does.
+    /// Words of any length, as GPT-2 cuts them.
     Unlimited,
-    /// As GPT-2 does, with at most [`MAX_WORD`] characters and a space before them.
+    /// GPT-2's words, cut after at most [`MAX_WORD`] characters and a space before them.
     Limited,
 }
 
@@ -95,7 +95,7 @@ impl Words {
         settled
     }
 
-    /// As [`settled`](Self::settled), but at the end of a line only.
+    /// Does what [`settled`](Self::settled) does, at the end of a line only.
     pub(super) fn settled_by_line(text: &str) -> usize {
         memchr::memrchr_iter(b'\n', text.as_bytes())
             .map(|newline| newline + 1)
@@ -122,7 +122,7 @@ fn limited_split() -> Split {
     Split::new(pattern, SplitDelimiterBehavior::Isolated, false).expect("the pattern is one")
 }
 
-/// What makes [`Words::Limited`] in a `tokenizer.json`.
+/// Returns the pre-tokenizer that cuts [`Words::Limited`] in a `tokenizer.json`.
 pub(super) fn limited_pre_tokenizer() -> PreTokenizerWrapper {
     let byte_level = ByteLevel::new(false, false, false);
     PreTokenizerWrapper::Sequence(Sequence::new(vec![

@@ -299,7 +299,7 @@ impl HuggingFace {
         }
     }
 
-    /// As [`settled`](Self::settled), for the words that [`train`](Self::train) counts.
+    /// Does what [`settled`](Self::settled) does, for the words that [`train`](Self::train) counts.
     pub(super) fn settled_for_training(text: &str) -> usize {
         Words::Limited.settled(text)
     }

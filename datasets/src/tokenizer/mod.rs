@@ -345,7 +345,7 @@ impl Tokenizer {
         }
     }
 
-    /// As [`settled`](Self::settled), for the text that a tokenizer of this kind is trained on.
+    /// Does what [`settled`](Self::settled) does, for the text that a tokenizer of this kind is trained on.
     pub(crate) fn settled_for_training(spec: &TokenizerSpec, text: &str) -> usize {
         match spec {
             TokenizerSpec::Bpe { .. } => HuggingFace::settled_for_training(text),
