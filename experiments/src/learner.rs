@@ -283,13 +283,15 @@ impl Learner {
         let failed = |part: usize| {
             move |error: RecordError| Error::Training(format!("{}: {error}", PARTS[part]))
         };
+        let device = self.model().transformer.device();
         let model = self
             .model()
             .clone()
             .try_load_record(model.map_err(failed(0))?);
+        let optimizer = optimizer.map_err(failed(1))?;
         Ok(Self {
             model: Some(model.map_err(failed(0))?),
-            optimizer: self.optimizer.load_record(optimizer.map_err(failed(1))?),
+            optimizer: self.optimizer.load_record(optimizer, &device),
             schedule: self.schedule.load_record(schedule.map_err(failed(2))?),
             learning_rate: self.learning_rate,
         })

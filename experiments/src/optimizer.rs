@@ -172,12 +172,12 @@ impl ScaledAdamW {
         records::write(writer, path)
     }
 
-    /// The same with the moments of a record.
-    pub fn load_record(self, record: OptimizerRecord) -> Self {
-        Self {
-            burn: self.burn.load_record(record),
-            ..self
-        }
+    /// The same with the moments of a record, which are read to `device`, where the weights are.
+    pub fn load_record(self, record: OptimizerRecord, device: &Device) -> Self {
+        READ_TO.set(Some(device.clone().inner()));
+        let burn = self.burn.load_record(record);
+        READ_TO.set(None);
+        Self { burn, ..self }
     }
 
     /// As burn-train's learner has it. It shares the moments, which are copied in an update as long as it lives.
@@ -278,6 +278,10 @@ thread_local! {
     /// The moments of a record under way that are to be read when they are written, and not before. Burn asks each
     /// parameter's state for numbers, and hands it nothing by which it could tell.
     static HANDLES: RefCell<Option<Vec<burn_pack::Tensor>>> = const { RefCell::new(None) };
+
+    /// Where the moments of a record are read to. Burn reads them to the default device of a build, which may be a GPU
+    /// that is not used, has no driver or does not compute in their precision.
+    static READ_TO: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
 impl<const D: usize> RecordState for Moments<D> {
@@ -308,10 +312,11 @@ impl<const D: usize> RecordState for Moments<D> {
         // Names as Burn writes them.
         let prefix = join_path(prefix, "momentum");
         let time = src.take_scalar(&prefix, "time")?.try_into().ok()?;
+        let device = READ_TO.with_borrow(|read_to| read_to.clone().unwrap_or(device.clone()));
         let mut moment = |name| {
             let data = src.take_tensor(&prefix, name)?;
             let dtype = precision_of_statistics(data.dtype());
-            Some(Tensor::from_data(data, (device, dtype)))
+            Some(Tensor::from_data(data, (&device, dtype)))
         };
         Some(Self::new(time, moment("moment_1")?, moment("moment_2")?))
     }
@@ -589,7 +594,7 @@ mod tests {
             let middle = after(|w, g| step(&mut whole, w, g), weights(), 0..5);
             let bytes = whole.to_record().into_bytes().unwrap();
             let record = OptimizerRecord::from_bytes(bytes).unwrap();
-            let mut restored = config().init(fused).load_record(record);
+            let mut restored = config().init(fused).load_record(record, &device());
             let mut fresh = config().init(fused);
 
             let end = after(|w, g| step(&mut whole, w, g), middle.clone(), 5..9);
@@ -651,7 +656,8 @@ mod tests {
         let other_middle = after(|w, g| theirs.step(rate, w, g), weights(), 0..5);
         // Each goes on where the other stood.
         let mut ours_then = burn().load_record(pass(ours.to_record()));
-        let mut theirs_then = config.init(true).load_record(pass(theirs.to_record()));
+        let theirs_then = config.init(true);
+        let mut theirs_then = theirs_then.load_record(pass(theirs.to_record()), &device());
         let one = |optimizer: &mut ScaledAdamW, w, g| optimizer.step(rate, w, g, scalar(1.0));
         let expected = after(|w, g| one(&mut ours, w, g), middle.clone(), 5..9);
         let by_burn = after(|w, g| ours_then.step(rate, w, g), middle, 5..9);
@@ -687,7 +693,7 @@ mod tests {
                 }
                 let bytes = whole.to_record().into_bytes().unwrap();
                 let record = OptimizerRecord::from_bytes(bytes).unwrap();
-                let mut restored = config().init(fused).load_record(record);
+                let mut restored = config().init(fused).load_record(record, &device);
                 let end = step(&mut whole, weights.clone(), 3);
                 let again = step(&mut restored, weights.clone(), 3);
                 assert_eq!(end.0.val().dtype(), dtype);

@@ -118,9 +118,9 @@ fn compare(experiment: Experiment, options: &CompareOptions) -> Comparison {
     compared.unwrap().unwrap()
 }
 
-/// Whether an entrant agrees, by whatever name its verdict has.
+/// Whether an entrant ran and agrees, by whatever name its verdict has.
 fn agrees(entry: &Entry) -> bool {
-    ![Verdict::Outcome, Verdict::Differs, Verdict::Failed].contains(&entry.verdict)
+    [Verdict::Identical, Verdict::Rounding, Verdict::Own].contains(&entry.verdict)
 }
 
 /// The largest error of a check that can tell anything, as a share of its bound.

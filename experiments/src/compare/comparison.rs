@@ -122,8 +122,9 @@ pub struct Check {
     /// ‖entrant − reference‖ / ‖reference‖, in the Euclidean norm.
     #[serde(deserialize_with = "json::number")]
     pub error: f64,
-    /// The largest error that rounding explains: that of the reference's own backend in the entrant's
-    /// precision, times a factor. Not finite where that backend's own result was no number.
+    /// The largest error that rounding explains: the root mean square of those of the reference's own backend in the
+    /// entrant's precision, as it is and with weights moved by one unit in the last place, times a factor. Not finite
+    /// where one of its results was no number.
     #[serde(deserialize_with = "json::number")]
     pub bound: f64,
 }

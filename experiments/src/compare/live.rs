@@ -8,7 +8,7 @@ use super::judge::{Case, Curve, Judgement};
 use super::memory::Peak;
 use super::plan::CompareOptions;
 use super::statistics::prediction_half_width;
-use super::step_checks::{Given, MeasuredStep, checked_steps};
+use super::step_checks::{Given, MeasuredStep, Rounding, checked_steps};
 use super::trainer::{Trainer, Variant};
 use super::{
     Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
@@ -199,7 +199,7 @@ impl<'a> Live<'a> {
         .map_err(of_reference)?;
         let settings = &self.setup.experiment.train;
         let terms = settings.batch * self.setup.model.context;
-        let mut own = HashMap::new();
+        let mut rounding = HashMap::<Precision, Rounding>::new();
         for number in 0..self.runs.len() {
             if self.watcher.wants_to_stop() {
                 return Ok(false);
@@ -208,19 +208,20 @@ impl<'a> Live<'a> {
             let entrant = run.planned.entrant;
             let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &given);
             match run.planned.role {
-                // In the reference's own precision, what the weights' rounding would do.
-                Role::Rounding if !own.contains_key(&entrant.dtype) => {
+                Role::Rounding => {
                     if let Ok(step) = attempt(measure) {
-                        own.insert(entrant.dtype, step);
+                        let of = rounding.entry(entrant.dtype).or_default();
+                        of.add(&step, &reference, entrant.dtype);
                     }
                 }
                 Role::Entrant if run.curve.failure.is_none() => {
-                    let Some(own) = own.get(&entrant.dtype) else {
+                    let Some(rounding) = rounding.get(&entrant.dtype) else {
                         continue;
                     };
                     match attempt(measure) {
                         Ok(step) => {
-                            let checks = step.checks(&reference, own, &given, entrant.dtype, terms);
+                            let checks =
+                                step.checks(&reference, rounding, &given, entrant.dtype, terms);
                             run.checks.extend(checks);
                             self.watcher.event(Event::Checked {
                                 run: number,

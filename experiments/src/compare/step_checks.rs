@@ -11,8 +11,8 @@ use crate::parameters::{self, Parameters, distance};
 use crate::precision::Precision;
 use crate::setup::Setup;
 
-/// How many times the error of the reference's own run in the entrant's precision rounding explains: backends
-/// add in different orders and have different exponentials.
+/// How many times what rounding did to the reference's own runs it explains: backends add in different orders and have
+/// different exponentials.
 pub(crate) const FACTOR: f64 = 16.0;
 
 /// Updates from given gradients at step 0. Adam's first one does not depend on its betas; the second does. Later steps
@@ -126,59 +126,68 @@ impl MeasuredStep {
         })
     }
 
-    /// Every quantity against the reference's. `own` is the reference's backend in the entrant's `precision`:
-    /// its error, times [`FACTOR`], is what rounding explains. `terms` losses are added up in a micro-batch.
+    /// How far every quantity is from the reference's, and how well it can be known.
+    fn errors(&self, reference: &Self, precision: Precision) -> Vec<Deviation> {
+        let u = precision.unit_roundoff();
+        let of = |of, path: Option<&str>, error, least| Deviation {
+            of,
+            path: path.map(str::to_owned),
+            error,
+            least,
+        };
+        let loss = distance([(&[self.loss][..], &[reference.loss][..])]);
+        let logits = distance([(&self.logits[..], &reference.logits[..])]);
+        // No quantity is known better than to a rounding of its own.
+        let mut all = vec![
+            of(Checked::Loss, None, loss, u),
+            of(Checked::Logits, None, logits, u),
+        ];
+        let none = Vec::new();
+        let error = |of: &Parameters, path: &str, expected: &[f64]| {
+            let actual = of.get(path).unwrap_or(&none);
+            distance([(&actual[..], expected)])
+        };
+        for (path, expected) in &reference.gradients {
+            let error = error(&self.gradients, path, expected);
+            all.push(of(Checked::Gradient, Some(path), error, u));
+        }
+        for (path, expected) in &reference.updates {
+            let error = error(&self.updates, path, expected);
+            // A change of a weight is known to a rounding of the weight.
+            let size = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let least = u * (1.0 + reference.weights[path] / size);
+            all.push(of(Checked::Update, Some(path), error, least));
+        }
+        all
+    }
+
+    /// Every quantity against the reference's, with what `rounding` explains of it. `terms` losses are added up in a
+    /// micro-batch.
     pub(crate) fn checks(
         &self,
         reference: &Self,
-        own: &Self,
+        rounding: &Rounding,
         given: &Given,
         precision: Precision,
         terms: usize,
     ) -> Vec<Check> {
-        let u = precision.unit_roundoff();
-        let check = |of, path: Option<&str>, of_step: &dyn Fn(&Self) -> f64, least: f64| Check {
-            step: given.step,
-            of,
-            path: path.map(str::to_owned),
-            error: of_step(self),
-            bound: match of_step(own) {
-                error if error.is_nan() => f64::INFINITY,
-                error => FACTOR * error.max(least),
-            },
-        };
-        // No quantity is known better than to a rounding of its own.
-        let one = |a: f64, b: f64| distance([(&[a][..], &[b][..])]);
-        let loss = |step: &Self| one(step.loss, reference.loss);
-        let logits = |step: &Self| distance([(&step.logits[..], &reference.logits[..])]);
-        let mut of_loss = check(Checked::Loss, None, &loss, u);
-        of_loss.bound = of_loss.bound.max(summation_error(terms, precision));
-        let mut checks = vec![of_loss, check(Checked::Logits, None, &logits, u)];
-        let none = Vec::new();
-        for (of, select) in [
-            (
-                Checked::Gradient,
-                (|step| &step.gradients) as fn(&Self) -> &Parameters,
-            ),
-            (Checked::Update, |step| &step.updates),
-        ] {
-            for (path, expected) in select(reference) {
-                let error = |step: &Self| {
-                    let actual = select(step).get(path).unwrap_or(&none);
-                    distance([(&actual[..], &expected[..])])
-                };
-                let least = match of {
-                    // A change of a weight is known to a rounding of the weight.
-                    Checked::Update => {
-                        let size = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
-                        u * (1.0 + reference.weights[path] / size)
-                    }
-                    _ => u,
-                };
-                checks.push(check(of, Some(path), &error, least));
+        let errors = self.errors(reference, precision);
+        let bounds = rounding.bounds();
+        let checks = errors.into_iter().zip(bounds).map(|(deviation, bound)| {
+            let bound = match deviation.of {
+                Checked::Loss => bound.max(summation_error(terms, precision)),
+                _ => bound,
+            };
+            Check {
+                step: given.step,
+                of: deviation.of,
+                path: deviation.path,
+                error: deviation.error,
+                bound,
             }
-        }
-        if own.moves() {
+        });
+        let mut checks: Vec<Check> = checks.collect();
+        if rounding.moves {
             checks.push(Check {
                 step: given.step,
                 of: Checked::Movement,
@@ -194,6 +203,53 @@ impl MeasuredStep {
     fn moves(&self) -> bool {
         let mut changes = self.updates.values().flatten();
         changes.any(|change| *change != 0.0)
+    }
+}
+
+/// How far a quantity is from the reference's, relative to its size.
+struct Deviation {
+    of: Checked,
+    path: Option<String>,
+    error: f64,
+    /// How well the quantity can be known at all.
+    least: f64,
+}
+
+/// What rounding does to each quantity of a step, from runs of the reference's backend in an entrant's precision: as it
+/// is, and with weights moved by one unit in the last place. One run alone can be near the reference by luck: a
+/// gradient of few elements in which large numbers cancel is off by 2e-7 in one, and by 6e-6 in the next.
+#[derive(Default)]
+pub(crate) struct Rounding {
+    runs: usize,
+    /// Sum over the runs, for each quantity.
+    squares: Vec<f64>,
+    /// Whether the optimizer changes any weight.
+    moves: bool,
+}
+
+impl Rounding {
+    /// Counts one more run.
+    pub(crate) fn add(&mut self, run: &MeasuredStep, reference: &MeasuredStep, of: Precision) {
+        let errors = run.errors(reference, of);
+        self.squares.resize(errors.len(), 0.0);
+        for (sum, deviation) in self.squares.iter_mut().zip(errors) {
+            // The larger of both, and NaN if there is one.
+            let error = match deviation.error.is_nan() {
+                true => f64::NAN,
+                false => deviation.error.max(deviation.least),
+            };
+            *sum += error * error;
+        }
+        self.runs += 1;
+        self.moves |= run.moves();
+    }
+
+    /// The error that rounding explains, for each quantity.
+    fn bounds(&self) -> impl Iterator<Item = f64> + '_ {
+        self.squares.iter().map(|sum| match sum.is_nan() {
+            true => f64::INFINITY,
+            false => FACTOR * (sum / self.runs as f64).sqrt(),
+        })
     }
 }
 
@@ -222,6 +278,40 @@ mod tests {
         assert_eq!(checked_steps(2), [0, 1]);
         assert_eq!(checked_steps(4), [0, 1, 2, 3]);
         assert_eq!(checked_steps(500), [0, 125, 250, 375, 499]);
+    }
+
+    #[test]
+    fn one_lucky_run_does_not_narrow_a_bound_and_no_number_explains_everything() {
+        let step = |gradient: f64| MeasuredStep {
+            loss: 4.0,
+            logits: vec![1.0, 2.0],
+            gradients: [("norm.beta".to_owned(), vec![gradient])].into(),
+            updates: [("norm.beta".to_owned(), vec![0.5])].into(),
+            weights: [("norm.beta".to_owned(), 1.0)].into(),
+        };
+        let of = Precision::F32;
+        let u = of.unit_roundoff();
+        let reference = step(1.0);
+        let mut rounding = Rounding::default();
+        // Of four runs, two are off by 1e-5 and two not at all.
+        for gradient in [1.0, 1.0 + 1e-5, 1.0 - 1e-5, 1.0] {
+            rounding.add(&step(gradient), &reference, of);
+        }
+        let bounds: Vec<f64> = rounding.bounds().collect();
+        let expected = [u, u, 1e-5 / 2f64.sqrt(), 3.0 * u];
+        for (bound, expected) in bounds.iter().zip(expected) {
+            let bound = bound / FACTOR;
+            assert!(
+                (bound / expected - 1.0).abs() < 1e-3,
+                "{bound:e} {expected:e}"
+            );
+        }
+        assert_eq!(bounds.len(), 4);
+
+        rounding.add(&step(f64::NAN), &reference, of);
+        let bounds: Vec<f64> = rounding.bounds().collect();
+        assert_eq!(bounds[2], f64::INFINITY);
+        assert!(bounds[3].is_finite());
     }
 
     /// Losses of so many tokens, in f32, around 4.2: they look random and are the same each time.

@@ -241,5 +241,6 @@ pub(super) fn seeds(comparison: &Comparison) -> String {
 /// What the bounds of checks are.
 pub(super) const CHECKS: &str = "Single steps, each taken from the reference's own weights and optimizer state on the \
      same batch. Error: ‖entrant − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the \
-     reference's own backend in the entrant's precision, times a factor. A bound of 1 and more explains everything: \
+     reference's own backend in the entrant's precision, as a root mean square over runs that rounding set apart, times a \
+     factor. A bound of 1 and more explains everything: \
      such a check cannot tell.";
