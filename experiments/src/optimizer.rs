@@ -114,9 +114,9 @@ impl OptimizerConfig {
     /// A run of no more than `warmup` + 1 steps ends while the rate still rises.
     pub fn learning_rate_at(&self, step: usize, steps: usize) -> f64 {
         if step < self.warmup {
-            return self.learning_rate * (step + 1) as f64 / (self.warmup + 1) as f64;
+            return self.learning_rate * (step + 1) as f64 / (self.warmup as f64 + 1.0);
         }
-        let falling = steps.saturating_sub(self.warmup + 1).max(1);
+        let falling = steps.saturating_sub(self.warmup).saturating_sub(1).max(1);
         let progress = (step - self.warmup) as f64 / falling as f64;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
         self.min_learning_rate + cosine * (self.learning_rate - self.min_learning_rate)
@@ -172,7 +172,7 @@ impl ScaledAdamW {
         records::write(writer, path)
     }
 
-    /// The same with the moments of a record, which are read to `device`, where the weights are.
+    /// Replaces the moments by those of a record, on `device`, which is that of the weights.
     pub fn load_record(self, record: OptimizerRecord, device: &Device) -> Self {
         READ_TO.set(Some(device.clone().inner()));
         let burn = self.burn.load_record(record);
@@ -279,8 +279,8 @@ thread_local! {
     /// parameter's state for numbers, and hands it nothing by which it could tell.
     static HANDLES: RefCell<Option<Vec<burn_pack::Tensor>>> = const { RefCell::new(None) };
 
-    /// Where the moments of a record are read to. Burn reads them to the default device of a build, which may be a GPU
-    /// that is not used, has no driver or does not compute in their precision.
+    /// Device that the moments of a record are read to. Burn itself takes the default device of the build, which may be
+    /// a GPU that is not used, has no driver or does not compute in their precision.
     static READ_TO: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
@@ -418,6 +418,11 @@ mod tests {
         // As short as a schedule can be that falls: one step at the peak, one at the minimum.
         let short = [10, 11].map(|step| config.learning_rate_at(step, 12));
         assert!((short[0] - 1e-3).abs() < 1e-15 && (short[1] - 1e-4).abs() < 1e-15);
+        let endless = OptimizerConfig {
+            warmup: usize::MAX,
+            ..config.clone()
+        };
+        assert!(endless.learning_rate_at(0, 10) > 0.0);
         // Shorter runs end while the rate rises.
         for steps in 1..=11 {
             assert_eq!(config.learning_rate_at(steps - 1, steps), rate(steps - 1));

@@ -88,11 +88,31 @@ fn after(written: io::Result<()>) -> State {
 /// Whether nobody can read any more: the pipe is closed, or the terminal is.
 fn is_gone(error: &io::Error) -> bool {
     #[cfg(unix)]
-    if error.raw_os_error() == Some(libc::EIO) && crate::terminal::has_hung_up(libc::STDOUT_FILENO)
-    {
+    if error.raw_os_error() == Some(libc::EIO) && has_hung_up(libc::STDOUT_FILENO) {
         return true;
     }
     error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether the terminal behind a file descriptor is gone.
+#[cfg(unix)]
+pub(crate) fn has_hung_up(fd: libc::c_int) -> bool {
+    waits_for_hang_up(fd, 0)
+}
+
+/// Waits until a terminal is gone, `milliseconds` at most and without an end if negative; returns whether it is.
+#[cfg(unix)]
+pub(crate) fn waits_for_hang_up(fd: libc::c_int, milliseconds: libc::c_int) -> bool {
+    // These are reported without being asked for.
+    let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+    let mut polled = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives as long as the call.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, milliseconds) };
+    ready > 0 && polled.revents & gone != 0
 }
 
 #[cfg(test)]

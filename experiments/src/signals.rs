@@ -108,7 +108,7 @@ fn listen_for_signals(mut on: impl FnMut(Request) + Send + 'static) -> io::Resul
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    let mut signals = Signals::new(without_ignored(&[SIGINT, SIGTERM, SIGHUP]))?;
+    let mut signals = Signals::new(terminal::without_ignored(&[SIGINT, SIGTERM, SIGHUP]))?;
     let thread = thread::Builder::new().name("signals".into());
     let watch = move || {
         for signal in signals.forever() {
@@ -124,19 +124,4 @@ fn listen_for_signals(mut on: impl FnMut(Request) + Send + 'static) -> io::Resul
 #[cfg(not(unix))]
 fn listen_for_signals(mut on: impl FnMut(Request) + Send + 'static) -> io::Result<()> {
     ctrlc::set_handler(move || on(Request::CtrlC)).map_err(io::Error::other)
-}
-
-/// The signals that were not ignored when the program started.
-#[cfg(unix)]
-pub(crate) fn without_ignored(signals: &[libc::c_int]) -> Vec<libc::c_int> {
-    let is_ignored = |signal| {
-        // SAFETY: nothing is changed, and a zeroed `sigaction` is a valid one to write to.
-        unsafe {
-            let mut now: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
-                && now.sa_sigaction == libc::SIG_IGN
-        }
-    };
-    let signals = signals.iter().copied();
-    signals.filter(|signal| !is_ignored(*signal)).collect()
 }

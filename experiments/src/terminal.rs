@@ -14,7 +14,6 @@ pub fn has_screen(stream: &impl IsTerminal) -> bool {
 mod unix {
     use std::fs::OpenOptions;
     use std::io::{self, StdoutLock, Write};
-    use std::os::fd::RawFd;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, mpsc};
     use std::thread;
@@ -31,7 +30,7 @@ mod unix {
     use signal_hook::consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTSTP};
     use signal_hook::iterator::Signals;
 
-    use crate::signals::without_ignored;
+    use crate::output::{has_hung_up, waits_for_hang_up};
 
     /// How long a resized screen is shown, so that either dashboard draws it at least once.
     const RESIZED: Duration = Duration::from_millis(500);
@@ -248,6 +247,20 @@ mod unix {
         thread.spawn(watch).map(drop)
     }
 
+    /// The signals that were not ignored when the program started.
+    pub(crate) fn without_ignored(signals: &[libc::c_int]) -> Vec<libc::c_int> {
+        let is_ignored = |signal| {
+            // SAFETY: nothing is changed, and a zeroed `sigaction` is a valid one to write to.
+            unsafe {
+                let mut now: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
+                    && now.sa_sigaction == libc::SIG_IGN
+            }
+        };
+        let signals = signals.iter().copied();
+        signals.filter(|signal| !is_ignored(*signal)).collect()
+    }
+
     /// Stops the process as an unhandled SIGTSTP does: not if no shell is there to continue it.
     fn stop() {
         // SAFETY: a zeroed `sigaction` is a valid one (no flags, an empty mask), and all pointers live as long as
@@ -275,25 +288,6 @@ mod unix {
         thread.spawn(watch).map(drop)
     }
 
-    /// Whether the terminal behind a file descriptor is gone.
-    pub(crate) fn has_hung_up(fd: RawFd) -> bool {
-        waits_for_hang_up(fd, 0)
-    }
-
-    /// Waits until a terminal is gone, `milliseconds` at most and without an end if negative; returns whether it is.
-    fn waits_for_hang_up(fd: RawFd, milliseconds: libc::c_int) -> bool {
-        // These are reported without being asked for.
-        let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
-        let mut polled = libc::pollfd {
-            fd,
-            events: 0,
-            revents: 0,
-        };
-        // SAFETY: one entry, which lives as long as the call.
-        let ready = unsafe { libc::poll(&raw mut polled, 1, milliseconds) };
-        ready > 0 && polled.revents & gone != 0
-    }
-
     /// Replaces the standard streams that lead to the terminal that is gone.
     fn let_go() -> io::Result<()> {
         let [input, output, error] =
@@ -318,7 +312,7 @@ mod unix {
 }
 
 #[cfg(unix)]
-pub(crate) use unix::{closed, exit, has_hung_up, is_gone, notice, opened};
+pub(crate) use unix::{closed, exit, is_gone, notice, opened, without_ignored};
 #[cfg(unix)]
 pub use unix::{input_is_gone, remember};
 

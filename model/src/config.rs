@@ -294,17 +294,17 @@ impl ModelConfig {
             .into_iter()
             .find(|(_, size)| size.as_ref().is_some_and(too_large))
         {
-            return Err(ModelError::OutOfRange {
+            return Err(ModelError::TooLarge {
                 name,
-                value: value as f64,
-                expected: "at most 4294967295",
+                value,
+                most: MAX_SIZE,
             });
         }
         if self.layers > MAX_LAYERS {
-            return Err(ModelError::OutOfRange {
+            return Err(ModelError::TooLarge {
                 name: "layers",
-                value: self.layers as f64,
-                expected: "at most 65536",
+                value: self.layers,
+                most: MAX_LAYERS,
             });
         }
         if self.head_width.is_none() {
@@ -673,7 +673,11 @@ mod tests {
             original_context: 8192,
         };
         type Spoil = fn(&mut ModelConfig);
-        let cases: [(Spoil, &str); 9] = [
+        let cases: [(Spoil, &str); 10] = [
+            (
+                |c| c.width = (1 << 53) + 1,
+                "width is 9007199254740993; it must be at most 4294967295",
+            ),
             (|c| c.width = 130, "width 130 is not divisible by heads 4"),
             (|c| c.heads = 6, "width 16 is not divisible by heads 6"),
             (|c| c.kv_heads = 3, "heads 4 is not divisible by kv_heads 3"),

@@ -55,6 +55,17 @@ pub enum ModelError {
         expected: &'static str,
     },
 
+    /// A size is larger than any model's.
+    #[error("{name} is {value}; it must be at most {most}")]
+    TooLarge {
+        /// The configuration key.
+        name: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// The largest size that is accepted.
+        most: usize,
+    },
+
     /// Sizes that are each possible and together are not.
     #[error(
         "a model of these sizes has {parameters} parameters, beyond the {} that one may have; lower vocab_size, width, \

@@ -130,6 +130,9 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
+/// The reason to refuse a NUL byte, and what to do.
+pub(super) const NUL: &str = "this is no text, or text in UTF-16 (iconv -f UTF-16 -t UTF-8 converts that); name a file of text";
+
 /// Passes bytes on up to the first NUL, which no text has: a binary file whose beginning looks like text, or
 /// one that a crash has filled with zeros.
 pub(super) struct WithoutNul<R> {
@@ -148,7 +151,7 @@ impl<R: Read> Read for WithoutNul<R> {
         let count = self.reader.read(buffer)?;
         if let Some(at) = memchr::memchr(0, &buffer[..count]) {
             let offset = self.offset + at as u64;
-            let reason = format!("byte {offset} is NUL: {}", super::sniff::NUL);
+            let reason = format!("byte {offset} is NUL: {NUL}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         self.offset += count as u64;

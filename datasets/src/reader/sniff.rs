@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
+use super::compression::{HEAD, NUL};
 use crate::{DataError, Format};
 
 /// Kinds of binary files: what they are, the offset and the bytes that say so, and what to do with them.
@@ -171,9 +172,6 @@ fn binary(head: &[u8]) -> Option<String> {
     memchr::memchr(0, head).map(|offset| format!("byte {offset} is NUL: {NUL}"))
 }
 
-/// The reason to refuse a NUL byte, and what to do.
-pub(super) const NUL: &str = "this is no text, or text in UTF-16 (iconv -f UTF-16 -t UTF-8 converts that); name a file of text";
-
 /// Whether a text begins with a JSON object that has a key, or with an array of them, as far as can be seen.
 fn is_json(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
@@ -191,7 +189,7 @@ fn is_json(head: &[u8]) -> bool {
     let mut values = serde_json::Deserializer::from_slice(object).into_iter::<IgnoredAny>();
     match values.next() {
         Some(Ok(_)) => true,
-        Some(Err(error)) => error.is_eof() && head.len() >= super::compression::HEAD,
+        Some(Err(error)) => error.is_eof() && head.len() >= HEAD,
         None => false,
     }
 }
@@ -238,7 +236,7 @@ mod tests {
     #[test]
     fn json_is_no_plain_text_unless_that_is_stated() {
         let long = format!("{{\"id\": 7, \"text\": \"{}", "x".repeat(8000));
-        let long = &long.as_bytes()[..crate::reader::compression::HEAD];
+        let long = &long.as_bytes()[..HEAD];
         for head in [
             &b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n"[..],
             b"\xef\xbb\xbf\n [\n  {\"a\": 1},\n  {\"a\"",

@@ -174,7 +174,7 @@ pub enum Judge {
     Outcome,
 }
 
-/// Where a run ends, against where runs of other seeds end.
+/// End of a run, compared with the ends of other seeds and of runs that rounding set apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// What is compared.
@@ -182,18 +182,40 @@ pub struct Outcome {
     /// The run's, in nats per token.
     #[serde(deserialize_with = "json::number")]
     pub value: f64,
-    /// Middle of the prediction interval.
+    /// Prediction interval for one more seed.
+    #[serde(flatten)]
+    pub seeds: Interval,
+    /// Prediction interval for one more run that rounding set apart; `None` where fewer than three were run.
+    #[serde(default)]
+    pub rounding: Option<Interval>,
+}
+
+impl Outcome {
+    /// Whether another seed or rounding explains the end of the run.
+    pub fn holds(&self) -> bool {
+        self.ends_as_seeds() || self.rounding.is_some_and(|ends| ends.contains(self.value))
+    }
+
+    /// Whether the run ends inside the interval of the seeds.
+    pub fn ends_as_seeds(&self) -> bool {
+        self.seeds.contains(self.value)
+    }
+}
+
+/// A prediction interval, in nats per token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Its middle.
     #[serde(deserialize_with = "json::number")]
     pub center: f64,
-    /// Half the width of the prediction interval.
+    /// Half its width.
     #[serde(deserialize_with = "json::number")]
     pub half_width: f64,
 }
 
-impl Outcome {
-    /// Whether the run ends inside the interval.
-    pub fn holds(&self) -> bool {
-        (self.value - self.center).abs() <= self.half_width
+impl Interval {
+    fn contains(self, value: f64) -> bool {
+        (value - self.center).abs() <= self.half_width
     }
 }
 
@@ -223,6 +245,12 @@ pub struct Envelope {
     /// of a step, or without other seeds what another batch changes.
     #[serde(default)]
     pub comparable: Option<usize>,
+    /// Nats per token of each step, run by run.
+    #[serde(default, deserialize_with = "json::curves")]
+    pub losses: Vec<Vec<f64>>,
+    /// Final loss of each run, in nats per token, as [`Entry::final_loss`].
+    #[serde(default, deserialize_with = "json::numbers")]
+    pub final_losses: Vec<f64>,
     /// Largest |loss − reference's loss| that rounding explains, in nats per token, for each step. Never
     /// falls from a step to the next.
     #[serde(deserialize_with = "json::numbers")]

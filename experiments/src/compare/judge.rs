@@ -7,7 +7,9 @@
 use super::statistics::{
     self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
 };
-use super::{Check, Checked, Entrant, Envelope, Judge, Outcome, Outcomes, Seeds, Verdict};
+use super::{
+    Check, Checked, Entrant, Envelope, Interval, Judge, Outcome, Outcomes, Seeds, Verdict,
+};
 use crate::precision::Precision;
 
 /// What the bound from runs that rounding set apart is multiplied with: one backend rounds more coarsely than another.
@@ -83,6 +85,8 @@ impl Envelope {
             quantile: ENVELOPE_LEVEL,
             factor: FACTOR,
             comparable: None,
+            losses: runs.iter().map(|run| run.losses.clone()).collect(),
+            final_losses: runs.iter().filter_map(|run| run.final_loss).collect(),
             loss: rising(&losses),
             weights: rising(&weights),
         })
@@ -189,7 +193,8 @@ impl Case<'_> {
             .map(|envelope| envelope.comparable_steps(&reference.losses, self.seeds));
         let outcomes = self.outcomes();
         let of_final = |outcome: &&Outcome| outcome.of == Outcomes::FinalLoss;
-        let inside_seed_spread = outcomes.iter().find(of_final).map(Outcome::holds);
+        let final_outcome = outcomes.iter().find(of_final);
+        let inside_seed_spread = final_outcome.map(Outcome::ends_as_seeds);
         let judgement = |verdict, judged_by: &[Judge], first_step, reason| Judgement {
             verdict,
             reason,
@@ -228,6 +233,10 @@ impl Case<'_> {
         judges.extend((comparable > 0).then_some(Judge::Envelope));
         judges.extend((!outcomes.is_empty()).then_some(Judge::Outcome));
         let outside = outcomes.iter().find(|outcome| !outcome.holds());
+        let ends = match outcomes.iter().all(Outcome::ends_as_seeds) {
+            true => "it ends as other seeds do",
+            false => "it ends as runs do that rounding set apart",
+        };
         let last = entrant.losses.len().saturating_sub(1);
         if let Some((step, what)) = self.leaves(envelope, comparable) {
             let reason = format!("step {step}: {what}");
@@ -236,7 +245,7 @@ impl Case<'_> {
                     Verdict::Outcome,
                     &[Judge::Envelope, Judge::Outcome],
                     Some(step),
-                    format!("{reason}; it ends as other seeds do"),
+                    format!("{reason}; {ends}"),
                 ),
                 (None, true) => judgement(Verdict::Differs, &[Judge::Envelope], Some(step), reason),
                 (Some(outcome), _) => judgement(
@@ -255,7 +264,7 @@ impl Case<'_> {
         let steps = entrant.losses.len();
         let after = match (comparable < steps, outcomes.is_empty(), decided) {
             (false, ..) => String::new(),
-            (true, false, _) => "; it ends as other seeds do".into(),
+            (true, false, _) => format!("; {ends}"),
             (true, true, true) => {
                 "; from there on only the checks of single steps tell, as no other seed was run"
                     .into()
@@ -321,45 +330,74 @@ impl Case<'_> {
             .min_by_key(|(step, _)| *step)
     }
 
-    /// Where the run ends, against the seeds'. Seeds of another precision show the spread alone: the interval lies
-    /// around where the reference's own backend ends in this one.
+    /// Compares where the run ends with the seeds and with the runs that rounding set apart. The interval of seeds that
+    /// ran in another precision is centred on where the reference's own backend ends in this one.
+    ///
+    /// Both are needed: three seeds may end near each other by luck, and their losses are not normal where training is
+    /// unstable, whereas the runs that rounding set apart vary there as the entrant does.
     fn outcomes(&self) -> Vec<Outcome> {
-        let Some(seeds) = self.seeds.filter(|seeds| seeds.final_losses.len() > 1) else {
+        let Some(seeds) = self.seeds else {
             return Vec::new();
         };
         let around_own = seeds.dtype.is_some_and(|dtype| dtype != self.dtype);
-        let outcome = |of, value: Option<f64>, own: Option<f64>, spread: &[f64]| {
-            let (center, count) = match around_own {
-                true => (own?, 1),
-                false => (statistics::mean(spread), spread.len()),
+        let outcome = |of, ends: fn(&Ends) -> Option<f64>| {
+            let steps = self.entrant.losses.len();
+            let end = |curve: &Curve| ends(&Ends::of(&curve.losses, curve.final_loss, steps));
+            let all = |losses: &[Vec<f64>], final_losses: &[f64]| {
+                let ends: Vec<f64> = losses
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(run, losses)| {
+                        ends(&Ends::of(losses, final_losses.get(run).copied(), steps))
+                    })
+                    .collect();
+                // All of them or none.
+                (ends.len() == losses.len() && ends.len() > 1).then_some(ends)
             };
-            let half_width = prediction_half_width(spread, count);
-            half_width.is_finite().then_some(())?;
+            let by_seed = all(&seeds.losses, &seeds.final_losses)?;
+            let (center, count) = match around_own {
+                true => (end(self.own?)?, 1),
+                false => (statistics::mean(&by_seed), by_seed.len()),
+            };
+            let interval = |center, half_width: f64| {
+                half_width
+                    .is_finite()
+                    .then_some(Interval { center, half_width })
+            };
+            let rounding = self
+                .envelope
+                .and_then(|of| all(&of.losses, &of.final_losses));
             Some(Outcome {
                 of,
-                value: value?,
-                center,
-                half_width,
+                value: end(self.entrant)?,
+                seeds: interval(center, prediction_half_width(&by_seed, count))?,
+                rounding: rounding.filter(|ends| ends.len() > 2).and_then(|ends| {
+                    interval(
+                        statistics::mean(&ends),
+                        prediction_half_width(&ends, ends.len()),
+                    )
+                }),
             })
         };
-        let steps = self.entrant.losses.len();
-        let tails: Option<Vec<f64>> = seeds
-            .losses
-            .iter()
-            .map(|l| last_interval(l, steps))
-            .collect();
-        let final_loss = outcome(
-            Outcomes::FinalLoss,
-            self.entrant.final_loss,
-            self.own.and_then(|own| own.final_loss),
-            &seeds.final_losses,
-        );
-        let last_interval = tails.filter(|tails| tails.len() > 1).and_then(|tails| {
-            let mean = |curve: &Curve| last_interval(&curve.losses, steps);
-            let own = self.own.and_then(mean);
-            outcome(Outcomes::LastInterval, mean(self.entrant), own, &tails)
-        });
+        let final_loss = outcome(Outcomes::FinalLoss, |ends| ends.final_loss);
+        let last_interval = outcome(Outcomes::LastInterval, |ends| ends.last_interval);
         final_loss.into_iter().chain(last_interval).collect()
+    }
+}
+
+/// Numbers by which the end of a run is compared.
+struct Ends {
+    final_loss: Option<f64>,
+    last_interval: Option<f64>,
+}
+
+impl Ends {
+    /// Ends of a run over `steps` steps. The final loss of a longer run is left out: it says nothing about fewer steps.
+    fn of(losses: &[f64], final_loss: Option<f64>, steps: usize) -> Self {
+        Self {
+            final_loss: final_loss.filter(|_| losses.len() == steps),
+            last_interval: last_interval(losses, steps),
+        }
     }
 }
 
@@ -376,11 +414,18 @@ fn away(outcome: &Outcome) -> String {
         Outcomes::FinalLoss => "the final loss",
         Outcomes::LastInterval => "the mean loss of the last tenth of the steps",
     };
+    let rounding = match outcome.rounding {
+        Some(ends) => format!(
+            ", and outside {:.4} ± {:.4}, where a run does that rounding set apart",
+            ends.center, ends.half_width
+        ),
+        None => String::new(),
+    };
     format!(
-        "{of}, {:.4}, lies outside {:.4} ± {:.4}, where another seed ends with probability {}",
+        "{of}, {:.4}, lies outside {:.4} ± {:.4}, where another seed ends with probability {}{rounding}",
         outcome.value,
-        outcome.center,
-        outcome.half_width,
+        outcome.seeds.center,
+        outcome.seeds.half_width,
         statistics::OUTCOME_LEVEL
     )
 }
@@ -648,6 +693,81 @@ mod tests {
         );
         let of_nothing = judged(&fine, &[], None);
         assert_eq!(of_nothing.verdict, Verdict::Unavailable);
+    }
+
+    #[test]
+    fn an_end_that_rounding_explains_is_not_accused_though_seeds_end_elsewhere() {
+        let steps = 60;
+        let ending = |end: f64| {
+            let mut losses = vec![4.0; steps - 6];
+            losses.extend([end; 6]);
+            curve(&losses)
+        };
+        let reference = ending(2.45);
+        // Near each other by luck.
+        let others = [2.455, 2.46, 2.47].map(ending);
+        let seeds = Seeds {
+            seeds: vec![1, 2, 3],
+            final_losses: others.iter().filter_map(|curve| curve.final_loss).collect(),
+            losses: others.iter().map(|curve| curve.losses.clone()).collect(),
+            spread: 0.0,
+            dtype: Some(Precision::F32),
+        };
+        let apart = [2.35, 2.45, 2.4, 2.5, 2.55].map(ending);
+        let runs: Vec<&Curve> = apart.iter().collect();
+        let envelope = Envelope::measure(OWN, &runs, &reference).unwrap();
+        let judged = |end: f64| {
+            Case {
+                entrant: &ending(end),
+                dtype: Precision::F32,
+                checks: &[],
+                reference: &reference,
+                own: None,
+                envelope: Some(&envelope),
+                seeds: Some(&seeds),
+            }
+            .judge()
+        };
+        let explained = judged(2.3);
+        assert_eq!(explained.verdict, Verdict::Rounding, "{}", explained.reason);
+        assert!(
+            explained
+                .reason
+                .contains("as runs do that rounding set apart"),
+            "{}",
+            explained.reason
+        );
+        assert_eq!(explained.inside_seed_spread, Some(false));
+        let worse = judged(4.0);
+        assert_eq!(worse.verdict, Verdict::Differs, "{}", worse.reason);
+        assert!(
+            worse.reason.contains("and outside 2.45"),
+            "{}",
+            worse.reason
+        );
+        // The ends of longer runs say nothing about those of shorter ones.
+        let longer = Seeds {
+            losses: seeds
+                .losses
+                .iter()
+                .map(|l| [&l[..], &[1.0]].concat())
+                .collect(),
+            ..seeds.clone()
+        };
+        let kinds = |seeds: &Seeds| -> Vec<Outcomes> {
+            let case = Case {
+                entrant: &ending(2.45),
+                dtype: Precision::F32,
+                checks: &[],
+                reference: &reference,
+                own: None,
+                envelope: None,
+                seeds: Some(seeds),
+            };
+            case.outcomes().iter().map(|outcome| outcome.of).collect()
+        };
+        assert_eq!(kinds(&seeds), [Outcomes::FinalLoss, Outcomes::LastInterval]);
+        assert_eq!(kinds(&longer), [Outcomes::LastInterval]);
     }
 
     #[test]

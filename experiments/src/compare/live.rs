@@ -53,8 +53,6 @@ const REFERENCE: usize = 0;
 struct Run {
     planned: PlannedRun,
     variant: Variant,
-    /// Whether the loss on validation windows is wanted.
-    evaluated: bool,
     trainer: Option<Trainer>,
     peak: Option<Peak>,
     curve: Curve,
@@ -93,7 +91,6 @@ impl<'a> Live<'a> {
             .collect();
         for planned in &plan.runs {
             let mut variant = Variant::default();
-            let mut evaluated = true;
             match planned.role {
                 Role::Reference => {}
                 Role::Rounding => {
@@ -101,7 +98,6 @@ impl<'a> Live<'a> {
                     let before = before.filter(|run| run == planned).count() as u64;
                     let as_it_is = before == 0 && planned.entrant != plan.reference;
                     variant.nudge = (!as_it_is).then_some(before);
-                    evaluated = as_it_is;
                 }
                 Role::Seed(seed) => variant.seed = Some(seed),
                 Role::Entrant => {
@@ -113,7 +109,6 @@ impl<'a> Live<'a> {
             runs.push(Run {
                 planned: *planned,
                 variant,
-                evaluated,
                 trainer: None,
                 peak: None,
                 curve: Curve::default(),
@@ -210,7 +205,8 @@ impl<'a> Live<'a> {
             match run.planned.role {
                 Role::Rounding => {
                     if let Ok(step) = attempt(measure) {
-                        let of = rounding.entry(entrant.dtype).or_default();
+                        let of = rounding.entry(entrant.dtype);
+                        let of = of.or_insert_with(|| Rounding::new(terms));
                         of.add(&step, &reference, entrant.dtype);
                     }
                 }
@@ -220,8 +216,7 @@ impl<'a> Live<'a> {
                     };
                     match attempt(measure) {
                         Ok(step) => {
-                            let checks =
-                                step.checks(&reference, rounding, &given, entrant.dtype, terms);
+                            let checks = step.checks(&reference, rounding, &given, entrant.dtype);
                             run.checks.extend(checks);
                             self.watcher.event(Event::Checked {
                                 run: number,
@@ -340,7 +335,7 @@ impl<'a> Live<'a> {
     /// Evaluates a run that took all its steps, and lets it go. Whether it was not interrupted.
     fn end(&mut self, number: usize) -> Result<bool, Error> {
         let run = &mut self.runs[number];
-        if let (Some(trainer), true) = (&run.trainer, run.evaluated) {
+        if let Some(trainer) = &run.trainer {
             let watcher = &*self.watcher;
             match attempt(|| trainer.evaluate(&|| !watcher.wants_to_stop())) {
                 Ok(None) => return Ok(false),

@@ -15,8 +15,8 @@ mod tampering;
 mod trainer;
 
 pub use comparison::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Judge, Outcome, Outcomes, Recorded,
-    Reference, Seeds, Verdict,
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes,
+    Recorded, Reference, Seeds, Verdict,
 };
 #[doc(hidden)]
 pub use directory::compare_unwritten;

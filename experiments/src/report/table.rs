@@ -120,7 +120,7 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
     let class = verdict_class(entry.verdict);
     let symbol = entry.verdict.symbol();
     let outcomes = &entry.outcomes;
-    let ends_as_seeds = (!outcomes.is_empty()).then(|| outcomes.iter().all(Outcome::holds));
+    let ends_as_seeds = (!outcomes.is_empty()).then(|| outcomes.iter().all(Outcome::ends_as_seeds));
     vec![
         Cell {
             swatch: run.class.clone(),

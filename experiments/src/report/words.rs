@@ -231,7 +231,8 @@ pub(super) fn seeds(comparison: &Comparison) -> String {
     format!(
         "Seeds {} end at {} nats per token. One more ends within ± {} of their mean with probability {OUTCOME_LEVEL} \
          (Student's t). Final loss and mean of the last tenth of the steps are tested so, which accuses at most 1 % \
-         of runs that are no worse than another seed.",
+         of runs that are no worse than another seed; and nothing is accused that ends where runs do that rounding \
+         alone set apart.",
         listed(&names),
         listed(&ends),
         significant(seeds.spread, 2)

@@ -126,7 +126,7 @@ fn what_is_not_computed_here_is_refused() {
             "gpt2",
             "n_embd",
             json!(u64::MAX),
-            "width is 18446744073709552000; it must be at most",
+            "width is 18446744073709551615; it must be at most",
         ),
         (
             "gpt2",

@@ -382,6 +382,8 @@ mod tests {
                 runs: 8,
                 quantile: 0.95,
                 comparable: None,
+                losses: Vec::new(),
+                final_losses: Vec::new(),
                 factor: 2.0,
                 loss: loss.to_vec(),
                 weights: Vec::new(),

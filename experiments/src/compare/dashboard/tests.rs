@@ -361,6 +361,8 @@ fn any_event() -> impl Strategy<Value = Event> {
                 runs: 8,
                 quantile: 0.95,
                 comparable: None,
+                losses: Vec::new(),
+                final_losses: Vec::new(),
                 factor: 2.0,
                 loss,
                 weights: Vec::new(),

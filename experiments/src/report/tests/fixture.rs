@@ -298,6 +298,8 @@ pub(super) fn comparison(steps: usize) -> Comparison {
         runs: 4,
         quantile: 0.99,
         comparable: Some(steps),
+        losses: Vec::new(),
+        final_losses: Vec::new(),
         factor,
         loss: (0..steps)
             .map(|step| factor * 0.3 * growth(step, steps, unit))
