@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use crate::identity::Identity;
 use crate::progress::BuildReporter;
 use crate::report;
-use crate::run::{Claim, MetricsLog, RunDirectory, create_directory, write_atomically};
+use crate::run::{MetricsLog, RunDirectory, create_directory, write_atomically};
 use crate::setup::Setup;
 use crate::signals::Unsaved;
 use crate::{Error, Experiment};
@@ -76,14 +76,13 @@ pub fn compare(
     }
 }
 
-/// Writes `comparison.json` and the report into a directory, which is made if it is not there; returns the page
-/// to open.
+/// Writes `comparison.json` and the report into a new or empty directory; returns the page to open.
 ///
 /// # Errors
 ///
-/// When the disk refuses, or another process writes there.
+/// When the directory holds anything, the disk refuses, or another process writes there.
 pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
-    let _claim = Claim::of(directory)?;
+    let _claim = create_directory(Some(directory), "")?;
     write_in(comparison, directory)
 }
 

@@ -355,6 +355,10 @@ fn finished_runs_are_judged_by_an_envelope() {
     assert_eq!(backends[0]["first_step"], 17);
     assert!(bench.path("report/report.html").is_file());
     assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
+    // It is not replaced by another one.
+    let output = bench.run(&["compare", "one", "wide", "--out", "report"]);
+    assert_refused(&output, 2, &["report: already exists"]);
+    assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
 }
 
 #[test]
