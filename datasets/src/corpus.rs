@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DataError, Split, TokenFile, Tokenizer, TokenizerSpec, TrainOptions,
-    build::{TOKENIZER, documents_file, sha256},
+    build::{documents_file, sha256},
     documents::DocumentIndex,
+    files::TOKENIZER,
     manifest::{Manifest, TokensEntry},
 };
 

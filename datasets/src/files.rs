@@ -11,6 +11,15 @@ use std::{
 
 use same_file::Handle;
 
+/// Description of a token folder.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// Tokenizer of a token folder.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+
+/// Journal of a token folder that is being made. Hidden, so that no one takes it for text.
+pub(crate) const JOURNAL: &str = ".build.json";
+
 /// Writes beside, waits for the disk, renames. Two writers of one file do not mix: the last one to finish wins.
 ///
 /// # Errors

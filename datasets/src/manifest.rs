@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Format, SourceFile, files::printable};
+use crate::{
+    DataError, Format, SourceFile,
+    files::{self, printable},
+};
 
 /// What `format` says in every manifest of ours.
 const FORMAT: &str = "foretoken tokens";
@@ -182,7 +185,7 @@ impl SourceEntry {
 
 impl Manifest {
     /// The name of the file in its folder.
-    pub const FILE: &str = "manifest.json";
+    pub const FILE: &str = files::MANIFEST;
 
     pub(crate) fn new(
         tokenizer: TokenizerEntry,

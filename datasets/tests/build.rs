@@ -311,7 +311,7 @@ fn interruptions_within_a_document_do_not_matter() {
         };
         match build(&options, &out, monitor) {
             Err(DataError::Interrupted) => {
-                let journal = fs::read_to_string(out.join("build.json")).unwrap();
+                let journal = fs::read_to_string(out.join(".build.json")).unwrap();
                 let journal: serde_json::Value = serde_json::from_str(&journal).unwrap();
                 within += u64::from(journal["state"]["open"]["pieces"] != 0);
             }

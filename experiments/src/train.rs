@@ -161,6 +161,12 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             if !resumption.reopened
                 && let Some(finished) = finished_before(run)?
             {
+                if options.dashboard != Dashboard::None {
+                    errln!(
+                        "note: {} is finished, and nothing was trained; --set train.steps=N extends it",
+                        run.path().display()
+                    );
+                }
                 return Ok(finished);
             }
             Some(resumption)

@@ -12,7 +12,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    BuildOptions, BuildProgress, Monitor, TOKENIZER, dataset,
+    BuildOptions, BuildProgress, Monitor, dataset,
     journal::{Journal, State},
     pieces::{Piece, Pieces},
     scan::Scan,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     DataError, SourceFile, TokenFileWriter, Tokenizer,
     documents::DocumentIndexWriter,
+    files::TOKENIZER,
     manifest::{ShardEntry, TokensEntry},
 };
 

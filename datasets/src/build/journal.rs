@@ -9,10 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildOptions, Monitor, TOKENIZER, dataset, scan::Scan, sha256, write_error};
+use super::{BuildOptions, Monitor, dataset, scan::Scan, sha256, write_error};
 use crate::{
     DataError, Tokenizer,
-    files::{LockFile, write_atomically},
+    files::{self, LockFile, TOKENIZER, write_atomically},
     manifest::{Manifest, Recipe, SourceEntry, TextEntry, TokensEntry},
 };
 
@@ -83,7 +83,7 @@ struct Contents {
     state: State,
 }
 
-/// `build.json`
+/// Contents of `.build.json`.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
@@ -91,7 +91,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) const FILE: &str = "build.json";
+    pub(super) const FILE: &str = files::JOURNAL;
 
     /// The journal of a folder; starts one where the folder is neither complete nor begun.
     pub(super) fn open(folder: &Path, complete: bool) -> Result<Self, DataError> {

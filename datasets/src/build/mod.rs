@@ -12,7 +12,7 @@
 //!
 //! The files are read twice: once to check and count what is in them ([`scan`]), once to make tokens of
 //! it ([`encode`]); training a tokenizer reads them once more. While a build is at work its folder holds
-//! a journal, `build.json`, from which the same build goes on after a crash. What comes out depends on
+//! a journal, `.build.json`, from which the same build goes on after a crash. What comes out depends on
 //! the inputs and the options alone: not on the number of threads, nor on how often it was interrupted.
 
 mod cache;
@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DataError, InvalidUtf8, ReadOptions, Sources, Tokenizer, TokenizerSpec, TrainOptions,
-    files::{LockFile, write_atomically},
+    files::{LockFile, TOKENIZER, write_atomically},
     find_sources,
     manifest::{Manifest, Recipe, SplitBy, TokenizerEntry},
 };
@@ -47,9 +47,6 @@ use journal::{Journal, Plan};
 pub use pieces::MAX_UNCUT_BYTES;
 use pieces::Pieces;
 use scan::Scan;
-
-/// The tokenizer of a dataset, in its folder.
-pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// How text files become a folder of tokens.
 #[derive(Clone, Debug)]

@@ -232,3 +232,21 @@ fn what_finds_nothing_is_named() {
     let error = found(&folder, &["***"]).unwrap_err();
     assert!(matches!(error, DataError::BadPattern { .. }));
 }
+
+#[test]
+fn token_folders_are_no_text() {
+    let folder = folder(&[
+        ("a.txt", b"1"),
+        ("data/manifest.json", b"{\"text\": \"1\"}\n"),
+        ("made/manifest.json", b"{}"),
+        ("made/tokenizer.json", b"{}"),
+        ("made/train.bin", b"1"),
+        ("begun/.build.json", b"{}"),
+        ("begun/tokenizer.json", b"{}"),
+    ]);
+    let (files, _) = found(&folder, &["."]).unwrap();
+    assert_eq!(files, ["a.txt", "data/manifest.json"]);
+    let (files, _) = found(&folder, &["**/*.json"]).unwrap();
+    assert_eq!(files, ["data/manifest.json"]);
+    assert!(found(&folder, &["made"]).is_err());
+}

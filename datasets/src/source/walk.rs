@@ -1,5 +1,6 @@
 //! The files below a folder: all of them, or those that a glob matches. Names may be any bytes. Hidden files
-//! and folders are left alone, unless the glob spells out their dot.
+//! and folders are left alone, unless the glob spells out their dot; so are the JSON files of token folders, which
+//! are no text.
 
 use std::{
     ffi::OsStr,
@@ -10,7 +11,7 @@ use std::{
 use glob::{MatchOptions, Pattern};
 use walkdir::WalkDir;
 
-use crate::DataError;
+use crate::{DataError, files};
 
 /// Result of a walk, in the byte order of the paths.
 #[derive(Debug, Default)]
@@ -143,6 +144,7 @@ fn walk(start: &Path, root: &Path, glob: Option<&Glob>) -> Result<Found, DataErr
     for entry in entries {
         match entry {
             Ok(entry) if entry.file_type().is_dir() || !wanted(entry.path()) => {}
+            Ok(entry) if belongs_to_tokens(entry.path()) => {}
             Ok(entry) if entry.file_type().is_file() => found.files.push(named(entry.path())),
             Ok(entry) => found.others.push(named(entry.path())),
             // A link to a folder that it lies in: its files are found without it.
@@ -173,6 +175,15 @@ fn walk(start: &Path, root: &Path, glob: Option<&Glob>) -> Result<Found, DataErr
     sort_by_bytes(&mut found.files);
     sort_by_bytes(&mut found.others);
     Ok(found)
+}
+
+/// Whether a file is the manifest or the tokenizer of a token folder, complete or in the making. Each file is asked rather
+/// than its folder, as another process may be building there.
+fn belongs_to_tokens(path: &Path) -> bool {
+    let is = |name: &str| path.file_name().is_some_and(|found| found == name);
+    let beside = |name: &str| path.with_file_name(name).exists();
+    is(files::MANIFEST) && beside(files::TOKENIZER)
+        || is(files::TOKENIZER) && (beside(files::MANIFEST) || beside(files::JOURNAL))
 }
 
 /// `PathBuf` compares component by component; bytes are what other tools sort by.

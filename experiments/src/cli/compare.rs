@@ -59,7 +59,8 @@ pub(super) struct CompareArgs {
     /// [default: all that are compiled in]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     backends: Vec<Named>,
-    /// Backends that have to be judged, or `all`; without it one that is unavailable changes no exit code
+    /// Backends that have to be judged, or `all`, which is at least one beside the reference's own; without it one
+    /// that is unavailable changes no exit code
     #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
     require: Vec<Required>,
     /// Precisions that every backend computes in: f64, f32, bf16, f16
@@ -297,7 +298,15 @@ fn finish(
             entry.reason
         );
     }
-    let code = match comparison.has_failures() || !unjudged.is_empty() {
+    let all_required = args.require.iter().any(|r| matches!(r, Required::All));
+    let judged = |entry: &Entry| ![Verdict::Own, Verdict::Unavailable].contains(&entry.verdict);
+    let nothing_judged = all_required && !comparison.backends.iter().any(judged);
+    if nothing_judged && unjudged.is_empty() {
+        errln!(
+            "--require all: no backend but the reference's own was compared; add one to --backends, or compile it in"
+        );
+    }
+    let code = match comparison.has_failures() || !unjudged.is_empty() || nothing_judged {
         true => ExitCode::from(3),
         false => ExitCode::SUCCESS,
     };
@@ -373,7 +382,9 @@ fn table(comparison: &Comparison) -> String {
     match &comparison.seeds {
         Some(seeds) => {
             text += &format!(
-                "\nOne more seed ends within ± {:.4} nats per token of the mean of {} with probability {OUTCOME_LEVEL}.\n",
+                "\nOne more seed ends within {:.4} ± {:.4} nats per token, the mean of {} seeds, with probability \
+                 {OUTCOME_LEVEL}.\n",
+                seeds.final_losses.iter().sum::<f64>() / seeds.final_losses.len() as f64,
                 seeds.spread,
                 seeds.seeds.len()
             );
@@ -388,8 +399,18 @@ fn table(comparison: &Comparison) -> String {
         );
     }
     if comparison.envelopes.is_empty() {
-        text += "No envelope: none of the runs carries one. To measure it:\n  foretoken compare EXPERIMENT.toml \
-                 --backends flex --out DIR, then --envelope DIR\n";
+        let mut dtypes: Vec<String> = Vec::new();
+        for entry in &comparison.backends {
+            let dtype = entry.entrant.dtype.to_string();
+            if !dtypes.contains(&dtype) {
+                dtypes.push(dtype);
+            }
+        }
+        text += &format!(
+            "No envelope: none of the runs carries one. To measure it:\n  foretoken compare EXPERIMENT.toml --backends \
+             flex --dtypes {} --out DIR, then --envelope DIR\n",
+            dtypes.join(",")
+        );
     }
     text
 }

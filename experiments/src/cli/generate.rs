@@ -41,8 +41,8 @@ pub(super) struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Text to continue, with special tokens by their names; - reads it from standard input. May be
-    /// repeated; all prompts are continued side by side. Without one, or with an empty one, a text
-    /// starts from nothing
+    /// repeated; all prompts are continued side by side. Without one, or with an empty one, a new text
+    /// begins, if the tokenizer has a token that begins or ends texts
     #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
     /// Tokens to draw, at most

@@ -20,7 +20,7 @@ use super::model::refused;
 
 /// Show a model's modules and parameters, and what training and generating with it cost
 ///
-/// Memory is for f32, as models are trained here. That of training counts weights, gradients, AdamW's moments
+/// Memory is for f32, whatever precision an experiment trains in. That of training counts weights, gradients, AdamW's moments
 /// and what the backward pass keeps of the forward pass; that of generation, weights and key/value cache.
 #[derive(Args)]
 #[command(after_help = "\
@@ -134,7 +134,7 @@ fn find(what: &Path) -> Result<Found, Error> {
 /// The shape of a vocabulary may follow from the data, which is then made tokens of, as training would.
 fn of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
     let model = &experiment.model;
-    if model.vocab_size.is_some() || model.preset.is_some() {
+    if model.vocab_size.is_some() {
         return model.config(0, None);
     }
     let progress = BuildReporter::new(Dashboard::PlainOnStderr);

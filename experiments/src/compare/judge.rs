@@ -266,12 +266,16 @@ impl Case<'_> {
             (false, ..) => String::new(),
             (true, false, _) => format!("; {ends}"),
             (true, true, true) => {
-                "; from there on only the checks of single steps tell, as no other seed was run"
-                    .into()
+                format!(
+                    "; from there on only the checks of single steps tell, as no other seed was run in {}",
+                    self.dtype
+                )
             }
             (true, true, false) => {
-                let reason =
-                    format!("{curve}; no other seed was run that would tell what came after");
+                let reason = format!(
+                    "{curve}; no other seed was run in {} that would tell what came after",
+                    self.dtype
+                );
                 return judgement(Verdict::Unavailable, &judges, None, reason);
             }
         };

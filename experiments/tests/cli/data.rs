@@ -259,7 +259,7 @@ fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
         child.kill().unwrap();
         child.wait().unwrap();
         killed += 1;
-        if !bench.path("killed/manifest.json").exists() && bench.path("killed/build.json").exists()
+        if !bench.path("killed/manifest.json").exists() && bench.path("killed/.build.json").exists()
         {
             unfinished += 1;
             let output = bench.run(&["data", "check", "killed"]);
@@ -300,7 +300,7 @@ fn a_build_that_is_interrupted_says_how_to_go_on() {
         .spawn()
         .unwrap();
     let started = std::time::Instant::now();
-    while !bench.path("out/build.json").exists() {
+    while !bench.path("out/.build.json").exists() {
         assert!(started.elapsed().as_secs() < 60, "no build in a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
