@@ -92,7 +92,7 @@ impl TokenFile {
             Some(stated) if stated != file.layout.width => Err(DataError::Dataset {
                 path: path.into(),
                 reason: format!(
-                    "its header says that ids have {} bytes, and data.id_bytes is {stated}: remove the key                      (--id-bytes)",
+                    "its header says that ids have {} bytes, and data.id_bytes is {stated}: remove the key (--id-bytes)",
                     file.layout.width
                 ),
             }),

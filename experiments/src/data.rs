@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::experiment::{DataSection, LossWeight, MixtureEntry, WindowKind};
+use crate::memory::refuse_world;
 
 /// Tokens ready to be cut into windows.
 pub struct Data {
@@ -34,6 +35,8 @@ impl Data {
     /// When there is no text, or it does not fit the tokenizer, or datasets do not fit each other.
     pub fn load(section: &DataSection, monitor: Monitor<'_>) -> Result<Self, Error> {
         if let Some(config) = &section.world {
+            refuse_world("data.world.train_bytes", config.train_bytes)?;
+            refuse_world("data.world.valid_bytes", config.valid_bytes)?;
             let world = World::new(config);
             let (train, _) = world.text(Stream::Train, config.train_bytes);
             let (valid, bits) = world.text(Stream::Valid, config.valid_bytes);

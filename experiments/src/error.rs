@@ -60,8 +60,8 @@ pub enum Error {
     Output(std::io::Error),
     /// The loss stopped being a number.
     #[error(
-        "the loss is {loss} at step {step} (learning rate {learning_rate:.3e}, gradient norm {gradient_norm}): \
-         lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; {checkpoint}"
+        "the loss is {loss} and the gradient norm {gradient_norm} at step {step}, at a learning rate of \
+         {learning_rate:.3e}: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; {checkpoint}"
     )]
     NotFinite {
         /// The loss, in nats per token.

@@ -88,15 +88,28 @@ impl Experiment {
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
+        // A key that is missing may be in the next override.
+        let mut missing = None;
         for assignment in overrides {
             let in_override = |message: String| Error::Experiment {
                 origin: printable(&format!("--set {assignment}")),
                 message: printable(&message),
             };
             assign(&mut table, assignment).map_err(in_override)?;
-            experiment = table.clone().try_into().map_err(|error: toml::de::Error| {
-                in_override(explain(&error, "") + &quoting(&error, assignment))
-            })?;
+            match table.clone().try_into::<Self>() {
+                Ok(changed) => (experiment, missing) = (changed, None),
+                Err(error) => {
+                    let of_override =
+                        in_override(explain(&error, "") + &quoting(&error, assignment));
+                    if !error.message().starts_with("missing field") {
+                        return Err(of_override);
+                    }
+                    missing = Some(of_override);
+                }
+            }
+        }
+        if let Some(error) = missing {
+            return Err(error);
         }
         if experiment.name.is_empty() {
             experiment.name = name.into();
@@ -425,6 +438,25 @@ mod tests {
             format!("my.toml: line {line}: unknown key `layer`; did you mean `layers`?")
         );
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_table_is_given_by_several_overrides() {
+        let keys = [
+            "factor=8.0",
+            "low_frequency_factor=1.0",
+            "high_frequency_factor=4.0",
+            "original_context=8",
+        ];
+        let scaling = |count: usize| -> Vec<String> {
+            let of = keys[..count].iter();
+            let mut overrides = vec!["model.positions=rotary".to_owned()];
+            overrides.extend(of.map(|key| format!("model.rotary_scaling.{key}")));
+            overrides
+        };
+        assert!(Experiment::embedded(&scaling(4)).is_ok());
+        let error = Experiment::embedded(&scaling(3)).unwrap_err().to_string();
+        assert!(error.contains("missing key `original_context`"), "{error}");
     }
 
     #[test]

@@ -52,11 +52,15 @@ fn refuse_beyond(
     advice: &str,
     device: &Device,
 ) -> Result<(), Error> {
-    let has = match device.memory_pool_usage() {
-        Some(_) => None,
-        None => machine_bytes(),
-    };
-    match has {
+    match device.memory_pool_usage() {
+        Some(_) => Ok(()),
+        None => refuse_beyond_machine(origin, what, needed, advice),
+    }
+}
+
+/// Refuses what is more than all memory of the machine, whatever else may run on it.
+fn refuse_beyond_machine(origin: &str, what: &str, needed: u64, advice: &str) -> Result<(), Error> {
+    match machine_bytes() {
         Some(has) if needed > has => Err(Error::Experiment {
             origin: origin.into(),
             message: format!(
@@ -106,6 +110,13 @@ pub(crate) fn refuse_training(
         "lower it, and raise train.accumulation by as much, or lower model.context",
         device,
     )
+}
+
+/// Refuses text of the synthetic world that memory cannot hold as text and as token ids of four bytes each.
+pub(crate) fn refuse_world(key: &str, bytes: usize) -> Result<(), Error> {
+    let needed = (bytes as u64).saturating_mul(5);
+    let what = format!("text of {bytes} bytes, with its token ids,");
+    refuse_beyond_machine(key, &what, needed, "lower it")
 }
 
 /// Refuses to load weights that the device's memory cannot hold.

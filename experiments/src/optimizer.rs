@@ -68,7 +68,8 @@ impl OptimizerConfig {
             ("optimizer.clip", self.clip),
         ];
         for (key, value) in non_negative {
-            if !value.is_finite() || value < 0.0 {
+            // In f32 too, which most models are trained in.
+            if !(value as f32).is_finite() || value < 0.0 {
                 return Err((
                     key,
                     format!("{value} must be a number that is not negative"),

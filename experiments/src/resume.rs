@@ -6,7 +6,7 @@
 
 use crate::checkpoint::{Checkpoints, Saved};
 use crate::identity::{Identity, Replanned};
-use crate::run::{EXPERIMENT, RunDirectory};
+use crate::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, read_metrics};
 use crate::setup::Setup;
 use crate::train::{RESULT, SAMPLE};
 use crate::{Error, Experiment};
@@ -39,18 +39,29 @@ impl Resumption {
                 ),
             ));
         }
+        let identity = run.read_json::<Identity>(Identity::FILE)?;
+        if let Some(identity) = &identity
+            && identity.experiment != planned.hash()
+        {
+            return Err(Error::run_directory(
+                &run.path().join(EXPERIMENT),
+                "was edited since the run began, as its hash in identity.json says; restore it, and change what may \
+                 be changed with --set",
+            ));
+        }
         let checkpoints = Checkpoints::new(run.checkpoints());
         let saved = match checkpoints.steps().last() {
             Some(step) => Some(checkpoints.load(*step)?),
             None => None,
         };
-        let fingerprint = match &saved {
-            Some(saved) => Some(saved.state.data.clone()),
-            None => run
-                .read_json::<Identity>(Identity::FILE)?
-                .map(|identity| identity.data),
-        };
-        if fingerprint.is_some_and(|fingerprint| fingerprint != setup.data.fingerprint) {
+        let of_checkpoint = saved.as_ref().map(|saved| saved.state.data.clone());
+        let of_identity = identity.map(|identity| identity.data);
+        let is_other = |fingerprint: String| fingerprint != setup.data.fingerprint;
+        if [of_checkpoint, of_identity]
+            .into_iter()
+            .flatten()
+            .any(is_other)
+        {
             let keys = asked.differences_under(&planned, "data.");
             let what = match keys.is_empty() {
                 true => "the text behind [data] has changed since; restore it".into(),
@@ -58,6 +69,13 @@ impl Resumption {
             };
             let message = format!("was trained on other data: {what}, or start a new run");
             return Err(Error::run_directory(run.path(), message));
+        }
+        if saved.is_none() && had_checkpoints(run)? {
+            return Err(Error::run_directory(
+                run.path(),
+                "has been trained and evaluated, and none of its checkpoints is there; restore checkpoints/, or start a \
+                 new run without --resume",
+            ));
         }
         let step = saved.as_ref().map_or(0, |saved| saved.state.step);
         let steps = asked.train.steps;
@@ -106,6 +124,21 @@ impl Resumption {
             false => Ok(()),
         }
     }
+}
+
+/// Whether the run is finished, or went on after an evaluation: a checkpoint follows each of them.
+fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
+    if run.path().join(RESULT).exists() {
+        return Ok(true);
+    }
+    if !run.path().join(MetricsLog::FILE).exists() {
+        return Ok(false);
+    }
+    let records = read_metrics(run)?;
+    let mut after = records
+        .iter()
+        .skip_while(|record| matches!(record, Record::Step { .. }));
+    Ok(after.any(|record| matches!(record, Record::Step { .. })))
 }
 
 /// What another number of steps means for the learning rate.

@@ -252,10 +252,24 @@ impl Claim {
         Ok(claim)
     }
 
-    /// Whether there is anything in it but the lock.
+    /// Whether there is anything in it but the lock and what a run leaves that was killed before it had its experiment.
     fn is_occupied(&self) -> bool {
+        let begun = [
+            LockFile::NAME,
+            MetricsLog::FILE,
+            "identity.json",
+            "tokenizer.json",
+        ];
+        let ours = |name: &str| {
+            begun.contains(&name)
+                || name.ends_with(".partial")
+                    && begun
+                        .iter()
+                        .chain([&EXPERIMENT])
+                        .any(|file| name.starts_with(file))
+        };
         let others = |entry: std::io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| entry.file_name() != LockFile::NAME)
+            entry.is_ok_and(|entry| !entry.file_name().to_str().is_some_and(ours))
         };
         fs::read_dir(&self.path).is_ok_and(|mut entries| entries.any(others))
     }
@@ -311,10 +325,13 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
         return Ok(claim);
     };
     let refused = || {
-        Error::run_directory(
-            path,
-            "already exists; name another --out, or continue a run in it with `foretoken train --resume`",
-        )
+        let message = match path.join(EXPERIMENT).is_file() {
+            true => {
+                "already exists; name another --out, or continue a run in it with `foretoken train --resume`"
+            }
+            false => "already exists; name another --out",
+        };
+        Error::run_directory(path, message)
     };
     if path.is_file() {
         return Err(refused());

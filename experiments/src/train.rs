@@ -187,7 +187,9 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         Some(_) => None,
         None => Some(Identity::new(&setup, &transformer)?),
     };
-    if let (Some(identity), Some(before)) = (&identity, run.read_json::<Identity>(Identity::FILE)?)
+    if options.resume
+        && let (Some(identity), Some(before)) =
+            (&identity, run.read_json::<Identity>(Identity::FILE)?)
         && identity.initial_weights != before.initial_weights
     {
         return Err(Error::run_directory(
@@ -200,7 +202,14 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         identity.write(&run)?;
     }
     match &resumption {
-        Some(resumption) => resumption.record(&run, &setup)?,
+        Some(resumption) => {
+            resumption.record(&run, &setup)?;
+            // It has the data's fingerprint behind it, whatever became of the file.
+            let tokenizer = setup.data.tokenizer.to_json();
+            if run.read("tokenizer.json")?.as_ref() != Some(&tokenizer) {
+                run.write("tokenizer.json", tokenizer)?;
+            }
+        }
         None => {
             // The experiment last: it is what makes the directory a run that can be resumed.
             run.write("tokenizer.json", setup.data.tokenizer.to_json())?;

@@ -538,7 +538,9 @@ fn divisible(
 }
 
 fn positive(name: &'static str, value: f64) -> Result<(), ModelError> {
-    match value > 0.0 && value.is_finite() {
+    // In f32 too, which most models compute in.
+    let single = value as f32;
+    match single > 0.0 && single.is_finite() {
         true => Ok(()),
         false => Err(ModelError::OutOfRange {
             name,

@@ -71,15 +71,16 @@ pub(super) struct CompareArgs {
         default_value = "f32"
     )]
     dtypes: Vec<Precision>,
-    /// Steps from the start of the experiment's schedule
-    #[arg(long, value_name = "N", default_value_t = CompareOptions::STEPS)]
-    steps: usize,
-    /// Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other
-    #[arg(long, value_name = "K", default_value_t = CompareOptions::SEEDS)]
-    seeds: usize,
-    /// Runs with weights moved by one unit in the last place, as the scale of rounding
-    #[arg(long, value_name = "M", default_value_t = CompareOptions::ROUNDING_RUNS)]
-    rounding_runs: usize,
+    /// Steps from the start of the experiment's schedule [default: 100]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other [default: 3]
+    #[arg(long, value_name = "K")]
+    seeds: Option<usize>,
+    /// Runs with weights moved by one unit in the last place, as the scale of rounding, beside one with the weights as
+    /// they are [default: 4]
+    #[arg(long, value_name = "M")]
+    rounding_runs: Option<usize>,
     /// What all are measured against [default: the first backend compiled in, in the widest of f64 and f32
     /// that it computes in: flex:f64]
     #[arg(long, value_name = "NAME:DTYPE")]
@@ -103,6 +104,9 @@ pub(super) struct CompareArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// Most runs of one kind in a comparison.
+const MOST_RUNS: usize = 1000;
 
 impl CompareArgs {
     fn entrants(&self) -> Vec<Entrant> {
@@ -159,6 +163,20 @@ impl CompareArgs {
 
 pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     if let Some(runs) = args.runs()? {
+        let live = [
+            ("--steps", args.steps.is_some()),
+            ("--seeds", args.seeds.is_some()),
+            ("--rounding-runs", args.rounding_runs.is_some()),
+            ("--backends", !args.backends.is_empty()),
+            ("--reference", args.reference.is_some()),
+            ("--lockstep", args.lockstep),
+            ("--set", !args.overrides.is_empty()),
+        ];
+        if let Some((flag, _)) = live.into_iter().find(|(_, given)| *given) {
+            let message =
+                "is for a live comparison; runs that are finished are compared as they are";
+            return Err(refused(flag, message));
+        }
         let comparison = of_runs(runs, args.envelope.as_deref())?;
         let report = match &args.out {
             Some(out) => Some(foretoken::compare::write(&comparison, out)?),
@@ -172,12 +190,21 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
             "is for finished runs; a live comparison measures its own",
         ));
     }
-    for (flag, value) in [("--steps", args.steps), ("--seeds", args.seeds)] {
+    let steps = args.steps.unwrap_or(CompareOptions::STEPS);
+    let seeds = args.seeds.unwrap_or(CompareOptions::SEEDS);
+    let rounding_runs = args.rounding_runs.unwrap_or(CompareOptions::ROUNDING_RUNS);
+    for (flag, value) in [("--steps", steps), ("--seeds", seeds)] {
         if value == 0 {
             return Err(refused(flag, "must be at least 1"));
         }
     }
-    if args.rounding_runs == 0 {
+    for (flag, value) in [("--seeds", seeds), ("--rounding-runs", rounding_runs)] {
+        if value > MOST_RUNS {
+            let message = format!("is {value}; it must be at most {MOST_RUNS}");
+            return Err(refused(flag, message));
+        }
+    }
+    if rounding_runs == 0 {
         return Err(refused(
             "--rounding-runs",
             "must be at least 1: without it nothing tells rounding from more",
@@ -195,9 +222,9 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     let interrupted = on_ctrl_c(|| {});
     let shown = dashboard(args.dashboard, args.json)?;
     let options = CompareOptions {
-        steps: args.steps,
-        seeds: args.seeds,
-        rounding_runs: args.rounding_runs,
+        steps,
+        seeds,
+        rounding_runs,
         lockstep: args.lockstep,
         out: args.out.clone(),
         dashboard: shown,

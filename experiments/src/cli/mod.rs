@@ -105,7 +105,7 @@ fn invalid_utf8() -> Error {
     Error::Experiment {
         origin: format!("{:?}", argument.unwrap_or_default()),
         message:
-            "is not UTF-8, and has to be here: rename the file that it names, or name its folder"
+            "is not UTF-8, and has to be here: write text in UTF-8; where it names a file, rename that, or name its folder"
                 .into(),
     }
 }

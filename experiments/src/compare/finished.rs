@@ -42,6 +42,13 @@ impl Finished {
                         let message = format!("metrics.jsonl has no step {}", curve.losses.len());
                         return Err(Error::run_directory(path, message));
                     }
+                    if !loss.is_finite() || !gradient_norm.is_finite() {
+                        let message = format!(
+                            "metrics.jsonl: the loss or the gradient norm of step {step} is no number, so that the run \
+                             is no evidence; leave it out"
+                        );
+                        return Err(Error::run_directory(path, message));
+                    }
                     curve.losses.push(loss);
                     curve.gradient_norms.push(gradient_norm);
                     curve.seconds.push(seconds);
@@ -311,12 +318,29 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
             })?,
     };
     let refused = |message: String| Error::run_directory(&file, message);
-    let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
     let recorded = match serde_json::from_str::<Comparison>(&text) {
         Ok(comparison) => Recorded::of(&comparison)?,
         Err(_) => serde_json::from_str::<Recorded>(&text)
             .map_err(|error| refused(format!("is no envelope: {error}")))?,
     };
+    let losses = &recorded.reference.losses;
+    let is_curve = |of: &[f64]| of.len() == losses.len() && of.iter().all(|loss| loss.is_finite());
+    let bounds = recorded.envelopes.iter().map(|envelope| &envelope.loss);
+    let seeds = recorded.seeds.iter().flat_map(|seeds| &seeds.losses);
+    if losses.is_empty()
+        || ![losses]
+            .into_iter()
+            .chain(bounds)
+            .chain(seeds)
+            .all(|of| is_curve(of))
+    {
+        return Err(refused(
+            "is no envelope: its curves are empty, have different lengths, or hold what is no number; restore the file"
+                .into(),
+        ));
+    }
     let Some(origin) = &recorded.origin else {
         return Err(refused(
             "does not say which experiment it was measured on, because an older version wrote it; name the \

@@ -212,6 +212,11 @@ impl Case<'_> {
             let step = entrant.losses.len();
             return judgement(Verdict::Failed, &[], Some(step), failure.clone());
         }
+        let no_number = |loss: &f64| !loss.is_finite();
+        if let Some(step) = entrant.losses.iter().position(no_number) {
+            let reason = format!("the loss of step {step} is no number");
+            return judgement(Verdict::Failed, &[], Some(step), reason);
+        }
         let failing = self.checks.iter().filter(|check| !check.holds());
         // The worst, relative to its bound.
         if let Some(check) = failing.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
@@ -581,7 +586,7 @@ mod tests {
             assert!(judged.reason.contains("head.weight"), "{}", judged.reason);
         }
         let nan = judge(&[4.0, f64::NAN, 2.0], &[], None, None);
-        assert_eq!((nan.verdict, nan.first_step), (Verdict::Differs, Some(1)));
+        assert_eq!((nan.verdict, nan.first_step), (Verdict::Failed, Some(1)));
     }
 
     #[test]

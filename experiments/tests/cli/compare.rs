@@ -355,10 +355,73 @@ fn finished_runs_are_judged_by_an_envelope() {
     assert_eq!(backends[0]["first_step"], 17);
     assert!(bench.path("report/report.html").is_file());
     assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
+    // What only a live comparison takes is refused.
+    for flag in [
+        "--steps=5",
+        "--seeds=3",
+        "--set=train.steps=3",
+        "--lockstep",
+    ] {
+        let output = bench.run(&["compare", "one", "two", flag]);
+        let name = flag.split('=').next().unwrap();
+        assert_refused(&output, 2, &[name, "live comparison"]);
+    }
     // It is not replaced by another one.
     let output = bench.run(&["compare", "one", "wide", "--out", "report"]);
     assert_refused(&output, 2, &["report: already exists"]);
     assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
+}
+
+#[test]
+fn what_is_no_number_is_no_evidence() {
+    let bench = Bench::trained();
+    bench.tiny_run("one", &[]);
+    let measured = compare_steps(&bench, "25", &["--backends", "flex", "--out", "c"]).output();
+    assert!(measured.unwrap().status.success());
+    let rewrite = |file: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = bench.path(file);
+        let mut value = read(&path);
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    let judged = |envelope: &str| bench.run(&["compare", "run", "one", "--envelope", envelope]);
+    assert_eq!(judged("c/flex-f32/envelope.json").status.code(), Some(0));
+    let whole = read(&bench.path("c/flex-f32/envelope.json"));
+    for (spoilt, losses) in [
+        ("a null", serde_json::json!([null])),
+        ("none", serde_json::json!([])),
+        ("too few", serde_json::json!([4.0])),
+    ] {
+        std::fs::write(bench.path("e.json"), whole.to_string()).unwrap();
+        rewrite("e.json", &|envelope| match spoilt {
+            "a null" => envelope["reference"]["losses"][3] = losses[0].clone(),
+            _ => envelope["reference"]["losses"] = losses.clone(),
+        });
+        assert_refused(
+            &judged("e.json"),
+            2,
+            &["e.json: is no envelope", "no number"],
+        );
+    }
+    assert_refused(&judged("nothing"), 2, &["nothing: cannot be read"]);
+
+    let metrics = bench.path("one/metrics.jsonl");
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    let mut lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let step = lines.iter().position(|line| line["step"] == 4).unwrap();
+    lines[step]["loss"] = serde_json::Value::Null;
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&metrics, text).unwrap();
+    assert_refused(&judged("c"), 2, &["one: ", "step 4 is no number"]);
+
+    for flag in ["--seeds", "--rounding-runs"] {
+        let most = u64::MAX.to_string();
+        let output = bench.run(&["compare", "tiny.toml", flag, &most]);
+        assert_refused(&output, 2, &[flag, "at most 1000"]);
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn directories_that_hold_something_else() {
     assert_refused(
         &bench.tiny(&["--out", "mine"]).output().unwrap(),
         2,
-        &["mine: already exists", "--resume"],
+        &["mine: already exists", "--out"],
     );
     assert_refused(
         &bench.tiny(&["--out", "mine", "--resume"]).output().unwrap(),
@@ -234,7 +234,19 @@ fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
         .replace("learning_rate = 0.01\n", "learning_rate = 1e38\n")
         .replace("clip = 1.0\n", "clip = 0.0\n");
     assert_ne!(wild, experiment);
+    let hash = || {
+        let experiment = foretoken::Experiment::load(&run.join("experiment.toml"), &[]);
+        experiment.unwrap().hash()
+    };
+    let before = hash();
     fs::write(run.join("experiment.toml"), wild).unwrap();
+    let identity = fs::read_to_string(run.join("identity.json")).unwrap();
+    assert!(identity.contains(&before));
+    fs::write(
+        run.join("identity.json"),
+        identity.replace(&before, &hash()),
+    )
+    .unwrap();
     let resume = [
         "train",
         "--resume",
@@ -418,6 +430,11 @@ fn what_no_memory_holds_is_refused_with_both_numbers() {
         let set = format!("{key}=9223372036854775807");
         let output = trained(&["--set", &set, "--set", "train.eval_every=3"]);
         assert_refused(&output, 2, &["more than can be counted"]);
+    }
+    for key in ["data.world.train_bytes", "data.world.valid_bytes"] {
+        let set = format!("{key}=1000000000000000");
+        let output = trained(&["--set", &set]);
+        assert_refused(&output, 2, &[key, "and this machine has"]);
     }
     assert!(nothing_was_written(&bench));
     // What is only looked at is still told.

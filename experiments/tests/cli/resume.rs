@@ -369,6 +369,10 @@ fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
                 let _ = std::fs::remove_dir_all(run.join(name));
             }
             std::fs::remove_file(run.join("result.json")).unwrap();
+            // As one that was killed before it had any.
+            let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+            let first = metrics.split_inclusive('\n').next().unwrap();
+            std::fs::write(run.join("metrics.jsonl"), first).unwrap();
         }
         let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
         assert_refused(&resume("other.txt"), 2, &["was trained on other data"]);
@@ -388,6 +392,93 @@ fn a_finished_run_that_was_moved_is_where_it_is() {
     let stdout = bench.succeed(&["train", "--resume", "--json", "--out", "moved"]);
     let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(json["run"], "moved");
+}
+
+#[test]
+fn a_run_that_lost_its_checkpoints_keeps_its_records() {
+    let bench = Bench::trained();
+    let resume = [
+        "train",
+        "--resume",
+        "--out",
+        "run",
+        "--set",
+        "train.steps=30",
+    ];
+    let metrics = std::fs::read(bench.path("run/metrics.jsonl")).unwrap();
+    std::fs::rename(bench.path("run/checkpoints"), bench.path("away")).unwrap();
+    for finished in [true, false] {
+        if !finished {
+            std::fs::remove_file(bench.path("run/result.json")).unwrap();
+        }
+        assert_refused(&bench.run(&resume), 2, &["run", "none of its checkpoints"]);
+        assert_eq!(
+            std::fs::read(bench.path("run/metrics.jsonl")).unwrap(),
+            metrics
+        );
+    }
+    std::fs::rename(bench.path("away"), bench.path("run/checkpoints")).unwrap();
+    bench.succeed(&resume);
+}
+
+#[test]
+fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
+    let bench = Bench::trained();
+    let resume = [
+        "train",
+        "--resume",
+        "--out",
+        "run",
+        "--set",
+        "train.steps=30",
+    ];
+    let file = |name: &str| bench.path(&format!("run/{name}"));
+    let edited = |name: &str, from: &str, to: &str| {
+        let before = std::fs::read_to_string(file(name)).unwrap();
+        let after = before.replacen(from, to, 1);
+        assert_ne!(before, after, "{name} has {from}");
+        std::fs::write(file(name), after).unwrap();
+        before
+    };
+    for (from, to) in [
+        ("beta_1 = 0.9", "beta_1 = 0.8"),
+        ("clip = 1.0", "clip = 2.0"),
+    ] {
+        let before = edited("experiment.toml", from, to);
+        assert_refused(
+            &bench.run(&resume),
+            2,
+            &["run/experiment.toml", "was edited", "--set"],
+        );
+        std::fs::write(file("experiment.toml"), before).unwrap();
+    }
+    let before = edited("identity.json", "\"data\": \"", "\"data\": \"0");
+    assert_refused(&bench.run(&resume), 2, &["run", "other data"]);
+    std::fs::write(file("identity.json"), before).unwrap();
+
+    let tokenizer = std::fs::read(file("tokenizer.json")).unwrap();
+    std::fs::remove_file(file("tokenizer.json")).unwrap();
+    bench.succeed(&resume);
+    assert_eq!(std::fs::read(file("tokenizer.json")).unwrap(), tokenizer);
+}
+
+#[test]
+fn a_directory_of_a_run_that_was_killed_as_it_began_is_free() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("run")).unwrap();
+    for name in [
+        "metrics.jsonl",
+        "identity.json",
+        "tokenizer.json.7-1.partial",
+    ] {
+        std::fs::write(bench.path(&format!("run/{name}")), "").unwrap();
+    }
+    bench.tiny_run("run", &[]);
+    // What is somebody's own stays.
+    std::fs::create_dir(bench.path("other")).unwrap();
+    std::fs::write(bench.path("other/notes.partial"), "").unwrap();
+    let output = bench.tiny(&["--out", "other"]).output().unwrap();
+    assert_refused(&output, 2, &["other: already exists"]);
 }
 
 #[test]
