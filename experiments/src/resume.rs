@@ -44,7 +44,7 @@ impl Resumption {
             && identity.experiment != planned.hash()
         {
             return Err(Error::run_directory(
-                &run.path().join(EXPERIMENT),
+                run.path().join(EXPERIMENT),
                 "was edited since the run began, as its hash in identity.json says; restore it, and change what may \
                  be changed with --set",
             ));

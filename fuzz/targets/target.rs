@@ -9,6 +9,7 @@ pub(crate) struct Target {
     /// Name of the fuzz target.
     pub(crate) name: &'static str,
     /// Valid inputs, to begin with.
+    #[allow(dead_code, reason = "a fuzzer reads seeds from its corpus")]
     pub(crate) seeds: fn() -> Vec<Vec<u8>>,
     /// Reads an input as the program does, and returns whether it was accepted. Panics where a promise is broken.
     pub(crate) accepts: fn(&[u8]) -> bool,
