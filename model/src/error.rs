@@ -49,7 +49,7 @@ pub enum ModelError {
     OutOfRange {
         /// The configuration key.
         name: &'static str,
-        /// What it was set to.
+        /// The value that was given.
         value: f64,
         /// The range it must lie in.
         expected: &'static str,
@@ -60,7 +60,7 @@ pub enum ModelError {
     TooLarge {
         /// The configuration key.
         name: &'static str,
-        /// What it was set to.
+        /// The value that was given.
         value: usize,
         /// The largest size that is accepted.
         most: usize,

@@ -20,8 +20,8 @@ use super::model::refused;
 
 /// Show a model's modules and parameters, and what training and generating with it cost
 ///
-/// Memory is for f32, whatever precision an experiment trains in. That of training counts weights, gradients, AdamW's moments
-/// and what the backward pass keeps of the forward pass; that of generation, weights and key/value cache.
+/// Memory is for f32, whatever precision an experiment trains in. That of training counts weights, gradients, AdamW's
+/// moments and what the backward pass keeps of the forward pass; that of generation, weights and key/value cache.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -12,14 +12,14 @@ use crate::cli::screen;
 pub(super) struct Shown<'p> {
     prompts: &'p [Prompt],
     samples: usize,
-    /// How many texts there are.
+    /// Number of texts.
     rows: usize,
     /// Nothing is printed.
     silent: bool,
     colours: bool,
     /// The text that is seen growing.
     current: usize,
-    /// What has come of it and of texts after it, by row, and whether that is all.
+    /// Text of the current row and of those after it that is not printed yet, and whether the row is complete.
     waiting: HashMap<usize, (String, bool)>,
     /// Whether the cursor stands at the start of a line.
     line_start: bool,
