@@ -2,6 +2,7 @@
 //! process from writing the same folder; and text of a file in messages.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -38,6 +39,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&partial);
     }
     result.and_then(|()| sync_parent(path))
+}
+
+/// Whether `name` is that of `file`, or of a part of it that an interrupted [`write_atomically`] has left.
+pub fn is_file_or_part(name: &OsStr, file: &str) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(file));
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(".partial"))
 }
 
 /// Creates a directory and those that it lies in, and waits until the disk has their names.

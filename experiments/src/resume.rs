@@ -6,9 +6,8 @@
 
 use crate::checkpoint::{Checkpoints, Saved};
 use crate::identity::{Identity, Replanned};
-use crate::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, read_metrics};
+use crate::run::{EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics};
 use crate::setup::Setup;
-use crate::train::{RESULT, SAMPLE};
 use crate::{Error, Experiment};
 
 /// A run that is to go on, and what is asked of it.

@@ -31,6 +31,12 @@ pub const ROOT: &str = "runs";
 /// The file that makes a directory a run.
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
 
+/// The file of a finished run that holds its figures.
+pub(crate) const RESULT: &str = "result.json";
+
+/// The file of a finished run that holds text which the model generated.
+pub(crate) const SAMPLE: &str = "sample.txt";
+
 const NO_RUN: &str =
     "no run to resume; start one without --resume, or name its directory with --out";
 
@@ -254,22 +260,20 @@ impl Claim {
 
     /// Whether there is anything in it but the lock and what a run leaves that was killed before it had its experiment.
     fn is_occupied(&self) -> bool {
+        // Everything that comes before the experiment, which may be there in part.
         let begun = [
             LockFile::NAME,
             MetricsLog::FILE,
             "identity.json",
             "tokenizer.json",
         ];
-        let ours = |name: &str| {
-            begun.contains(&name)
-                || name.ends_with(".partial")
-                    && begun
-                        .iter()
-                        .chain([&EXPERIMENT])
-                        .any(|file| name.starts_with(file))
-        };
         let others = |entry: std::io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| !entry.file_name().to_str().is_some_and(ours))
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                let is = |file: &&str| files::is_file_or_part(&name, file);
+                let part = name != EXPERIMENT && is(&EXPERIMENT);
+                !(begun.iter().any(is) || part)
+            })
         };
         fs::read_dir(&self.path).is_ok_and(|mut entries| entries.any(others))
     }

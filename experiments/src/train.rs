@@ -21,17 +21,11 @@ use crate::metrics::{Measure, StepMetric};
 use crate::progress::BuildReporter;
 use crate::renderer::{self, Dashboard};
 use crate::resume::Resumption;
-use crate::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, read_metrics};
+use crate::run::{EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics};
 use crate::setup::{Setup, in_precision};
 use crate::signals::Unsaved;
 use crate::training_loop::{Ending, LoopState, Outcome, TrainingLoop};
 use crate::{Error, Experiment, errln, json, terminal};
-
-/// The file of a finished run that holds its figures.
-pub(crate) const RESULT: &str = "result.json";
-
-/// The file of a finished run that holds text which the model generated.
-pub(crate) const SAMPLE: &str = "sample.txt";
 
 /// How to run, as opposed to what.
 pub struct TrainOptions {

@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DataError, InvalidUtf8, ReadOptions, Sources, Tokenizer, TokenizerSpec, TrainOptions,
-    files::{LockFile, TOKENIZER, write_atomically},
+    files::{LockFile, TOKENIZER, is_file_or_part, write_atomically},
     find_sources,
     manifest::{Manifest, Recipe, SplitBy, TokenizerEntry},
 };
@@ -321,11 +321,7 @@ fn holds_something_else(folder: &Path) -> bool {
     };
     // A build begins with its lock and its journal, of which there may only be a part yet, and with copies.
     let own = |name: &OsStr| {
-        let journal = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(Journal::FILE));
-        let journal = journal.is_some_and(|rest| rest.is_empty() || rest.ends_with(".partial"));
-        name == LockFile::NAME || journal || is_copy(name)
+        name == LockFile::NAME || is_file_or_part(name, Journal::FILE) || is_copy(name)
     };
     !begun && entries.any(|entry| entry.is_ok_and(|entry| !own(&entry.file_name())))
 }

@@ -63,23 +63,24 @@ pub(super) struct CompareArgs {
     /// that is unavailable changes no exit code
     #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
     require: Vec<Required>,
-    /// Precisions that every backend computes in: f64, f32, bf16, f16
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "DTYPES",
-        default_value = "f32"
-    )]
+    /// Precisions that every backend computes in: f64, f32, bf16, f16 [default: f32]
+    #[arg(long, value_delimiter = ',', value_name = "DTYPES")]
     dtypes: Vec<Precision>,
-    /// Steps from the start of the experiment's schedule [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "Steps from the start of the experiment's schedule [default: {}]",
+        CompareOptions::STEPS
+    ))]
     steps: Option<usize>,
-    /// Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other [default: 3]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", help = format!(
+        "Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other [default: {}]",
+        CompareOptions::SEEDS
+    ))]
     seeds: Option<usize>,
-    /// Runs with weights moved by one unit in the last place, as the scale of rounding, beside one with the weights as
-    /// they are [default: 4]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", help = format!(
+        "Runs with weights moved by one unit in the last place, as the scale of rounding, beside one with the weights \
+         as they are [default: {}]",
+        CompareOptions::ROUNDING_RUNS
+    ))]
     rounding_runs: Option<usize>,
     /// What all are measured against [default: the first backend compiled in, in the widest of f64 and f32
     /// that it computes in: flex:f64]
@@ -116,6 +117,10 @@ impl CompareArgs {
             true => &all,
             false => &self.backends,
         };
+        let dtypes = match self.dtypes.is_empty() {
+            true => &[Precision::F32][..],
+            false => &self.dtypes,
+        };
         let with = |named: &Named, dtype| Entrant {
             name: named.name,
             dtype,
@@ -124,7 +129,7 @@ impl CompareArgs {
             .iter()
             .flat_map(|named| match named.dtype {
                 Some(dtype) => vec![with(named, dtype)],
-                None => self.dtypes.iter().map(|d| with(named, *d)).collect(),
+                None => dtypes.iter().map(|d| with(named, *d)).collect(),
             })
             .collect()
     }
@@ -168,6 +173,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
             ("--seeds", args.seeds.is_some()),
             ("--rounding-runs", args.rounding_runs.is_some()),
             ("--backends", !args.backends.is_empty()),
+            ("--dtypes", !args.dtypes.is_empty()),
             ("--reference", args.reference.is_some()),
             ("--lockstep", args.lockstep),
             ("--set", !args.overrides.is_empty()),
@@ -411,7 +417,7 @@ fn table(comparison: &Comparison) -> String {
             text += &format!(
                 "\nOne more seed ends within {:.4} ± {:.4} nats per token, the mean of {} seeds, with probability \
                  {OUTCOME_LEVEL}.\n",
-                seeds.final_losses.iter().sum::<f64>() / seeds.final_losses.len() as f64,
+                seeds.mean(),
                 seeds.spread,
                 seeds.seeds.len()
             );
@@ -426,13 +432,12 @@ fn table(comparison: &Comparison) -> String {
         );
     }
     if comparison.envelopes.is_empty() {
-        let mut dtypes: Vec<String> = Vec::new();
-        for entry in &comparison.backends {
-            let dtype = entry.entrant.dtype.to_string();
-            if !dtypes.contains(&dtype) {
-                dtypes.push(dtype);
-            }
-        }
+        let compared = |dtype: &Precision| {
+            let mut entries = comparison.backends.iter();
+            entries.any(|entry| entry.entrant.dtype == *dtype)
+        };
+        let dtypes = Precision::ALL.into_iter().filter(compared);
+        let dtypes: Vec<String> = dtypes.map(|dtype| dtype.to_string()).collect();
         text += &format!(
             "No envelope: none of the runs carries one. To measure it:\n  foretoken compare EXPERIMENT.toml --backends \
              flex --dtypes {} --out DIR, then --envelope DIR\n",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::statistics;
 use crate::backend::Backend;
 use crate::environment::Environment;
 use crate::experiment::BackendSection;
@@ -282,6 +283,13 @@ pub struct Seeds {
     /// The precision that they ran in.
     #[serde(default)]
     pub dtype: Option<Precision>,
+}
+
+impl Seeds {
+    /// Mean of the final losses, in nats per token: the middle of the prediction interval.
+    pub fn mean(&self) -> f64 {
+        statistics::mean(&self.final_losses)
+    }
 }
 
 /// The run that all others are measured against.

@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 
 use super::live::measure;
 use super::plan::{CompareOptions, plan};
-use super::{Comparison, Entrant, Recorded, Watcher};
-use crate::environment::Environment;
-use crate::identity::Identity;
+use super::{Comparison, Recorded, Watcher};
 use crate::progress::BuildReporter;
 use crate::report;
-use crate::run::{MetricsLog, RunDirectory, create_directory, write_atomically};
+use crate::run::{RunDirectory, create_directory, write_atomically};
 use crate::setup::Setup;
 use crate::signals::Unsaved;
 use crate::{Error, Experiment};
@@ -107,35 +105,4 @@ pub fn compare_unwritten(
 fn prepare(experiment: Experiment, options: &CompareOptions) -> Result<Setup, Error> {
     let progress = BuildReporter::new(options.dashboard);
     Setup::new(experiment, None, progress.monitor(&options.interrupted))
-}
-
-/// `flex-f32`, or with a number where the same entrant runs twice.
-pub(super) fn free_name(directory: &Path, entrant: Entrant) -> String {
-    let name = format!("{}-{}", entrant.name, entrant.dtype);
-    let numbered = (2..).map(|n| format!("{name}-{n}"));
-    std::iter::once(name.clone())
-        .chain(numbered)
-        .find(|name| !directory.join(name).exists())
-        .unwrap_or(name)
-}
-
-/// Makes the run directory of an entrant.
-pub(super) fn open_run(
-    setup: &Setup,
-    entrant: Entrant,
-    directory: &Path,
-) -> Result<MetricsLog, Error> {
-    let mut experiment = setup.experiment.clone();
-    experiment.backend.name = entrant.name;
-    experiment.backend.dtype = entrant.dtype;
-    let run = RunDirectory::create(Some(directory), &experiment)?;
-    let log = MetricsLog::open(&run, 0)?;
-    let device = entrant.name.device()?.autodiff();
-    let transformer = setup.transformer(experiment.train.seed, &device)?;
-    let identity = Identity::new(setup, &transformer)?;
-    run.write(Identity::FILE, serde_json::to_vec_pretty(&identity)?)?;
-    let environment = Environment::capture(entrant.name);
-    run.write("environment.json", serde_json::to_vec_pretty(&environment)?)?;
-    run.write("experiment.toml", experiment.to_toml())?;
-    Ok(log)
 }

@@ -212,11 +212,6 @@ impl Case<'_> {
             let step = entrant.losses.len();
             return judgement(Verdict::Failed, &[], Some(step), failure.clone());
         }
-        let no_number = |loss: &f64| !loss.is_finite();
-        if let Some(step) = entrant.losses.iter().position(no_number) {
-            let reason = format!("the loss of step {step} is no number");
-            return judgement(Verdict::Failed, &[], Some(step), reason);
-        }
         let failing = self.checks.iter().filter(|check| !check.holds());
         // The worst, relative to its bound.
         if let Some(check) = failing.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
@@ -349,64 +344,62 @@ impl Case<'_> {
             return Vec::new();
         };
         let around_own = seeds.dtype.is_some_and(|dtype| dtype != self.dtype);
-        let outcome = |of, ends: fn(&Ends) -> Option<f64>| {
-            let steps = self.entrant.losses.len();
-            let end = |curve: &Curve| ends(&Ends::of(&curve.losses, curve.final_loss, steps));
-            let all = |losses: &[Vec<f64>], final_losses: &[f64]| {
-                let ends: Vec<f64> = losses
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(run, losses)| {
-                        ends(&Ends::of(losses, final_losses.get(run).copied(), steps))
-                    })
-                    .collect();
-                // All of them or none.
-                (ends.len() == losses.len() && ends.len() > 1).then_some(ends)
+        let steps = self.entrant.losses.len();
+        let outcome = |of: Outcomes| {
+            let end = |curve: &Curve| of.end(&curve.losses, curve.final_loss, steps);
+            // The ends of all runs, at least `least` of them, or nothing.
+            let ends = |losses: &[Vec<f64>], final_losses: &[f64], least| {
+                let runs = losses.iter().enumerate();
+                let ends =
+                    runs.map(|(run, losses)| of.end(losses, final_losses.get(run).copied(), steps));
+                let ends: Option<Vec<f64>> = ends.collect();
+                ends.filter(|ends| ends.len() >= least)
             };
-            let by_seed = all(&seeds.losses, &seeds.final_losses)?;
-            let (center, count) = match around_own {
-                true => (end(self.own?)?, 1),
-                false => (statistics::mean(&by_seed), by_seed.len()),
-            };
-            let interval = |center, half_width: f64| {
-                half_width
-                    .is_finite()
-                    .then_some(Interval { center, half_width })
-            };
+            let seeded = ends(&seeds.losses, &seeds.final_losses, 2)?;
             let rounding = self
                 .envelope
-                .and_then(|of| all(&of.losses, &of.final_losses));
+                .and_then(|of| ends(&of.losses, &of.final_losses, 3));
+            let around_seeds = match around_own {
+                true => Interval::around(end(self.own?)?, prediction_half_width(&seeded, 1)),
+                false => Interval::of_one_more(&seeded),
+            };
             Some(Outcome {
                 of,
                 value: end(self.entrant)?,
-                seeds: interval(center, prediction_half_width(&by_seed, count))?,
-                rounding: rounding.filter(|ends| ends.len() > 2).and_then(|ends| {
-                    interval(
-                        statistics::mean(&ends),
-                        prediction_half_width(&ends, ends.len()),
-                    )
-                }),
+                seeds: around_seeds?,
+                rounding: rounding.and_then(|ends| Interval::of_one_more(&ends)),
             })
         };
-        let final_loss = outcome(Outcomes::FinalLoss, |ends| ends.final_loss);
-        let last_interval = outcome(Outcomes::LastInterval, |ends| ends.last_interval);
-        final_loss.into_iter().chain(last_interval).collect()
+        let kinds = [Outcomes::FinalLoss, Outcomes::LastInterval];
+        kinds.into_iter().filter_map(outcome).collect()
     }
 }
 
-/// Numbers by which the end of a run is compared.
-struct Ends {
-    final_loss: Option<f64>,
-    last_interval: Option<f64>,
+impl Outcomes {
+    /// The number by which the end of a run over `steps` steps is compared. The final loss of a longer run is none: it
+    /// says nothing about fewer steps.
+    fn end(self, losses: &[f64], final_loss: Option<f64>, steps: usize) -> Option<f64> {
+        match self {
+            Self::FinalLoss => final_loss.filter(|_| losses.len() == steps),
+            Self::LastInterval => last_interval(losses, steps),
+        }
+    }
 }
 
-impl Ends {
-    /// Ends of a run over `steps` steps. The final loss of a longer run is left out: it says nothing about fewer steps.
-    fn of(losses: &[f64], final_loss: Option<f64>, steps: usize) -> Self {
-        Self {
-            final_loss: final_loss.filter(|_| losses.len() == steps),
-            last_interval: last_interval(losses, steps),
-        }
+impl Interval {
+    /// Prediction interval for one more run that ends as these do.
+    fn of_one_more(ends: &[f64]) -> Option<Self> {
+        Self::around(
+            statistics::mean(ends),
+            prediction_half_width(ends, ends.len()),
+        )
+    }
+
+    /// `None` if the width is no number.
+    fn around(center: f64, half_width: f64) -> Option<Self> {
+        half_width
+            .is_finite()
+            .then_some(Self { center, half_width })
     }
 }
 
@@ -532,6 +525,17 @@ mod tests {
         }
     }
 
+    /// Seeds in f32 that ran along these curves.
+    fn seeds_along(curves: &[Curve]) -> Seeds {
+        Seeds {
+            seeds: (1..).take(curves.len()).collect(),
+            final_losses: curves.iter().filter_map(|curve| curve.final_loss).collect(),
+            losses: curves.iter().map(|curve| curve.losses.clone()).collect(),
+            spread: 0.0,
+            dtype: Some(Precision::F32),
+        }
+    }
+
     #[test]
     fn an_envelope_never_falls_and_is_no_narrower_than_a_rounding() {
         let (reference, envelope) = measured();
@@ -586,7 +590,7 @@ mod tests {
             assert!(judged.reason.contains("head.weight"), "{}", judged.reason);
         }
         let nan = judge(&[4.0, f64::NAN, 2.0], &[], None, None);
-        assert_eq!((nan.verdict, nan.first_step), (Verdict::Failed, Some(1)));
+        assert_eq!((nan.verdict, nan.first_step), (Verdict::Differs, Some(1)));
     }
 
     #[test]
@@ -628,13 +632,7 @@ mod tests {
         let others: Vec<Curve> = [-0.05, 0.0, 0.05]
             .map(|shift| falling(&move |_| shift))
             .into();
-        let seeds = Seeds {
-            seeds: vec![1, 2, 3],
-            final_losses: others.iter().filter_map(|curve| curve.final_loss).collect(),
-            losses: others.iter().map(|curve| curve.losses.clone()).collect(),
-            spread: 0.0,
-            dtype: Some(Precision::F32),
-        };
+        let seeds = seeds_along(&others);
         let check = Check {
             step: 0,
             of: Checked::Loss,
@@ -715,28 +713,23 @@ mod tests {
         let reference = ending(2.45);
         // Near each other by luck.
         let others = [2.455, 2.46, 2.47].map(ending);
-        let seeds = Seeds {
-            seeds: vec![1, 2, 3],
-            final_losses: others.iter().filter_map(|curve| curve.final_loss).collect(),
-            losses: others.iter().map(|curve| curve.losses.clone()).collect(),
-            spread: 0.0,
-            dtype: Some(Precision::F32),
-        };
+        let seeds = seeds_along(&others);
         let apart = [2.35, 2.45, 2.4, 2.5, 2.55].map(ending);
         let runs: Vec<&Curve> = apart.iter().collect();
         let envelope = Envelope::measure(OWN, &runs, &reference).unwrap();
-        let judged = |end: f64| {
+        let with = |entrant: &Curve, seeds: &Seeds| {
             Case {
-                entrant: &ending(end),
+                entrant,
                 dtype: Precision::F32,
                 checks: &[],
                 reference: &reference,
                 own: None,
                 envelope: Some(&envelope),
-                seeds: Some(&seeds),
+                seeds: Some(seeds),
             }
             .judge()
         };
+        let judged = |end: f64| with(&ending(end), &seeds);
         let explained = judged(2.3);
         assert_eq!(explained.verdict, Verdict::Rounding, "{}", explained.reason);
         assert!(
@@ -764,16 +757,8 @@ mod tests {
             ..seeds.clone()
         };
         let kinds = |seeds: &Seeds| -> Vec<Outcomes> {
-            let case = Case {
-                entrant: &ending(2.45),
-                dtype: Precision::F32,
-                checks: &[],
-                reference: &reference,
-                own: None,
-                envelope: None,
-                seeds: Some(seeds),
-            };
-            case.outcomes().iter().map(|outcome| outcome.of).collect()
+            let outcomes = with(&ending(2.45), seeds).outcomes;
+            outcomes.iter().map(|outcome| outcome.of).collect()
         };
         assert_eq!(kinds(&seeds), [Outcomes::FinalLoss, Outcomes::LastInterval]);
         assert_eq!(kinds(&longer), [Outcomes::LastInterval]);

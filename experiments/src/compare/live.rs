@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::directory::{free_name, open_run};
 use super::judge::{Case, Curve, Judgement};
 use super::memory::Peak;
 use super::plan::CompareOptions;
+use super::runs::{free_name, open_run};
 use super::statistics::prediction_half_width;
 use super::step_checks::{Given, MeasuredStep, Rounding, checked_steps};
 use super::trainer::{Trainer, Variant};

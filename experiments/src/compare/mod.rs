@@ -9,6 +9,7 @@ mod live;
 mod memory;
 mod plan;
 mod progress;
+mod runs;
 mod statistics;
 mod step_checks;
 mod tampering;

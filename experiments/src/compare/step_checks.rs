@@ -11,8 +11,8 @@ use crate::parameters::{self, Parameters, distance};
 use crate::precision::Precision;
 use crate::setup::Setup;
 
-/// How many times what rounding did to the reference's own runs it explains: backends add in different orders and have
-/// different exponentials.
+/// Multiple of the error measured in the reference's own runs that rounding explains elsewhere: backends add in
+/// different orders and have different exponentials.
 pub(crate) const FACTOR: f64 = 16.0;
 
 /// Updates from given gradients at step 0. Adam's first one does not depend on its betas; the second does. Later steps

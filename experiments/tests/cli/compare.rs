@@ -359,6 +359,7 @@ fn finished_runs_are_judged_by_an_envelope() {
     for flag in [
         "--steps=5",
         "--seeds=3",
+        "--dtypes=bf16",
         "--set=train.steps=3",
         "--lockstep",
     ] {

@@ -200,6 +200,16 @@ fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
     }
 }
 
+/// Resumes the run in `run` as one of 30 steps.
+const LONGER: [&str; 6] = [
+    "train",
+    "--resume",
+    "--out",
+    "run",
+    "--set",
+    "train.steps=30",
+];
+
 /// Arguments that set keys.
 fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
     assignments.iter().flat_map(|one| ["--set", one]).collect()
@@ -397,41 +407,25 @@ fn a_finished_run_that_was_moved_is_where_it_is() {
 #[test]
 fn a_run_that_lost_its_checkpoints_keeps_its_records() {
     let bench = Bench::trained();
-    let resume = [
-        "train",
-        "--resume",
-        "--out",
-        "run",
-        "--set",
-        "train.steps=30",
-    ];
     let metrics = std::fs::read(bench.path("run/metrics.jsonl")).unwrap();
     std::fs::rename(bench.path("run/checkpoints"), bench.path("away")).unwrap();
     for finished in [true, false] {
         if !finished {
             std::fs::remove_file(bench.path("run/result.json")).unwrap();
         }
-        assert_refused(&bench.run(&resume), 2, &["run", "none of its checkpoints"]);
+        assert_refused(&bench.run(&LONGER), 2, &["run", "none of its checkpoints"]);
         assert_eq!(
             std::fs::read(bench.path("run/metrics.jsonl")).unwrap(),
             metrics
         );
     }
     std::fs::rename(bench.path("away"), bench.path("run/checkpoints")).unwrap();
-    bench.succeed(&resume);
+    bench.succeed(&LONGER);
 }
 
 #[test]
 fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
     let bench = Bench::trained();
-    let resume = [
-        "train",
-        "--resume",
-        "--out",
-        "run",
-        "--set",
-        "train.steps=30",
-    ];
     let file = |name: &str| bench.path(&format!("run/{name}"));
     let edited = |name: &str, from: &str, to: &str| {
         let before = std::fs::read_to_string(file(name)).unwrap();
@@ -446,19 +440,19 @@ fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
     ] {
         let before = edited("experiment.toml", from, to);
         assert_refused(
-            &bench.run(&resume),
+            &bench.run(&LONGER),
             2,
             &["run/experiment.toml", "was edited", "--set"],
         );
         std::fs::write(file("experiment.toml"), before).unwrap();
     }
     let before = edited("identity.json", "\"data\": \"", "\"data\": \"0");
-    assert_refused(&bench.run(&resume), 2, &["run", "other data"]);
+    assert_refused(&bench.run(&LONGER), 2, &["run", "other data"]);
     std::fs::write(file("identity.json"), before).unwrap();
 
     let tokenizer = std::fs::read(file("tokenizer.json")).unwrap();
     std::fs::remove_file(file("tokenizer.json")).unwrap();
-    bench.succeed(&resume);
+    bench.succeed(&LONGER);
     assert_eq!(std::fs::read(file("tokenizer.json")).unwrap(), tokenizer);
 }
 
