@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foretoken::memory::peak_resident_bytes;
+use foretoken::engine::memory::peak_resident_bytes;
 use foretoken::outln;
 use foretoken_model::{GenerationConfig, Pretrained, Sampler, SamplingConfig, generate};
 use rayon::prelude::*;

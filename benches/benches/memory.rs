@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use burn::tensor::{Int, Tensor};
 use foretoken::backend::Backend;
-use foretoken::memory::{forget_peak, peak_resident_bytes};
+use foretoken::engine::memory::{forget_peak, peak_resident_bytes};
 use foretoken::{errln, outln};
 use foretoken_benches::{BABY, usable_backends};
 use foretoken_model::{Dropout, ModelConfig, Pass};

@@ -13,7 +13,8 @@ mod statistics;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foretoken::{errln, output};
+use foretoken::errln;
+use foretoken::show::output;
 
 use error::RaceError;
 

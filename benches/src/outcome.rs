@@ -3,7 +3,7 @@
 use std::fmt;
 
 use foretoken::backend::Backend;
-use foretoken::environment::Environment;
+use foretoken::record::environment::Environment;
 use foretoken_benches::Shape;
 use serde::Serialize;
 

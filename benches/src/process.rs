@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use foretoken::signals;
+use foretoken::show::signals;
 
 use crate::error::RaceError;
 use crate::protocol::{Answer, Peak, Ready, Request, Steps};

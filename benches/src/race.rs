@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 use foretoken::backend::Backend;
-use foretoken::environment::Environment;
+use foretoken::record::environment::Environment;
 use foretoken::{errln, outln};
 use foretoken_benches::Shape;
 

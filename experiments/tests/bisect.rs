@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use foretoken::backend::Backend;
-use foretoken::bisect::{BisectOptions, Bisection, Bisector, bisect};
-use foretoken::compare::Tampering;
-use foretoken::precision::Precision;
+use foretoken::backend::precision::Precision;
+use foretoken::verify::bisect::{BisectOptions, Bisection, Bisector, bisect};
+use foretoken::verify::compare::Tampering;
 use foretoken::{Error, Experiment};
 use foretoken_datasets::Monitor;
 

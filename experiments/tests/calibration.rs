@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use foretoken::Experiment;
 use foretoken::backend::Backend;
-use foretoken::compare::{
+use foretoken::backend::precision::Precision;
+use foretoken::verify::compare::{
     CompareOptions, Comparison, Entrant, Entry, Event, Verdict, Watcher, compare_unwritten,
 };
-use foretoken::precision::Precision;
 
 use faults::{
     Fault, LLAMA, ROWS, backward_faults, clean_variants, equivalents, forward_faults, late_faults,

@@ -10,12 +10,12 @@ use std::path::Path;
 use std::process::Command;
 
 use foretoken::backend::Backend;
-use foretoken::compare::{
+use foretoken::backend::precision::Precision;
+use foretoken::record::environment::Environment;
+use foretoken::report;
+use foretoken::verify::compare::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict,
 };
-use foretoken::environment::Environment;
-use foretoken::precision::Precision;
-use foretoken::report;
 use serde_json::Value;
 
 /// Where a browser may be found.

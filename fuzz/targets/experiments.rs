@@ -7,14 +7,14 @@ use std::fs;
 use std::path::Path;
 
 use foretoken::backend::Backend;
-use foretoken::checkpoint::{Checkpoints, RunState};
-use foretoken::compare::{
+use foretoken::backend::precision::Precision;
+use foretoken::record::checkpoint::{Checkpoints, RunState};
+use foretoken::record::environment::Environment;
+use foretoken::record::identity::Identity;
+use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use foretoken::verify::compare::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, of_runs,
 };
-use foretoken::environment::Environment;
-use foretoken::identity::Identity;
-use foretoken::precision::Precision;
-use foretoken::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use foretoken::{Experiment, report};
 
 use crate::target::{Target, accepted, file};

@@ -7,6 +7,8 @@
 
 mod measure;
 mod open;
+pub(crate) mod panics;
+pub mod precision;
 
 pub use measure::matmul_gflops;
 pub use open::Probe;
@@ -17,7 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::precision::Precision;
+use crate::backend::precision::Precision;
 use crate::spelling::nearest;
 
 #[cfg(not(any(

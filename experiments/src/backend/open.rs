@@ -15,8 +15,8 @@ use burn::tensor::wgpu::WgpuInitError;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{Backend, BackendError};
-use crate::caught::PanicRecord;
-use crate::precision::Precision;
+use crate::backend::panics::PanicRecord;
+use crate::backend::precision::Precision;
 
 /// How long a device may take to add two numbers. A first kernel has to be compiled: seconds on a
 /// GPU, tens of seconds with a software Vulkan driver.

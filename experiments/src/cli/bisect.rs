@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use foretoken::backend::Backend;
-use foretoken::bisect::{BisectOptions, bisect};
-use foretoken::compare::Entrant;
-use foretoken::precision::Precision;
-use foretoken::progress::BuildReporter;
-use foretoken::renderer::Dashboard;
-use foretoken::{Error, Experiment, errln, output, terminal};
+use foretoken::backend::precision::Precision;
+use foretoken::show::output;
+use foretoken::show::progress::BuildReporter;
+use foretoken::show::renderer::Dashboard;
+use foretoken::show::terminal;
+use foretoken::verify::bisect::{BisectOptions, bisect};
+use foretoken::verify::compare::Entrant;
+use foretoken::{Error, Experiment, errln};
 use indicatif::ProgressBar;
 
 use super::interrupt::on_ctrl_c;

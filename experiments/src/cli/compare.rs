@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::backend::Backend;
-use foretoken::compare::dashboard::watcher;
-use foretoken::compare::{
+use foretoken::backend::precision::Precision;
+use foretoken::show::output;
+use foretoken::verify::compare::dashboard::watcher;
+use foretoken::verify::compare::{
     CompareOptions, Compared, Comparison, Entrant, Entry, Judge, OUTCOME_LEVEL, Outcome, Verdict,
     compare, of_runs,
 };
-use foretoken::precision::Precision;
-use foretoken::{Error, Experiment, errln, json, outln, output};
+use foretoken::{Error, Experiment, errln, json, outln};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
@@ -185,7 +186,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
         }
         let comparison = of_runs(runs, args.envelope.as_deref())?;
         let report = match &args.out {
-            Some(out) => Some(foretoken::compare::write(&comparison, out)?),
+            Some(out) => Some(foretoken::verify::compare::write(&comparison, out)?),
             None => None,
         };
         return finish(&args, &comparison, report);

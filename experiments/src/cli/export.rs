@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::progress::bytes_bar;
-use foretoken::run::claim_name;
-use foretoken::source::{Checkpoint, Source};
+use foretoken::record::run::claim_name;
+use foretoken::record::source::{Checkpoint, Source};
+use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, outln};
 use foretoken_model::WeightType;
 

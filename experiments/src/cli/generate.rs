@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use foretoken::generation::{Continuation, Ending, Event, Generated, TextGeneration};
-use foretoken::source::Source;
-use foretoken::{Error, errln, output};
+use foretoken::record::source::Source;
+use foretoken::show::output;
+use foretoken::text::generation::{Continuation, Ending, Event, Generated, TextGeneration};
+use foretoken::{Error, errln};
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{GenerationConfig, ModelError, Overflow, SamplingConfig, Transformer};
 use serde::Serialize;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::progress::bytes_bar;
-use foretoken::run::claim_name;
+use foretoken::record::run::claim_name;
+use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, json, outln};
 use foretoken_model::{ModelConfig, Pretrained, WeightType};
 use indicatif::{HumanBytes, HumanCount};

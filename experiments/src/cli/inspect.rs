@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use foretoken::data::Data;
-use foretoken::progress::BuildReporter;
-use foretoken::renderer::Dashboard;
-use foretoken::source::{Checkpoint, Source};
-use foretoken::{Error, Experiment, output};
+use foretoken::engine::data::Data;
+use foretoken::record::source::{Checkpoint, Source};
+use foretoken::show::output;
+use foretoken::show::progress::BuildReporter;
+use foretoken::show::renderer::Dashboard;
+use foretoken::{Error, Experiment};
 use foretoken_model::{GenerationMemory, ModelConfig, Part, TrainingMemory};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use foretoken::{errln, signals};
+use foretoken::errln;
+use foretoken::show::signals;
 
 /// The flag of [`signals::listen`].
 pub(super) fn on_ctrl_c(stop: impl Fn() + Send + 'static) -> Arc<AtomicBool> {

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use foretoken::{Error, errln, output};
+use foretoken::show::output;
+use foretoken::{Error, errln};
 
 /// Train decoder-only transformers on the next token, on every Burn backend.
 ///

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use clap::Args;
 use foretoken::Error;
 use foretoken::backend::Backend;
-use foretoken::source::{Checkpoint, Source};
+use foretoken::record::source::{Checkpoint, Source};
 
 /// Arguments that choose a model and where it runs.
 #[derive(Args)]

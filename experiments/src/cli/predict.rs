@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anstyle::{Ansi256Color, Style};
 use clap::Args;
-use foretoken::predict::{NextToken, Surprisal, Surprisals, next_token, surprisals};
-use foretoken::source::Source;
-use foretoken::{Error, output};
+use foretoken::Error;
+use foretoken::record::source::Source;
+use foretoken::show::output;
+use foretoken::text::predict::{NextToken, Surprisal, Surprisals, next_token, surprisals};
 use foretoken_datasets::Tokenizer;
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::compare::{Comparison, of_runs};
+use foretoken::verify::compare::{Comparison, of_runs};
 use foretoken::{Error, outln, report};
 
 /// Write the report of comparisons, or of runs

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use foretoken::Error;
 use foretoken::backend::Backend;
-use foretoken::compare::Entrant;
-use foretoken::precision::Precision;
+use foretoken::backend::precision::Precision;
+use foretoken::verify::compare::Entrant;
 
 use super::model::refused;
 

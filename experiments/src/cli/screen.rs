@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use foretoken::terminal;
+use foretoken::show::terminal;
 
 /// Columns where nobody says how many there are.
 const COLUMNS: usize = 80;

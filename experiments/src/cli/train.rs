@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
-use foretoken::renderer::Dashboard;
-use foretoken::run::RunDirectory;
+use foretoken::record::run::RunDirectory;
+use foretoken::show::renderer::Dashboard;
+use foretoken::show::terminal;
 use foretoken::train::{Finished, Summary, TrainOptions, train};
-use foretoken::{Error, Experiment, errln, outln, terminal};
+use foretoken::{Error, Experiment, errln, outln};
 
 use super::interrupt::on_ctrl_c;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::backend::Backend;
-use crate::precision::Precision;
+use crate::backend::precision::Precision;
 use crate::spelling::nearest;
 
 /// `[data]`: exactly one of `path`, `world` and `mixture`.

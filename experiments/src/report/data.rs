@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::compare::Check;
+use crate::verify::compare::Check;
 
 use super::Run;
 use super::bars::Bar;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compare::{Check, Checked};
+use crate::verify::compare::{Check, Checked};
 
 use super::numbers::significant;
 use super::svg::{Svg, escape, push, text, text_width};

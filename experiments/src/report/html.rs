@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing but itself.
 
-use crate::compare::{Comparison, Verdict};
+use crate::verify::compare::{Comparison, Verdict};
 
 use super::Run;
 use super::data::Data;

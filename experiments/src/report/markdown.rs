@@ -1,6 +1,6 @@
 //! The report as Markdown.
 
-use crate::compare::Comparison;
+use crate::verify::compare::Comparison;
 
 use super::Run;
 use super::plots::Section;

@@ -29,8 +29,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::compare::{Comparison, Entry};
-use crate::run::write_atomically;
+use crate::record::run::write_atomically;
+use crate::verify::compare::{Comparison, Entry};
 
 /// An entrant as the report names and colours it.
 #[derive(Debug)]

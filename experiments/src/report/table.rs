@@ -1,7 +1,7 @@
 //! The tables of a report, as text in cells: HTML and Markdown only set them.
 
-use crate::compare::{Check, Checked, Comparison, Outcome, Verdict};
-use crate::environment::Environment;
+use crate::record::environment::Environment;
+use crate::verify::compare::{Check, Checked, Comparison, Outcome, Verdict};
 
 use super::Run;
 use super::heat_map::ratio;

@@ -3,11 +3,11 @@
 mod fixture;
 
 use crate::backend::Backend;
-use crate::compare::{
+use crate::backend::precision::Precision;
+use crate::record::environment::Environment;
+use crate::verify::compare::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict,
 };
-use crate::environment::Environment;
-use crate::precision::Precision;
 
 use super::*;
 

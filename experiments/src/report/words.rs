@@ -1,6 +1,6 @@
 //! What a report says in sentences, alike in HTML and Markdown.
 
-use crate::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
+use crate::verify::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
 
 use super::Run;
 use super::numbers::{count, listed, loss, significant};

@@ -269,7 +269,7 @@ fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
             "the last good checkpoint is run/checkpoints/step-25",
         ],
     );
-    let checkpoints = foretoken::checkpoint::Checkpoints::new(run.join("checkpoints"));
+    let checkpoints = foretoken::record::checkpoint::Checkpoints::new(run.join("checkpoints"));
     assert_eq!(checkpoints.steps().last(), Some(&25));
     assert!(
         checkpoints
@@ -367,7 +367,7 @@ fn a_full_disk_fails_the_run_and_keeps_the_last_checkpoint() {
         .unwrap();
     assert!(mounted.status.success(), "{}", text(&mounted));
     let output = bench.tiny(&["--out", "disk/run"]).output().unwrap();
-    let checkpoints = foretoken::checkpoint::Checkpoints::new(disk.join("run/checkpoints"));
+    let checkpoints = foretoken::record::checkpoint::Checkpoints::new(disk.join("run/checkpoints"));
     let readable: Vec<_> = checkpoints
         .steps()
         .into_iter()

@@ -52,7 +52,7 @@ fn kill_at(child: &mut Child, run: &Path, steps: usize) -> Vec<String> {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), None, "it ended by itself: {status}");
     assert!(!run.join("result.json").exists());
-    let checkpoints = foretoken::checkpoint::Checkpoints::new(run.join("checkpoints"));
+    let checkpoints = foretoken::record::checkpoint::Checkpoints::new(run.join("checkpoints"));
     let checkpoint = checkpoints.steps().last().copied().unwrap_or(0);
     let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let before = |line: &&str| {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, bf16};
-use foretoken::bisect::Direction;
-use foretoken::compare::{LateKind, LateMistake, Tampering};
+use foretoken::verify::bisect::Direction;
+use foretoken::verify::compare::{LateKind, LateMistake, Tampering};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::{Activation, Place, Transformer, Watch};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
-use foretoken::bisect::{Bisection, Culprit, Direction, Row};
+use foretoken::verify::bisect::{Bisection, Culprit, Direction, Row};
 
 use crate::cli::screen;
 
@@ -271,7 +271,7 @@ fn table(
 
 #[cfg(test)]
 mod tests {
-    use foretoken::precision::Precision;
+    use foretoken::backend::precision::Precision;
 
     use super::*;
 
@@ -365,7 +365,7 @@ mod tests {
             operation: row.operation.clone(),
             direction: row.direction,
             of: row.of.clone(),
-            shapes: foretoken::bisect::Shapes {
+            shapes: foretoken::verify::bisect::Shapes {
                 inputs: vec![vec![512, 64]],
                 output: vec![64, 64],
             },
@@ -373,7 +373,7 @@ mod tests {
             bound: 1e-7,
             ratio: f64::INFINITY,
             carried_error: 0.25,
-            worst: foretoken::bisect::Worst {
+            worst: foretoken::verify::bisect::Worst {
                 index: vec![3, 60],
                 value: f64::NAN,
                 expected: -1.25e-3,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::progress::bytes_bar;
+use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, outln};
 use foretoken_datasets::check;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::progress::bytes_bar;
+use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{CorpusEntry, DataError, FetchOptions, corpora, fetch};
 use indicatif::HumanBytes;

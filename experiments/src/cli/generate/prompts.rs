@@ -2,8 +2,9 @@
 
 use std::io::{IsTerminal, Read};
 
-use foretoken::source::Source;
-use foretoken::{Error, errln, terminal};
+use foretoken::record::source::Source;
+use foretoken::show::terminal;
+use foretoken::{Error, errln};
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anstyle::Style;
-use foretoken::output;
+use foretoken::show::output;
 
 use super::prompts::Prompt;
 use crate::cli::screen;

@@ -1,0 +1,223 @@
+//! `[data]` → what a run trains on and is judged by, and the floor under the loss where that is known.
+
+use std::path::{Path, PathBuf};
+
+use foretoken_datasets::world::{Stream, World};
+use foretoken_datasets::{
+    BuildOptions, Corpus, InvalidUtf8, LossWeights, Manifest, Monitor, ReadOptions, Split,
+    TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder, build_cached,
+};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::engine::memory::refuse_world;
+use crate::experiment::{DataSection, LossWeight, MixtureEntry, WindowKind};
+
+/// Tokens ready to be cut into windows.
+pub struct Data {
+    /// The tokenizer of everything here.
+    pub tokenizer: Tokenizer,
+    /// What is trained on: one dataset, or a mixture of several.
+    pub train: Vec<TrainSource>,
+    /// What is evaluated on; of a mixture, the validation tokens of all its datasets, one after the other.
+    pub valid: Split,
+    /// Entropy of the validation text in bits per byte, for text whose source is known.
+    pub floor_bits_per_byte: Option<f64>,
+    /// Equal fingerprints mean that a run can be resumed on this data.
+    pub fingerprint: String,
+}
+
+impl Data {
+    /// Opens tokens, or makes them: of the synthetic world in memory, of text in the cache.
+    ///
+    /// # Errors
+    ///
+    /// When there is no text, or it does not fit the tokenizer, or datasets do not fit each other.
+    pub fn load(section: &DataSection, monitor: Monitor<'_>) -> Result<Self, Error> {
+        if let Some(config) = &section.world {
+            refuse_world("data.world.train_bytes", config.train_bytes)?;
+            refuse_world("data.world.valid_bytes", config.valid_bytes)?;
+            let world = World::new(config);
+            let (train, _) = world.text(Stream::Train, config.train_bytes);
+            let (valid, bits) = world.text(Stream::Valid, config.valid_bytes);
+            let corpus = Corpus::from_text(&train, &valid, &spec(section)?)?;
+            let floor = bits / valid.len() as f64;
+            let data = Self::new(
+                vec![(the_only(section, "the world"), corpus)],
+                section.windows,
+            )?;
+            return Ok(Self {
+                floor_bits_per_byte: Some(floor),
+                ..data
+            });
+        }
+        let entries = match &section.path {
+            Some(path) => vec![the_only(section, path)],
+            None => section.mixture.clone(),
+        };
+        let corpora = entries
+            .into_iter()
+            .map(|entry| Ok((entry.clone(), open(&entry.path, section, monitor)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        Self::new(corpora, section.windows)
+    }
+
+    fn new(corpora: Vec<(MixtureEntry, Corpus)>, windows: WindowKind) -> Result<Self, Error> {
+        let (first, of_first) = &corpora[0];
+        let tokenizer = of_first.tokenizer.clone();
+        let mut hasher = Sha256::new();
+        let mut train = Vec::new();
+        for (entry, corpus) in &corpora {
+            if let Some(difference) = difference(&corpus.tokenizer, &tokenizer) {
+                return Err(Error::Experiment {
+                    origin: "data.mixture".into(),
+                    message: format!(
+                        "{} has another tokenizer than {} ({difference}): build them with the same, for example with \
+                         --tokenizer {}/tokenizer.json",
+                        entry.path, first.path, first.path
+                    ),
+                });
+            }
+            let loss_weights = match &entry.loss_weight {
+                LossWeight::Constant(weight) => LossWeights::Constant(*weight),
+                LossWeight::File(path) => LossWeights::PerToken(TokenWeights::open(path)?),
+            };
+            let order = match windows {
+                WindowKind::Epoch => WindowOrder::Epoch,
+                WindowKind::Random => WindowOrder::Random,
+                WindowKind::Documents => WindowOrder::Documents(corpus.training_documents()?),
+            };
+            hasher.update(corpus.fingerprint()?);
+            hasher.update(loss_weights.fingerprint());
+            train.push(TrainSource {
+                split: corpus.train.clone(),
+                order,
+                loss_weights,
+                weight: entry.weight,
+                name: entry.path.clone(),
+            });
+        }
+        let valid = Split::concat(
+            corpora
+                .into_iter()
+                .map(|(_, corpus)| corpus.valid)
+                .collect(),
+        )?;
+        Ok(Self {
+            tokenizer,
+            train,
+            valid,
+            floor_bits_per_byte: None,
+            fingerprint: format!("{:x}", hasher.finalize()),
+        })
+    }
+
+    /// Training tokens of all datasets together.
+    pub fn train_tokens(&self) -> usize {
+        self.train.iter().map(|source| source.split.tokens()).sum()
+    }
+}
+
+/// What keeps the tokens of two tokenizers from being one dataset: also what stands between documents.
+fn difference(one: &Tokenizer, other: &Tokenizer) -> Option<String> {
+    one.difference(other).or_else(|| {
+        let ends = [one, other].map(|tokenizer| (tokenizer.end_of_text(), tokenizer.vocab_size()));
+        (ends[0] != ends[1]).then(|| "their special tokens are not the same".into())
+    })
+}
+
+/// A single dataset is a mixture of one.
+fn the_only(section: &DataSection, path: &str) -> MixtureEntry {
+    MixtureEntry {
+        path: path.into(),
+        weight: 1.0,
+        loss_weight: section.loss_weight.clone(),
+    }
+}
+
+fn spec(section: &DataSection) -> Result<TokenizerSpec, Error> {
+    let spec = section.tokenizer.as_deref();
+    Ok(spec.unwrap_or(DataSection::DEFAULT_TOKENIZER).parse()?)
+}
+
+fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {
+    let folder = Path::new(path);
+    let is_tokens = Corpus::is_tokens(folder)?;
+    // A key of the section is for those datasets of a mixture that it means something to.
+    for (key, given, means_something) in [
+        ("data.format", section.format.is_some(), !is_tokens),
+        (
+            "data.id_bytes",
+            section.id_bytes.is_some(),
+            is_tokens && !folder.join(Manifest::FILE).exists(),
+        ),
+    ] {
+        if given && !means_something && section.mixture.is_empty() {
+            let is = match is_tokens {
+                true => "holds tokens",
+                false => "is no folder of .bin files",
+            };
+            return Err(Error::Experiment {
+                origin: key.into(),
+                message: format!("{path} {is}, so this key says nothing: remove it"),
+            });
+        }
+    }
+    if folder.join(Manifest::FILE).exists() {
+        let (corpus, manifest) = Corpus::open_built(folder)?;
+        let of_folder = &manifest.recipe.tokenizer;
+        let refused = |reason: String| Error::Experiment {
+            origin: "data.tokenizer".into(),
+            message: format!(
+                "is {}, but {path} was built with {of_folder}{reason}: remove the key, the folder has its own",
+                section.tokenizer.as_deref().unwrap_or_default()
+            ),
+        };
+        return match section
+            .tokenizer
+            .as_deref()
+            .map(str::parse::<TokenizerSpec>)
+            .transpose()?
+        {
+            // The contents of a file decide, not its name. It need not be there any more.
+            Some(TokenizerSpec::File(file)) if file.exists() => {
+                match Tokenizer::load(&file)?.difference(&corpus.tokenizer) {
+                    Some(difference) => Err(refused(format!(" ({difference})"))),
+                    None => Ok(corpus),
+                }
+            }
+            Some(asked) if asked.to_string() != *of_folder => Err(refused(String::new())),
+            _ => Ok(corpus),
+        };
+    }
+    if is_tokens {
+        let tokenizer = section.tokenizer.as_ref().map(Path::new);
+        return Ok(Corpus::open_with(folder, tokenizer, section.id_bytes)?);
+    }
+    let options = BuildOptions {
+        inputs: vec![path.into()],
+        tokenizer: spec(section)?,
+        read: ReadOptions {
+            format: section.format,
+            text_field: section.text_field.clone(),
+            separator: None,
+            invalid_utf8: InvalidUtf8::Refuse,
+        },
+        valid: section.valid,
+        shard_tokens: BuildOptions::DEFAULT_SHARD_TOKENS,
+        special_tokens: false,
+    };
+    let built = build_cached(&options, &cache(), monitor)?;
+    Ok(Corpus::open(&built, None)?)
+}
+
+/// Where tokens are kept that were made of an experiment's text: `$FORETOKEN_CACHE`, or `foretoken` in the
+/// user's folder for caches; either way in `data`.
+pub fn cache() -> PathBuf {
+    std::env::var_os("FORETOKEN_CACHE")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| dirs::cache_dir().map(|path| path.join("foretoken")))
+        .unwrap_or_else(|| ".foretoken".into())
+        .join("data")
+}

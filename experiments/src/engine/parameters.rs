@@ -1,0 +1,169 @@
+//! Parameters of a network, and their gradients, on the host and by path.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+use foretoken_model::Transformer;
+
+use crate::Error;
+use crate::backend::precision::Precision;
+
+/// Values by the parameter's path, such as `blocks.0.attention.qkv.weight`, row by row.
+pub(crate) type Parameters = BTreeMap<String, Vec<f64>>;
+
+/// The weights.
+pub(crate) fn weights(model: &Transformer) -> Result<Parameters, Error> {
+    read(model, None, 1.0)
+}
+
+/// Gradients, each times `factor`. Parameters without one are left out.
+pub(crate) fn gradients(
+    model: &Transformer,
+    gradients: &GradientsParams,
+    factor: f64,
+) -> Result<Parameters, Error> {
+    read(model, Some(gradients), factor)
+}
+
+fn read(
+    model: &Transformer,
+    gradients: Option<&GradientsParams>,
+    factor: f64,
+) -> Result<Parameters, Error> {
+    let mut read = Read {
+        gradients,
+        factor,
+        path: Vec::new(),
+        values: Ok(Parameters::new()),
+    };
+    model.visit(&mut read);
+    read.values
+}
+
+struct Read<'a> {
+    gradients: Option<&'a GradientsParams>,
+    factor: f64,
+    path: Vec<String>,
+    values: Result<Parameters, Error>,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = match self.gradients {
+            Some(gradients) => gradients.get::<D>(param.id),
+            None => Some(param.val()),
+        };
+        let Some(tensor) = tensor else { return };
+        let Ok(values) = &mut self.values else { return };
+        match tensor.try_into_vec_as::<f64>() {
+            Ok(mut read) => {
+                if self.factor != 1.0 {
+                    read.iter_mut().for_each(|value| *value *= self.factor);
+                }
+                values.insert(self.path.join("."), read);
+            }
+            Err(error) => self.values = Err(Error::device(error)),
+        }
+    }
+}
+
+/// Gradients for a network's optimizer, rounded to `precision`; of parameters that have none here, none.
+pub(crate) fn to_gradients(
+    model: &Transformer,
+    values: &Parameters,
+    precision: Precision,
+) -> GradientsParams {
+    let mut write = Write {
+        values,
+        precision,
+        path: Vec::new(),
+        gradients: GradientsParams::new(),
+    };
+    model.visit(&mut write);
+    write.gradients
+}
+
+struct Write<'a> {
+    values: &'a Parameters,
+    precision: Precision,
+    path: Vec<String>,
+    gradients: GradientsParams,
+}
+
+impl ModuleVisitor for Write<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(values) = self.values.get(&self.path.join(".")) {
+            let data = TensorData::new(values.clone(), param.lazy_shape());
+            let device = param.lazy_device().without_autodiff();
+            let gradient = Tensor::<D>::from_data(data, (&device, self.precision.dtype()));
+            self.gradients.register(param.id, gradient);
+        }
+    }
+}
+
+/// The same module with every parameter's values changed on the host; they keep their type and their device.
+pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<f64>) -> M {
+    struct Change<F>(F);
+    impl<F: FnMut(Vec<f64>) -> Vec<f64>> ModuleMapper for Change<F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let value = param.val();
+            let (device, dtype) = (value.device(), value.dtype());
+            let trained = value.is_require_grad();
+            let data = value.detach().into_data();
+            let shape = data.shape().clone();
+            let values = (self.0)(data.iter::<f64>().collect());
+            let data = TensorData::new(values, shape);
+            let changed = Tensor::<D>::from_data(data, (&device, dtype));
+            Param::initialized(param.id, changed.set_require_grad(trained))
+        }
+    }
+    module.map(&mut Change(change))
+}
+
+/// ‖a − b‖ / ‖b‖ over all values, in the Euclidean norm; NaN where any is.
+pub(crate) fn distance<'a>(pairs: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> f64 {
+    let (mut difference, mut size) = (0.0, 0.0);
+    for (a, b) in pairs {
+        if a.len() != b.len() {
+            return f64::INFINITY;
+        }
+        for (a, b) in a.iter().zip(b) {
+            difference += (a - b) * (a - b);
+            size += b * b;
+        }
+    }
+    match difference == 0.0 {
+        true => 0.0,
+        false => (difference / size).sqrt(),
+    }
+}
+
+/// [`distance`] over all parameters.
+pub(crate) fn total_distance(a: &Parameters, b: &Parameters) -> f64 {
+    if a.len() != b.len() {
+        return f64::INFINITY;
+    }
+    distance(
+        a.values()
+            .map(Vec::as_slice)
+            .zip(b.values().map(Vec::as_slice)),
+    )
+}

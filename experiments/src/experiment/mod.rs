@@ -1,0 +1,617 @@
+//! An experiment: one TOML file that a colleague can rerun, its defaults, its overrides, its errors.
+
+mod sections;
+
+use std::path::Path;
+
+use foretoken_datasets::files::printable;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::engine::optimizer::OptimizerConfig;
+use crate::spelling::nearest;
+
+pub use sections::{
+    BackendSection, DataSection, LossWeight, MixtureEntry, ModelSection, TrainSection, WindowKind,
+};
+
+/// The experiment that `foretoken` runs when none is named: the synthetic world.
+const EMBEDDED: &str = include_str!("../../configs/world.toml");
+
+/// Everything that decides a run, apart from the bytes of the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// What run directories are named after; by default the file's stem.
+    #[serde(default)]
+    pub name: String,
+    /// Where the text comes from and how it becomes tokens.
+    pub data: DataSection,
+    /// The shape of the transformer.
+    pub model: ModelSection,
+    /// How long and on what windows it trains.
+    pub train: TrainSection,
+    /// AdamW, its schedule and clipping.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Where it runs.
+    #[serde(default)]
+    pub backend: BackendSection,
+}
+
+impl Experiment {
+    /// The embedded experiment with overrides (`key=value`, as `--set` takes them).
+    ///
+    /// # Errors
+    ///
+    /// When an override names no known key or has a value of the wrong kind.
+    pub fn embedded(overrides: &[String]) -> Result<Self, Error> {
+        Self::parse(EMBEDDED, "world.toml (embedded)", "world", overrides)
+    }
+
+    /// The experiment in `path` with overrides.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is not TOML, or has unknown, missing or contradictory keys.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, Error> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Experiment {
+            origin: origin.clone(),
+            message: match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "no such experiment file; `foretoken train` without one runs the embedded experiment".into()
+                }
+                _ => error.to_string(),
+            },
+        })?;
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Self::parse(&text, &origin, &stem, overrides)
+    }
+
+    /// The experiment in the text of a resolved file, which `origin` names in errors.
+    pub(crate) fn from_toml(text: &str, origin: &str) -> Result<Self, Error> {
+        Self::parse(text, origin, "", &[])
+    }
+
+    fn parse(text: &str, origin: &str, name: &str, overrides: &[String]) -> Result<Self, Error> {
+        let in_file = |message: String| Error::Experiment {
+            origin: origin.into(),
+            message: printable(&message),
+        };
+        // The file alone first: its errors carry line numbers, and are not an override's fault.
+        let mut experiment: Self =
+            toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
+        // A key that is missing may be in the next override.
+        let mut missing = None;
+        for assignment in overrides {
+            let in_override = |message: String| Error::Experiment {
+                origin: printable(&format!("--set {assignment}")),
+                message: printable(&message),
+            };
+            assign(&mut table, assignment).map_err(in_override)?;
+            match table.clone().try_into::<Self>() {
+                Ok(changed) => (experiment, missing) = (changed, None),
+                Err(error) => {
+                    let of_override =
+                        in_override(explain(&error, "") + &quoting(&error, assignment));
+                    if !error.message().starts_with("missing field") {
+                        return Err(of_override);
+                    }
+                    missing = Some(of_override);
+                }
+            }
+        }
+        if let Some(error) = missing {
+            return Err(error);
+        }
+        if experiment.name.is_empty() {
+            experiment.name = name.into();
+        }
+        experiment
+            .validate()
+            .map_err(|(key, message)| in_file(format!("{key}: {message}")))?;
+        Ok(experiment)
+    }
+
+    /// Checks what no single key can check; errors name the key.
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+            return Err(("name", format!("{:?} cannot name a directory", self.name)));
+        }
+        let given: Vec<&str> = [
+            ("data.path", self.data.path.is_some()),
+            ("data.world", self.data.world.is_some()),
+            ("data.mixture", !self.data.mixture.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect();
+        match given[..] {
+            [] => {
+                return Err((
+                    "data",
+                    "name text or tokens with data.path, or several with [[data.mixture]], or add a \
+                     [data.world] table for the synthetic world"
+                        .into(),
+                ));
+            }
+            [_] => {}
+            [..] => {
+                return Err((
+                    "data",
+                    format!(
+                        "{} exclude each other: keep one of them; --set adds a key and removes none, so take an \
+                         experiment file of your own for other data",
+                        given.join(" and ")
+                    ),
+                ));
+            }
+        }
+        if let Some(bytes) = self.data.id_bytes.filter(|bytes| ![2, 4].contains(bytes)) {
+            return Err((
+                "data.id_bytes",
+                format!("{bytes} is no width of ids: give 2 or 4"),
+            ));
+        }
+        if !(self.data.valid > 0.0 && self.data.valid < 1.0) {
+            return Err((
+                "data.valid",
+                "must be a share above 0 and below 1, such as 0.1".into(),
+            ));
+        }
+        for (key, value) in [
+            ("train.steps", self.train.steps),
+            ("train.batch", self.train.batch),
+            ("train.accumulation", self.train.accumulation),
+            ("train.eval_every", self.train.eval_every),
+        ] {
+            if value == 0 {
+                return Err((key, "must be at least 1".into()));
+            }
+        }
+        let train = &self.train;
+        let rows = train.batch.checked_mul(train.accumulation);
+        let rows = rows.and_then(|rows| rows.checked_mul(train.steps));
+        if rows.is_none() {
+            let message = format!(
+                "{} steps of train.accumulation {} times train.batch {} windows are more than can be counted; lower one of \
+                 them",
+                train.steps, train.accumulation, train.batch
+            );
+            return Err(("train.steps", message));
+        }
+        if !(0.0..1.0).contains(&self.train.label_smoothing) {
+            let message = "must be a share from 0 to below 1, such as 0.1";
+            return Err(("train.label_smoothing", message.into()));
+        }
+        if !(self.train.z_loss >= 0.0 && self.train.z_loss.is_finite()) {
+            let message = "must be a number from 0 on, such as 1e-4";
+            return Err(("train.z_loss", message.into()));
+        }
+        if self.model.init_from.is_none() {
+            self.model.base()?;
+        }
+        self.optimizer.validate()
+    }
+
+    /// The resolved file: every key spelt out, fit to rerun.
+    pub fn to_toml(&self) -> String {
+        // Serialising plain structs of numbers and strings cannot fail.
+        toml::to_string_pretty(self).expect("an experiment is always TOML")
+    }
+
+    /// Keys outside `[data]` that decide no number of training (names, places, and what is only looked at), and
+    /// those whose content the hash of the initial weights tells.
+    const FREE: [&str; 9] = [
+        "name",
+        "backend.name",
+        "backend.dtype",
+        "backend.fused",
+        "model.init_from",
+        "train.eval_every",
+        "train.eval_windows",
+        "train.early_stop",
+        "train.sample_tokens",
+    ];
+
+    /// The keys whose values differ between two experiments, as `key (ours here, theirs there)`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        differing(&self.leaves(), &other.leaves())
+    }
+
+    /// The [`differences`](Self::differences) among keys that begin with `prefix`.
+    pub(crate) fn differences_under(&self, other: &Self, prefix: &str) -> Vec<String> {
+        let leaves = |experiment: &Self| {
+            let mut leaves = experiment.leaves();
+            leaves.retain(|(key, _)| key.starts_with(prefix));
+            leaves
+        };
+        differing(&leaves(self), &leaves(other))
+    }
+
+    /// The [`differences`](Self::differences) that change what training computes. The sources of data and of
+    /// initial weights are not among them: fingerprints tell whether their content differs, wherever it lies.
+    pub fn decisive_differences(&self, other: &Self) -> Vec<String> {
+        differing(&self.decisive_leaves(), &other.decisive_leaves())
+    }
+
+    /// The [`differences`](Self::differences) with which a run cannot go on: what decides the numbers, but the
+    /// number of steps, and where and in which precision they are computed.
+    pub(crate) fn differences_refused_on_resume(&self, run: &Self) -> Vec<String> {
+        let kept = |experiment: &Self| {
+            let mut leaves = experiment.decisive_leaves();
+            leaves.retain(|(key, _)| key != "train.steps");
+            leaves
+        };
+        let mut differences = self.differences_under(run, "backend.");
+        differences.extend(differing(&kept(self), &kept(run)));
+        differences
+    }
+
+    /// SHA-256 over the keys that decide what training computes. Equal where
+    /// [`decisive_differences`](Self::decisive_differences) are none, for experiments whose model is spelt out.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (key, value) in self.decisive_leaves() {
+            hasher.update(format!("{key} = {value}\n"));
+        }
+        format!("{:x}", hasher.finalize())
+    }
+
+    /// Keys and values, in the order of the keys.
+    fn leaves(&self) -> Vec<(String, String)> {
+        let mut leaves = Vec::new();
+        if let Ok(table) = toml::Table::try_from(self) {
+            flatten("", &toml::Value::Table(table), &mut leaves);
+        }
+        leaves.sort();
+        leaves
+    }
+
+    fn decisive_leaves(&self) -> Vec<(String, String)> {
+        let mut leaves = self.leaves();
+        leaves.retain(|(key, _)| match key.strip_prefix("data.") {
+            // The data's fingerprint covers tokens, tokenizer and loss weights.
+            Some(key) => key == "windows",
+            None => !Self::FREE.contains(&key.as_str()),
+        });
+        // A mixture of one is that dataset, and its weight has no meaning.
+        if let mixture @ [_, _, ..] = &self.data.mixture[..] {
+            let total: f64 = mixture.iter().map(|entry| entry.weight).sum();
+            leaves.extend(mixture.iter().enumerate().map(|(place, entry)| {
+                let share = (entry.weight / total).to_string();
+                (format!("data.mixture[{place}].weight"), share)
+            }));
+        }
+        leaves
+    }
+}
+
+fn differing(ours: &[(String, String)], theirs: &[(String, String)]) -> Vec<String> {
+    let find = |leaves: &[(String, String)], key: &str| {
+        leaves
+            .iter()
+            .find(|(name, _)| name == key)
+            .map_or("unset".to_string(), |(_, value)| value.clone())
+    };
+    let mut keys: Vec<_> = ours.iter().chain(theirs).map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter_map(|key| {
+            let (a, b) = (find(ours, key), find(theirs, key));
+            (a != b).then(|| format!("{key} ({a} here, {b} there)"))
+        })
+        .collect()
+}
+
+fn flatten(prefix: &str, value: &toml::Value, leaves: &mut Vec<(String, String)>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
+                flatten(&path, value, leaves);
+            }
+        }
+        leaf => leaves.push((prefix.to_string(), leaf.to_string())),
+    }
+}
+
+/// Puts `a.b=value` into the table. The value is TOML; what is not TOML is taken as a string, so
+/// that `data.path=text.txt` needs no quotes.
+fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
+    let (path, text) = assignment
+        .split_once('=')
+        .ok_or("expected key=value, such as train.steps=500")?;
+    let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.into()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut table = table;
+    for key in keys {
+        table = table
+            .entry(key)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| {
+                format!("{key} is not a section here: set it by itself, or give a file in which it is one")
+            })?;
+    }
+    table.insert(last.into(), value);
+    Ok(())
+}
+
+/// How to write the value of an override where a text is expected and it was read as something else, such as
+/// the number in `data.path=2024`.
+fn quoting(error: &toml::de::Error, assignment: &str) -> String {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return String::new();
+    };
+    let message = error.message();
+    let expects_text = message
+        .split_once("expected ")
+        .is_some_and(|(_, expected)| expected.contains("string"));
+    let is_text = message.contains("invalid type: string");
+    match expects_text && !is_text {
+        true => format!(
+            "; to give it as text, put it in quotes: --set '{}={:?}'",
+            key.trim(),
+            value.trim()
+        ),
+        false => String::new(),
+    }
+}
+
+/// One line out of a TOML or schema error: the line number where there is one, and for an unknown
+/// key the nearest known one.
+fn explain(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    let place = error
+        .span()
+        .filter(|_| !text.is_empty())
+        .map(|span| {
+            format!(
+                "line {}: ",
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            )
+        })
+        .unwrap_or_default();
+    // serde says: unknown field `x`, expected one of `a`, `b` (or: expected `a`).
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), &quoted[..]) {
+        return format!(
+            "{place}unknown key `{unknown}`{}",
+            nearest(unknown, known.iter().copied())
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_else(|| format!("; known keys here: {}", known.join(", ")))
+        );
+    }
+    format!(
+        "{place}{}",
+        message
+            .replace('\n', "; ")
+            .replace("missing field", "missing key")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+        Experiment::embedded(&overrides).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest_known_one() {
+        assert_eq!(
+            message(&["train.stpes=5"]),
+            "--set train.stpes=5: unknown key `stpes`; did you mean `steps`?"
+        );
+        assert_eq!(
+            message(&["optimiser.beta_1=0.9"]),
+            "--set optimiser.beta_1=0.9: unknown key `optimiser`; did you mean `optimizer`?"
+        );
+        let text = EMBEDDED.replace("layers", "layer");
+        let error = Experiment::parse(&text, "my.toml", "my", &[]).unwrap_err();
+        let line = text
+            .lines()
+            .position(|line| line.contains("layer"))
+            .unwrap()
+            + 1;
+        assert_eq!(
+            error.to_string(),
+            format!("my.toml: line {line}: unknown key `layer`; did you mean `layers`?")
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_table_is_given_by_several_overrides() {
+        let keys = [
+            "factor=8.0",
+            "low_frequency_factor=1.0",
+            "high_frequency_factor=4.0",
+            "original_context=8",
+        ];
+        let scaling = |count: usize| -> Vec<String> {
+            let of = keys[..count].iter();
+            let mut overrides = vec!["model.positions=rotary".to_owned()];
+            overrides.extend(of.map(|key| format!("model.rotary_scaling.{key}")));
+            overrides
+        };
+        assert!(Experiment::embedded(&scaling(4)).is_ok());
+        let error = Experiment::embedded(&scaling(3)).unwrap_err().to_string();
+        assert!(error.contains("missing key `original_context`"), "{error}");
+    }
+
+    #[test]
+    fn overrides_change_values_and_nothing_else() {
+        let plain = Experiment::embedded(&[]).unwrap();
+        let changed =
+            Experiment::embedded(&["train.steps=7".into(), "optimizer.warmup=3".into()]).unwrap();
+        assert_eq!(changed.train.steps, 7);
+        let differences = plain.differences(&changed);
+        assert_eq!(differences.len(), 2, "{differences:?}");
+        assert!(differences[1].starts_with("train.steps ("));
+        assert!(plain.differences(&plain).is_empty());
+    }
+
+    #[test]
+    fn the_hash_follows_what_decides_the_numbers() {
+        let hash = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+            Experiment::embedded(&overrides).unwrap().hash()
+        };
+        let plain = hash(&[]);
+        assert_eq!(plain.len(), 64);
+        for free in [
+            "name=other",
+            "train.eval_every=7",
+            "train.sample_tokens=0",
+            "backend.dtype=bf16",
+            "backend.fused=false",
+            // The fingerprint of the data tells these.
+            "data.world.seed=3",
+            "data.valid=0.2",
+            "data.loss_weight=\"elsewhere/weights.f32\"",
+            // The hash of the initial weights tells this.
+            "model.init_from=elsewhere/model",
+        ] {
+            assert_eq!(hash(&[free]), plain, "{free}");
+        }
+        for decisive in [
+            "train.seed=2",
+            "train.steps=5",
+            "optimizer.beta_2=0.9",
+            "model.width=32",
+            "data.windows=random",
+        ] {
+            assert_ne!(hash(&[decisive]), plain, "{decisive}");
+        }
+    }
+
+    #[test]
+    fn of_a_mixture_the_shares_decide_and_the_paths_do_not() {
+        let hash = |entries: &str| {
+            let text = format!(
+                "[data]\n{entries}\n[model]\npreset = \"gpt2\"\n[train]\nseed = 1\nsteps = 1\nbatch = 1\n\
+                 eval_every = 1\n"
+            );
+            Experiment::parse(&text, "x", "x", &[]).unwrap().hash()
+        };
+        let two = |a: &str, b: &str| format!("mixture = [{a}, {b}]");
+        let here = hash(&two("{path = \"a\"}", "{path = \"b\", weight = 3}"));
+        for same in [
+            two("{path = \"/moved/a\"}", "{path = \"/moved/b\", weight = 3}"),
+            two("{path = \"a\", weight = 2}", "{path = \"b\", weight = 6}"),
+            two(
+                "{path = \"a\", loss_weight = \"a.f32\"}",
+                "{path = \"b\", weight = 3}",
+            ),
+        ] {
+            assert_eq!(hash(&same), here, "{same}");
+        }
+        let other = two("{path = \"a\"}", "{path = \"b\", weight = 2}");
+        assert_ne!(hash(&other), here);
+        assert_eq!(
+            hash("mixture = [{path = \"a\", weight = 7}]"),
+            hash("path = \"a\"")
+        );
+    }
+
+    #[test]
+    fn strings_need_no_quotes() {
+        let overrides = ["data.tokenizer=byte".to_string()];
+        assert_eq!(
+            Experiment::embedded(&overrides).unwrap().data.tokenizer,
+            Some("byte".into())
+        );
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_number_is_refused_with_its_quotes() {
+        for (assignment, quoted) in [
+            ("data.path=2024", "--set 'data.path=\"2024\"'"),
+            ("data.tokenizer=true", "--set 'data.tokenizer=\"true\"'"),
+            ("name=7", "--set 'name=\"7\"'"),
+            ("model.init_from=1e3", "--set 'model.init_from=\"1e3\"'"),
+            ("data.path=[1]", "--set 'data.path=\"[1]\"'"),
+        ] {
+            let message = message(&[assignment]);
+            assert!(message.ends_with(quoted), "{message}");
+            // What is advised is accepted.
+            let advised = quoted
+                .trim_start_matches("--set '")
+                .trim_end_matches('\'')
+                .to_string();
+            if let Err(error) = Experiment::embedded(&[advised]) {
+                assert!(!error.to_string().contains("invalid type"), "{error}");
+            }
+        }
+        assert!(!message(&["train.steps=many"]).contains("quotes"));
+    }
+
+    #[test]
+    fn wrong_kinds_and_shapes_are_refused() {
+        assert!(message(&["train.steps=many"]).contains("invalid type: string \"many\""));
+        assert!(message(&["train.steps"]).contains("expected key=value"));
+        assert!(message(&["train.steps=0"]).contains("train.steps: must be at least 1"));
+        for nonsense in ["1.0", "-0.1", "nan"] {
+            let set = format!("train.label_smoothing={nonsense}");
+            assert!(message(&[&set]).contains("train.label_smoothing: must be a share"));
+        }
+        assert!(message(&["train.z_loss=-1.0"]).contains("train.z_loss: must be a number"));
+        assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
+        assert!(message(&["backend.name=flx"]).contains("flex"));
+        assert!(message(&["backend.fused=maybe"]).contains("invalid type: string \"maybe\""));
+        assert!(message(&["name=../x"]).contains("cannot name a directory"));
+    }
+
+    #[test]
+    fn operations_are_fused_unless_it_is_said() {
+        let fused = |overrides: &[String]| Experiment::embedded(overrides).unwrap().backend.fused;
+        // No file that was written before there was the key has it.
+        assert!(fused(&[]) && fused(&["backend.dtype=f64".into()]));
+        assert!(!fused(&["backend.fused=false".into()]));
+    }
+
+    #[test]
+    fn the_resolved_file_reads_back_as_the_same_experiment() {
+        let overrides = ["train.seed=11".into(), "backend.fused=false".into()];
+        let experiment = Experiment::embedded(&overrides).unwrap();
+        let again = Experiment::parse(&experiment.to_toml(), "x", "other", &[]).unwrap();
+        assert_eq!(again, experiment);
+    }
+
+    #[test]
+    fn shipped_configs_are_valid() {
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs")).unwrap() {
+            let path = entry.unwrap().path();
+            let experiment = Experiment::load(&path, &[]).unwrap();
+            experiment.model.config(65, None).unwrap();
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}", key in "[a-z.=]{0,20}") {
+            let _ = Experiment::parse(&text, "x", "x", &[]);
+            let _ = Experiment::embedded(&[key]);
+        }
+    }
+}

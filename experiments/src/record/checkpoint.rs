@@ -1,0 +1,463 @@
+//! Checkpoints that are complete or absent.
+//!
+//! A learner is three of Burn's records, which burn-train's checkpointers would each write in place. Here they are
+//! written, with their checksums, into a directory beside the final one, which is synced and renamed; and a checkpoint
+//! that is no longer needed is renamed before it is removed. None is ever held in memory as a whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::store::ModuleRecord;
+use foretoken_datasets::files;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::engine::records::weights_are_finite;
+use crate::record::run::{write_atomically, write_synced};
+use crate::{Error, json};
+
+const STATE: &str = "checkpoint.json";
+
+/// The three records of a learner, by file name.
+pub(crate) const PARTS: [&str; 3] = ["model.bpk", "optimizer.bpk", "scheduler.bpk"];
+
+/// Everything besides weights and optimizer state that a run needs to go on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimizer steps taken.
+    pub step: usize,
+    /// Training tokens seen.
+    pub tokens: usize,
+    /// Seconds spent in training steps.
+    #[serde(deserialize_with = "json::number")]
+    pub seconds: f64,
+    /// The step of the last evaluation.
+    pub evaluated: usize,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Evaluations since the best one.
+    pub evaluations_since_best: usize,
+    /// SHA-256 over tokens and tokenizer.
+    pub data: String,
+}
+
+impl RunState {
+    /// Whether these weights have been evaluated; initial weights need not be.
+    pub(crate) fn is_evaluated(&self) -> bool {
+        self.evaluated == self.step
+    }
+}
+
+/// The lowest validation loss and the step that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps taken.
+    pub step: usize,
+    /// Nats per token.
+    #[serde(deserialize_with = "json::number")]
+    pub loss: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    #[serde(flatten)]
+    state: RunState,
+    sha256: BTreeMap<String, String>,
+}
+
+/// A checkpoint whose every byte was verified.
+#[derive(Debug)]
+pub struct Saved {
+    /// Where the run stood.
+    pub state: RunState,
+    path: PathBuf,
+}
+
+impl Saved {
+    /// The file of one part.
+    pub fn part(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    directory: PathBuf,
+}
+
+impl Checkpoints {
+    /// The checkpoints under `directory`, which need not exist yet.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The directory of the checkpoint at `step`.
+    pub fn path(&self, step: usize) -> PathBuf {
+        self.directory.join(format!("step-{step}"))
+    }
+
+    /// Steps that have a checkpoint, ascending. Directories left half-written have another name.
+    pub fn steps(&self) -> Vec<usize> {
+        let mut steps: Vec<usize> = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_prefix("step-")?.parse().ok())
+            .collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// Writes a checkpoint, then removes those that are neither the last nor the best. `write_parts` writes the files
+    /// of the learner into the directory that it is given.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses; checkpoints that existed before are untouched then.
+    pub fn save(
+        &self,
+        state: &RunState,
+        write_parts: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let path = self.path(state.step);
+        if path.exists() {
+            // Interrupted inside an evaluation, then resumed: the weights are the same, the state is not.
+            let mut file =
+                read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
+            file.state = state.clone();
+            write_atomically(&path.join(STATE), &to_json(&file)?)?;
+        } else {
+            let partial = self.directory.join(format!(".step-{}.partial", state.step));
+            let written = self.write(&partial, &path, state, write_parts);
+            if written.is_err() {
+                let _ = fs::remove_dir_all(&partial);
+            }
+            written?;
+        }
+        let best = state.best.map(|best| best.step);
+        for step in self.steps() {
+            if step < state.step && Some(step) != best {
+                self.remove(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a checkpoint under another name, so that one half removed is never taken for one that is there.
+    fn remove(&self, step: usize) -> Result<(), Error> {
+        let path = self.path(step);
+        let removed = self.directory.join(format!(".step-{step}.removed"));
+        discard(&removed)?;
+        fs::rename(&path, &removed)
+            .and_then(|()| files::sync_directory(&self.directory))
+            .map_err(Error::io("remove", &path))?;
+        discard(&removed)
+    }
+
+    /// Finishes what a process that was killed left of a checkpoint that it wrote or removed.
+    fn clear(&self) -> Result<(), Error> {
+        let mut unfinished = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                let hidden = name.starts_with(".step-");
+                let ended = name.ends_with(".removed") || name.ends_with(".partial");
+                (hidden && ended).then(|| entry.path())
+            });
+        unfinished.try_for_each(|path| discard(&path))
+    }
+
+    fn write(
+        &self,
+        partial: &Path,
+        path: &Path,
+        state: &RunState,
+        write_parts: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.clear()?;
+        files::create_directories(partial).map_err(Error::io("create", partial))?;
+        write_parts(partial)?;
+        let mut checksums = BTreeMap::new();
+        for name in PARTS {
+            let part = partial.join(name);
+            // Windows syncs only what is open for writing.
+            fs::OpenOptions::new()
+                .write(true)
+                .open(&part)
+                .and_then(|file| file.sync_all())
+                .map_err(Error::io("write", &part))?;
+            checksums.insert(
+                name.to_owned(),
+                sha256(&part).map_err(Error::io("read", &part))?,
+            );
+        }
+        let file = StateFile {
+            state: state.clone(),
+            sha256: checksums,
+        };
+        write_synced(&partial.join(STATE), &to_json(&file)?)?;
+        files::sync_directory(partial)
+            .and_then(|()| fs::rename(partial, path))
+            .and_then(|()| files::sync_directory(&self.directory))
+            .map_err(Error::io("write", path))
+    }
+
+    /// Where the run stood at `step`.
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint's description is missing or damaged.
+    pub fn state(&self, step: usize) -> Result<RunState, Error> {
+        let path = self.path(step);
+        let file = read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
+        Ok(file.state)
+    }
+
+    /// The weights at `step`, without what only training needs. Their bytes are checked here and read when the
+    /// record is applied, a tensor at a time.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or not what was written.
+    pub fn weights(&self, step: usize) -> Result<ModuleRecord, Error> {
+        let path = self.path(step);
+        let corrupt = |message: String| Error::checkpoint(&path, message);
+        let [name, ..] = PARTS;
+        let file = read_state(&path).map_err(corrupt)?;
+        verify(&path, name, &file)
+            .map_err(|message| corrupt(format!("{message}; --checkpoint names another")))?;
+        ModuleRecord::load(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))
+    }
+
+    /// Reads the checkpoint at `step` and checks every byte of it.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or not what was written.
+    pub fn load(&self, step: usize) -> Result<Saved, Error> {
+        let path = self.path(step);
+        let corrupt = |message: String| {
+            let others: Vec<_> = self
+                .steps()
+                .into_iter()
+                .filter(|other| *other != step)
+                .collect();
+            let advice = match others.last() {
+                Some(other) => format!("remove it to resume from step {other}"),
+                None => "there is no other checkpoint: start the run again".into(),
+            };
+            Error::checkpoint(&path, format!("{message}; {advice}"))
+        };
+        let file = read_state(&path).map_err(corrupt)?;
+        for name in PARTS {
+            verify(&path, name, &file).map_err(corrupt)?;
+        }
+        Ok(Saved {
+            state: file.state,
+            path,
+        })
+    }
+
+    /// The last checkpoint whose weights and whose best loss are finite, in words for an error: those that were
+    /// written by older versions need not be.
+    pub(crate) fn last_finite(&self) -> String {
+        let [weights, ..] = PARTS;
+        let is_finite = |step: &usize| {
+            let best = self.state(*step).ok().map(|state| state.best);
+            best.is_some_and(|best| best.is_none_or(|best| best.loss.is_finite()))
+                && weights_are_finite(&self.path(*step).join(weights))
+        };
+        match self.steps().into_iter().rev().find(is_finite) {
+            Some(step) => format!("the last good checkpoint is {}", self.path(step).display()),
+            None => "there is no good checkpoint".into(),
+        }
+    }
+}
+
+/// Checks a file of a checkpoint against the checksum that was recorded.
+fn verify(path: &Path, name: &str, recorded: &StateFile) -> Result<(), String> {
+    let found = sha256(&path.join(name)).map_err(|error| format!("{name}: {error}"))?;
+    match recorded.sha256.get(name) == Some(&found) {
+        true => Ok(()),
+        false => Err(format!(
+            "{name} is damaged: its SHA-256 differs from the one recorded"
+        )),
+    }
+}
+
+/// SHA-256 of a file, in lower case.
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+/// Removes a directory with all that it holds, if it is there.
+fn discard(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(Error::io("remove", path)),
+    }
+}
+
+fn read_state(path: &Path) -> Result<StateFile, String> {
+    let json = fs::read(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
+    serde_json::from_slice(&json).map_err(|error| format!("{STATE} is damaged: {error}"))
+}
+
+fn to_json(file: &StateFile) -> Result<Vec<u8>, Error> {
+    Ok(serde_json::to_vec_pretty(file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes files that are no records.
+    fn parts(fill: u8) -> impl FnOnce(&Path) -> Result<(), Error> {
+        move |directory| {
+            for name in PARTS {
+                fs::write(directory.join(name), [fill; 1000]).unwrap();
+            }
+            Ok(())
+        }
+    }
+
+    /// The names in a directory, hidden ones included.
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn state(step: usize, best: usize) -> RunState {
+        RunState {
+            step,
+            best: Some(Best {
+                step: best,
+                loss: 1.25,
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_last_and_the_best_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path().join("checkpoints"));
+        for (step, best) in [(10, 10), (20, 20), (30, 20), (40, 20)] {
+            checkpoints
+                .save(&state(step, best), parts(step as u8))
+                .unwrap();
+        }
+        assert_eq!(checkpoints.steps(), [20, 40]);
+        let saved = checkpoints.load(20).unwrap();
+        assert_eq!(saved.state, state(20, 20));
+        assert_eq!(fs::read(saved.part("model.bpk")).unwrap(), [20; 1000]);
+        assert_eq!(
+            names(&root.path().join("checkpoints")),
+            ["step-20", "step-40"]
+        );
+    }
+
+    #[test]
+    fn any_flipped_byte_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        checkpoints.save(&state(20, 10), parts(2)).unwrap();
+        for name in PARTS {
+            let path = checkpoints.path(20).join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[500] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+            let error = checkpoints.load(20).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            assert!(error.to_string().contains("resume from step 10"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+            bytes[500] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+        }
+        checkpoints.load(20).unwrap();
+        fs::write(checkpoints.path(20).join(STATE), "{").unwrap();
+        assert!(checkpoints.load(20).is_err());
+    }
+
+    #[test]
+    fn saving_the_same_step_again_renews_its_state() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 5), parts(1)).unwrap();
+        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        assert_eq!(checkpoints.load(10).unwrap().state, state(10, 10));
+    }
+
+    #[test]
+    fn a_half_written_checkpoint_does_not_exist_and_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        let partial = root.path().join(".step-20.partial");
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("model.bpk"), "half").unwrap();
+        assert_eq!(checkpoints.steps(), [10]);
+        checkpoints.save(&state(20, 20), parts(2)).unwrap();
+        let saved = checkpoints.load(20).unwrap();
+        assert_eq!(fs::read(saved.part("model.bpk")).unwrap(), [2; 1000]);
+        assert!(!partial.exists());
+    }
+
+    #[test]
+    fn a_half_removed_checkpoint_does_not_exist_and_goes_with_the_next_save() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        // A process that was killed while it removed one, and another while it wrote one.
+        for name in [".step-5.removed", ".step-15.partial"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("model.bpk"), "half").unwrap();
+        }
+        assert_eq!(checkpoints.steps(), [10]);
+        checkpoints.save(&state(20, 10), parts(2)).unwrap();
+        assert_eq!(names(root.path()), ["step-10", "step-20"]);
+        // An old one that is in the way under its new name is no obstacle either.
+        fs::create_dir(root.path().join(".step-20.removed")).unwrap();
+        checkpoints.save(&state(30, 10), parts(3)).unwrap();
+        assert_eq!(names(root.path()), ["step-10", "step-30"]);
+    }
+
+    #[test]
+    fn a_checkpoint_is_gone_at_once_however_slowly_its_files_go() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 5), parts(1)).unwrap();
+        // A file where the renamed directory should go: nothing can be renamed, so nothing may be removed.
+        fs::write(root.path().join(".step-10.removed"), "in the way").unwrap();
+        let error = checkpoints.remove(10).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        checkpoints.load(10).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_leaves_the_others() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(root.path());
+        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        // A file where the directory should go: writing fails whoever runs the test.
+        fs::write(root.path().join(".step-20.partial"), "in the way").unwrap();
+        let error = checkpoints.save(&state(20, 20), parts(2)).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(checkpoints.steps(), [10]);
+        checkpoints.load(10).unwrap();
+    }
+}

@@ -1,0 +1,8 @@
+//! What a run leaves behind, and how it is read again: the run directory, its metrics log, its checkpoints, its
+//! identity and its environment.
+
+pub mod checkpoint;
+pub mod environment;
+pub mod identity;
+pub mod run;
+pub mod source;

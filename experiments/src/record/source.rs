@@ -1,0 +1,344 @@
+//! A MODEL as commands take it: a run directory, a model that `foretoken import` has written, or a Hugging Face
+//! folder. Opening one reads no weight.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use foretoken_datasets::Tokenizer;
+use foretoken_model::{Export, ModelConfig, ModelError, Pretrained, Transformer, WeightType};
+
+use crate::Error;
+use crate::backend::Backend;
+use crate::engine::learner::LanguageModel;
+use crate::engine::memory::refuse_loading;
+use crate::record::checkpoint::Checkpoints;
+use crate::record::run::RunDirectory;
+
+/// Which checkpoint of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// The one with the lowest validation loss.
+    #[default]
+    Best,
+    /// The latest.
+    Last,
+    /// The one at this step.
+    Step(usize),
+}
+
+impl FromStr for Checkpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("best", _) => Ok(Self::Best),
+            ("last", _) => Ok(Self::Last),
+            (_, Ok(step)) => Ok(Self::Step(step)),
+            _ => Err("expected best, last or the number of a step".into()),
+        }
+    }
+}
+
+/// A model that can be loaded.
+pub struct Source {
+    path: PathBuf,
+    kind: Kind,
+    config: ModelConfig,
+    tokenizer: Option<Tokenizer>,
+}
+
+enum Kind {
+    Run {
+        checkpoints: Checkpoints,
+        step: usize,
+        /// Why this step, in words.
+        which: &'static str,
+    },
+    Pretrained(Box<Pretrained>),
+}
+
+impl Source {
+    /// Opens the model at `path`; `checkpoint` chooses where it is a run. `tokenizer` replaces the model's own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no model, or none of the checkpoint's name, or what there is is damaged.
+    pub fn open(
+        path: &Path,
+        checkpoint: Checkpoint,
+        tokenizer: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let given = tokenizer.map(Tokenizer::load).transpose()?;
+        if path.join("experiment.toml").is_file() {
+            return Self::open_run(path, checkpoint, given);
+        }
+        let pretrained = Pretrained::open(path).map_err(|error| match error {
+            ModelError::NotAModel { .. } => not_a_model(path),
+            error => error.into(),
+        })?;
+        if checkpoint != Checkpoint::Best {
+            let message = "chooses among those of a run, and the model is none; leave it out";
+            return Err(Error::Experiment {
+                origin: "--checkpoint".into(),
+                message: message.into(),
+            });
+        }
+        let own = pretrained.tokenizer();
+        let tokenizer = choose_tokenizer(given, own.as_deref())?;
+        Ok(Self {
+            path: path.into(),
+            config: pretrained.config().clone(),
+            kind: Kind::Pretrained(Box::new(pretrained)),
+            tokenizer,
+        })
+    }
+
+    fn open_run(
+        path: &Path,
+        checkpoint: Checkpoint,
+        given: Option<Tokenizer>,
+    ) -> Result<Self, Error> {
+        let run = RunDirectory::open(path)?;
+        let own = path.join("tokenizer.json");
+        let tokenizer = choose_tokenizer(given, own.is_file().then_some(&*own))?;
+        let tokens = tokenizer.as_ref().map_or(1, Tokenizer::vocab_size);
+        let config = run.experiment()?.model.config(tokens, None)?;
+        let checkpoints = Checkpoints::new(run.checkpoints());
+        let (step, which) = choose(&checkpoints, checkpoint, path)?;
+        Ok(Self {
+            path: path.into(),
+            kind: Kind::Run {
+                checkpoints,
+                step,
+                which,
+            },
+            config,
+            tokenizer,
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What was opened, in words: its path and, of a run, the checkpoint.
+    pub fn description(&self) -> String {
+        let path = self.path.display();
+        match &self.kind {
+            Kind::Run { step, which, .. } => format!("{path}, step {step}{which}"),
+            Kind::Pretrained(_) => path.to_string(),
+        }
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, or one that has more tokens than the model.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let refuse = |message: String| Err(Error::run_directory(&self.path, message));
+        let Some(tokenizer) = &self.tokenizer else {
+            return refuse("has no tokenizer.json; name one with --tokenizer FILE".into());
+        };
+        match (tokenizer.vocab_size(), self.config.vocab_size) {
+            (tokens, known) if tokens > known => refuse(format!(
+                "knows {known} tokens, and the tokenizer has {tokens}; name the model's own with --tokenizer FILE"
+            )),
+            _ => Ok(tokenizer),
+        }
+    }
+
+    /// Where the model lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's tokenizer, if it has one.
+    pub(crate) fn own_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The file of the model's own tokenizer.
+    pub fn tokenizer_file(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Run { .. } => {
+                Some(self.path.join("tokenizer.json")).filter(|path| path.is_file())
+            }
+            Kind::Pretrained(model) => model.tokenizer(),
+        }
+    }
+
+    /// Token ids that stand before every text in what the model was trained on.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn start_of_text(&self) -> Result<Vec<u32>, Error> {
+        match &self.kind {
+            // What trains here puts nothing before a text, whatever the tokenizer's file says.
+            Kind::Run { .. } => Ok(Vec::new()),
+            Kind::Pretrained(_) => Ok(self.tokenizer()?.start_of_text()?),
+        }
+    }
+
+    /// The token ids of a prompt, special tokens by their names. An empty one is where texts start: after the
+    /// tokens that stand before every text, or else after the end of another.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer does not know a character, or a text has nothing to start from.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = self.tokenizer()?.encode_with_special_tokens(text)?;
+        let start = self.start_of_text()?;
+        if !ids.starts_with(&start) {
+            ids.splice(0..0, start);
+        }
+        if ids.is_empty() {
+            ids.extend(self.end_of_text().first());
+        }
+        match ids.is_empty() {
+            true => Err(Error::Experiment {
+                origin: "--prompt".into(),
+                message:
+                    "give some text: the tokenizer has no token that starts or ends one, which \
+                          an empty prompt could stand for"
+                        .into(),
+            }),
+            false => Ok(ids),
+        }
+    }
+
+    /// Token ids after which a text has ended.
+    pub fn end_of_text(&self) -> Vec<u32> {
+        let of_tokenizer = || self.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+        match &self.kind {
+            Kind::Pretrained(model) if !model.end_of_text().is_empty() => {
+                model.end_of_text().to_vec()
+            }
+            _ => of_tokenizer().into_iter().collect(),
+        }
+    }
+
+    /// The model, on `device`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine's memory cannot hold the weights, or they are damaged or not those of the model's shape.
+    pub fn load(&self, device: &Device) -> Result<Transformer, Error> {
+        refuse_loading(&self.path.display().to_string(), &self.config, device)?;
+        let (checkpoints, step) = match &self.kind {
+            Kind::Pretrained(model) => return Ok(model.load(device)?),
+            Kind::Run {
+                checkpoints, step, ..
+            } => (checkpoints, *step),
+        };
+        let record = checkpoints.weights(step)?;
+        let model = LanguageModel::new(self.config.init(0, device)?, 0);
+        let model = model
+            .try_load_record(record)
+            .map_err(|error| Error::checkpoint(checkpoints.path(step), error.to_string()))?;
+        Ok(model.transformer)
+    }
+
+    /// Writes the model as a Hugging Face folder, in the type that its weights have or another. `progress` is
+    /// called with the bytes done and the bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// When `out` already holds something or cannot be written, Hugging Face has no class for the architecture, a
+    /// weight is too large for `f16`, or the weights are damaged.
+    pub fn export(
+        &self,
+        out: &Path,
+        weight_type: Option<WeightType>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        if let Kind::Pretrained(model) = &self.kind {
+            return Ok(model.export(out, weight_type, progress)?);
+        }
+        let tokenizer = self.tokenizer_file();
+        let export = Export {
+            weight_type: weight_type.unwrap_or(WeightType::F32),
+            tokenizer: tokenizer.as_deref(),
+            end_of_text: self.end_of_text().first().copied(),
+        };
+        let device = Backend::default_backend().device()?;
+        Ok(export.write(&self.load(&device)?, out)?)
+    }
+}
+
+/// The tokenizer that is given, or else the model's own. One that gives ids another meaning than the model's
+/// own is refused: the model would be asked about other tokens than those it is shown to answer for.
+fn choose_tokenizer(
+    given: Option<Tokenizer>,
+    own: Option<&Path>,
+) -> Result<Option<Tokenizer>, Error> {
+    let own_tokenizer = match (own.map(Tokenizer::load), &given) {
+        // A file that is broken is no reason to refuse one in its place.
+        (Some(Err(_)), Some(_)) => None,
+        (own, _) => own.transpose()?,
+    };
+    if let (Some(given), Some(own), Some(of_model)) = (&given, own, &own_tokenizer)
+        && let Some(difference) = of_model.difference(given)
+    {
+        return Err(Error::Experiment {
+            origin: "--tokenizer".into(),
+            message: format!(
+                "is not the model's own, {} ({difference}): leave it out, or remove that file if it is the wrong one",
+                own.display()
+            ),
+        });
+    }
+    Ok(given.or(own_tokenizer))
+}
+
+/// The step of the checkpoint that is asked for, and how it came to be that one.
+fn choose(
+    checkpoints: &Checkpoints,
+    asked: Checkpoint,
+    run: &Path,
+) -> Result<(usize, &'static str), Error> {
+    let steps = checkpoints.steps();
+    let Some(&last) = steps.last() else {
+        return Err(Error::run_directory(
+            run,
+            "has no checkpoint yet: the first one follows the first evaluation, after train.eval_every steps",
+        ));
+    };
+    match asked {
+        Checkpoint::Last => Ok((last, " (last)")),
+        Checkpoint::Best => {
+            let best = checkpoints.state(last)?.best.map(|best| best.step);
+            match best.filter(|best| steps.contains(best)) {
+                Some(best) => Ok((best, " (best)")),
+                None => Ok((last, " (last; the best one is gone)")),
+            }
+        }
+        Checkpoint::Step(step) if steps.contains(&step) => Ok((step, "")),
+        Checkpoint::Step(step) => {
+            let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
+            let message = format!(
+                "has no checkpoint of step {step}; it has those of steps {}",
+                steps.join(" and ")
+            );
+            Err(Error::run_directory(run, message))
+        }
+    }
+}
+
+fn not_a_model(path: &Path) -> Error {
+    let message = if path.join("checkpoint.json").is_file() {
+        "is a checkpoint: name its run directory, and the step with --checkpoint"
+    } else if path.exists() {
+        "is no model: a run directory has experiment.toml and checkpoints/, an imported model model.json, a Hugging \
+         Face folder config.json and .safetensors"
+    } else if ModelConfig::preset(&path.to_string_lossy()).is_some() {
+        "is a shape without weights: name a run directory, an imported model or a Hugging Face folder"
+    } else {
+        "there is no such model: name a run directory, an imported model or a Hugging Face folder"
+    };
+    Error::run_directory(path, message)
+}

@@ -1,0 +1,132 @@
+//! The one place that writes to standard output and standard error.
+//!
+//! `println!` panics when nobody reads or the disk is full, and a panic must not end a training run. Here, a
+//! reader that is gone (`foretoken train | head -1`, a closed terminal) ends the printing and nothing else. Any
+//! other failure ends the printing too, and [`finish`] reports it when the command is done: work that prints on
+//! its way comes to its end first.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use crate::Error;
+
+/// Prints a line to standard output, as [`println!`] does; see [`write`].
+#[macro_export]
+macro_rules! outln {
+    ($($part:tt)*) => {{
+        $crate::show::output::write(&format!("{}\n", format_args!($($part)*)));
+    }};
+}
+
+/// Prints a line to standard error, as [`eprintln!`] does; see [`write_error`].
+#[macro_export]
+macro_rules! errln {
+    ($($part:tt)*) => {{
+        $crate::show::output::write_error(&format!("{}\n", format_args!($($part)*)));
+    }};
+}
+
+/// State of standard output.
+enum State {
+    Open,
+    /// Nobody reads any more.
+    Closed,
+    /// The first failure that [`finish`] has not reported yet.
+    Failed(io::Error),
+}
+
+static STATE: Mutex<State> = Mutex::new(State::Open);
+
+/// Writes `text` to standard output and flushes it; returns whether printing goes on. After the first write that
+/// fails, nothing is printed any more.
+pub fn write(text: &str) -> bool {
+    let mut state = STATE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if matches!(*state, State::Open) {
+        *state = after(put(&mut io::stdout().lock(), text));
+    }
+    matches!(*state, State::Open)
+}
+
+/// Writes `text` to standard error. A failure is ignored: there is nowhere left to report it.
+pub fn write_error(text: &str) {
+    let _ = put(&mut io::stderr().lock(), text);
+}
+
+/// Reports a failure of an earlier [`write`]. A reader that is gone is none.
+///
+/// # Errors
+///
+/// When something that was printed did not arrive.
+pub fn finish() -> Result<(), Error> {
+    let mut state = STATE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    match std::mem::replace(&mut *state, State::Closed) {
+        State::Failed(error) => Err(Error::Output(error)),
+        open_or_closed => {
+            *state = open_or_closed;
+            Ok(())
+        }
+    }
+}
+
+fn put(stream: &mut impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
+fn after(written: io::Result<()>) -> State {
+    match written {
+        Ok(()) => State::Open,
+        Err(error) if is_gone(&error) => State::Closed,
+        Err(error) => State::Failed(error),
+    }
+}
+
+/// Whether nobody can read any more: the pipe is closed, or the terminal is.
+fn is_gone(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EIO) && has_hung_up(libc::STDOUT_FILENO) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether the terminal behind a file descriptor is gone.
+#[cfg(unix)]
+pub(crate) fn has_hung_up(fd: libc::c_int) -> bool {
+    waits_for_hang_up(fd, 0)
+}
+
+/// Waits until a terminal is gone, `milliseconds` at most and without an end if negative; returns whether it is.
+#[cfg(unix)]
+pub(crate) fn waits_for_hang_up(fd: libc::c_int, milliseconds: libc::c_int) -> bool {
+    // These are reported without being asked for.
+    let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+    let mut polled = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives as long as the call.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, milliseconds) };
+    ready > 0 && polled.revents & gone != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+        let failed = |kind: io::ErrorKind| after(Err(kind.into()));
+        assert!(matches!(after(Ok(())), State::Open));
+        assert!(matches!(failed(io::ErrorKind::BrokenPipe), State::Closed));
+        assert!(matches!(
+            failed(io::ErrorKind::StorageFull),
+            State::Failed(_)
+        ));
+    }
+}

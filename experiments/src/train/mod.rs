@@ -1,0 +1,452 @@
+//! Experiment → learner → run directory.
+
+mod resume;
+mod training_loop;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use burn::train::metric::{CpuMemory, CpuUse};
+use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
+use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::matmul_gflops;
+use crate::engine::data::Data;
+use crate::engine::learner::LanguageModel;
+use crate::engine::memory::refuse_training;
+use crate::engine::setup::{Setup, in_precision};
+use crate::record::checkpoint::{Checkpoints, RunState};
+use crate::record::environment::History;
+use crate::record::identity::Identity;
+use crate::record::run::{
+    EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics,
+};
+use crate::show::metrics::{Measure, StepMetric};
+use crate::show::progress::BuildReporter;
+use crate::show::renderer::{self, Dashboard};
+use crate::show::signals::Unsaved;
+use crate::show::terminal;
+use crate::train::resume::Resumption;
+use crate::train::training_loop::{Ending, LoopState, Outcome, TrainingLoop};
+use crate::{Error, Experiment, errln, json};
+
+/// How to run, as opposed to what.
+pub struct TrainOptions {
+    /// Continue an existing run.
+    pub resume: bool,
+    /// The run directory; by default the next free one under `runs/`.
+    pub out: Option<PathBuf>,
+    /// What to show meanwhile.
+    pub dashboard: Dashboard,
+    /// Stops the run after the step under way.
+    pub interrupter: Interrupter,
+    /// Stops the making of tokens, before the first step.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// What a complete run is summed up in; `--json` prints it, `result.json` keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The run directory, where it lies now.
+    #[serde(serialize_with = "json::path")]
+    pub run: PathBuf,
+    /// The backend's name.
+    pub backend: String,
+    /// Optimizer steps taken.
+    pub steps: usize,
+    /// Training tokens seen.
+    pub tokens: usize,
+    /// Nats per token, mean over the steps since the evaluation before the last.
+    #[serde(deserialize_with = "json::number")]
+    pub train_loss: f64,
+    /// Nats per token over the whole validation split, of the last weights.
+    #[serde(deserialize_with = "json::number")]
+    pub valid_loss: f64,
+    /// Bits per byte over the whole validation split, of the last weights.
+    #[serde(deserialize_with = "json::number")]
+    pub bits_per_byte: f64,
+    /// exp(`valid_loss`): infinite from a loss of 709.8 on, which JSON holds as null.
+    #[serde(deserialize_with = "json::number")]
+    pub perplexity: f64,
+    /// The best weights, which `generate` and `export` use; nothing where their checkpoint is gone, or an older
+    /// version wrote the file.
+    #[serde(default)]
+    pub best: Option<BestWeights>,
+    /// Entropy of the validation text in bits per byte, where its source is known.
+    pub floor_bits_per_byte: Option<f64>,
+    /// Training tokens per second of training.
+    #[serde(deserialize_with = "json::number")]
+    pub tokens_per_second: f64,
+    /// Model FLOPs utilisation: a share of the measured matrix-product peak, 0 to 1.
+    #[serde(deserialize_with = "json::number")]
+    pub mfu: f64,
+    /// Seconds in training steps.
+    #[serde(deserialize_with = "json::number")]
+    pub seconds: f64,
+}
+
+/// The weights with the lowest validation loss of all evaluations, over the whole validation split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestWeights {
+    /// Optimizer steps behind them.
+    pub step: usize,
+    /// Nats per token.
+    #[serde(deserialize_with = "json::number")]
+    pub valid_loss: f64,
+    /// Bits per byte.
+    #[serde(deserialize_with = "json::number")]
+    pub bits_per_byte: f64,
+    /// exp(`valid_loss`).
+    #[serde(deserialize_with = "json::number")]
+    pub perplexity: f64,
+}
+
+/// How a call of [`train`] ended.
+#[derive(Debug)]
+pub enum Finished {
+    /// The run is complete.
+    Complete {
+        /// Its figures.
+        summary: Summary,
+        /// Text that the model generated.
+        sample: String,
+        /// Whether it stopped early.
+        early: bool,
+    },
+    /// The run can be resumed.
+    Interrupted {
+        /// Its directory.
+        run: PathBuf,
+        /// Steps taken.
+        step: usize,
+    },
+}
+
+/// Trains an experiment, or continues it.
+///
+/// # Errors
+///
+/// What the user can mend is found before anything is written; see [`Error::exit_code`].
+pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
+    let device = experiment
+        .backend
+        .name
+        .device_for(experiment.backend.dtype)?;
+    // Before anything is read, so that of two processes the second is refused at once.
+    let run = match (options.resume, &options.out) {
+        (false, out) => RunDirectory::create(out.as_deref(), &experiment)?,
+        (true, Some(path)) => RunDirectory::open(path)?.claimed()?,
+        (true, None) => RunDirectory::latest(&experiment)?.claimed()?,
+    };
+    let resumed = options.resume.then_some(&run);
+    let progress = BuildReporter::new(options.dashboard);
+    let monitor = progress.monitor(&options.interrupted);
+    let setup = Setup::new(experiment, resumed, monitor)?;
+    drop(progress);
+    let experiment = setup.experiment.clone();
+    let settings = &experiment.train;
+    let precision = experiment.backend.dtype;
+    refuse_training(&setup.model, settings.batch, precision, &device)?;
+    let train_loader = setup.train_loader(settings.seed, &device)?;
+    let valid_loader = Arc::new(setup.eval_loader(settings.eval_windows, &device)?);
+    let whole_validation = Arc::new(setup.eval_loader(0, &device)?);
+    let fingerprint = setup.data.fingerprint.clone();
+
+    let resumption = match resumed {
+        Some(run) => {
+            let resumption = Resumption::new(run, &setup)?;
+            if !resumption.reopened
+                && let Some(finished) = finished_before(run)?
+            {
+                if options.dashboard != Dashboard::None {
+                    errln!(
+                        "note: {} is finished, and nothing was trained; --set train.steps=N extends it",
+                        run.path().display()
+                    );
+                }
+                return Ok(finished);
+            }
+            Some(resumption)
+        }
+        None => None,
+    };
+    let saved = resumption.as_ref().and_then(|r| r.saved.as_ref());
+    let state = match &saved {
+        Some(saved) => saved.state.clone(),
+        None => RunState {
+            data: fingerprint,
+            ..Default::default()
+        },
+    };
+    let transformer = setup.transformer(settings.seed, &device.clone().autodiff())?;
+    // Of weights that a checkpoint replaces, there is nothing to know.
+    let identity = match saved {
+        Some(_) => None,
+        None => Some(Identity::new(&setup, &transformer)?),
+    };
+    if options.resume
+        && let (Some(identity), Some(before)) =
+            (&identity, run.read_json::<Identity>(Identity::FILE)?)
+        && identity.initial_weights != before.initial_weights
+    {
+        return Err(Error::run_directory(
+            run.path(),
+            "started from other weights than model.init_from gives now; restore them, or start a new run",
+        ));
+    }
+    let log = MetricsLog::open(&run, state.step)?;
+    if let Some(identity) = identity {
+        identity.write(&run)?;
+    }
+    match &resumption {
+        Some(resumption) => {
+            resumption.record(&run, &setup)?;
+            // It has the data's fingerprint behind it, whatever became of the file.
+            let tokenizer = setup.data.tokenizer.to_json();
+            if run.read("tokenizer.json")?.as_ref() != Some(&tokenizer) {
+                run.write("tokenizer.json", tokenizer)?;
+            }
+        }
+        None => {
+            // The experiment last: it is what makes the directory a run that can be resumed.
+            run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
+            run.write(EXPERIMENT, experiment.to_toml())?;
+        }
+    }
+    History::add(&run, experiment.backend.name, state.step)?;
+    let notes = resumption.iter().flat_map(|r| r.notes.clone());
+    let notes = notes.chain(warmup_note(&experiment));
+    if options.dashboard != Dashboard::None {
+        notes.for_each(|note| errln!("note: {note}"));
+    }
+
+    let transformer = in_precision(transformer, experiment.backend.dtype);
+    let model = LanguageModel::new(transformer, settings.seed);
+    let learner = setup.learner(model.of(&experiment));
+    let peak = matmul_gflops(&device)? * 1e9;
+    let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
+    let started_at = state.step;
+    let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
+    let learner = match saved {
+        Some(saved) => learner.load(saved)?,
+        None => learner,
+    };
+    let of_burn = learner.of_burn();
+    let training_loop = Arc::new(TrainingLoop {
+        experiment: experiment.clone(),
+        device: device.clone(),
+        whole_validation,
+        checkpoints: Checkpoints::new(run.checkpoints()),
+        seconds_per_token_at_peak,
+        learner: Mutex::new(learner),
+        progress: Mutex::new(LoopState {
+            state,
+            log,
+            outcome: None,
+        }),
+    });
+    let epochs = settings.steps.div_ceil(settings.eval_every);
+    let label = format!("{} on {}", experiment.name, experiment.backend.name);
+    let headline = format!(
+        "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
+        setup.model.parameters(),
+        settings.batch * settings.accumulation * setup.model.context,
+        setup.data.train_tokens(),
+        peak / 1e9,
+        run.path().display()
+    );
+    let renderer = renderer::init(
+        options.dashboard,
+        headline,
+        &experiment,
+        started_at,
+        options.interrupter.clone(),
+        intervals_done,
+    );
+    let mut training =
+        SupervisedTraining::<LanguageModel>::new(run.path(), Arc::new(train_loader), valid_loader)
+            .with_training_strategy(TrainingStrategy::Custom(training_loop.clone()))
+            .with_interrupter(options.interrupter)
+            .with_application_logger(None)
+            .with_metric_logger(renderer::Discard)
+            .renderer(renderer)
+            .num_epochs(epochs)
+            .label(&label);
+    let metric = |measure| {
+        let floor = setup
+            .data
+            .floor_bits_per_byte
+            .filter(|_| measure == Measure::BitsPerByte);
+        StepMetric::new(measure).with_floor(floor)
+    };
+    for measure in Measure::ALL {
+        training = training.metric_train_numeric(metric(measure));
+    }
+    for measure in Measure::OF_EVALUATION {
+        training = training.metric_valid_numeric(metric(measure));
+    }
+    training = training
+        .metric_train_numeric(CpuUse::new())
+        .metric_train_numeric(CpuMemory::new());
+    if let Some(epoch) = intervals_done {
+        // Where burn-train's count of epochs begins; without checkpointers it reads nothing.
+        training = training.checkpoint(epoch);
+    }
+
+    let unsaved = Unsaved::begin();
+    let result = training.launch(of_burn);
+    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    terminal::closed();
+    drop(result.renderer);
+    let outcome = {
+        let mut progress = training_loop
+            .progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        progress.outcome.take()
+    };
+    // Its optimizer is not needed any more.
+    drop(training_loop);
+    let outcome = outcome.unwrap_or_else(|| {
+        Err(Error::Training(match result.error {
+            Some(error) => error.to_string(),
+            None => "the loop did not run".into(),
+        }))
+    })?;
+    if outcome.ending == Ending::Interrupted {
+        return Ok(Finished::Interrupted {
+            run: run.path().into(),
+            step: outcome.state.step,
+        });
+    }
+    // What follows can be made again from the last checkpoint.
+    drop(unsaved);
+    let early = outcome.ending == Ending::EarlyStop;
+    let sample = sample(&experiment, &setup.data, &result.model)?;
+    let summary = summarise(
+        &run,
+        &experiment,
+        &outcome,
+        setup.data.floor_bits_per_byte,
+        seconds_per_token_at_peak,
+    )?;
+    run.write(SAMPLE, &sample)?;
+    let record = CompleteRun { early, summary };
+    run.write(RESULT, serde_json::to_vec_pretty(&record)?)?;
+    Ok(Finished::Complete {
+        summary: record.summary,
+        sample,
+        early,
+    })
+}
+
+/// What `result.json` holds.
+#[derive(Serialize, Deserialize)]
+struct CompleteRun {
+    early: bool,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+/// The result of a run that needs no more training, wherever it lies now.
+fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
+    let Some(CompleteRun { early, mut summary }) = run.read_json(RESULT)? else {
+        return Ok(None);
+    };
+    summary.run = run.path().into();
+    // They may be infinite, which the file cannot say.
+    summary.perplexity = summary.valid_loss.exp();
+    if let Some(best) = &mut summary.best {
+        best.perplexity = best.valid_loss.exp();
+    }
+    Ok(Some(Finished::Complete {
+        summary,
+        sample: run.read(SAMPLE)?.unwrap_or_default(),
+        early,
+    }))
+}
+
+/// What the user should know of a warm-up that the run does not outlast.
+fn warmup_note(experiment: &Experiment) -> Option<String> {
+    let (steps, optimizer) = (experiment.train.steps, &experiment.optimizer);
+    let warmup = optimizer.warmup;
+    (warmup > 0 && steps <= warmup + 1).then(|| {
+        format!(
+            "optimizer.warmup is {warmup} steps and train.steps {steps}: the learning rate rises to {:.3e} in the last \
+             step, and does not fall to optimizer.min_learning_rate",
+            optimizer.learning_rate_at(steps - 1, steps)
+        )
+    })
+}
+
+fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result<String, Error> {
+    let tokens = experiment.train.sample_tokens;
+    if tokens == 0 {
+        return Ok(String::new());
+    }
+    // The validation split opens at a document's border or in the middle of a sentence; either way its
+    // first token is one the model knows.
+    let prompt = data.valid.to_vec(0..1)?;
+    let sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
+    let continuation = generate(
+        &model.transformer,
+        std::slice::from_ref(&prompt),
+        &GenerationConfig::new(tokens),
+        &mut [sampler],
+        |_, _| ControlFlow::Continue(()),
+    )?
+    .concat();
+    let mut text = [prompt, continuation].concat();
+    // A model whose vocabulary is rounded up may draw what no text has, above all while it knows little.
+    text.retain(|id| (*id as usize) < data.tokenizer.vocab_size());
+    Ok(data.tokenizer.decode(&text)?)
+}
+
+fn summarise(
+    run: &RunDirectory,
+    experiment: &Experiment,
+    outcome: &Outcome,
+    floor_bits_per_byte: Option<f64>,
+    seconds_per_token_at_peak: f64,
+) -> Result<Summary, Error> {
+    let (state, evaluation) = (&outcome.state, &outcome.evaluation);
+    let records = read_metrics(run)?;
+    let evaluated = |record: &Record| match record {
+        Record::Evaluation { step, .. } => Some(*step),
+        Record::Step { .. } => None,
+    };
+    let interval = records.iter().filter_map(evaluated);
+    let interval = interval.filter(|step| *step < state.step).max();
+    let losses: Vec<f64> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Step { step, loss, .. } if *step >= interval.unwrap_or(0) => Some(*loss),
+            _ => None,
+        })
+        .collect();
+    let best = outcome.best.zip(state.best);
+    let tokens_per_second = state.tokens as f64 / state.seconds;
+    Ok(Summary {
+        run: run.path().into(),
+        backend: experiment.backend.name.to_string(),
+        steps: state.step,
+        tokens: state.tokens,
+        train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
+        valid_loss: evaluation.loss(),
+        bits_per_byte: evaluation.bits_per_byte(),
+        perplexity: evaluation.perplexity(),
+        best: best.map(|(evaluation, best)| BestWeights {
+            step: best.step,
+            valid_loss: evaluation.loss(),
+            bits_per_byte: evaluation.bits_per_byte(),
+            perplexity: evaluation.perplexity(),
+        }),
+        floor_bits_per_byte,
+        tokens_per_second,
+        mfu: tokens_per_second * seconds_per_token_at_peak,
+        seconds: state.seconds,
+    })
+}

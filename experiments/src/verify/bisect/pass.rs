@@ -1,0 +1,251 @@
+//! The batch on the host, and the ordinary pass over it: what every operation gives, and how much the objective
+//! changes with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use foretoken_datasets::{DataError, TokenBatch};
+use foretoken_model::{Pass, Place, Targets, Transformer, Watch};
+
+use super::numbers::read;
+use crate::Error;
+use crate::backend::Backend;
+use crate::backend::precision::Precision;
+use crate::engine::parameters::{self, Parameters};
+use crate::engine::setup::{Setup, in_precision};
+use crate::verify::compare::Tampering;
+
+/// The batch, of which each backend gets a copy.
+#[derive(Clone)]
+pub(super) struct HostBatch {
+    /// Sequences.
+    pub(super) rows: usize,
+    /// Tokens in each.
+    pub(super) length: usize,
+    pub(super) inputs: Vec<i64>,
+    pub(super) targets: Vec<i64>,
+    pub(super) weights: Option<Vec<f64>>,
+}
+
+impl HostBatch {
+    pub(super) fn read(batch: TokenBatch) -> Result<Self, Error> {
+        let [rows, length] = batch.inputs.dims();
+        let ids = |tensor: Tensor<2, Int>| tensor.try_into_vec_as::<i64>().map_err(Error::device);
+        Ok(Self {
+            rows,
+            length,
+            inputs: ids(batch.inputs)?,
+            targets: ids(batch.targets)?,
+            weights: batch.weights.map(read).transpose()?,
+        })
+    }
+
+    /// On a device, as an entrant reads it.
+    pub(super) fn upload(&self, device: &Device, tampering: &Tampering) -> TokenBatch {
+        let shape = [self.rows, self.length];
+        let ids = |ids: &Vec<i64>| Tensor::from_data(TensorData::new(ids.clone(), shape), device);
+        let weights = self.weights.clone();
+        tampering.batch(TokenBatch {
+            inputs: ids(&self.inputs),
+            targets: ids(&self.targets),
+            weights: weights
+                .map(|weights| Tensor::from_data(TensorData::new(weights, shape), device)),
+            target_tokens: self.targets.len(),
+            target_bytes: 0,
+            target_weight: 0.0,
+            first_row: 0,
+        })
+    }
+}
+
+/// One who computes: the reference, or an entrant.
+#[derive(Clone)]
+pub(super) struct Party {
+    /// As this one sees it.
+    pub(super) setup: Setup,
+    pub(super) model: Transformer,
+    pub(super) precision: Precision,
+    pub(super) tampering: Tampering,
+}
+
+impl Party {
+    /// The network before its first step on a backend, with weights of precision `weights` that it computes with
+    /// in `precision`.
+    pub(super) fn new(
+        setup: &Setup,
+        backend: Backend,
+        weights: Precision,
+        precision: Precision,
+        tampering: Tampering,
+    ) -> Result<Self, Error> {
+        let setup = tampering.setup(setup);
+        let device = backend.device_for(precision)?.autodiff();
+        let model = setup.transformer(setup.experiment.train.seed, &device)?;
+        let model = in_precision(tampering.transformer(model), weights);
+        Ok(Self {
+            model: in_precision(model, precision),
+            setup,
+            precision,
+            tampering,
+        })
+    }
+
+    pub(super) fn fault(&self) -> Option<&dyn Watch> {
+        self.tampering.watch.as_deref()
+    }
+}
+
+/// What is trained on, `[1]`: the mean of nats over a batch's places, each as much as it counts.
+pub(super) fn objective(model: &Transformer, batch: TokenBatch, watch: &dyn Watch) -> Tensor<1> {
+    let places = batch.targets.shape().num_elements() as f64;
+    let pass = Pass::default().watched(watch);
+    let targets = Targets {
+        ids: batch.targets,
+        weights: batch.weights,
+    };
+    let loss = model.next_token_loss_in(pass, batch.inputs, targets);
+    loss.loss.sum().div_scalar(places)
+}
+
+/// Gradients of the weights by path; of those that the gradients' root does not depend on, none.
+pub(super) fn parameter_gradients(
+    model: &Transformer,
+    gradients: Gradients,
+) -> Result<Parameters, Error> {
+    let gradients = GradientsParams::from_grads(gradients, model);
+    parameters::gradients(model, &gradients, 1.0)
+}
+
+/// Who watches and cannot fail there and then: what goes wrong is kept until the pass is over.
+pub(super) struct Outcome<'a> {
+    stop: &'a AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl<'a> Outcome<'a> {
+    pub(super) fn new(stop: &'a AtomicBool) -> Self {
+        Self {
+            stop,
+            error: Mutex::new(None),
+        }
+    }
+
+    /// Whether the rest of the pass is in vain.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || locked(&self.error).is_some()
+    }
+
+    /// A value, or its default where it could not be had.
+    pub(super) fn keep<T: Default>(&self, result: Result<T, Error>) -> T {
+        result.unwrap_or_else(|error| {
+            locked(&self.error).get_or_insert(error);
+            T::default()
+        })
+    }
+
+    pub(super) fn into_result(self) -> Result<(), Error> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(DataError::Interrupted.into());
+        }
+        let error = self.error.into_inner();
+        error
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `compute(inputs)`, as whoever tampers with it has it.
+pub(super) fn compute(
+    fault: Option<&dyn Watch>,
+    place: &Place,
+    inputs: Vec<Tensor<2>>,
+    compute: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
+) -> Tensor<2> {
+    match fault {
+        Some(fault) => fault.operation(place, inputs, compute),
+        None => compute(inputs),
+    }
+}
+
+/// An operation of an ordinary pass.
+pub(super) struct Captured {
+    pub(super) place: Place,
+    /// `[rows, columns]`
+    pub(super) shape: [usize; 2],
+    pub(super) output: Vec<f64>,
+    /// The objective's gradient with respect to the output.
+    pub(super) gradient: Vec<f64>,
+}
+
+/// An ordinary pass, forward and backward.
+pub(super) struct CapturedPass {
+    pub(super) operations: Vec<Captured>,
+    /// The objective's gradients.
+    pub(super) parameters: Parameters,
+}
+
+/// Runs an ordinary pass.
+pub(super) fn capture(
+    party: &Party,
+    batch: &HostBatch,
+    stop: &AtomicBool,
+) -> Result<CapturedPass, Error> {
+    let model = &party.model;
+    let capture = Capture {
+        fault: party.fault(),
+        outcome: Outcome::new(stop),
+        seen: Mutex::new(Vec::new()),
+    };
+    let batch = batch.upload(&model.device(), &party.tampering);
+    let objective = objective(model, batch, &capture);
+    let mut seen = std::mem::take(&mut *locked(&capture.seen));
+    capture.outcome.into_result()?;
+    let gradients = objective.backward();
+    for (captured, probe) in &mut seen {
+        captured.gradient = match probe.grad(&gradients) {
+            Some(gradient) => read(gradient)?,
+            None => vec![0.0; captured.output.len()],
+        };
+    }
+    Ok(CapturedPass {
+        operations: seen.into_iter().map(|(captured, _)| captured).collect(),
+        parameters: parameter_gradients(model, gradients)?,
+    })
+}
+
+struct Capture<'a> {
+    fault: Option<&'a dyn Watch>,
+    outcome: Outcome<'a>,
+    seen: Mutex<Vec<(Captured, Tensor<2>)>>,
+}
+
+impl Watch for Capture<'_> {
+    fn operation(
+        &self,
+        place: &Place,
+        inputs: Vec<Tensor<2>>,
+        call: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
+    ) -> Tensor<2> {
+        let output = compute(self.fault, place, inputs, call);
+        if self.outcome.is_over() {
+            return output;
+        }
+        // What is added is 0, and its gradient is that of the sum.
+        let zeros = Tensor::zeros(output.dims(), (&output.device(), output.dtype()));
+        let probe: Tensor<2> = zeros.require_grad();
+        let captured = Captured {
+            place: place.clone(),
+            shape: output.dims(),
+            output: self.outcome.keep(read(output.clone())),
+            gradient: Vec::new(),
+        };
+        locked(&self.seen).push((captured, probe.clone()));
+        output + probe
+    }
+}

@@ -1,0 +1,384 @@
+//! The smallest case that still shows an error: fewer sequences, fewer tokens, and where rows do not look at each
+//! other, fewer rows. Every candidate is run on the backend, and is kept only if it shows the error.
+
+use std::convert::Infallible;
+
+use foretoken_model::Operation;
+
+use super::bisector::{Bisector, Examined};
+use super::formula::formula;
+use super::judge::{DRAWS, Measured, Of, Quantity, quantities, value};
+use super::numbers::Mover;
+use super::pass::{HostBatch, Party};
+use super::replay::{Given, Problem, Recomputed, replay};
+use super::reproduction::{Case, UpdateCase};
+use super::update::{UPDATES, of_update};
+use crate::Error;
+use crate::backend::panics::caught;
+use crate::engine::parameters;
+
+/// How many candidates are run: on a backend that compiles its kernels, each shape costs a while.
+const CANDIDATES: usize = 24;
+
+/// Elements of a parameter that an update is shown on.
+const ELEMENTS: usize = 4;
+
+/// Which tokens of a batch are kept: sequences, each with its positions. All keep equally many.
+#[derive(Clone)]
+struct Selection(Vec<(usize, Vec<usize>)>);
+
+impl Selection {
+    fn batch(&self, batch: &HostBatch) -> HostBatch {
+        let pick = |ids: &[i64]| self.tokens(batch.length).map(|at| ids[at]).collect();
+        let weights = batch.weights.as_ref();
+        HostBatch {
+            rows: self.0.len(),
+            length: self.0[0].1.len(),
+            inputs: pick(&batch.inputs),
+            targets: pick(&batch.targets),
+            weights: weights.map(|w| self.tokens(batch.length).map(|at| w[at]).collect()),
+        }
+    }
+
+    fn tokens(&self, length: usize) -> impl Iterator<Item = usize> {
+        let of = move |(row, positions): &(usize, Vec<usize>)| {
+            let row = *row;
+            let at = positions
+                .iter()
+                .map(move |position| row * length + position);
+            at.collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The rows of what an operation gave that belong to the kept tokens, and of scores the columns.
+    fn given(&self, given: &Given, batch: &HostBatch) -> Given {
+        let [rows, columns] = given.shape;
+        let heads = rows / (batch.rows * batch.length);
+        let scores = given.place.operation == Operation::Scores;
+        let pick = |values: &[f64]| {
+            let mut picked = Vec::new();
+            for (row, positions) in &self.0 {
+                for head in 0..heads {
+                    for position in positions {
+                        let at = ((row * heads + head) * batch.length + position) * columns;
+                        let line = &values[at..at + columns];
+                        match scores {
+                            true => picked.extend(positions.iter().map(|key| line[*key])),
+                            false => picked.extend_from_slice(line),
+                        }
+                    }
+                }
+            }
+            picked
+        };
+        let length = self.0[0].1.len();
+        Given {
+            place: given.place.clone(),
+            shape: [
+                self.0.len() * heads * length,
+                if scores { length } else { columns },
+            ],
+            output: pick(&given.output),
+            upstream: pick(&given.upstream),
+            input_gradients: Vec::new(),
+        }
+    }
+
+    fn problem(&self, problem: &Problem) -> Problem {
+        let operations = problem.operations.iter();
+        Problem {
+            batch: self.batch(&problem.batch),
+            precision: problem.precision,
+            operations: operations
+                .map(|given| self.given(given, &problem.batch))
+                .collect(),
+        }
+    }
+}
+
+/// A candidate that was run.
+struct Tried {
+    problem: Problem,
+    recomputed: Recomputed,
+    measured: Measured,
+}
+
+/// The search for the smallest case of one operation.
+struct Search<'a> {
+    bisector: &'a Bisector,
+    party: &'a Party,
+    index: usize,
+    of: Of,
+    left: usize,
+    best: Option<Tried>,
+}
+
+impl Search<'_> {
+    /// Whether a selection shows the error; if so, it is the best so far.
+    fn shows(&mut self, selection: &Selection) -> Result<bool, Error> {
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.left -= 1;
+        let mut problem = selection.problem(&self.bisector.problem);
+        let Some((recomputed, quantity)) =
+            self.bisector.alone(&mut problem, self.index, &self.of)?
+        else {
+            return Ok(false);
+        };
+        let stop = &self.bisector.stop;
+        // A backend that does not survive a candidate does not show the error on it.
+        let run = || replay(self.party, &problem, Some(self.index), stop);
+        let Ok(actual) = caught(|| Ok::<_, Infallible>(run())) else {
+            return Ok(false);
+        };
+        let actual = actual?;
+        let measured = quantity.measure(
+            value(&actual[self.index], &self.of),
+            self.bisector.held_in(&quantity),
+        );
+        let exceeds = measured.exceeds();
+        if exceeds {
+            self.best = Some(Tried {
+                problem,
+                recomputed,
+                measured,
+            });
+        }
+        Ok(exceeds)
+    }
+
+    /// The fewest parts that show the error, found by leaving out more and more of them (Zeller & Hildebrandt
+    /// 2002). `first` is the likeliest one.
+    fn fewest<T: Clone>(
+        &mut self,
+        parts: Vec<T>,
+        first: Option<usize>,
+        select: &dyn Fn(&[T]) -> Selection,
+    ) -> Result<Vec<T>, Error> {
+        if let Some(part) = first.and_then(|first| parts.get(first)) {
+            let alone = [part.clone()];
+            if parts.len() > 1 && self.shows(&select(&alone))? {
+                return Ok(alone.to_vec());
+            }
+        }
+        let mut parts = parts;
+        let mut pieces = 2;
+        while parts.len() > 1 && self.left > 0 {
+            let size = parts.len().div_ceil(pieces);
+            let mut smaller = None;
+            for start in (0..parts.len()).step_by(size) {
+                let end = (start + size).min(parts.len());
+                let without = [&parts[..start], &parts[end..]].concat();
+                for candidate in [parts[start..end].to_vec(), without] {
+                    let useful = !candidate.is_empty() && candidate.len() < parts.len();
+                    if useful && self.shows(&select(&candidate))? {
+                        smaller = Some(candidate);
+                        break;
+                    }
+                }
+                if smaller.is_some() {
+                    break;
+                }
+            }
+            match smaller {
+                Some(smaller) => (parts, pieces) = (smaller, 2),
+                None if size == 1 => break,
+                None => pieces = (2 * pieces).min(parts.len()),
+            }
+        }
+        Ok(parts)
+    }
+}
+
+impl Bisector {
+    /// The reference's view of one operation's result in another problem; nothing where it has none.
+    fn alone(
+        &self,
+        problem: &mut Problem,
+        index: usize,
+        of: &Of,
+    ) -> Result<Option<(Recomputed, Quantity)>, Error> {
+        let mut recomputed = replay(&self.reference, problem, Some(index), &self.stop)?;
+        let recomputed = recomputed.swap_remove(index);
+        let inputs = recomputed.inputs.len();
+        self.reshape(problem, index, inputs);
+        let tensors = self.setup.model.tensors();
+        let shape_of = |path: &str| {
+            let found = tensors.iter().find(|(of, _)| of == path);
+            found.map(|(_, shape)| shape.clone()).unwrap_or_default()
+        };
+        let length = problem.batch.length;
+        let all = quantities(
+            index,
+            &problem.operations[index],
+            &recomputed,
+            length,
+            &shape_of,
+        );
+        let Some(mut quantity) = all.into_iter().find(|quantity| quantity.of == *of) else {
+            return Ok(None);
+        };
+        for draw in 0..DRAWS {
+            let mut mover = Mover::new(draw);
+            let moved = problem.moved(&mut mover);
+            let mut party = self.reference.clone();
+            party.model = mover.moved_weights(party.model, problem.precision);
+            let recomputed = replay(&party, &moved, Some(index), &self.stop)?;
+            quantity.add_draw(value(&recomputed[index], of));
+        }
+        quantity.finish();
+        Ok(Some((recomputed, quantity)))
+    }
+
+    /// Shapes of an operation's inputs in a batch of another size: `[rows, width]`, or `[batch, (heads,) length,
+    /// columns]`.
+    fn reshape(&self, problem: &mut Problem, index: usize, inputs: usize) {
+        let whole = &self.problem.operations[index].place;
+        let of_scores = whole.operation == Operation::Mix;
+        let (batch, length) = (problem.batch.rows, problem.batch.length);
+        for input in 0..inputs {
+            let dims = &mut problem.operations[index].place.inputs[input];
+            match dims.len() {
+                2 => dims[0] = batch * length,
+                rank => {
+                    dims[0] = batch;
+                    dims[rank - 2] = length;
+                    if of_scores && input == 0 {
+                        dims[rank - 1] = length;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The smallest case that was found for a backend's first place; nothing where it has none, or where it is
+    /// the sum of gradients, which belongs to no operation.
+    pub(super) fn smallest_case(
+        &self,
+        examined: &Examined,
+        all: &[Examined],
+    ) -> Result<Option<Case>, Error> {
+        let Some(at) = self.first_place(examined) else {
+            return Ok(None);
+        };
+        let (quantity, measured) = (&self.quantities[at], examined.measured[at]);
+        let mut backends = vec![examined.backend];
+        for one in all {
+            if !backends.contains(&one.backend) {
+                backends.push(one.backend);
+            }
+        }
+        if backends.len() == 1 && backends[0] != self.backend {
+            backends.push(self.backend);
+        }
+        let Some(index) = quantity.operation else {
+            return self.update_case(quantity, measured, backends).map(Some);
+        };
+        if quantity.of == Of::Arriving {
+            return Ok(None);
+        }
+        let (rows, length) = (self.problem.batch.rows, self.problem.batch.length);
+        let given = &self.problem.operations[index];
+        let mut search = Search {
+            bisector: self,
+            party: &examined.party,
+            index,
+            of: quantity.of.clone(),
+            left: CANDIDATES,
+            best: None,
+        };
+        // Which token the worst element belongs to, where it belongs to one.
+        let columns = quantity.shape.last().copied().unwrap_or(1).max(1);
+        let lines = quantity.expected.len() / columns;
+        let per_token = lines / (rows * length).max(1);
+        let token = match &quantity.of {
+            Of::ParameterGradient(_) | Of::Update => None,
+            _ if per_token == 0 => None,
+            _ => {
+                let line = measured.worst / columns;
+                let (row, position) = (line / (per_token * length), line % length);
+                Some(row * length + position)
+            }
+        };
+        let all_tokens = Selection((0..rows).map(|row| (row, (0..length).collect())).collect());
+        search.left += 1;
+        search.shows(&all_tokens)?;
+        let by_rows = !matches!(
+            given.place.operation,
+            Operation::Positions | Operation::Turn | Operation::Scores | Operation::Mix
+        );
+        if by_rows {
+            let tokens: Vec<usize> = (0..rows * length).collect();
+            search.fewest(tokens, token, &|tokens| {
+                let single = |token: &usize| (token / length, vec![token % length]);
+                Selection(tokens.iter().map(single).collect())
+            })?;
+        } else {
+            let whole = |sequences: &[usize], length: usize| {
+                let one = |row: &usize| (*row, (0..length).collect());
+                Selection(sequences.iter().map(one).collect())
+            };
+            let first = token.map(|token| token / length);
+            let kept = search.fewest((0..rows).collect(), first, &|kept| whole(kept, length))?;
+            let mut shorter = 1;
+            while shorter < length {
+                if search.shows(&whole(&kept, shorter))? {
+                    break;
+                }
+                shorter += shorter.div_ceil(2);
+            }
+        }
+        let Some(best) = search.best else {
+            return Ok(None);
+        };
+        let parameters = parameters::weights(&self.reference.model)?;
+        Ok(Some(Case {
+            formula: formula(&self.setup.model, &best.problem, index, &parameters),
+            place: best.problem.operations[index].place.clone(),
+            upstream: best.problem.operations[index].upstream.clone(),
+            recomputed: best.recomputed,
+            of: quantity.of.clone(),
+            bound: best.measured.bound,
+            error: best.measured.error,
+            precision: self.problem.precision,
+            backends,
+            update: None,
+        }))
+    }
+
+    fn update_case(
+        &self,
+        quantity: &Quantity,
+        measured: Measured,
+        backends: Vec<crate::backend::Backend>,
+    ) -> Result<Case, Error> {
+        let weights = parameters::weights(&self.reference.model)?;
+        let count = quantity.expected.len();
+        let start = measured.worst.min(count.saturating_sub(ELEMENTS));
+        let range = start..(start + ELEMENTS).min(count);
+        let updates = (0..UPDATES).map(|update| {
+            let gradients = of_update(&self.gradients, update);
+            let norm = gradients.values().flatten().map(|g| g * g).sum::<f64>();
+            let of_parameter = gradients.get(&quantity.path);
+            let none = vec![0.0; range.len()];
+            let gradient = of_parameter.map_or(none, |g| g[range.clone()].to_vec());
+            (gradient, norm.sqrt())
+        });
+        Ok(Case::of_update(
+            UpdateCase {
+                weight: weights[&quantity.path][range.clone()].to_vec(),
+                gradients: updates.collect(),
+                expected: quantity.expected[range].to_vec(),
+                matrix: quantity.shape.len() > 1,
+                optimizer: self.setup.experiment.optimizer.clone(),
+                steps: self.setup.experiment.train.steps,
+            },
+            &quantity.path,
+            measured,
+            self.problem.precision,
+            backends,
+        ))
+    }
+}

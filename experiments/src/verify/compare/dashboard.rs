@@ -1,0 +1,63 @@
+//! Watching a comparison: a full screen, plain lines, or nothing.
+//!
+//! Events become a `State`, which is all that is drawn or printed from. Only `tui` knows of a
+//! terminal and only `tui` and `plain` of a clock, so that everything else can be tested.
+
+mod charts;
+mod draw;
+mod estimate;
+mod plain;
+mod plot;
+mod popup;
+mod scale;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tui;
+mod view;
+mod words;
+
+pub use plain::{Plain, Stream};
+pub use tui::Tui;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Event, Watcher};
+use crate::show::renderer::Dashboard;
+
+/// What `dashboard` asks for. `interrupted` asks the comparison to stop; the full screen sets it too. Where the
+/// full screen finds no terminal, there are lines on standard error instead.
+pub fn watcher(dashboard: Dashboard, interrupted: Arc<AtomicBool>) -> Box<dyn Watcher> {
+    match dashboard {
+        Dashboard::Tui => match Tui::new(interrupted.clone()) {
+            Ok(tui) => Box::new(tui),
+            Err(_) => Box::new(Plain::new(Stream::Stderr, interrupted)),
+        },
+        Dashboard::Plain => Box::new(Plain::new(Stream::Stdout, interrupted)),
+        Dashboard::PlainOnStderr => Box::new(Plain::new(Stream::Stderr, interrupted)),
+        Dashboard::None => Box::new(Silent::new(interrupted)),
+    }
+}
+
+/// Shows nothing.
+#[derive(Debug)]
+pub struct Silent {
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Silent {
+    /// One that asks to stop when `interrupted` is set.
+    pub fn new(interrupted: Arc<AtomicBool>) -> Self {
+        Self { interrupted }
+    }
+}
+
+impl Watcher for Silent {
+    fn event(&mut self, _: Event) {}
+
+    fn wants_to_stop(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

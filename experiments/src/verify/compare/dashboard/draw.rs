@@ -1,0 +1,226 @@
+//! The whole screen: what goes where at which size.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
+
+use super::estimate::{self, Progress};
+use super::state::State;
+use super::view::{Popup, View};
+use super::{charts, popup, table, words};
+use crate::verify::compare::Role;
+
+/// Everything that a picture is made of.
+pub(super) struct Scene<'a> {
+    pub(super) state: &'a State,
+    pub(super) view: &'a View,
+    /// Whether the comparison has been asked to stop.
+    pub(super) stopping: bool,
+    /// Since watching began.
+    pub(super) now: Duration,
+}
+
+/// Below this, charts give way to the table.
+const FULL: (u16, u16) = (60, 18);
+
+/// What steps back, readable on black and on white.
+pub(super) const GREY: Color = Color::Indexed(244);
+
+/// Colours of entrants, which most colour-blind readers can tell apart: close to those of Okabe and Ito, from
+/// the 256 that terminals agree on.
+const COLOURS: [Color; 7] = [
+    Color::Indexed(75),
+    Color::Indexed(214),
+    Color::Indexed(36),
+    Color::Indexed(175),
+    Color::Indexed(221),
+    Color::Indexed(26),
+    Color::Indexed(166),
+];
+
+/// The colour of a run: the terminal's own for the reference, grey for what only shows a spread.
+pub(super) fn colour_of(state: &State, index: usize) -> Color {
+    match state.runs.get(index).map(|run| run.role) {
+        Some(Role::Reference) => Color::Reset,
+        Some(Role::Entrant) => {
+            let before = &state.runs[..index];
+            let before = before.iter().filter(|run| run.role == Role::Entrant);
+            COLOURS[before.count() % COLOURS.len()]
+        }
+        _ => GREY,
+    }
+}
+
+/// A frame as burn-train's dashboard has it.
+pub(super) fn frame(title: impl Into<Line<'static>>) -> Block<'static> {
+    Block::bordered().title(title)
+}
+
+/// Draws everything.
+pub(super) fn draw(scene: &Scene, frame: &mut Frame) {
+    let area = frame.area();
+    if area.width >= FULL.0 && area.height >= FULL.1 {
+        full(scene, frame, area);
+    } else {
+        compact(scene, frame, area);
+    }
+    match scene.view.popup {
+        Popup::None => {}
+        Popup::Keys => popup::keys(frame),
+        Popup::Details => popup::details(scene, frame),
+    }
+}
+
+fn full(scene: &Scene, frame: &mut Frame, area: Rect) {
+    let wanted = table::height(scene.state);
+    // In lockstep the run under way is all of them; and a row of the table is worth more than its bar.
+    let without_run = scene.state.lockstep() || wanted > (area.height - 5) / 2;
+    let progress = if without_run { 4 } else { 5 };
+    let table = wanted.min((area.height - progress) / 2);
+    let [plots, entrants, bottom] = Layout::vertical([
+        Constraint::Fill(1),
+        Constraint::Length(table),
+        Constraint::Length(progress),
+    ])
+    .areas(area);
+    let stacked = plots.width < 72 && plots.height >= 16 || plots.width < 120 && plots.height >= 24;
+    let halves = [Constraint::Fill(1), Constraint::Fill(1)];
+    let [left, right] = match stacked {
+        true => Layout::vertical(halves).areas(plots),
+        false => Layout::horizontal(halves).areas(plots),
+    };
+    charts::loss(scene, left, frame.buffer_mut());
+    charts::difference(scene, right, frame.buffer_mut());
+    table::draw(scene.state, scene.view, entrants, frame.buffer_mut());
+    draw_progress(scene, frame, bottom);
+}
+
+/// What a small screen has room for: the table, and how far everything is.
+fn compact(scene: &Scene, frame: &mut Frame, area: Rect) {
+    let lines = area.height.min(3);
+    let plot = match area.height >= 16 && area.width >= 36 {
+        true => (area.height - lines) / 2,
+        false => 0,
+    };
+    // A table without a row says nothing.
+    let table = match area.height - lines - plot {
+        room @ 4.. => room.min(table::height(scene.state).max(4)),
+        _ => 0,
+    };
+    let [now, all, time, plot, entrants] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(plot),
+        Constraint::Length(table),
+    ])
+    .areas(area);
+    let progress = estimate::overall(scene.state, scene.now);
+    frame.render_widget(now_line(scene), now);
+    let [bar_area, _, percent_area] = Layout::horizontal([
+        Constraint::Fill(1),
+        Constraint::Length(1),
+        Constraint::Length(6),
+    ])
+    .areas(all);
+    frame.render_widget(bar(progress, Color::Yellow, bar_area.width), bar_area);
+    frame.render_widget(Span::from(percent(progress)).bold(), percent_area);
+    frame.render_widget(Line::from(time_text(scene, progress)).italic(), time);
+    charts::loss(scene, plot, frame.buffer_mut());
+    if table > 0 {
+        table::draw(scene.state, scene.view, entrants, frame.buffer_mut());
+    }
+}
+
+fn draw_progress(scene: &Scene, frame: &mut Frame, area: Rect) {
+    let name = scene.state.plan.as_ref().map(|plan| plan.name.as_str());
+    let title = match name {
+        Some(name) => format!("Progress: {} ", words::one_line(name)),
+        None => "Progress".into(),
+    };
+    let keys = [
+        ("q", "stop"),
+        ("l", "log"),
+        ("↑↓", "highlight"),
+        ("?", "keys"),
+    ];
+    let keys = keys.into_iter().flat_map(|(key, does)| {
+        [
+            Span::from(format!(" {key} ")).bold(),
+            Span::from(format!("{does} ")).italic(),
+        ]
+    });
+    let block = self::frame(title).title_bottom(Line::from_iter(keys).right_aligned());
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+
+    let rows = Layout::vertical(vec![Constraint::Length(1); inner.height.into()]).split(inner);
+    frame.render_widget(now_line(scene), rows[0]);
+    // Always the same, so that bars do not jump from second to second.
+    let text_width = if area.width < 80 { 38 } else { 43 };
+    let all = estimate::overall(scene.state, scene.now);
+    let all = ("All", all, time_text(scene, all), Color::Yellow);
+    let run = (rows.len() > 2).then(|| {
+        let run = scene.state.active().next().map(|(_, run)| run);
+        let run = run.map(|run| estimate::of_run(scene.state, run, scene.now));
+        let left = run.map(|run| words::left(run.left)).unwrap_or_default();
+        ("Run", run.unwrap_or(Progress::NONE), left, Color::LightRed)
+    });
+    for (row, (name, progress, text, colour)) in
+        rows.iter().skip(1).zip(run.into_iter().chain([all]))
+    {
+        let [label_area, bar_area, _, text_area] = Layout::horizontal([
+            Constraint::Length(7),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+            Constraint::Length(text_width),
+        ])
+        .areas(*row);
+        let percent = Span::from(format!("{:>5}  ", percent(progress))).bold();
+        let text = Line::from(vec![percent, Span::from(text).italic()]);
+        frame.render_widget(label(name), label_area);
+        frame.render_widget(bar(progress, colour, bar_area.width), bar_area);
+        frame.render_widget(text, text_area);
+    }
+}
+
+fn label(name: &str) -> Span<'static> {
+    Span::from(format!(" {name} : ")).yellow().bold()
+}
+
+fn now_line(scene: &Scene) -> Paragraph<'static> {
+    let now = words::now(scene.state);
+    let line = match scene.stopping {
+        true => Line::from(vec![
+            label("Stopping"),
+            Span::from("after this step; Ctrl-C quits at once. ").bold(),
+            Span::from(now).italic(),
+        ]),
+        false => Line::from(vec![label("Now"), Span::from(now).italic()]),
+    };
+    Paragraph::new(line)
+}
+
+/// A bar of blocks, to an eighth of a column.
+fn bar(progress: Progress, colour: Color, width: u16) -> Span<'static> {
+    let eighths = (8.0 * f64::from(width) * progress.fraction) as usize;
+    let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    Span::from("█".repeat(eighths / 8) + part).fg(colour)
+}
+
+/// Rounded down: nothing is done before it is.
+fn percent(progress: Progress) -> String {
+    format!("{:.0} %", (100.0 * progress.fraction).floor())
+}
+
+fn time_text(scene: &Scene, progress: Progress) -> String {
+    let elapsed = words::duration(scene.now);
+    match progress.fraction < 1.0 {
+        true => format!("{elapsed} elapsed, {}", words::left(progress.left)),
+        false => format!("{elapsed} elapsed"),
+    }
+}

@@ -1,0 +1,108 @@
+//! A comparison and what it leaves behind:
+//!
+//! ```text
+//! runs/compare-<experiment>-<n>/
+//!   report.html         the page to open
+//!   report.md, plots/   the same for a text, and for a paper
+//!   comparison.json     everything that the report is made of
+//!   <backend>-<dtype>/  a run directory of each entrant, without checkpoints, that carries envelope.json
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::live::measure;
+use super::plan::{CompareOptions, plan};
+use super::{Comparison, Recorded, Watcher};
+use crate::engine::setup::Setup;
+use crate::record::run::{RunDirectory, create_directory, write_atomically};
+use crate::report;
+use crate::show::progress::BuildReporter;
+use crate::show::signals::Unsaved;
+use crate::{Error, Experiment};
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Compared {
+    /// Everything ran.
+    Complete {
+        /// What was found.
+        comparison: Box<Comparison>,
+        /// Its directory.
+        directory: PathBuf,
+        /// The page to open.
+        report: PathBuf,
+    },
+    /// It was stopped before every entrant was judged.
+    Interrupted {
+        /// What was written until then.
+        directory: PathBuf,
+    },
+}
+
+/// Compares, and writes a directory with the runs, `comparison.json` and the report.
+///
+/// # Errors
+///
+/// When the experiment cannot start, no entrant can run, or the reference fails.
+pub fn compare(
+    experiment: Experiment,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Compared, Error> {
+    // Before anything is read, so that of two processes the second is refused at once.
+    let prefix = format!("compare-{}-", experiment.name);
+    let claim = create_directory(options.out.as_deref(), &prefix)?;
+    let directory = claim.path.clone();
+    let setup = prepare(experiment, options)?;
+    let plan = plan(&setup, options)?;
+    match measure(&setup, options, plan, Some(&directory), watcher)? {
+        None => Ok(Compared::Interrupted { directory }),
+        Some(comparison) => {
+            let _unsaved = Unsaved::begin();
+            let recorded = Recorded::of(&comparison)?;
+            for run in comparison.backends.iter().filter_map(|e| e.run.as_ref()) {
+                let run = RunDirectory::open(&directory.join(run))?;
+                run.write(Recorded::FILE, serde_json::to_vec(&recorded)?)?;
+            }
+            let report = write_in(&comparison, &directory)?;
+            Ok(Compared::Complete {
+                comparison: Box::new(comparison),
+                directory,
+                report,
+            })
+        }
+    }
+}
+
+/// Writes `comparison.json` and the report into a new or empty directory; returns the page to open.
+///
+/// # Errors
+///
+/// When the directory holds anything, the disk refuses, or another process writes there.
+pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
+    let _claim = create_directory(Some(directory), "")?;
+    write_in(comparison, directory)
+}
+
+fn write_in(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
+    let json = serde_json::to_vec(comparison)?;
+    write_atomically(&directory.join(Comparison::FILE), &json)?;
+    report::write(comparison, directory)
+}
+
+/// Compares, and writes nothing.
+#[doc(hidden)]
+pub fn compare_unwritten(
+    experiment: Experiment,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<Comparison>, Error> {
+    let setup = prepare(experiment, options)?;
+    let plan = plan(&setup, options)?;
+    measure(&setup, options, plan, None, watcher)
+}
+
+fn prepare(experiment: Experiment, options: &CompareOptions) -> Result<Setup, Error> {
+    let progress = BuildReporter::new(options.dashboard);
+    Setup::new(experiment, None, progress.monitor(&options.interrupted))
+}

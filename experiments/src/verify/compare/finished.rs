@@ -1,0 +1,362 @@
+//! Runs that are finished, made anywhere, are judged as if they had run side by side.
+
+use std::path::{Path, PathBuf};
+
+use super::judge::{Case, Curve};
+use super::{Comparison, Entrant, Entry, Recorded, Reference, Verdict};
+use crate::Error;
+use crate::experiment::BackendSection;
+use crate::record::environment::{self, Environment, History};
+use crate::record::identity::{Identity, Origin};
+use crate::record::run::{Record, RunDirectory, read_metrics};
+
+/// A finished run, read back.
+struct Finished {
+    path: PathBuf,
+    origin: Origin,
+    environment: Option<Environment>,
+    curve: Curve,
+    /// Why the curve has no final loss.
+    without_final_loss: Option<String>,
+    /// Training tokens of a step.
+    tokens_per_step: usize,
+}
+
+impl Finished {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let run = RunDirectory::open(path)?;
+        let mut curve = Curve::default();
+        let mut tokens_per_step = 0;
+        let mut evaluated = None;
+        for record in read_metrics(&run)? {
+            match record {
+                Record::Step {
+                    tokens,
+                    loss,
+                    gradient_norm,
+                    seconds,
+                    step,
+                    ..
+                } => {
+                    if step != curve.losses.len() {
+                        let message = format!("metrics.jsonl has no step {}", curve.losses.len());
+                        return Err(Error::run_directory(path, message));
+                    }
+                    if !loss.is_finite() || !gradient_norm.is_finite() {
+                        let message = format!(
+                            "metrics.jsonl: the loss or the gradient norm of step {step} is no number, so that the run \
+                             is no evidence; leave it out"
+                        );
+                        return Err(Error::run_directory(path, message));
+                    }
+                    curve.losses.push(loss);
+                    curve.gradient_norms.push(gradient_norm);
+                    curve.seconds.push(seconds);
+                    if step == 0 {
+                        tokens_per_step = tokens;
+                    }
+                }
+                Record::Evaluation { step, loss, .. } => evaluated = Some((step, loss)),
+            }
+        }
+        let steps = curve.losses.len();
+        if steps == 0 {
+            return Err(Error::run_directory(path, "has taken no step yet"));
+        }
+        // Only an evaluation of the weights after the last step says anything about the end.
+        let without_final_loss = match evaluated {
+            Some((step, loss)) if step == steps => {
+                curve.final_loss = Some(loss);
+                None
+            }
+            Some((step, _)) => Some(format!(
+                "the last evaluation is of step {step}, the last step is {steps}"
+            )),
+            None => Some("the run was never evaluated".into()),
+        };
+        Ok(Self {
+            path: path.into(),
+            origin: Origin {
+                identity: Identity::of_run(&run)?,
+                experiment: run.experiment()?,
+            },
+            environment: History::of_run(&run)?.map(|history| history.summary()),
+            curve,
+            without_final_loss,
+            tokens_per_step,
+        })
+    }
+
+    fn entrant(&self) -> Entrant {
+        Entrant {
+            name: self.backend().name,
+            dtype: self.backend().dtype,
+        }
+    }
+
+    fn backend(&self) -> &BackendSection {
+        &self.origin.experiment.backend
+    }
+
+    /// The curve over the first `steps` steps, and why it has no final loss where it has none.
+    fn over(&self, steps: usize, eval_windows: usize) -> (Curve, Option<String>) {
+        let taken = self.curve.losses.len();
+        let own_windows = self.origin.experiment.train.eval_windows;
+        let without = if taken != steps {
+            Some(format!("only {steps} of its {taken} steps are compared"))
+        } else if own_windows != eval_windows {
+            Some(format!(
+                "train.eval_windows is {own_windows} here and {eval_windows} for the reference"
+            ))
+        } else {
+            self.without_final_loss.clone()
+        };
+        let mut curve = shortened(&self.curve, steps);
+        if without.is_some() {
+            curve.final_loss = None;
+        }
+        (curve, without)
+    }
+}
+
+/// The first steps of a curve. A loss at the end of more steps is not that of fewer.
+fn shortened(curve: &Curve, steps: usize) -> Curve {
+    let mut curve = curve.clone();
+    if curve.losses.len() != steps {
+        curve.final_loss = None;
+    }
+    curve.losses.truncate(steps);
+    curve.gradient_norms.truncate(steps);
+    curve.seconds.truncate(steps);
+    curve
+}
+
+/// Judges finished runs over the steps that all of them took. The envelope is the one recorded in `envelope`
+/// (a directory with `comparison.json` or `envelope.json`, or such a file), else one that any of the runs
+/// carries; the reference is the one that it was measured against, and without an envelope the first run.
+///
+/// # Errors
+///
+/// When there are fewer than two runs, one cannot be read, they are not runs of the same experiment from the
+/// same weights on the same data, or the envelope was measured on anything else.
+pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison, Error> {
+    let runs = paths
+        .iter()
+        .map(|path| Finished::read(path))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let Some(first) = runs.first() else {
+        return Err(Error::Experiment {
+            origin: "compare".into(),
+            message: "name at least two run directories".into(),
+        });
+    };
+    for run in &runs {
+        let differences = first.origin.differences(&run.origin);
+        if !differences.is_empty() {
+            return Err(Error::run_directory(
+                &run.path,
+                format!(
+                    "is not comparable with {}: they differ in {}",
+                    first.path.display(),
+                    differences.join(", ")
+                ),
+            ));
+        }
+    }
+    let recorded = match envelope {
+        Some(path) => Some(recorded(path, first)?),
+        None => {
+            let carried = paths.iter().map(|path| path.join(Recorded::FILE));
+            let mut carried = carried.filter(|file| file.is_file());
+            carried
+                .next()
+                .map(|file| recorded(&file, first))
+                .transpose()?
+        }
+    };
+    let recorded = recorded.as_ref();
+    let measured = recorded.and_then(|recorded| recorded.origin.as_ref());
+    // What the runs are compared with, where it ran, and how.
+    let of_reference = &measured.unwrap_or(&first.origin).experiment;
+    let reference = match recorded {
+        Some(recorded) => recorded.reference.clone(),
+        None => Reference {
+            entrant: first.entrant(),
+            losses: first.curve.losses.clone(),
+            final_loss: first.curve.final_loss,
+        },
+    };
+    let environment = match recorded {
+        Some(recorded) => &recorded.environment,
+        None => &first.environment,
+    };
+    let taken = runs.iter().map(|run| run.curve.losses.len());
+    let steps = taken.min().unwrap_or(0).min(reference.losses.len());
+    let curve = shortened(
+        &Curve {
+            losses: reference.losses.clone(),
+            final_loss: reference.final_loss,
+            ..Curve::default()
+        },
+        steps,
+    );
+    let reference = Reference {
+        losses: curve.losses.clone(),
+        final_loss: curve.final_loss,
+        ..reference
+    };
+    let mut envelopes = recorded.map_or(vec![], |recorded| recorded.envelopes.clone());
+    for envelope in &mut envelopes {
+        envelope.loss.truncate(steps);
+        envelope.comparable = envelope.comparable.map(|comparable| comparable.min(steps));
+        // Of finished runs the weights on the way are not known.
+        envelope.weights.clear();
+    }
+    let seeds = recorded.and_then(|recorded| recorded.seeds.clone());
+    let is_own = |run: &Finished| {
+        let (entrant, of) = (run.entrant(), reference.entrant);
+        let precision =
+            entrant.dtype == of.dtype || envelopes.iter().any(|e| e.of.dtype == entrant.dtype);
+        let machine = match (&run.environment, environment) {
+            (Some(here), Some(there)) => here.is_same_machine(there),
+            _ => true,
+        };
+        entrant.name == of.name
+            && precision
+            && run.backend().fused == of_reference.backend.fused
+            && machine
+    };
+    let first_curve = shortened(&first.curve, steps);
+    let entries = runs.iter().enumerate().map(|(place, run)| {
+        let (run_curve, without_final_loss) = run.over(steps, of_reference.train.eval_windows);
+        let entrant = run.entrant();
+        // Seeds of another precision say nothing here: where the reference's backend ends in this one is not known.
+        let seeds = seeds
+            .as_ref()
+            .filter(|seeds| seeds.dtype.is_none_or(|dtype| dtype == entrant.dtype));
+        let mut judgement = Case {
+            entrant: &run_curve,
+            dtype: entrant.dtype,
+            checks: &[],
+            reference: &curve,
+            // Without an envelope, the same bits as the first run are all that can be told.
+            own: (place > 0 && recorded.is_none()).then_some(&first_curve),
+            envelope: envelopes.iter().find(|e| e.of.dtype == entrant.dtype),
+            seeds,
+        }
+        .judge();
+        if place == 0 && recorded.is_none() {
+            judgement.verdict = Verdict::Own;
+            judgement.reason = "the others are measured against it".into();
+        } else if is_own(run) {
+            judgement = judgement.of_own_backend();
+        }
+        let known: Vec<String> = envelopes.iter().map(|e| e.of.dtype.to_string()).collect();
+        let has_envelope = envelopes.iter().any(|e| e.of.dtype == entrant.dtype);
+        if judgement.verdict == Verdict::Unavailable && !known.is_empty() && !has_envelope {
+            judgement.reason = format!(
+                "the envelope is for {}, and this run computes in {}",
+                known.join(" and "),
+                entrant.dtype
+            );
+        }
+        if let Some(without) = without_final_loss {
+            judgement.reason += &format!("; no final loss: {without}");
+        }
+        Entry {
+            fused: run.backend().fused,
+            judged_by: judgement.judged_by,
+            comparable_steps: judgement.comparable_steps,
+            outcomes: judgement.outcomes,
+            first_step: judgement.first_step,
+            max_abs_loss_difference: judgement.max_abs_loss_difference,
+            envelope: judgement.envelope,
+            final_loss: run_curve.final_loss,
+            tokens_per_second: run_curve.tokens_per_second(run.tokens_per_step),
+            inside_seed_spread: judgement.inside_seed_spread,
+            run: Some(run.path.clone()),
+            environment: run.environment.clone(),
+            losses: run_curve.losses,
+            seconds: run_curve.seconds,
+            gradient_norms: run_curve.gradient_norms,
+            ..Entry::without_a_run(entrant, judgement.verdict, judgement.reason)
+        }
+    });
+    let Origin {
+        identity,
+        experiment,
+    } = &first.origin;
+    Ok(Comparison {
+        experiment_hash: identity.experiment.clone(),
+        backends: entries.collect(),
+        foretoken: env!("CARGO_PKG_VERSION").into(),
+        created: environment::now(),
+        name: experiment.name.clone(),
+        initial_weights: identity.initial_weights.clone(),
+        data: identity.data.clone(),
+        experiment: experiment.to_toml(),
+        steps,
+        tokens_per_step: first.tokens_per_step,
+        lockstep: false,
+        reference,
+        envelopes,
+        seeds,
+    })
+}
+
+/// The envelope in a file or a directory, which has to belong to the experiment of `run`.
+fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
+    let file = match path.is_dir() {
+        false => path.to_path_buf(),
+        true => [Comparison::FILE, Recorded::FILE]
+            .map(|name| path.join(name))
+            .into_iter()
+            .find(|file| file.is_file())
+            .ok_or_else(|| {
+                let message = "has neither comparison.json nor envelope.json";
+                Error::run_directory(path, message)
+            })?,
+    };
+    let refused = |message: String| Error::run_directory(&file, message);
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
+    let recorded = match serde_json::from_str::<Comparison>(&text) {
+        Ok(comparison) => Recorded::of(&comparison)?,
+        Err(_) => serde_json::from_str::<Recorded>(&text)
+            .map_err(|error| refused(format!("is no envelope: {error}")))?,
+    };
+    let losses = &recorded.reference.losses;
+    let is_curve = |of: &[f64]| of.len() == losses.len() && of.iter().all(|loss| loss.is_finite());
+    let bounds = recorded.envelopes.iter().map(|envelope| &envelope.loss);
+    let seeds = recorded.seeds.iter().flat_map(|seeds| &seeds.losses);
+    if losses.is_empty()
+        || ![losses]
+            .into_iter()
+            .chain(bounds)
+            .chain(seeds)
+            .all(|of| is_curve(of))
+    {
+        return Err(refused(
+            "is no envelope: its curves are empty, have different lengths, or hold what is no number; restore the file"
+                .into(),
+        ));
+    }
+    let Some(origin) = &recorded.origin else {
+        return Err(refused(
+            "does not say which experiment it was measured on, because an older version wrote it; name the \
+             directory of its comparison with --envelope, or run `foretoken compare` again"
+                .into(),
+        ));
+    };
+    let differences = origin.differences(&run.origin);
+    if !differences.is_empty() {
+        return Err(refused(format!(
+            "was measured on another experiment than {}: they differ in {}; measure one for it with `foretoken \
+             compare {}`",
+            run.path.display(),
+            differences.join(", "),
+            run.path.join("experiment.toml").display()
+        )));
+    }
+    Ok(recorded)
+}

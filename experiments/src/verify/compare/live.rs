@@ -1,0 +1,579 @@
+//! An experiment is run on every entrant, and each is judged.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::judge::{Case, Curve, Judgement};
+use super::memory::Peak;
+use super::plan::CompareOptions;
+use super::runs::{free_name, open_run};
+use super::statistics::prediction_half_width;
+use super::step_checks::{Given, MeasuredStep, Rounding, checked_steps};
+use super::trainer::{Trainer, Variant};
+use super::{
+    Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
+    Verdict, Watcher,
+};
+use crate::Error;
+use crate::backend::panics::caught;
+use crate::backend::precision::Precision;
+use crate::engine::parameters::{Parameters, total_distance};
+use crate::engine::setup::Setup;
+use crate::record::environment::{self, Environment};
+use crate::record::identity::Identity;
+use crate::record::run::{MetricsLog, Record};
+
+/// Runs the plan; nothing where the watcher wants to stop.
+pub(super) fn measure(
+    setup: &Setup,
+    options: &CompareOptions,
+    plan: Plan,
+    directory: Option<&Path>,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<Comparison>, Error> {
+    let identity = {
+        let device = plan.reference.name.device()?.autodiff();
+        Identity::new(
+            setup,
+            &setup.transformer(setup.experiment.train.seed, &device)?,
+        )?
+    };
+    watcher.event(Event::Planned(plan.clone()));
+    let mut live = Live::new(setup, options, plan, directory, watcher)?;
+    if !live.run()? {
+        return Ok(None);
+    }
+    Ok(Some(live.comparison(identity)))
+}
+
+/// Place of the reference among the runs.
+const REFERENCE: usize = 0;
+
+/// A run of the plan.
+struct Run {
+    planned: PlannedRun,
+    variant: Variant,
+    trainer: Option<Trainer>,
+    peak: Option<Peak>,
+    curve: Curve,
+    checks: Vec<Check>,
+    directory: Option<PathBuf>,
+    log: Option<MetricsLog>,
+    tokens: usize,
+}
+
+/// A comparison under way.
+struct Live<'a> {
+    setup: &'a Setup,
+    plan: Plan,
+    directory: Option<&'a Path>,
+    watcher: &'a mut dyn Watcher,
+    runs: Vec<Run>,
+    seeds: Option<Seeds>,
+}
+
+impl<'a> Live<'a> {
+    fn new(
+        setup: &'a Setup,
+        options: &CompareOptions,
+        plan: Plan,
+        directory: Option<&'a Path>,
+        watcher: &'a mut dyn Watcher,
+    ) -> Result<Self, Error> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut entrants = 0;
+        // Places of the entrants that can run, among all that were named.
+        let places: Vec<usize> = (0..options.entrants.len())
+            .filter(|place| {
+                let named = &options.entrants[*place];
+                !plan.unavailable.iter().any(|(entrant, _)| entrant == named)
+            })
+            .collect();
+        for planned in &plan.runs {
+            let mut variant = Variant::default();
+            match planned.role {
+                Role::Reference => {}
+                Role::Rounding => {
+                    let before = runs.iter().map(|run| run.planned);
+                    let before = before.filter(|run| run == planned).count() as u64;
+                    let as_it_is = before == 0 && planned.entrant != plan.reference;
+                    variant.nudge = (!as_it_is).then_some(before);
+                }
+                Role::Seed(seed) => variant.seed = Some(seed),
+                Role::Entrant => {
+                    let tampering = options.tampering.get(&places[entrants]);
+                    variant.tampering = tampering.cloned().unwrap_or_default();
+                    entrants += 1;
+                }
+            }
+            runs.push(Run {
+                planned: *planned,
+                variant,
+                trainer: None,
+                peak: None,
+                curve: Curve::default(),
+                checks: Vec::new(),
+                directory: None,
+                log: None,
+                tokens: 0,
+            });
+        }
+        Ok(Self {
+            setup,
+            plan,
+            directory,
+            watcher,
+            runs,
+            seeds: None,
+        })
+    }
+
+    /// Whether everything ran.
+    fn run(&mut self) -> Result<bool, Error> {
+        let all = 0..self.runs.len();
+        let turns: Vec<Vec<usize>> = match self.plan.lockstep {
+            true => vec![all.collect()],
+            false => all.map(|run| vec![run]).collect(),
+        };
+        for runs in turns {
+            for run in &runs {
+                self.start(*run)?;
+            }
+            // Each time an envelope is told, it is told whole.
+            let told_every = self.plan.steps.div_ceil(500);
+            let checked = match runs[0] {
+                REFERENCE => checked_steps(self.plan.steps),
+                _ => Vec::new(),
+            };
+            for step in 1..=self.plan.steps {
+                if checked.contains(&(step - 1)) && !self.check()? {
+                    return Ok(false);
+                }
+                let expected = match self.plan.lockstep {
+                    true => Some(self.step(runs[0], None)?.unwrap_or_default()),
+                    false => None,
+                };
+                for run in runs.iter().skip(usize::from(self.plan.lockstep)) {
+                    self.step(*run, expected.as_ref())?;
+                    if self.watcher.wants_to_stop() {
+                        return Ok(false);
+                    }
+                }
+                let is_told = step.is_multiple_of(told_every) || step == self.plan.steps;
+                if self.plan.lockstep && is_told {
+                    self.envelopes().into_iter().for_each(|envelope| {
+                        self.watcher.event(Event::Enveloped(envelope));
+                    });
+                }
+            }
+            for run in &runs {
+                if !self.end(*run)? {
+                    return Ok(false);
+                }
+            }
+            for run in runs {
+                self.settle(run);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Checks every entrant at the step that the reference is about to take. Whether it was not interrupted.
+    fn check(&mut self) -> Result<bool, Error> {
+        let of_reference = |error: String| Error::Training(format!("the reference: {error}"));
+        let Some(run) = &self.runs[REFERENCE].trainer else {
+            return Ok(true);
+        };
+        let on = self.plan.reference;
+        let (given, reference) = attempt(|| {
+            let given = Given::new(self.setup, on, run)?;
+            let variant = Variant::default();
+            let step = MeasuredStep::measure(self.setup, on, &variant, &given)?;
+            Ok((given, step))
+        })
+        .map_err(of_reference)?;
+        let settings = &self.setup.experiment.train;
+        let terms = settings.batch * self.setup.model.context;
+        let mut rounding = HashMap::<Precision, Rounding>::new();
+        for number in 0..self.runs.len() {
+            if self.watcher.wants_to_stop() {
+                return Ok(false);
+            }
+            let run = &mut self.runs[number];
+            let entrant = run.planned.entrant;
+            let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &given);
+            match run.planned.role {
+                Role::Rounding => {
+                    if let Ok(step) = attempt(measure) {
+                        let of = rounding.entry(entrant.dtype);
+                        let of = of.or_insert_with(|| Rounding::new(terms));
+                        of.add(&step, &reference, entrant.dtype);
+                    }
+                }
+                Role::Entrant if run.curve.failure.is_none() => {
+                    let Some(rounding) = rounding.get(&entrant.dtype) else {
+                        continue;
+                    };
+                    match attempt(measure) {
+                        Ok(step) => {
+                            let checks = step.checks(&reference, rounding, &given, entrant.dtype);
+                            run.checks.extend(checks);
+                            self.watcher.event(Event::Checked {
+                                run: number,
+                                checks: run.checks.clone(),
+                            });
+                        }
+                        Err(failure) => {
+                            run.curve.failure = Some(failure);
+                            // In lockstep it runs already.
+                            if run.trainer.take().is_some() {
+                                self.ended(number);
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a run ready for its first step.
+    fn start(&mut self, number: usize) -> Result<(), Error> {
+        self.watcher.event(Event::Started { run: number });
+        let run = &mut self.runs[number];
+        let entrant = run.planned.entrant;
+        if run.planned.role == Role::Entrant
+            && let Some(directory) = self.directory
+        {
+            let name = free_name(directory, entrant);
+            let directory = directory.join(&name);
+            match attempt(|| open_run(self.setup, entrant, &directory)) {
+                Ok(log) => (run.directory, run.log) = (Some(name.into()), Some(log)),
+                Err(failure) => run.curve.failure = Some(failure),
+            }
+        }
+        // Side by side, nobody's memory can be told from the others'.
+        if !self.plan.lockstep
+            && let Ok(device) = entrant.name.device()
+        {
+            run.peak = Some(Peak::start(&device));
+        }
+        if run.curve.failure.is_none() {
+            match attempt(|| Trainer::new(self.setup, entrant, run.variant.clone())) {
+                Ok(trainer) => run.trainer = Some(trainer),
+                Err(failure) => run.curve.failure = Some(failure),
+            }
+        }
+        if run.trainer.is_none() {
+            self.ended(number);
+        }
+        Ok(())
+    }
+
+    /// Takes a run's next step, if it still runs; its weights after it, where all go in lockstep.
+    fn step(
+        &mut self,
+        number: usize,
+        expected: Option<&Parameters>,
+    ) -> Result<Option<Parameters>, Error> {
+        let lockstep = self.plan.lockstep;
+        let run = &mut self.runs[number];
+        let Some(trainer) = &mut run.trainer else {
+            return Ok(None);
+        };
+        let taken = attempt(|| {
+            let taken = trainer.step()?;
+            let weights = match lockstep {
+                true => Some(trainer.weights()?),
+                false => None,
+            };
+            Ok((taken, weights))
+        });
+        let (taken, weights) = match taken {
+            Ok(taken) => taken,
+            Err(failure) => {
+                run.trainer = None;
+                run.curve.failure = Some(failure);
+                self.ended(number);
+                return Ok(None);
+            }
+        };
+        let weights_distance = match (&weights, expected) {
+            (Some(weights), Some(expected)) => Some(total_distance(weights, expected)),
+            _ => None,
+        };
+        if let Some(peak) = &mut run.peak {
+            peak.sample();
+        }
+        let step = run.curve.losses.len();
+        run.curve.losses.push(taken.loss);
+        run.curve.gradient_norms.push(taken.gradient_norm);
+        run.curve.seconds.push(taken.seconds);
+        run.curve.weights_distance.extend(weights_distance);
+        run.tokens += taken.tokens;
+        if let Some(log) = &mut run.log {
+            log.append(&Record::Step {
+                step,
+                tokens: run.tokens,
+                loss: taken.loss,
+                gradient_norm: taken.gradient_norm,
+                learning_rate: taken.learning_rate,
+                seconds: taken.seconds,
+            })?;
+        }
+        self.watcher.event(Event::Step {
+            run: number,
+            step,
+            loss: taken.loss,
+            seconds: taken.seconds,
+            weights_distance,
+        });
+        Ok(weights)
+    }
+
+    /// Evaluates a run that took all its steps, and lets it go. Whether it was not interrupted.
+    fn end(&mut self, number: usize) -> Result<bool, Error> {
+        let run = &mut self.runs[number];
+        if let Some(trainer) = &run.trainer {
+            let watcher = &*self.watcher;
+            match attempt(|| trainer.evaluate(&|| !watcher.wants_to_stop())) {
+                Ok(None) => return Ok(false),
+                Ok(Some(totals)) => {
+                    run.curve.final_loss = Some(totals.loss());
+                    if let Some(log) = &mut run.log {
+                        log.append(&Record::Evaluation {
+                            step: self.plan.steps,
+                            tokens: run.tokens,
+                            loss: totals.loss(),
+                            bits_per_byte: totals.bits_per_byte(),
+                            perplexity: totals.perplexity(),
+                            accuracy: totals.accuracy(),
+                            targets: totals.tokens,
+                        })?;
+                    }
+                }
+                Err(failure) => run.curve.failure = Some(failure),
+            }
+        }
+        if self.runs[number].trainer.is_some() {
+            self.ended(number);
+        }
+        let run = &mut self.runs[number];
+        run.trainer = None;
+        if let Some(log) = run.log.take() {
+            log.sync()?;
+        }
+        match (run.planned.role, &run.curve.failure) {
+            (Role::Reference, Some(failure)) => Err(Error::Training(format!(
+                "the reference, {}, failed: {failure}",
+                run.planned.entrant
+            ))),
+            _ => Ok(true),
+        }
+    }
+
+    /// Notes what a run took and says that it is over.
+    fn ended(&mut self, number: usize) {
+        let run = &mut self.runs[number];
+        run.curve.peak_memory_bytes = run.peak.take().and_then(|peak| peak.bytes());
+        self.watcher.event(Event::Ended {
+            run: number,
+            peak_memory_bytes: run.curve.peak_memory_bytes,
+            failure: run.curve.failure.clone(),
+        });
+    }
+
+    /// What a run that ended makes known.
+    fn settle(&mut self, number: usize) {
+        let planned = self.runs[number].planned;
+        let last_of_role = !self.runs[number + 1..]
+            .iter()
+            .any(|run| same_purpose(run.planned, planned));
+        match planned.role {
+            Role::Reference => {}
+            Role::Rounding if last_of_role => {
+                if let Some(envelope) = self.envelope(planned.entrant.dtype) {
+                    self.watcher.event(Event::Enveloped(envelope));
+                }
+            }
+            Role::Seed(_) if last_of_role => {
+                self.seeds = self.spread(planned.entrant.dtype);
+                // How far curves are comparable is known only now.
+                self.envelopes().into_iter().for_each(|envelope| {
+                    self.watcher.event(Event::Enveloped(envelope));
+                });
+            }
+            Role::Rounding | Role::Seed(_) => {}
+            Role::Entrant => {
+                let judgement = self.judge(number);
+                self.watcher.event(Event::Judged {
+                    run: number,
+                    verdict: judgement.verdict,
+                    reason: judgement.reason,
+                });
+            }
+        }
+    }
+
+    fn judge(&self, number: usize) -> Judgement {
+        let run = &self.runs[number];
+        let dtype = run.planned.entrant.dtype;
+        let judgement = Case {
+            entrant: &run.curve,
+            dtype,
+            checks: &run.checks,
+            reference: &self.runs[REFERENCE].curve,
+            own: self.own_curve(dtype),
+            envelope: self.envelope(dtype).as_ref(),
+            seeds: self.seeds.as_ref(),
+        }
+        .judge();
+        // In every precision it can compute in, the reference's backend has also run for the envelope.
+        let is_own = run.planned.entrant.name == self.plan.reference.name
+            && run.variant.tampering.changes_nothing();
+        match is_own {
+            true => judgement.of_own_backend(),
+            false => judgement,
+        }
+    }
+
+    /// The reference's backend in this precision, its weights as they are.
+    fn own_curve(&self, dtype: Precision) -> Option<&Curve> {
+        let own = |run: &&Run| {
+            matches!(run.planned.role, Role::Reference | Role::Rounding)
+                && run.planned.entrant.dtype == dtype
+                && run.variant.nudge.is_none()
+                && run.curve.failure.is_none()
+        };
+        self.runs.iter().find(own).map(|run| &run.curve)
+    }
+
+    fn envelope(&self, dtype: Precision) -> Option<Envelope> {
+        let of = Entrant {
+            name: self.plan.reference.name,
+            dtype,
+        };
+        let runs: Vec<&Curve> = self
+            .runs
+            .iter()
+            .filter(|run| run.planned.role == Role::Rounding && run.planned.entrant == of)
+            .map(|run| &run.curve)
+            .filter(|curve| curve.failure.is_none())
+            .collect();
+        let reference = &self.runs[REFERENCE].curve;
+        let mut envelope = Envelope::measure(of, &runs, reference)?;
+        let comparable = envelope.comparable_steps(&reference.losses, self.seeds.as_ref());
+        envelope.comparable = Some(comparable);
+        Some(envelope)
+    }
+
+    /// One for each precision.
+    fn envelopes(&self) -> Vec<Envelope> {
+        Precision::ALL
+            .into_iter()
+            .filter_map(|dtype| self.envelope(dtype))
+            .collect()
+    }
+
+    fn spread(&self, dtype: Precision) -> Option<Seeds> {
+        let first = self.own_curve(dtype)?;
+        let others = self.runs.iter().filter_map(|run| match run.planned.role {
+            Role::Seed(seed) if run.curve.failure.is_none() => Some((seed, &run.curve)),
+            _ => None,
+        });
+        let seed = self.setup.experiment.train.seed;
+        let (seeds, curves): (Vec<u64>, Vec<&Curve>) =
+            std::iter::once((seed, first)).chain(others).unzip();
+        let final_losses: Vec<f64> = curves.iter().filter_map(|curve| curve.final_loss).collect();
+        if final_losses.len() < 2 || final_losses.len() < seeds.len() {
+            return None;
+        }
+        Some(Seeds {
+            seeds,
+            losses: curves.iter().map(|curve| curve.losses.clone()).collect(),
+            spread: prediction_half_width(&final_losses, final_losses.len()),
+            final_losses,
+            dtype: Some(dtype),
+        })
+    }
+
+    fn comparison(&self, identity: Identity) -> Comparison {
+        let fused = self.setup.experiment.backend.fused;
+        let entry = |number: usize| {
+            let run = &self.runs[number];
+            let judgement = self.judge(number);
+            let curve = run.curve.clone();
+            Entry {
+                entrant: run.planned.entrant,
+                fused,
+                verdict: judgement.verdict,
+                reason: judgement.reason,
+                judged_by: judgement.judged_by,
+                comparable_steps: judgement.comparable_steps,
+                outcomes: judgement.outcomes,
+                first_step: judgement.first_step,
+                max_abs_loss_difference: judgement.max_abs_loss_difference,
+                envelope: judgement.envelope,
+                final_loss: curve.final_loss,
+                tokens_per_second: curve.tokens_per_second(self.plan.tokens_per_step),
+                peak_memory_bytes: curve.peak_memory_bytes,
+                inside_seed_spread: judgement.inside_seed_spread,
+                run: run.directory.clone(),
+                environment: Some(Environment::capture(run.planned.entrant.name)),
+                losses: curve.losses,
+                seconds: curve.seconds,
+                gradient_norms: curve.gradient_norms,
+                weights_distance: curve.weights_distance,
+                checks: run.checks.clone(),
+            }
+        };
+        let entrants = (0..self.runs.len())
+            .filter(|number| self.runs[*number].planned.role == Role::Entrant)
+            .map(entry);
+        let unavailable = self.plan.unavailable.iter();
+        let unavailable = unavailable.map(|(entrant, reason)| Entry {
+            fused,
+            ..Entry::without_a_run(*entrant, Verdict::Unavailable, reason.clone())
+        });
+        let reference = &self.runs[REFERENCE].curve;
+        Comparison {
+            reference: Reference {
+                entrant: self.plan.reference,
+                losses: reference.losses.clone(),
+                final_loss: reference.final_loss,
+            },
+            experiment_hash: identity.experiment,
+            backends: entrants.chain(unavailable).collect(),
+            foretoken: env!("CARGO_PKG_VERSION").into(),
+            created: environment::now(),
+            name: self.plan.name.clone(),
+            initial_weights: identity.initial_weights,
+            data: identity.data,
+            experiment: self.setup.experiment.to_toml(),
+            steps: self.plan.steps,
+            tokens_per_step: self.plan.tokens_per_step,
+            lockstep: self.plan.lockstep,
+            envelopes: self.envelopes(),
+            seeds: self.seeds.clone(),
+        }
+    }
+}
+
+/// Does `work`; why it could not be done, in a sentence fit for a table.
+fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
+    caught(|| {
+        work().map_err(|error| match error {
+            Error::Training(reason) => reason,
+            error => error.to_string(),
+        })
+    })
+}
+
+fn same_purpose(a: PlannedRun, b: PlannedRun) -> bool {
+    match (a.role, b.role) {
+        (Role::Rounding, Role::Rounding) => a.entrant == b.entrant,
+        (Role::Seed(_), Role::Seed(_)) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,378 @@
+//! Checks of single steps: every entrant takes the step from the reference's own weights, optimizer state, learning
+//! rate, windows and dropout, so that chaos explains nothing. Compared are the loss, the logits, the gradient of every
+//! parameter and what the optimizer makes of given gradients.
+
+use std::collections::BTreeMap;
+
+use super::trainer::{Standing, Trainer, Variant};
+use super::{Check, Checked, Entrant};
+use crate::Error;
+use crate::backend::precision::Precision;
+use crate::engine::parameters::{self, Parameters, distance};
+use crate::engine::setup::Setup;
+
+/// Multiple of the error measured in the reference's own runs that rounding explains elsewhere: backends add in
+/// different orders and have different exponentials.
+pub(crate) const FACTOR: f64 = 16.0;
+
+/// Updates from given gradients at step 0. Adam's first one does not depend on its betas; the second does. Later steps
+/// begin with moments, and one update depends on everything.
+const FIRST_UPDATES: usize = 2;
+
+/// Elements of the logits that are looked at, at most.
+const LOGITS: usize = 1 << 22;
+
+/// The steps that are checked in a comparison of so many: the first, the last, and three between them at equal
+/// distances. What goes wrong late acts in every later step, so that one of these shows it.
+pub(crate) fn checked_steps(steps: usize) -> Vec<usize> {
+    let mut checked: Vec<usize> = (0..4).map(|quarter| quarter * steps / 4).collect();
+    checked.push(steps.saturating_sub(1));
+    checked.dedup();
+    checked
+}
+
+/// What all entrants are given at a step.
+pub(crate) struct Given {
+    step: usize,
+    /// The reference's state before the step; nothing at step 0, where each entrant initialises its own.
+    standing: Option<Standing>,
+    /// The reference's gradients, which every optimizer is given.
+    gradients: Vec<Parameters>,
+}
+
+impl Given {
+    /// What the reference gives at the step that `run` of it is about to take.
+    pub(crate) fn new(setup: &Setup, reference: Entrant, run: &Trainer) -> Result<Self, Error> {
+        let step = run.next_step();
+        let standing = match step {
+            0 => None,
+            _ => Some(run.standing()?),
+        };
+        let left = setup.experiment.train.steps - step;
+        let updates = if step == 0 {
+            FIRST_UPDATES.min(left)
+        } else {
+            1
+        };
+        let mut trainer = Trainer::at(setup, reference, Variant::default(), standing.as_ref())?;
+        let mut all = Vec::with_capacity(updates);
+        for _ in 0..updates {
+            let gradients = trainer.gradients()?;
+            let model = trainer.transformer();
+            all.push(parameters::gradients(
+                &model,
+                &gradients.sums,
+                gradients.mean,
+            )?);
+            trainer.apply(gradients)?;
+        }
+        Ok(Self {
+            step,
+            standing,
+            gradients: all,
+        })
+    }
+}
+
+/// The quantities of a step, in f64 on the host.
+pub(crate) struct MeasuredStep {
+    loss: f64,
+    logits: Vec<f64>,
+    gradients: Parameters,
+    /// Change of each parameter over the updates.
+    updates: Parameters,
+    /// Size of the weights, by path.
+    weights: BTreeMap<String, f64>,
+}
+
+impl MeasuredStep {
+    /// What an entrant computes.
+    pub(crate) fn measure(
+        setup: &Setup,
+        entrant: Entrant,
+        variant: &Variant,
+        given: &Given,
+    ) -> Result<Self, Error> {
+        let mut trainer = Trainer::at(setup, entrant, variant.clone(), given.standing.as_ref())?;
+        let before = trainer.weights()?;
+        let gradients = trainer.gradients()?;
+        let model = trainer.transformer();
+        let read = parameters::gradients(&model, &gradients.sums, gradients.mean)?;
+        drop(model);
+        let loss = gradients.into_totals()?.loss();
+        let logits = trainer.logits(LOGITS)?;
+        for gradients in &given.gradients {
+            let model = trainer.transformer();
+            let gradients = parameters::to_gradients(&model, gradients, entrant.dtype);
+            drop(model);
+            trainer.update(gradients)?;
+        }
+        let mut updates = trainer.weights()?;
+        for (path, update) in &mut updates {
+            for (update, before) in update.iter_mut().zip(&before[path]) {
+                *update -= before;
+            }
+        }
+        let size = |values: &Vec<f64>| values.iter().map(|value| value * value).sum::<f64>();
+        Ok(Self {
+            loss,
+            logits,
+            gradients: read,
+            updates,
+            weights: before
+                .iter()
+                .map(|(path, values)| (path.clone(), size(values).sqrt()))
+                .collect(),
+        })
+    }
+
+    /// Deviation of every quantity from the reference's.
+    fn errors(&self, reference: &Self, precision: Precision) -> Vec<Deviation> {
+        let u = precision.unit_roundoff();
+        let of = |of, path: Option<&str>, error, least| Deviation {
+            of,
+            path: path.map(str::to_owned),
+            error,
+            least,
+        };
+        let loss = distance([(&[self.loss][..], &[reference.loss][..])]);
+        let logits = distance([(&self.logits[..], &reference.logits[..])]);
+        // No quantity is known better than to a rounding of its own.
+        let mut all = vec![
+            of(Checked::Loss, None, loss, u),
+            of(Checked::Logits, None, logits, u),
+        ];
+        let none = Vec::new();
+        let error = |of: &Parameters, path: &str, expected: &[f64]| {
+            let actual = of.get(path).unwrap_or(&none);
+            distance([(&actual[..], expected)])
+        };
+        for (path, expected) in &reference.gradients {
+            let error = error(&self.gradients, path, expected);
+            all.push(of(Checked::Gradient, Some(path), error, u));
+        }
+        for (path, expected) in &reference.updates {
+            let error = error(&self.updates, path, expected);
+            // A change of a weight is known to a rounding of the weight.
+            let size = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let least = u * (1.0 + reference.weights[path] / size);
+            all.push(of(Checked::Update, Some(path), error, least));
+        }
+        all
+    }
+
+    /// Checks every quantity against the reference's, with the bounds that `rounding` gives.
+    pub(crate) fn checks(
+        &self,
+        reference: &Self,
+        rounding: &Rounding,
+        given: &Given,
+        precision: Precision,
+    ) -> Vec<Check> {
+        let errors = self.errors(reference, precision);
+        let bounds = rounding.bounds();
+        let checks = errors.into_iter().zip(bounds).map(|(deviation, bound)| {
+            let summation = match deviation.of {
+                Checked::Loss => any_summation_error(rounding.terms, precision),
+                Checked::Gradient => usual_summation_error(rounding.terms, precision),
+                _ => 0.0,
+            };
+            Check {
+                step: given.step,
+                of: deviation.of,
+                path: deviation.path,
+                error: deviation.error,
+                bound: bound.max(summation),
+            }
+        });
+        let mut checks: Vec<Check> = checks.collect();
+        if rounding.moves {
+            checks.push(Check {
+                step: given.step,
+                of: Checked::Movement,
+                path: None,
+                error: if self.moves() { 0.0 } else { 1.0 },
+                bound: 0.0,
+            });
+        }
+        checks
+    }
+
+    /// Whether the optimizer changes any weight.
+    fn moves(&self) -> bool {
+        let mut changes = self.updates.values().flatten();
+        changes.any(|change| *change != 0.0)
+    }
+}
+
+/// Difference of a quantity from the reference's, relative to its size.
+struct Deviation {
+    of: Checked,
+    path: Option<String>,
+    error: f64,
+    /// Smallest error that a correct backend may have: one rounding.
+    least: f64,
+}
+
+/// Effect of rounding on each quantity of a step, measured by runs of the reference's backend in an entrant's precision:
+/// one with the weights as they are, the others with weights moved by one unit in the last place. One run alone can be
+/// near the reference by luck: the gradient of a norm's bias, in which large terms cancel, was off by 2e-7 in one run and
+/// by 6e-6 in the next.
+pub(crate) struct Rounding {
+    /// Terms of a sum over a micro-batch: one for each token.
+    terms: usize,
+    runs: usize,
+    /// Sum over the runs, for each quantity.
+    squares: Vec<f64>,
+    /// Whether the optimizer changes any weight.
+    moves: bool,
+}
+
+impl Rounding {
+    /// Starts without runs. Losses and gradients are sums of `terms` terms, one for each token of a micro-batch.
+    pub(crate) fn new(terms: usize) -> Self {
+        Self {
+            terms,
+            runs: 0,
+            squares: Vec::new(),
+            moves: false,
+        }
+    }
+
+    /// Adds the errors of a run.
+    pub(crate) fn add(&mut self, run: &MeasuredStep, reference: &MeasuredStep, of: Precision) {
+        let errors = run.errors(reference, of);
+        self.squares.resize(errors.len(), 0.0);
+        for (sum, deviation) in self.squares.iter_mut().zip(errors) {
+            // The larger of both, and NaN if there is one.
+            let error = match deviation.error.is_nan() {
+                true => f64::NAN,
+                false => deviation.error.max(deviation.least),
+            };
+            *sum += error * error;
+        }
+        self.runs += 1;
+        self.moves |= run.moves();
+    }
+
+    /// Largest error that rounding explains, for each quantity.
+    fn bounds(&self) -> impl Iterator<Item = f64> + '_ {
+        self.squares.iter().map(|sum| match sum.is_nan() {
+            true => f64::INFINITY,
+            false => FACTOR * (sum / self.runs as f64).sqrt(),
+        })
+    }
+}
+
+/// The largest relative error of a sum of so many numbers of one sign that some order of additions explains:
+/// (n − 1) u (Higham 2002, Accuracy and Stability of Numerical Algorithms, §4.2).
+///
+/// The probabilistic bound λ √n u (Higham & Mary 2019, A New Approach to Probabilistic Rounding Error Analysis) is
+/// narrower, and wrong here: losses that are nearly equal, as before training, round in one direction, and a plain sum of
+/// 65 536 of them is off by 1.7e-4, where that bound with λ = 6 has 9.2e-5. Sums of 16-bit numbers are expected in f32, as
+/// every framework has them.
+fn any_summation_error(terms: usize, precision: Precision) -> f64 {
+    unit_of_sums(precision) * terms.saturating_sub(1) as f64
+}
+
+/// Largest relative error of a plain sum of `terms` numbers of either sign, but with probability 7e-4: λ √n u with λ = 4
+/// (Higham & Mary 2019). A gradient is such a sum, over the tokens of a micro-batch. Our own operations add in a tree,
+/// so that their error alone would accuse every plain sum: at 65 536 tokens it is 2.7e-5, and this bound 6.1e-5.
+fn usual_summation_error(terms: usize, precision: Precision) -> f64 {
+    4.0 * (terms as f64).sqrt() * unit_of_sums(precision)
+}
+
+/// The unit roundoff of the precision that sums are made in.
+fn unit_of_sums(precision: Precision) -> f64 {
+    match precision {
+        Precision::F64 => precision.unit_roundoff(),
+        _ => Precision::F32.unit_roundoff(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_last_and_three_steps_between_are_checked() {
+        assert_eq!(checked_steps(1), [0]);
+        assert_eq!(checked_steps(2), [0, 1]);
+        assert_eq!(checked_steps(4), [0, 1, 2, 3]);
+        assert_eq!(checked_steps(500), [0, 125, 250, 375, 499]);
+    }
+
+    #[test]
+    fn one_lucky_run_does_not_narrow_a_bound_and_no_number_explains_everything() {
+        let step = |gradient: f64| MeasuredStep {
+            loss: 4.0,
+            logits: vec![1.0, 2.0],
+            gradients: [("norm.beta".to_owned(), vec![gradient])].into(),
+            updates: [("norm.beta".to_owned(), vec![0.5])].into(),
+            weights: [("norm.beta".to_owned(), 1.0)].into(),
+        };
+        let of = Precision::F32;
+        let u = of.unit_roundoff();
+        let reference = step(1.0);
+        let mut rounding = Rounding::new(1);
+        // Of four runs, two are off by 1e-5 and two not at all.
+        for gradient in [1.0, 1.0 + 1e-5, 1.0 - 1e-5, 1.0] {
+            rounding.add(&step(gradient), &reference, of);
+        }
+        let bounds: Vec<f64> = rounding.bounds().collect();
+        let expected = [u, u, 1e-5 / 2f64.sqrt(), 3.0 * u];
+        for (bound, expected) in bounds.iter().zip(expected) {
+            let bound = bound / FACTOR;
+            assert!(
+                (bound / expected - 1.0).abs() < 1e-3,
+                "{bound:e} {expected:e}"
+            );
+        }
+        assert_eq!(bounds.len(), 4);
+
+        rounding.add(&step(f64::NAN), &reference, of);
+        let bounds: Vec<f64> = rounding.bounds().collect();
+        assert_eq!(bounds[2], f64::INFINITY);
+        assert!(bounds[3].is_finite());
+    }
+
+    /// Losses of so many tokens, in f32, around 4.2: they look random and are the same each time.
+    fn nats(terms: usize, spread: f32) -> Vec<f32> {
+        let uniform = |term: u64| {
+            let bits = term.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let bits = (bits ^ (bits >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            (bits >> 40) as f32 / (1u64 << 24) as f32
+        };
+        let terms = 0..terms as u64;
+        terms
+            .map(|term| 4.2 + spread * (uniform(term) - 0.5))
+            .collect()
+    }
+
+    #[test]
+    fn any_order_of_adding_65k_losses_is_explained_and_a_mistake_is_not() {
+        for (terms, mistake) in [(64, 1e-4), (1024, 1e-4), (65_536, 1e-2)] {
+            // What a pairwise sum, which is exact to a rounding, explains: all that was granted before.
+            let pairwise = FACTOR * Precision::F32.unit_roundoff();
+            let bound = any_summation_error(terms, Precision::F32).max(pairwise);
+            let mut worst = 0.0f64;
+            for spread in [0.003, 0.2, 2.0] {
+                let nats = nats(terms, spread);
+                let exact: f64 = nats.iter().map(|n| f64::from(*n)).sum();
+                let mut sorted = nats.clone();
+                sorted.sort_by(f32::total_cmp);
+                let sums: [f32; 3] = [
+                    nats.iter().sum(),
+                    nats.iter().rev().sum(),
+                    sorted.iter().sum(),
+                ];
+                for sum in sums {
+                    worst = worst.max(((f64::from(sum) - exact) / exact).abs());
+                }
+            }
+            assert!(worst <= bound, "{terms}: {worst:e} {bound:e}");
+            assert!(mistake > bound, "{terms}: {bound:e}");
+            assert!(terms < 65_536 || worst > 100.0 * pairwise, "{worst:e}");
+        }
+    }
+}
