@@ -10,6 +10,7 @@ mod plain;
 mod plot;
 mod popup;
 mod scale;
+mod scene;
 mod state;
 mod table;
 #[cfg(test)]

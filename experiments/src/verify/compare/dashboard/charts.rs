@@ -8,9 +8,9 @@ use ratatui::style::{Color, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::draw::{GREY, Scene, colour_of, frame};
 use super::plot::{Corner, Curve, Level, Plot};
 use super::scale::{Keep, Scale, Series, thinned};
+use super::scene::{GREY, Scene, colour_of, frame};
 use super::state::State;
 use super::table::{self, Row};
 use crate::verify::compare::{Envelope, Role};

@@ -1,64 +1,18 @@
 //! The whole screen: what goes where at which size.
 
-use std::time::Duration;
-
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::Paragraph;
 
 use super::estimate::{self, Progress};
-use super::state::State;
-use super::view::{Popup, View};
+use super::scene::{self, Scene};
+use super::view::Popup;
 use super::{charts, popup, table, words};
-use crate::verify::compare::Role;
-
-/// Everything that a picture is made of.
-pub(super) struct Scene<'a> {
-    pub(super) state: &'a State,
-    pub(super) view: &'a View,
-    /// Whether the comparison has been asked to stop.
-    pub(super) stopping: bool,
-    /// Since watching began.
-    pub(super) now: Duration,
-}
 
 /// Below this, charts give way to the table.
 const FULL: (u16, u16) = (60, 18);
-
-/// What steps back, readable on black and on white.
-pub(super) const GREY: Color = Color::Indexed(244);
-
-/// Colours of entrants, which most colour-blind readers can tell apart: close to those of Okabe and Ito, from
-/// the 256 that terminals agree on.
-const COLOURS: [Color; 7] = [
-    Color::Indexed(75),
-    Color::Indexed(214),
-    Color::Indexed(36),
-    Color::Indexed(175),
-    Color::Indexed(221),
-    Color::Indexed(26),
-    Color::Indexed(166),
-];
-
-/// The colour of a run: the terminal's own for the reference, grey for what only shows a spread.
-pub(super) fn colour_of(state: &State, index: usize) -> Color {
-    match state.runs.get(index).map(|run| run.role) {
-        Some(Role::Reference) => Color::Reset,
-        Some(Role::Entrant) => {
-            let before = &state.runs[..index];
-            let before = before.iter().filter(|run| run.role == Role::Entrant);
-            COLOURS[before.count() % COLOURS.len()]
-        }
-        _ => GREY,
-    }
-}
-
-/// A frame as burn-train's dashboard has it.
-pub(super) fn frame(title: impl Into<Line<'static>>) -> Block<'static> {
-    Block::bordered().title(title)
-}
 
 /// Draws everything.
 pub(super) fn draw(scene: &Scene, frame: &mut Frame) {
@@ -154,7 +108,7 @@ fn draw_progress(scene: &Scene, frame: &mut Frame, area: Rect) {
             Span::from(format!("{does} ")).italic(),
         ]
     });
-    let block = self::frame(title).title_bottom(Line::from_iter(keys).right_aligned());
+    let block = scene::frame(title).title_bottom(Line::from_iter(keys).right_aligned());
     let inner = block.inner(area);
     frame.render_widget(block, area);
 

@@ -6,7 +6,7 @@ use ratatui::style::Stylize;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Wrap};
 
-use super::draw::{Scene, frame as framed};
+use super::scene::{Scene, frame as framed};
 use super::table::{self, Row};
 use super::view::KEYS;
 use super::words;

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row as TableRow, StatefulWidget, Table, TableState};
 
-use super::draw::{GREY, colour_of, frame};
+use super::scene::{GREY, colour_of, frame};
 use super::state::{Phase, Run, State};
 use super::view::View;
 use super::words::{self, NONE};

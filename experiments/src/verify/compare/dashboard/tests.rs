@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::draw::{Scene, draw};
+use super::draw::draw;
+use super::scene::Scene;
 use super::state::State;
 use super::view::{Popup, View};
 use crate::backend::Backend;

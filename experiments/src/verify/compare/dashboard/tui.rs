@@ -17,7 +17,8 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
-use super::draw::{Scene, draw};
+use super::draw::draw;
+use super::scene::Scene;
 use super::state::State;
 use super::table;
 use super::view::{View, Wish};
