@@ -27,7 +27,7 @@ use std::{
 
 use memmap2::Mmap;
 
-use crate::{DataError, Split, mapped, windows::Window};
+use crate::{DataError, Split, mapped, windows::window::Window};
 
 const MAGIC: [u8; 8] = *b"ftk.docs";
 const VERSION: u32 = 1;

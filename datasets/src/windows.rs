@@ -9,8 +9,7 @@
 
 #[cfg(test)]
 mod tests;
-
-use std::ops::Range;
+pub(crate) mod window;
 
 use crate::{
     DataError, DocumentIndex,
@@ -18,15 +17,7 @@ use crate::{
     permutation::{Permutation, below, random_of},
 };
 
-/// A window of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Index of its first token.
-    pub offset: usize,
-    /// Which of its targets, counted from 0, count: the others belong to another window or another
-    /// document.
-    pub counted: Range<usize>,
-}
+pub use window::Window;
 
 /// How training goes through a text.
 #[derive(Clone, Debug, Default)]
