@@ -1,6 +1,6 @@
 //! Everything that is run: an experiment becomes a run directory, on whichever backend.
 //!
-//! The binary `foretoken` is a thin layer over this library; see the crate's README.
+//! The binary `foretoken` is a thin layer over this library; see README.md at the root of the workspace.
 
 pub mod backend;
 pub mod engine;

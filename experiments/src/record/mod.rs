@@ -1,5 +1,5 @@
-//! What a run leaves behind, and how it is read again: the run directory, its metrics log, its checkpoints, its
-//! identity and its environment.
+//! Files of a run, written and read again: the run directory, its metrics log, its checkpoints, its identity and its
+//! environment.
 
 pub mod checkpoint;
 pub mod environment;

@@ -1,6 +1,6 @@
 //! Which plots a comparison has, and what is written below each.
 
-use crate::verify::compare::{Checked, Comparison};
+use crate::verify::compare::{Checked, Comparison, Envelope};
 
 use super::Run;
 use super::bars::{Bar, Distribution, bars, boxes};
@@ -186,7 +186,7 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>], data: &mut Data) -> Vec<Figu
 /// Bands of one of the two curves of each envelope, the largest first.
 fn bands<'a>(
     comparison: &'a Comparison,
-    curve: impl Fn(&'a crate::verify::compare::Envelope) -> &'a [f64],
+    curve: impl Fn(&'a Envelope) -> &'a [f64],
 ) -> Vec<Band<'a>> {
     let mut bands: Vec<Band<'a>> = comparison
         .envelopes

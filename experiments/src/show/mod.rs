@@ -1,4 +1,4 @@
-//! What people see while work is under way: dashboards, plain lines, progress bars; and the terminal that these share.
+//! Displays of work under way: dashboards, plain lines and progress bars, and the terminal that they share.
 
 pub mod metrics;
 pub mod output;
