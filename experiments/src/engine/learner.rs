@@ -19,9 +19,11 @@ use foretoken_model::{Dropout, Objective, Pass, Targets, Transformer, Watch};
 use crate::Error;
 use crate::engine::optimizer::ScaledAdamW;
 use crate::engine::records;
+use crate::engine::totals::StepOutput;
 use crate::experiment::Experiment;
-use crate::record::checkpoint::{PARTS, Saved};
-use crate::show::metrics::StepOutput;
+
+/// The three records of a learner, by file name.
+pub(crate) const PARTS: [&str; 3] = ["model.bpk", "optimizer.bpk", "scheduler.bpk"];
 
 /// A transformer together with its objective, the next token.
 #[derive(Module, Debug)]
@@ -254,8 +256,8 @@ impl Learner {
     }
 
     /// Goes to where a checkpoint stands. Its tensors are read from its files when they are first used.
-    pub(crate) fn load(self, saved: &Saved) -> Result<Self, Error> {
-        let [model, optimizer, schedule] = PARTS.map(|part| saved.part(part));
+    pub(crate) fn load(self, directory: &Path) -> Result<Self, Error> {
+        let [model, optimizer, schedule] = PARTS.map(|part| directory.join(part));
         self.load_records(
             ModuleRecord::load(model),
             OptimizerRecord::load(optimizer),

@@ -1,5 +1,5 @@
-//! One run in memory: the data, the model in training, its optimizer and its schedule, and the only training step and
-//! evaluation loop of the program. Prints nothing, and knows no run directory and no terminal.
+//! One run in memory: the data, the model in training, its optimizer and its schedule, the training step, and the sums
+//! that every measure follows from.
 
 pub mod data;
 pub mod learner;
@@ -9,3 +9,4 @@ pub(crate) mod parameters;
 pub(crate) mod records;
 pub(crate) mod setup;
 pub(crate) mod step;
+pub mod totals;

@@ -12,7 +12,7 @@ use foretoken_model::ops::{among_threads, precision_of_statistics};
 use crate::Error;
 use crate::engine::learner::{Learner, places};
 use crate::engine::optimizer::gradient_norm;
-use crate::show::metrics::{StepOutput, Totals};
+use crate::engine::totals::{StepOutput, Totals};
 
 /// What forward and backward passes over a step's micro-batches give.
 pub(crate) struct Gradients {

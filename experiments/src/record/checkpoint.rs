@@ -14,14 +14,12 @@ use foretoken_datasets::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::engine::learner::PARTS;
 use crate::engine::records::weights_are_finite;
 use crate::record::run::{write_atomically, write_synced};
 use crate::{Error, json};
 
 const STATE: &str = "checkpoint.json";
-
-/// The three records of a learner, by file name.
-pub(crate) const PARTS: [&str; 3] = ["model.bpk", "optimizer.bpk", "scheduler.bpk"];
 
 /// Everything besides weights and optimizer state that a run needs to go on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +74,11 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file of one part.
     pub fn part(&self, name: &str) -> PathBuf {
         self.path.join(name)

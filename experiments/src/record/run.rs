@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
+use crate::engine::totals::Totals;
 use crate::{Error, Experiment, json};
 
 /// Where runs go when no directory is named.
@@ -412,6 +413,19 @@ pub enum Record {
 }
 
 impl Record {
+    /// The line of an evaluation after `step` steps and `tokens` training tokens.
+    pub(crate) fn evaluation(step: usize, tokens: usize, totals: &Totals) -> Self {
+        Self::Evaluation {
+            step,
+            tokens,
+            loss: totals.loss(),
+            bits_per_byte: totals.bits_per_byte(),
+            perplexity: totals.perplexity(),
+            accuracy: totals.accuracy(),
+            targets: totals.tokens,
+        }
+    }
+
     /// Whether a run whose checkpoint stands at `step` has already written this line.
     fn precedes(&self, checkpoint: usize) -> bool {
         match self {

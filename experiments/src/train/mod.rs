@@ -231,7 +231,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let started_at = state.step;
     let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
     let learner = match saved {
-        Some(saved) => learner.load(saved)?,
+        Some(saved) => learner.load(saved.path())?,
         None => learner,
     };
     let of_burn = learner.of_burn();

@@ -20,9 +20,9 @@ use foretoken_datasets::TokenBatch;
 use crate::engine::learner::{LanguageModel, Learner};
 use crate::engine::records::parameter_that_is_not_finite;
 use crate::engine::step::take_step;
+use crate::engine::totals::{Report, StepOutput, Totals};
 use crate::record::checkpoint::{Best, Checkpoints, RunState};
 use crate::record::run::{MetricsLog, Record};
-use crate::show::metrics::{Report, StepOutput, Totals};
 use crate::{Error, Experiment};
 
 /// Why a loop ended without an error.
@@ -315,15 +315,8 @@ impl TrainingLoop {
     fn judge(&self, progress: &mut LoopState, totals: &Totals) -> Result<(), Error> {
         let state = &mut progress.state;
         state.evaluated = state.step;
-        progress.log.append(&Record::Evaluation {
-            step: state.step,
-            tokens: state.tokens,
-            loss: totals.loss(),
-            bits_per_byte: totals.bits_per_byte(),
-            perplexity: totals.perplexity(),
-            accuracy: totals.accuracy(),
-            targets: totals.tokens,
-        })?;
+        let record = Record::evaluation(state.step, state.tokens, totals);
+        progress.log.append(&record)?;
         // A loss that is not finite, which older versions kept, is worse than any.
         let improves = |best: Best| !best.loss.is_finite() || totals.loss() < best.loss;
         if state.best.is_none_or(improves) {

@@ -10,9 +10,9 @@ use foretoken_datasets::TokenBatch;
 use foretoken_model::{ModelConfig, Transformer, Watch};
 
 use crate::Error;
+use crate::engine::learner::PARTS;
 use crate::engine::optimizer::OptimizerConfig;
 use crate::engine::setup::Setup;
-use crate::record::checkpoint::PARTS;
 
 /// What one entrant does otherwise than the experiment says. The default changes nothing.
 #[doc(hidden)]

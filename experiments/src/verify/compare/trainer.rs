@@ -19,13 +19,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::{Entrant, Tampering};
 use crate::Error;
 use crate::backend::precision::Precision;
+use crate::engine::learner::PARTS;
 use crate::engine::learner::{LanguageModel, Learner, WatchedBy};
 use crate::engine::memory::refuse_training;
 use crate::engine::parameters::{self, Parameters};
 use crate::engine::setup::{Setup, in_precision};
 use crate::engine::step::{Gradients, gradients, update};
-use crate::record::checkpoint::PARTS;
-use crate::show::metrics::Totals;
+use crate::engine::totals::Totals;
 
 /// What sets a run apart from others of its entrant.
 #[derive(Clone, Default)]
