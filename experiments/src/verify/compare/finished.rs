@@ -265,21 +265,9 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         }
         Entry {
             fused: run.backend().fused,
-            judged_by: judgement.judged_by,
-            comparable_steps: judgement.comparable_steps,
-            outcomes: judgement.outcomes,
-            first_step: judgement.first_step,
-            max_abs_loss_difference: judgement.max_abs_loss_difference,
-            envelope: judgement.envelope,
-            final_loss: run_curve.final_loss,
-            tokens_per_second: run_curve.tokens_per_second(run.tokens_per_step),
-            inside_seed_spread: judgement.inside_seed_spread,
             run: Some(run.path.clone()),
             environment: run.environment.clone(),
-            losses: run_curve.losses,
-            seconds: run_curve.seconds,
-            gradient_norms: run_curve.gradient_norms,
-            ..Entry::without_a_run(entrant, judgement.verdict, judgement.reason)
+            ..judgement.entry(entrant, run_curve, run.tokens_per_step)
         }
     });
     let Origin {

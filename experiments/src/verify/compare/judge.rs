@@ -8,7 +8,7 @@ use super::statistics::{
     self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
 };
 use super::{
-    Check, Checked, Entrant, Envelope, Interval, Judge, Outcome, Outcomes, Seeds, Verdict,
+    Check, Checked, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes, Seeds, Verdict,
 };
 use crate::backend::precision::Precision;
 
@@ -156,6 +156,27 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
+    /// The entry of a backend under test with this judgement of its curve; its run, environment and checks are missing.
+    pub(crate) fn entry(self, entrant: Entrant, curve: Curve, tokens_per_step: usize) -> Entry {
+        Entry {
+            judged_by: self.judged_by,
+            comparable_steps: self.comparable_steps,
+            outcomes: self.outcomes,
+            first_step: self.first_step,
+            max_abs_loss_difference: self.max_abs_loss_difference,
+            envelope: self.envelope,
+            final_loss: curve.final_loss,
+            tokens_per_second: curve.tokens_per_second(tokens_per_step),
+            peak_memory_bytes: curve.peak_memory_bytes,
+            inside_seed_spread: self.inside_seed_spread,
+            losses: curve.losses,
+            seconds: curve.seconds,
+            gradient_norms: curve.gradient_norms,
+            weights_distance: curve.weights_distance,
+            ..Entry::without_a_run(entrant, self.verdict, self.reason)
+        }
+    }
+
     /// Turns agreement of the reference's own backend with itself into [`Verdict::Own`]. A difference remains
     /// a difference.
     pub(crate) fn of_own_backend(mut self) -> Self {

@@ -342,15 +342,8 @@ impl<'a> Live<'a> {
                 Ok(Some(totals)) => {
                     run.curve.final_loss = Some(totals.loss());
                     if let Some(log) = &mut run.log {
-                        log.append(&Record::Evaluation {
-                            step: self.plan.steps,
-                            tokens: run.tokens,
-                            loss: totals.loss(),
-                            bits_per_byte: totals.bits_per_byte(),
-                            perplexity: totals.perplexity(),
-                            accuracy: totals.accuracy(),
-                            targets: totals.tokens,
-                        })?;
+                        let steps = self.plan.steps;
+                        log.append(&Record::evaluation(steps, run.tokens, &totals))?;
                     }
                 }
                 Err(failure) => run.curve.failure = Some(failure),
@@ -502,30 +495,16 @@ impl<'a> Live<'a> {
         let fused = self.setup.experiment.backend.fused;
         let entry = |number: usize| {
             let run = &self.runs[number];
-            let judgement = self.judge(number);
-            let curve = run.curve.clone();
             Entry {
-                entrant: run.planned.entrant,
                 fused,
-                verdict: judgement.verdict,
-                reason: judgement.reason,
-                judged_by: judgement.judged_by,
-                comparable_steps: judgement.comparable_steps,
-                outcomes: judgement.outcomes,
-                first_step: judgement.first_step,
-                max_abs_loss_difference: judgement.max_abs_loss_difference,
-                envelope: judgement.envelope,
-                final_loss: curve.final_loss,
-                tokens_per_second: curve.tokens_per_second(self.plan.tokens_per_step),
-                peak_memory_bytes: curve.peak_memory_bytes,
-                inside_seed_spread: judgement.inside_seed_spread,
                 run: run.directory.clone(),
                 environment: Some(Environment::capture(run.planned.entrant.name)),
-                losses: curve.losses,
-                seconds: curve.seconds,
-                gradient_norms: curve.gradient_norms,
-                weights_distance: curve.weights_distance,
                 checks: run.checks.clone(),
+                ..self.judge(number).entry(
+                    run.planned.entrant,
+                    run.curve.clone(),
+                    self.plan.tokens_per_step,
+                )
             }
         };
         let entrants = (0..self.runs.len())
