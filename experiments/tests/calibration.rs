@@ -1,6 +1,6 @@
 //! How often a comparison is right: clean runs that it must not accuse, and mistakes that it must name.
 //!
-//! The tables that it prints are kept in `docs/calibration.md`:
+//! The tables that it prints are kept in `docs/src/calibration.md`:
 //! `cargo test --release --workspace --features ndarray,libtorch,wgpu --test calibration -- --nocapture`
 //! and, for the long ones, the same with `--ignored`.
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
@@ -263,7 +263,7 @@ fn planted_mistakes_differ() {
     }
     println!("{planted} planted, {named} named");
     assert!(planted >= 100, "{planted}");
-    assert_eq!(named, planted, "the README says that all are named");
+    assert_eq!(named, planted, "docs/src/calibration.md says that all are named");
 }
 
 /// What is trained otherwise than in [`clean_runs_agree`].
@@ -355,7 +355,7 @@ impl Condition {
 
 /// Clean runs under other conditions: nobody is accused, in at least 150 pairs.
 #[test]
-#[ignore = "takes minutes; its table is in docs/calibration.md"]
+#[ignore = "takes minutes; its table is in docs/src/calibration.md"]
 fn clean_runs_agree_under_other_conditions() {
     println!(
         "| condition | pairs | accused | cannot tell | comparable steps | worst check | worst step |"
@@ -468,7 +468,7 @@ fn late_mistakes_differ() {
 
 /// The same over 300 steps at learning rates that rounding alone makes chaotic.
 #[test]
-#[ignore = "takes minutes; its table is in docs/calibration.md"]
+#[ignore = "takes minutes; its table is in docs/src/calibration.md"]
 fn late_mistakes_differ_in_long_runs() {
     let mut found = BTreeMap::new();
     let models = [Model::new(false, 1, 16, 8), Model::new(true, 1, 16, 8)];
@@ -500,5 +500,5 @@ fn late_mistakes_differ_in_long_runs() {
         missed += names.len();
     }
     println!("{planted} planted, {} named", planted - missed);
-    assert_eq!(missed, 0, "the README says that all are named");
+    assert_eq!(missed, 0, "docs/src/calibration.md says that all are named");
 }
