@@ -149,7 +149,7 @@ impl TrainStep for LanguageModel {
     type Output = StepOutput;
 
     /// Gradients of the sum over the batch's targets, divided by the number of places in the batch. Where
-    /// all targets count alike, that is the mean; where not, the mean is [`places`] over the weight of
+    /// all targets count alike, that is the mean; where not, the mean is `places` over the weight of
     /// all targets of the step times as much, which only the step knows.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
         let places = places(&batch);

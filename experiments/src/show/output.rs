@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use crate::Error;
 
-/// Prints a line to standard output, as [`println!`] does; see [`write`].
+/// Prints a line to standard output, as [`println!`] does; see [`write()`].
 #[macro_export]
 macro_rules! outln {
     ($($part:tt)*) => {{
@@ -54,7 +54,7 @@ pub fn write_error(text: &str) {
     let _ = put(&mut io::stderr().lock(), text);
 }
 
-/// Reports a failure of an earlier [`write`]. A reader that is gone is none.
+/// Reports a failure of an earlier [`write()`]. A reader that is gone is none.
 ///
 /// # Errors
 ///

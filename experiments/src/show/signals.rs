@@ -1,7 +1,7 @@
 //! Requests to stop: Ctrl-C, SIGTERM, and the hang-up of a terminal.
 //!
 //! The first request sets a flag that the work looks at. While there is [`Unsaved`] work, the program then takes
-//! the time that saving needs; otherwise it ends within [`GRACE`], wherever it is: in a library that cannot be
+//! the time that saving needs; otherwise it ends within `GRACE`, wherever it is: in a library that cannot be
 //! interrupted, too. A second Ctrl-C ends it at once. SIGTERM and SIGHUP never do: whoever sends two of them
 //! still wants the checkpoint. A signal that was ignored when the program started (`nohup`) stays ignored.
 
