@@ -263,7 +263,10 @@ fn planted_mistakes_differ() {
     }
     println!("{planted} planted, {named} named");
     assert!(planted >= 100, "{planted}");
-    assert_eq!(named, planted, "docs/src/calibration.md says that all are named");
+    assert_eq!(
+        named, planted,
+        "docs/src/calibration.md says that all are named"
+    );
 }
 
 /// What is trained otherwise than in [`clean_runs_agree`].
