@@ -6,7 +6,7 @@ use std::{fs, io::Write, path::Path, sync::atomic::AtomicBool};
 
 use foretoken_datasets::{BuildOptions, Monitor, ReadOptions, build};
 
-/// What the README promises, beyond the tokenizer.
+/// What the guide promises (docs/src/data.md), beyond the tokenizer.
 const MOST: u64 = 256 << 20;
 
 /// The peak of the memory of this process since it was last forgotten, in bytes.

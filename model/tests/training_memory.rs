@@ -118,7 +118,7 @@ fn the_estimate_of_activations_is_near_what_a_step_allocates() {
         ),
     ];
     for (name, config) in configs {
-        // As the README says; what the norms of single heads keep is not counted to the last number.
+        // As the guide says (docs/src/inspect.md); what the norms of single heads keep is not counted to the last number.
         let tolerance: f64 = if config.qk_norm { 1.05 } else { 1.03 };
         // Many short windows, and few long ones, in which scores outweigh the rest.
         for (batch, length) in [(32, 16), (8, 128)] {
