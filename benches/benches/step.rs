@@ -5,7 +5,7 @@ use std::hint::black_box;
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use foretoken::engine::learner::LanguageModel;
+use foretoken::engine::language_model::LanguageModel;
 use foretoken_benches::{CHAR, usable_backends};
 use foretoken_datasets::{
     Corpus, TokenBatch, TokenizerSpec, TrainLoaderConfig, TrainSource, WindowLoader,

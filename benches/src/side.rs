@@ -12,10 +12,12 @@ use burn::tensor::Device;
 use clap::Args;
 use foretoken::Error;
 use foretoken::backend::{Backend, matmul_gflops};
-use foretoken::engine::learner::{LanguageModel, Learner};
+use foretoken::engine::language_model::LanguageModel;
+use foretoken::engine::learner::Learner;
 use foretoken::engine::memory::{keep_what_is_freed, peak_resident_bytes};
-use foretoken::engine::optimizer::OptimizerConfig;
-use foretoken::take_step;
+use foretoken::engine::optimizer::optimizer;
+use foretoken::engine::step::take_step;
+use foretoken::experiment::OptimizerConfig;
 use foretoken_benches::Shape;
 use foretoken_datasets::{TokenBatch, TrainLoaderConfig, TrainSource, WindowLoader};
 
@@ -130,7 +132,7 @@ struct Training<'a> {
     learner: Learner,
     /// One iterator for the whole race, which reads ahead.
     batches: Box<dyn DataLoaderIterator<TokenBatch> + 'a>,
-    optimizer: OptimizerConfig,
+    clip: f64,
     taken: usize,
 }
 
@@ -140,10 +142,10 @@ impl<'a> Training<'a> {
         let model = args.config.model();
         let transformer = model.init(SEED, &device.clone().autodiff())?;
         // Betas, epsilon, decay and clip are training's own defaults.
-        let optimizer = OptimizerConfig::default();
+        let config = OptimizerConfig::default();
         let learner = Learner::new(
             LanguageModel::new(transformer, SEED),
-            optimizer.init(true),
+            optimizer(&config, true),
             ModuleLrScheduler::new(LEARNING_RATE),
         );
         Ok(Self {
@@ -152,7 +154,7 @@ impl<'a> Training<'a> {
             device,
             learner,
             batches: loader.iter(),
-            optimizer,
+            clip: config.clip,
             taken: 0,
         })
     }
@@ -164,7 +166,7 @@ impl<'a> Training<'a> {
             &mut self.learner,
             batches,
             self.taken,
-            self.optimizer.clip,
+            self.clip,
             &self.device,
         )?;
         self.taken += 1;

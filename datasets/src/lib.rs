@@ -39,7 +39,7 @@ pub use corpus::Corpus;
 pub use documents::{DocumentIndex, DocumentIndexWriter};
 pub use error::DataError;
 pub use fetch::{CorpusEntry, CorpusFile, CorpusMember, FetchOptions, Fetched, corpora, fetch};
-pub use loader::{EvalLoaderConfig, TrainLoaderConfig, TrainSource, WindowLoader};
+pub use loader::{Batches, EvalLoaderConfig, TrainLoaderConfig, TrainSource, WindowLoader};
 pub use manifest::{
     Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
 };

@@ -251,14 +251,26 @@ impl Reader {
     }
 }
 
-impl DataLoader<TokenBatch> for WindowLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
+impl WindowLoader {
+    /// The batches of a range of items, which borrow nothing from the loader.
+    ///
+    /// # Panics
+    ///
+    /// When the range reaches beyond the loader's items.
+    pub fn batches(&self, items: Range<usize>) -> Batches {
         let reader = self.reader.clone();
         let read = move |items| reader.read(items);
-        Box::new(Batches {
-            host: Prefetch::new(self.items.clone(), self.reader.batch, read),
-            device: &self.device,
-        })
+        let items = slice(&self.items, items.start, items.end);
+        Batches {
+            host: Prefetch::new(items, self.reader.batch, read),
+            device: self.device.clone(),
+        }
+    }
+}
+
+impl DataLoader<TokenBatch> for WindowLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
+        Box::new(self.batches(0..self.items.len()))
     }
 
     fn num_items(&self) -> usize {
@@ -290,22 +302,22 @@ fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
     items.start + start..items.start + end
 }
 
-/// The batches of a loader. Tensors are made on the thread that asks for them.
-struct Batches<'a> {
+/// The batches of a loader, read ahead on a thread that ends with them. Tensors are made on the thread that asks for them.
+pub struct Batches {
     host: Prefetch<HostBatch>,
-    device: &'a Device,
+    device: Device,
 }
 
-impl Iterator for Batches<'_> {
+impl Iterator for Batches {
     type Item = Result<TokenBatch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.host.next()?;
-        Some(batch.map(|batch| batch.into_tensors(self.device)))
+        Some(batch.map(|batch| batch.into_tensors(&self.device)))
     }
 }
 
-impl DataLoaderIterator<TokenBatch> for Batches<'_> {
+impl DataLoaderIterator<TokenBatch> for Batches {
     fn progress(&self) -> Progress {
         self.host.progress()
     }

@@ -61,7 +61,8 @@ pub enum Error {
     /// The loss stopped being a number.
     #[error(
         "the loss is {loss} and the gradient norm {gradient_norm} at step {step}, at a learning rate of \
-         {learning_rate:.3e}: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; {checkpoint}"
+         {learning_rate:.3e}: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup{}",
+        and_then(checkpoint)
     )]
     NotFinite {
         /// The loss, in nats per token.
@@ -72,25 +73,30 @@ pub enum Error {
         learning_rate: f64,
         /// The gradient norm of that step, before clipping.
         gradient_norm: f64,
-        /// Where the last good checkpoint lies, in words.
-        checkpoint: String,
+        /// Where the last good checkpoint lies, in words; `None` for a run without checkpoints.
+        checkpoint: Option<String>,
     },
     /// What training made is no longer a number, and nothing of it was saved.
     #[error(
-        "{what} after {step} steps: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup; \
-         {checkpoint}"
+        "{what} after {step} steps: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup{}",
+        and_then(checkpoint)
     )]
     Diverged {
         /// What is not finite.
         what: String,
         /// Steps taken.
         step: usize,
-        /// Where the last good checkpoint lies, in words.
-        checkpoint: String,
+        /// Where the last good checkpoint lies, in words; `None` for a run without checkpoints.
+        checkpoint: Option<String>,
     },
     /// The training loop failed in a way that is not the user's doing.
     #[error("training failed: {0}")]
     Training(String),
+}
+
+fn and_then(checkpoint: &Option<String>) -> String {
+    let checkpoint = checkpoint.as_ref();
+    checkpoint.map_or(String::new(), |checkpoint| format!("; {checkpoint}"))
 }
 
 /// Our own types are always JSON; where they are not, the run fails and says so.
@@ -124,6 +130,14 @@ impl Error {
             | Self::Diverged { .. }
             | Self::Training(_) => 1,
         }
+    }
+
+    /// Adds where the last good checkpoint lies to an error of numbers that are not finite.
+    pub(crate) fn with_checkpoint(mut self, last_finite: impl FnOnce() -> String) -> Self {
+        if let Self::NotFinite { checkpoint, .. } | Self::Diverged { checkpoint, .. } = &mut self {
+            checkpoint.get_or_insert_with(last_finite);
+        }
+        self
     }
 
     /// Names what was being done to which file when the system refused.

@@ -16,7 +16,5 @@ pub mod text;
 pub mod train;
 pub mod verify;
 
-#[doc(hidden)]
-pub use engine::step::take_step;
 pub use error::Error;
 pub use experiment::Experiment;

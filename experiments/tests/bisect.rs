@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::engine::perturbation::Perturbation;
 use foretoken::verify::bisect::{BisectOptions, Bisection, Bisector, bisect};
-use foretoken::verify::compare::Tampering;
 use foretoken::{Error, Experiment};
 use foretoken_datasets::Monitor;
 
@@ -39,8 +39,8 @@ fn bisector(experiment: Experiment) -> Bisector {
     Bisector::new(experiment, Precision::F32).unwrap()
 }
 
-fn findings(bisector: &Bisector, backend: Backend, tampering: Tampering) -> Bisection {
-    let examined = bisector.examine(backend, tampering).unwrap();
+fn findings(bisector: &Bisector, backend: Backend, perturbation: Perturbation) -> Bisection {
+    let examined = bisector.examine(backend, perturbation).unwrap();
     bisector.findings(&[examined])
 }
 
@@ -57,7 +57,7 @@ fn hunt(bisector: &Bisector, backend: Backend, label: &str, faults: Vec<Fault>) 
     let mut found = 0;
     let planted = faults.len();
     for fault in faults {
-        let bisection = findings(bisector, backend, fault.tampering);
+        let bisection = findings(bisector, backend, fault.perturbation);
         let named = bisection
             .culprit
             .map(|culprit| (culprit.path, culprit.direction, culprit.ratio));
@@ -140,12 +140,12 @@ fn nothing_is_found_where_there_is_nothing() {
             let bisector = Bisector::new(experiment, precision).unwrap();
             let able = |backend: &Backend| backend.device_for(precision).is_ok();
             for backend in backends().into_iter().filter(able) {
-                let mut clean = vec![Tampering::default()];
+                let mut clean = vec![Perturbation::default()];
                 if precision == Precision::F32 {
-                    clean.extend(equivalents(1).into_iter().map(|same| same.tampering));
+                    clean.extend(equivalents(1).into_iter().map(|same| same.perturbation));
                 }
-                for tampering in clean {
-                    let found = findings(&bisector, backend, tampering);
+                for perturbation in clean {
+                    let found = findings(&bisector, backend, perturbation);
                     let (ratio, place) = largest(&found);
                     println!("{backend}:{precision} {rms} {width}x{context}: {ratio:.3}, {place}");
                     assert_eq!(found.culprit.is_some(), ratio > 1.0);
@@ -161,7 +161,7 @@ fn nothing_is_found_where_there_is_nothing() {
 fn written(
     experiment: Experiment,
     dtype: Precision,
-    tampering: Tampering,
+    perturbation: Perturbation,
     out: &Path,
 ) -> Result<Bisection, Error> {
     let interrupt = AtomicBool::new(false);
@@ -176,7 +176,7 @@ fn written(
             bars: false,
         },
         progress: &|_, _, _| {},
-        tampering: vec![tampering],
+        perturbations: vec![perturbation],
     };
     bisect(experiment, &options)
 }
@@ -261,7 +261,7 @@ fn the_smallest_case_is_written_as_a_program() {
             let out = root.path().join(format!("{rms}-{number}"));
             let mut experiment = experiment(rms, 32, 16, 5);
             experiment.model.qk_norm = extra;
-            let found = written(experiment, Precision::F32, fault.tampering, &out).unwrap();
+            let found = written(experiment, Precision::F32, fault.perturbation, &out).unwrap();
             let culprit = found.culprit.unwrap();
             assert_eq!(
                 Some((culprit.path.clone(), culprit.direction)),
@@ -312,7 +312,7 @@ fn rows_that_do_not_look_at_each_other_are_left_out() {
         let mut all = forward_faults(0, false)
             .into_iter()
             .chain(backward_faults(0, false));
-        all.find(|fault| fault.name == name).unwrap().tampering
+        all.find(|fault| fault.name == name).unwrap().perturbation
     };
     for (name, expected) in [
         ("norm epsilon", vec![vec![1, 32]]),

@@ -176,7 +176,7 @@ fn clean_runs_agree() {
             for same in equivalents(0) {
                 let place = options.entrants.len();
                 options.entrants.push(entrant(Backend::Flex));
-                options.tampering.insert(place, same.tampering);
+                options.perturbations.insert(place, same.perturbation);
                 labels.push(format!("flex, {}", same.name));
             }
             let comparison = compare(model.experiment(seed), &options);
@@ -236,7 +236,9 @@ fn planted_mistakes_differ() {
         for (place, fault) in planted.iter().enumerate() {
             // In turns, so that every backend makes mistakes.
             options.entrants.push(entrant(names[place % names.len()]));
-            options.tampering.insert(place, fault.tampering.clone());
+            options
+                .perturbations
+                .insert(place, fault.perturbation.clone());
         }
         let comparison = compare(model.experiment(seed), &options);
         for (fault, entry) in planted.iter().zip(&comparison.backends) {
@@ -384,8 +386,8 @@ fn clean_runs_agree_under_other_conditions() {
             };
             for same in clean_variants(0) {
                 options
-                    .tampering
-                    .insert(options.entrants.len(), same.tampering);
+                    .perturbations
+                    .insert(options.entrants.len(), same.perturbation);
                 options.entrants.push(on(Backend::Flex));
                 labels.push(format!("flex, {}", same.name));
             }
@@ -443,7 +445,9 @@ fn plant_late(
     };
     for (place, fault) in planted.iter().enumerate() {
         options.entrants.push(entrant(names[place % names.len()]));
-        options.tampering.insert(place, fault.tampering.clone());
+        options
+            .perturbations
+            .insert(place, fault.perturbation.clone());
     }
     let comparison = compare(experiment, &options);
     for (fault, entry) in planted.iter().zip(&comparison.backends) {

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
-use foretoken::record::checkpoint::{Checkpoints, RunState};
+use foretoken::engine::state::RunState;
+use foretoken::experiment::Keep;
+use foretoken::record::checkpoint::Checkpoints;
 use foretoken::record::environment::Environment;
 use foretoken::record::identity::Identity;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
@@ -163,7 +165,9 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
         }
         Ok(())
     };
-    checkpoints.save(&state, write_parts).unwrap();
+    checkpoints
+        .save(&state, &Keep::default(), write_parts)
+        .unwrap();
     vec![fs::read(checkpoints.path(1).join("checkpoint.json")).unwrap()]
 }
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::show::dashboard::Dashboard;
 use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
-use foretoken::show::renderer::Dashboard;
 use foretoken::show::terminal;
 use foretoken::verify::bisect::{BisectOptions, bisect};
 use foretoken::verify::compare::Entrant;
@@ -103,7 +103,7 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
             interrupted: interrupted.clone(),
             monitor: build.monitor(&interrupted),
             progress: &|what, done, of| shown.say(what, done, of),
-            tampering: Vec::new(),
+            perturbations: Vec::new(),
         },
     );
     shown.bar.finish_and_clear();

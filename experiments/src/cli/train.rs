@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
 use foretoken::record::run::RunDirectory;
-use foretoken::show::renderer::Dashboard;
+use foretoken::show::dashboard::Dashboard;
 use foretoken::show::terminal;
 use foretoken::train::{Finished, Summary, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln};

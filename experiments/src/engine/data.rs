@@ -17,18 +17,18 @@ use crate::experiment::{DataSection, LossWeight, MixtureEntry, WindowKind};
 pub struct Data {
     /// The tokenizer of everything here.
     pub tokenizer: Tokenizer,
-    /// What is trained on: one dataset, or a mixture of several.
+    /// Training datasets: one, or a mixture of several.
     pub train: Vec<TrainSource>,
-    /// What is evaluated on; of a mixture, the validation tokens of all its datasets, one after the other.
+    /// Validation tokens; those of a mixture's datasets follow one another.
     pub valid: Split,
     /// Entropy of the validation text in bits per byte, for text whose source is known.
     pub floor_bits_per_byte: Option<f64>,
-    /// Equal fingerprints mean that a run can be resumed on this data.
+    /// SHA-256 of tokens and weights: a run can be resumed on data with an equal one.
     pub fingerprint: String,
 }
 
 impl Data {
-    /// Opens tokens, or makes them: of the synthetic world in memory, of text in the cache.
+    /// Opens tokens, or makes them: those of the synthetic world in memory, those of text in the cache.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Data {
     }
 }
 
-/// What keeps the tokens of two tokenizers from being one dataset: also what stands between documents.
+/// Difference that keeps the tokens of two tokenizers from being one dataset, the tokens between documents included.
 fn difference(one: &Tokenizer, other: &Tokenizer) -> Option<String> {
     one.difference(other).or_else(|| {
         let ends = [one, other].map(|tokenizer| (tokenizer.end_of_text(), tokenizer.vocab_size()));
@@ -143,7 +143,7 @@ fn spec(section: &DataSection) -> Result<TokenizerSpec, Error> {
 fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {
     let folder = Path::new(path);
     let is_tokens = Corpus::is_tokens(folder)?;
-    // A key of the section is for those datasets of a mixture that it means something to.
+    // A key of the section concerns only those datasets of a mixture that it means something to.
     for (key, given, means_something) in [
         ("data.format", section.format.is_some(), !is_tokens),
         (
@@ -179,7 +179,7 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
             .map(str::parse::<TokenizerSpec>)
             .transpose()?
         {
-            // The contents of a file decide, not its name. It need not be there any more.
+            // The contents of a file decide, not its name. The file may be gone by now.
             Some(TokenizerSpec::File(file)) if file.exists() => {
                 match Tokenizer::load(&file)?.difference(&corpus.tokenizer) {
                     Some(difference) => Err(refused(format!(" ({difference})"))),
@@ -211,7 +211,7 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
     Ok(Corpus::open(&built, None)?)
 }
 
-/// Where tokens are kept that were made of an experiment's text: `$FORETOKEN_CACHE`, or `foretoken` in the
+/// Directory of the tokens that were made of experiments' text: `$FORETOKEN_CACHE`, or `foretoken` in the
 /// user's folder for caches; either way in `data`.
 pub fn cache() -> PathBuf {
     std::env::var_os("FORETOKEN_CACHE")

@@ -1,4 +1,4 @@
-//! How the process asks for memory, how much it has, and whether what is asked of the machine can fit.
+//! Memory: how the process allocates it, how much it holds, and estimates of what training and loading need.
 
 use burn::tensor::Device;
 use foretoken_model::{ModelConfig, TrainingMemory};
@@ -18,7 +18,7 @@ pub fn keep_what_is_freed() {
         /// Bytes by which the heap grows.
         const AT_ONCE: i32 = 16 << 20;
         let settings = [
-            // Nothing is mapped for itself, the end of the heap is not given back, and threads share one heap.
+            // No allocation is mapped on its own, the end of the heap is not given back, and threads share one heap.
             (libc::M_MMAP_MAX, 0),
             (libc::M_TRIM_THRESHOLD, i32::MAX),
             (libc::M_TOP_PAD, AT_ONCE),
@@ -86,7 +86,7 @@ pub(crate) fn refuse_training(
         moments,
         activations,
     } = config.training_memory(batch, config.context);
-    // Those numbers are of f32.
+    // These estimates are for f32.
     let in_precision =
         |bytes: u64, precision: Precision| (bytes / 4).saturating_mul(precision.bytes());
     let of_model = in_precision(weights, precision)
@@ -169,7 +169,7 @@ pub fn forget_peak() -> bool {
     unsafe {
         libc::malloc_trim(0);
     }
-    // 5 resets the "high water mark" of resident memory, proc(5).
+    // Writing 5 resets the "high water mark" of resident memory, proc(5).
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 

@@ -1,12 +1,22 @@
-//! One run in memory: the data, the model in training, its optimizer and its schedule, the training step, and the sums
-//! that every measure follows from.
+//! One run in memory: its data, model, optimizer and schedule, the only training step, the only evaluation loop, and
+//! the events that observers receive.
+//!
+//! [`session::Session`] is the room's door. Nothing here prints, and nothing knows run directories.
 
 pub mod data;
+pub mod evaluation;
+pub mod event;
+pub mod language_model;
 pub mod learner;
 pub mod memory;
+pub mod observers;
 pub mod optimizer;
 pub(crate) mod parameters;
+pub mod perturbation;
 pub(crate) mod records;
-pub(crate) mod setup;
-pub(crate) mod step;
+pub mod schedule;
+pub mod session;
+pub mod setup;
+pub mod state;
+pub mod step;
 pub mod totals;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use foretoken_model::Transformer;
 
 use crate::Error;
@@ -119,7 +119,7 @@ impl ModuleVisitor for Write<'_> {
     }
 }
 
-/// The same module with every parameter's values changed on the host; they keep their type and their device.
+/// Returns the module with every parameter's values changed on the host; type and device stay.
 pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<f64>) -> M {
     struct Change<F>(F);
     impl<F: FnMut(Vec<f64>) -> Vec<f64>> ModuleMapper for Change<F> {
@@ -136,6 +136,23 @@ pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<
         }
     }
     module.map(&mut Change(change))
+}
+
+/// The module with its weights rounded to another precision.
+pub(crate) fn in_precision<M: Module>(module: M, precision: Precision) -> M {
+    struct Cast(DType);
+    impl ModuleMapper for Cast {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let value = param.val();
+            if value.dtype() == self.0 {
+                return param;
+            }
+            let trained = value.is_require_grad();
+            let cast = value.detach().cast(self.0).detach();
+            Param::initialized(param.id, cast.set_require_grad(trained))
+        }
+    }
+    module.map(&mut Cast(precision.dtype()))
 }
 
 /// ‖a − b‖ / ‖b‖ over all values, in the Euclidean norm; NaN where any is.

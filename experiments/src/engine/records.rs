@@ -159,8 +159,8 @@ mod tests {
     use super::*;
     use crate::backend::Backend;
     use crate::backend::precision::Precision;
-    use crate::engine::learner::LanguageModel;
-    use crate::engine::setup::in_precision;
+    use crate::engine::language_model::LanguageModel;
+    use crate::engine::parameters::in_precision;
 
     fn model(precision: Precision) -> LanguageModel {
         let device = Backend::Flex.device().expect("Flex is there").autodiff();

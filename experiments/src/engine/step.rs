@@ -1,54 +1,58 @@
 //! One optimizer step: forward and backward over the micro-batches, the mean, the clip, the update.
 //!
-//! Training and comparing both take their steps here, so that what is compared is what trains.
+//! Every run takes its steps here: in training, in comparisons and in races.
 
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use foretoken_datasets::TokenBatch;
+use foretoken_model::Watch;
 use foretoken_model::ops::{among_threads, precision_of_statistics};
 
+use super::language_model::places;
+use super::learner::Learner;
+use super::optimizer::gradient_norm;
+use super::totals::{Sums, Totals};
 use crate::Error;
-use crate::engine::learner::{Learner, places};
-use crate::engine::optimizer::gradient_norm;
-use crate::engine::totals::{StepOutput, Totals};
 
-/// What forward and backward passes over a step's micro-batches give.
+/// Gradients over the micro-batches of a step, before the update.
 pub(crate) struct Gradients {
     /// Sums over micro-batches.
     pub(crate) sums: GradientsParams,
-    /// What a sum is multiplied with to be the gradient of the loss.
+    /// Factor that makes a sum the gradient of the loss.
     pub(crate) mean: f64,
-    outputs: Vec<StepOutput>,
+    batches: Vec<Sums>,
 }
 
-/// Forward and backward over a step's micro-batches; `step` is only told in errors.
+/// Forward and backward over the micro-batches of a step. `step` is its number, for errors. `watch` sees every operation.
 pub(crate) fn gradients(
     learner: &Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
     step: usize,
+    watch: Option<&dyn Watch>,
 ) -> Result<Gradients, Error> {
+    let model = learner.model();
     let mut accumulator = GradientsAccumulator::new();
-    let mut outputs = Vec::new();
+    let mut sums = Vec::new();
     let mut batch_places = 0.0;
     for batch in batches {
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
         batch_places = places(&batch);
-        let output = learner.train_step(batch);
-        accumulator.accumulate(learner.model(), widened(learner.model(), output.grads));
-        outputs.push(output.item);
+        let (gradients, of_batch) = model.backward(batch, watch);
+        accumulator.accumulate(model, widened(model, gradients));
+        sums.push(of_batch);
     }
-    let weight: f64 = outputs.iter().map(StepOutput::weight).sum();
+    let weight: f64 = sums.iter().map(|sums| sums.weight).sum();
     if weight <= 0.0 {
         return Err(Error::Training(format!(
-            "no target of step {step} counts: all of their weights are 0"
+            "every target of step {step} has loss weight 0; check data.loss_weight"
         )));
     }
     Ok(Gradients {
         sums: accumulator.grads(),
         mean: batch_places / weight,
-        outputs,
+        batches: sums,
     })
 }
 
@@ -74,8 +78,11 @@ fn widened<M: Module>(module: &M, gradients: GradientsParams) -> GradientsParams
     widen.to
 }
 
-/// A whole step as training takes it: its totals, and the gradient's global norm before clipping.
-#[doc(hidden)]
+/// Takes a whole step: returns its totals, and the global norm of the gradient before clipping.
+///
+/// # Errors
+///
+/// When a batch cannot be read, every target has loss weight 0, or the device fails.
 pub fn take_step(
     learner: &mut Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
@@ -83,17 +90,17 @@ pub fn take_step(
     clip: f64,
     device: &Device,
 ) -> Result<(Totals, f64), Error> {
-    gradients(learner, batches, step)?.apply(learner, clip, device)
+    gradients(learner, batches, step, None)?.apply(learner, clip, device)
 }
 
 impl Gradients {
-    /// The step's totals, where the gradients are not applied.
+    /// Waits for the device and returns the totals of the step, without an update.
     pub(crate) fn into_totals(self) -> Result<Totals, Error> {
-        totals(self.outputs)
+        totals(self.batches)
     }
 
-    /// Clips, updates the weights and waits for the device; the step's totals, and the gradient's global norm
-    /// before clipping.
+    /// Clips, updates the weights and waits for the device. Returns the totals of the step, and the global norm of the
+    /// gradient before clipping.
     pub(crate) fn apply(
         self,
         learner: &mut Learner,
@@ -101,15 +108,14 @@ impl Gradients {
         device: &Device,
     ) -> Result<(Totals, f64), Error> {
         let norm = update(learner, self.sums, self.mean, clip, device);
-        let totals = totals(self.outputs)?;
+        let totals = totals(self.batches)?;
         let norm = norm.try_into_scalar::<f64>().map_err(Error::device)?;
         device.sync().map_err(Error::device)?;
         Ok((totals, norm))
     }
 }
 
-/// Takes the mean of gradient sums, clips, and updates the weights; the mean's global norm before clipping,
-/// `[1]`.
+/// Updates the weights with the clipped mean of gradient sums. Returns the global norm of the mean before clipping, `[1]`.
 pub(crate) fn update(
     learner: &mut Learner,
     sums: GradientsParams,
@@ -127,15 +133,15 @@ pub(crate) fn update(
 }
 
 /// Waits for the device.
-fn totals(outputs: Vec<StepOutput>) -> Result<Totals, Error> {
+fn totals(batches: Vec<Sums>) -> Result<Totals, Error> {
     let mut totals = Totals::default();
-    for output in outputs {
-        totals += output.read().map_err(Error::device)?;
+    for sums in batches {
+        totals += sums.read().map_err(Error::device)?;
     }
     Ok(totals)
 }
 
-/// What sums of gradients are multiplied with to be the mean, clipped by its global `norm`; both are `[1]`.
+/// Factor, `[1]`, that makes a sum of gradients their mean, clipped by the mean's global `norm`, `[1]`.
 ///
 /// The clip is PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
 pub(crate) fn mean_and_clip(norm: &Tensor<1>, mean: f64, clip: f64) -> Tensor<1> {
@@ -151,15 +157,23 @@ pub(crate) fn mean_and_clip(norm: &Tensor<1>, mean: f64, clip: f64) -> Tensor<1>
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
+    use burn::module::ModuleMapper;
+    use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
     use burn::tensor::DType;
+    use foretoken_model::ModelConfig;
 
     use super::*;
+    use crate::backend::Backend;
+    use crate::engine::language_model::LanguageModel;
+    use crate::engine::language_model::tests::window;
+    use crate::engine::optimizer::optimizer;
+    use crate::experiment::OptimizerConfig;
 
     #[test]
     fn gradients_of_many_micro_batches_add_up_in_half_precision() {
-        let device = crate::backend::Backend::default_backend().device().unwrap();
+        let device = Backend::default_backend().device().unwrap();
         for dtype in [DType::BF16, DType::F16] {
             let ones = || Tensor::<1>::ones([2], (&device, dtype));
             let weights: Param<Tensor<1>> = Param::from_tensor(ones());
@@ -174,5 +188,58 @@ mod tests {
             let sum: Vec<f64> = sum.try_into_vec_as().unwrap();
             assert_eq!(sum, [3000.0; 2], "{dtype:?}");
         }
+    }
+
+    /// Takes weights out and puts them back, and notes their addresses, which change only for weights that a clone holds.
+    struct Whereabouts(Vec<*const u8>);
+
+    impl ModuleMapper for Whereabouts {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, weights, mapper) = param.consume();
+            let device = weights.device();
+            let data = weights.inner().into_data();
+            self.0.push(data.as_bytes().as_ptr());
+            let weights = Tensor::from_data(data, &device).require_grad();
+            Param::from_mapped_value(id, weights, mapper)
+        }
+    }
+
+    fn whereabouts(learner: &mut Learner) -> Vec<*const u8> {
+        let mut all = Whereabouts(Vec::new());
+        let model = learner.take_model().map(&mut all);
+        learner.put_model(model);
+        all.0
+    }
+
+    #[test]
+    fn steps_change_weights_where_they_lie() {
+        let device = Backend::Flex.device().unwrap();
+        let training = device.clone().autodiff();
+        let transformer = ModelConfig::new(17, 16, 2, 2, 32)
+            .init(3, &training)
+            .unwrap();
+        let mut learner = Learner::new(
+            LanguageModel::new(transformer, 0),
+            optimizer(&OptimizerConfig::default(), true),
+            ModuleLrScheduler::new(1e-2),
+        );
+        whereabouts(&mut learner);
+        let before = whereabouts(&mut learner);
+        let mut losses = Vec::new();
+        for step in 0..3 {
+            let batches = [Ok(window(0, &training)), Ok(window(1, &training))];
+            let taken = take_step(&mut learner, batches.into_iter(), step, 1.0, &device);
+            losses.push(taken.unwrap().0.loss());
+        }
+        assert!(losses[2] < losses[0], "{losses:?}");
+        assert_eq!(whereabouts(&mut learner), before);
+
+        // An update copies weights that a clone holds.
+        let held = learner.model().clone();
+        let batches = [Ok(window(0, &training))];
+        take_step(&mut learner, batches.into_iter(), 3, 1.0, &device).unwrap();
+        drop(held);
+        let after = whereabouts(&mut learner);
+        assert!(after.iter().zip(&before).all(|(a, b)| a != b));
     }
 }

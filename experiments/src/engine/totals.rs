@@ -1,9 +1,6 @@
-//! Sums over target tokens, from which loss, perplexity, bits per byte and accuracy follow, and the output of a step that
-//! carries them.
+//! Sums over target tokens: the only source of loss, perplexity, bits per byte and accuracy.
 
 use burn::tensor::{ExecutionError, Tensor};
-use burn::train::ItemLazy;
-use burn::train::metric::Adaptor;
 
 /// Sums over target tokens, from which every quality measure follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,98 +51,35 @@ impl std::ops::AddAssign for Totals {
     }
 }
 
-/// One optimizer step, or one evaluation batch, as the dashboard sees it.
-#[derive(Debug, Clone, Copy)]
-pub struct Report {
-    /// Loss, accuracy and their units.
-    pub totals: Totals,
-    /// Wall-clock time, including the data and a device sync.
-    pub seconds: f64,
-    /// Floating-point operations per token over the measured peak per second: seconds per token at
-    /// full utilisation. 0 where the peak is unknown.
-    pub seconds_per_token_at_peak: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Global gradient norm before clipping.
-    pub gradient_norm: f64,
+/// Sums of a batch that the device may still compute.
+pub struct Sums {
+    /// Weighted sums of nats and of correct predictions, `[2]`: one read fetches both.
+    pub(crate) nats_and_correct: Tensor<1>,
+    /// The weight of all targets.
+    pub(crate) weight: f64,
+    /// Number of targets that count.
+    pub(crate) tokens: usize,
+    /// Bytes that the targets stand for.
+    pub(crate) bytes: usize,
 }
 
-/// What a step hands to burn-train: sums still on the device, or the report made of them.
-pub enum StepOutput {
-    /// Not read yet.
-    Pending {
-        /// Weighted sums of nats and of correct predictions, `[2]`: one read fetches both.
-        sums: Box<Tensor<1>>,
-        /// The weight of all targets.
-        weight: f64,
-        /// Number of targets that count.
-        tokens: usize,
-        /// Bytes of the targets.
-        bytes: usize,
-    },
-    /// On the host.
-    Ready(Report),
-    /// Progress that is part of a report still to come.
-    Partial,
-}
-
-impl StepOutput {
-    /// Waits for the device and returns the sums.
+impl Sums {
+    /// Waits for the device.
     ///
     /// # Errors
     ///
     /// When the device failed on the way.
     pub fn read(self) -> Result<Totals, ExecutionError> {
-        match self {
-            Self::Pending {
-                sums,
-                weight,
-                tokens,
-                bytes,
-            } => {
-                let mut sums = sums
-                    .try_into_data()?
-                    .iter::<f64>()
-                    .collect::<Vec<_>>()
-                    .into_iter();
-                let mut next = || sums.next().unwrap_or(f64::NAN);
-                Ok(Totals {
-                    nats: next(),
-                    correct: next(),
-                    weight,
-                    tokens,
-                    bytes,
-                })
-            }
-            Self::Ready(report) => Ok(report.totals),
-            Self::Partial => Ok(Totals::default()),
-        }
-    }
-}
-
-impl StepOutput {
-    /// The weight of the targets of a batch, known without waiting for the device.
-    pub(crate) fn weight(&self) -> f64 {
-        match self {
-            Self::Pending { weight, .. } => *weight,
-            Self::Ready(report) => report.totals.weight,
-            Self::Partial => 0.0,
-        }
-    }
-}
-
-impl ItemLazy for StepOutput {
-    fn sync(self) -> Result<Self, ExecutionError> {
-        Ok(self)
-    }
-}
-
-impl Adaptor<Option<Report>> for StepOutput {
-    fn adapt(&self) -> Option<Report> {
-        match self {
-            Self::Ready(report) => Some(*report),
-            Self::Pending { .. } | Self::Partial => None,
-        }
+        let sums = self.nats_and_correct.try_into_data()?;
+        let mut sums = sums.iter::<f64>();
+        let mut next = || sums.next().unwrap_or(f64::NAN);
+        Ok(Totals {
+            nats: next(),
+            correct: next(),
+            weight: self.weight,
+            tokens: self.tokens,
+            bytes: self.bytes,
+        })
     }
 }
 

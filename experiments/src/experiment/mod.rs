@@ -1,5 +1,6 @@
 //! An experiment: one TOML file that a colleague can rerun, its defaults, its overrides, its errors.
 
+mod optimizer;
 mod sections;
 
 use std::path::Path;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::engine::optimizer::OptimizerConfig;
 use crate::spelling::nearest;
 
+pub use optimizer::{DecayShape, OptimizerConfig, OptimizerName, ScheduleName, ScheduleSection};
 pub use sections::{
-    BackendSection, DataSection, LossWeight, MixtureEntry, ModelSection, TrainSection, WindowKind,
+    BackendSection, DataSection, Keep, LossWeight, MixtureEntry, ModelSection, TrainSection,
+    WindowKind,
 };
 
 /// The experiment that `foretoken` runs when none is named: the synthetic world.
@@ -32,9 +34,12 @@ pub struct Experiment {
     pub model: ModelSection,
     /// How long and on what windows it trains.
     pub train: TrainSection,
-    /// AdamW, its schedule and clipping.
+    /// The optimizer, its warm-up and clipping.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
+    /// The learning rate after warm-up.
+    #[serde(default, skip_serializing_if = "ScheduleSection::is_default")]
+    pub schedule: ScheduleSection,
     /// Where it runs.
     #[serde(default)]
     pub backend: BackendSection,
@@ -198,6 +203,11 @@ impl Experiment {
         if self.model.init_from.is_none() {
             self.model.base()?;
         }
+        if !self.train.keep.is_valid() {
+            let message = "expected steps from 1 on as in [1000, 2000], or a number N above 0 for every N steps";
+            return Err(("train.keep", message.into()));
+        }
+        self.schedule.validate()?;
         self.optimizer.validate()
     }
 
@@ -209,7 +219,7 @@ impl Experiment {
 
     /// Keys outside `[data]` that decide no number of training (names, places, and what is only looked at), and
     /// those whose content the hash of the initial weights tells.
-    const FREE: [&str; 9] = [
+    const FREE: [&str; 11] = [
         "name",
         "backend.name",
         "backend.dtype",
@@ -217,6 +227,8 @@ impl Experiment {
         "model.init_from",
         "train.eval_every",
         "train.eval_windows",
+        "train.final_eval_windows",
+        "train.keep",
         "train.early_stop",
         "train.sample_tokens",
     ];

@@ -393,21 +393,73 @@ pub struct TrainSection {
     /// Steps between evaluations, each followed by a checkpoint.
     pub eval_every: usize,
     /// Validation windows per evaluation, spread evenly and the same each time; 0 reads the whole
-    /// split. The figures at the end are always those of the whole split.
+    /// split.
     #[serde(default)]
     pub eval_windows: usize,
+    /// Validation windows that the figures at the end come from; 0 reads the whole split.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub final_eval_windows: usize,
+    /// Checkpoints that are kept beside the last and the best one: those of the steps `[1000, 2000]`, or of every
+    /// `N` steps.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
     /// Stop after this many evaluations in a row without a better validation loss; 0 never stops.
     #[serde(default)]
     pub early_stop: usize,
     /// Tokens of text to generate at the end.
     #[serde(default = "TrainSection::default_sample_tokens")]
     pub sample_tokens: usize,
-    /// [`Objective::label_smoothing`]: optimised, not part of the loss that is told.
+    /// [`Objective::label_smoothing`]: optimised, not part of the reported loss.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
-    /// [`Objective::z_loss`]: optimised, not part of the loss that is told.
+    /// [`Objective::z_loss`]: optimised, not part of the reported loss.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub z_loss: f64,
+}
+
+/// Steps whose checkpoints are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected steps as in [1000, 2000], or a number N for every N steps"
+)]
+pub enum Keep {
+    /// Every so many steps.
+    Every(usize),
+    /// These steps.
+    Steps(Vec<usize>),
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self::Steps(Vec::new())
+    }
+}
+
+impl Keep {
+    /// Whether the checkpoint of `step` is kept.
+    pub fn contains(&self, step: usize) -> bool {
+        match self {
+            Self::Every(period) => step > 0 && step.is_multiple_of(*period),
+            Self::Steps(steps) => steps.contains(&step),
+        }
+    }
+
+    /// Whether every step can have a checkpoint.
+    pub(crate) fn is_valid(&self) -> bool {
+        match self {
+            Self::Every(period) => *period > 0,
+            Self::Steps(steps) => !steps.contains(&0),
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 fn is_zero(x: &f64) -> bool {

@@ -14,49 +14,14 @@ use foretoken_datasets::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::Error;
 use crate::engine::learner::PARTS;
 use crate::engine::records::weights_are_finite;
+use crate::engine::state::RunState;
+use crate::experiment::Keep;
 use crate::record::run::{write_atomically, write_synced};
-use crate::{Error, json};
 
 const STATE: &str = "checkpoint.json";
-
-/// Everything besides weights and optimizer state that a run needs to go on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct RunState {
-    /// Optimizer steps taken.
-    pub step: usize,
-    /// Training tokens seen.
-    pub tokens: usize,
-    /// Seconds spent in training steps.
-    #[serde(deserialize_with = "json::number")]
-    pub seconds: f64,
-    /// The step of the last evaluation.
-    pub evaluated: usize,
-    /// The best evaluation so far.
-    pub best: Option<Best>,
-    /// Evaluations since the best one.
-    pub evaluations_since_best: usize,
-    /// SHA-256 over tokens and tokenizer.
-    pub data: String,
-}
-
-impl RunState {
-    /// Whether these weights have been evaluated; initial weights need not be.
-    pub(crate) fn is_evaluated(&self) -> bool {
-        self.evaluated == self.step
-    }
-}
-
-/// The lowest validation loss and the step that had it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Steps taken.
-    pub step: usize,
-    /// Nats per token.
-    #[serde(deserialize_with = "json::number")]
-    pub loss: f64,
-}
 
 #[derive(Serialize, Deserialize)]
 struct StateFile {
@@ -116,8 +81,8 @@ impl Checkpoints {
         steps
     }
 
-    /// Writes a checkpoint, then removes those that are neither the last nor the best. `write_parts` writes the files
-    /// of the learner into the directory that it is given.
+    /// Writes a checkpoint, then removes those that are neither the last nor the best nor of a step to `keep`.
+    /// `write_parts` writes the files of the learner into the directory that it is given.
     ///
     /// # Errors
     ///
@@ -125,6 +90,7 @@ impl Checkpoints {
     pub fn save(
         &self,
         state: &RunState,
+        keep: &Keep,
         write_parts: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let path = self.path(state.step);
@@ -144,7 +110,7 @@ impl Checkpoints {
         }
         let best = state.best.map(|best| best.step);
         for step in self.steps() {
-            if step < state.step && Some(step) != best {
+            if step < state.step && Some(step) != best && !keep.contains(step) {
                 self.remove(step)?;
             }
         }
@@ -322,6 +288,7 @@ fn to_json(file: &StateFile) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::state::Best;
 
     /// Writes files that are no records.
     fn parts(fill: u8) -> impl FnOnce(&Path) -> Result<(), Error> {
@@ -360,7 +327,7 @@ mod tests {
         let checkpoints = Checkpoints::new(root.path().join("checkpoints"));
         for (step, best) in [(10, 10), (20, 20), (30, 20), (40, 20)] {
             checkpoints
-                .save(&state(step, best), parts(step as u8))
+                .save(&state(step, best), &Keep::default(), parts(step as u8))
                 .unwrap();
         }
         assert_eq!(checkpoints.steps(), [20, 40]);
@@ -374,11 +341,31 @@ mod tests {
     }
 
     #[test]
+    fn checkpoints_of_kept_steps_stay() {
+        let save = |keep: Keep| {
+            let root = tempfile::tempdir().unwrap();
+            let checkpoints = Checkpoints::new(root.path());
+            for step in [10, 20, 30, 40, 50] {
+                checkpoints
+                    .save(&state(step, step), &keep, parts(step as u8))
+                    .unwrap();
+            }
+            checkpoints.steps()
+        };
+        assert_eq!(save(Keep::Steps(vec![10, 30])), [10, 30, 50]);
+        assert_eq!(save(Keep::Every(20)), [20, 40, 50]);
+    }
+
+    #[test]
     fn any_flipped_byte_is_noticed() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 10), parts(1)).unwrap();
-        checkpoints.save(&state(20, 10), parts(2)).unwrap();
+        checkpoints
+            .save(&state(10, 10), &Keep::default(), parts(1))
+            .unwrap();
+        checkpoints
+            .save(&state(20, 10), &Keep::default(), parts(2))
+            .unwrap();
         for name in PARTS {
             let path = checkpoints.path(20).join(name);
             let mut bytes = fs::read(&path).unwrap();
@@ -400,8 +387,12 @@ mod tests {
     fn saving_the_same_step_again_renews_its_state() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 5), parts(1)).unwrap();
-        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        checkpoints
+            .save(&state(10, 5), &Keep::default(), parts(1))
+            .unwrap();
+        checkpoints
+            .save(&state(10, 10), &Keep::default(), parts(1))
+            .unwrap();
         assert_eq!(checkpoints.load(10).unwrap().state, state(10, 10));
     }
 
@@ -409,12 +400,16 @@ mod tests {
     fn a_half_written_checkpoint_does_not_exist_and_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        checkpoints
+            .save(&state(10, 10), &Keep::default(), parts(1))
+            .unwrap();
         let partial = root.path().join(".step-20.partial");
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join("model.bpk"), "half").unwrap();
         assert_eq!(checkpoints.steps(), [10]);
-        checkpoints.save(&state(20, 20), parts(2)).unwrap();
+        checkpoints
+            .save(&state(20, 20), &Keep::default(), parts(2))
+            .unwrap();
         let saved = checkpoints.load(20).unwrap();
         assert_eq!(fs::read(saved.part("model.bpk")).unwrap(), [2; 1000]);
         assert!(!partial.exists());
@@ -424,18 +419,24 @@ mod tests {
     fn a_half_removed_checkpoint_does_not_exist_and_goes_with_the_next_save() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        checkpoints
+            .save(&state(10, 10), &Keep::default(), parts(1))
+            .unwrap();
         // A process that was killed while it removed one, and another while it wrote one.
         for name in [".step-5.removed", ".step-15.partial"] {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join("model.bpk"), "half").unwrap();
         }
         assert_eq!(checkpoints.steps(), [10]);
-        checkpoints.save(&state(20, 10), parts(2)).unwrap();
+        checkpoints
+            .save(&state(20, 10), &Keep::default(), parts(2))
+            .unwrap();
         assert_eq!(names(root.path()), ["step-10", "step-20"]);
         // An old one that is in the way under its new name is no obstacle either.
         fs::create_dir(root.path().join(".step-20.removed")).unwrap();
-        checkpoints.save(&state(30, 10), parts(3)).unwrap();
+        checkpoints
+            .save(&state(30, 10), &Keep::default(), parts(3))
+            .unwrap();
         assert_eq!(names(root.path()), ["step-10", "step-30"]);
     }
 
@@ -443,7 +444,9 @@ mod tests {
     fn a_checkpoint_is_gone_at_once_however_slowly_its_files_go() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 5), parts(1)).unwrap();
+        checkpoints
+            .save(&state(10, 5), &Keep::default(), parts(1))
+            .unwrap();
         // A file where the renamed directory should go: nothing can be renamed, so nothing may be removed.
         fs::write(root.path().join(".step-10.removed"), "in the way").unwrap();
         let error = checkpoints.remove(10).unwrap_err();
@@ -455,10 +458,14 @@ mod tests {
     fn a_checkpoint_that_cannot_be_written_leaves_the_others() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
-        checkpoints.save(&state(10, 10), parts(1)).unwrap();
+        checkpoints
+            .save(&state(10, 10), &Keep::default(), parts(1))
+            .unwrap();
         // A file where the directory should go: writing fails whoever runs the test.
         fs::write(root.path().join(".step-20.partial"), "in the way").unwrap();
-        let error = checkpoints.save(&state(20, 20), parts(2)).unwrap_err();
+        let error = checkpoints
+            .save(&state(20, 20), &Keep::default(), parts(2))
+            .unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert_eq!(checkpoints.steps(), [10]);
         checkpoints.load(10).unwrap();

@@ -11,7 +11,7 @@ use foretoken_model::{Export, ModelConfig, ModelError, Pretrained, Transformer, 
 
 use crate::Error;
 use crate::backend::Backend;
-use crate::engine::learner::LanguageModel;
+use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_loading;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::RunDirectory;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
 use burn::train::metric::{
-    Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
-    SerializedEntry,
+    Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
+    NumericEntry, SerializedEntry,
 };
 
-use crate::engine::totals::Report;
+use crate::engine::language_model::Figures;
 
 /// The measures that the dashboard plots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,19 +77,27 @@ impl Measure {
         matches!(self, Self::Accuracy | Self::TokensPerSecond | Self::Mfu)
     }
 
-    /// The measure over everything in `report`.
-    pub fn of(self, report: &Report) -> f64 {
-        let tokens = report.totals.tokens as f64;
+    /// The measure of these figures, for a device on which a token's floating-point operations take
+    /// `seconds_per_token_at_peak` at the measured matrix-product peak.
+    pub fn of(self, figures: &Figures, seconds_per_token_at_peak: f64) -> f64 {
+        let totals = &figures.totals;
+        let tokens = totals.tokens as f64;
         match self {
-            Self::Loss => report.totals.loss(),
-            Self::Perplexity => report.totals.perplexity(),
-            Self::BitsPerByte => report.totals.bits_per_byte(),
-            Self::Accuracy => 100.0 * report.totals.accuracy(),
-            Self::TokensPerSecond => tokens / report.seconds,
-            Self::Mfu => 100.0 * report.seconds_per_token_at_peak * tokens / report.seconds,
-            Self::LearningRate => report.learning_rate,
-            Self::GradientNorm => report.gradient_norm,
+            Self::Loss => totals.loss(),
+            Self::Perplexity => totals.perplexity(),
+            Self::BitsPerByte => totals.bits_per_byte(),
+            Self::Accuracy => 100.0 * totals.accuracy(),
+            Self::TokensPerSecond => tokens / figures.seconds,
+            Self::Mfu => 100.0 * seconds_per_token_at_peak * tokens / figures.seconds,
+            Self::LearningRate => figures.learning_rate,
+            Self::GradientNorm => figures.gradient_norm,
         }
+    }
+}
+
+impl Adaptor<Figures> for Figures {
+    fn adapt(&self) -> Figures {
+        *self
     }
 }
 
@@ -98,29 +106,44 @@ impl Measure {
 #[derive(Clone)]
 pub struct StepMetric {
     measure: Measure,
+    seconds_per_token_at_peak: f64,
     name: MetricName,
-    /// Said after every value.
+    /// Text after every value.
     note: String,
-    last: Option<Report>,
-    interval: Option<Report>,
+    /// Whether an item holds the sums so far of an evaluation, which is one point of a curve: its last item.
+    of_evaluation: bool,
+    last: Option<Figures>,
+    interval: Option<Figures>,
     /// The interval before, shown until the next one has something to show.
-    before: Option<Report>,
+    before: Option<Figures>,
 }
 
 impl StepMetric {
-    /// A metric that has seen nothing.
-    pub fn new(measure: Measure) -> Self {
+    /// A metric of training steps.
+    pub fn new(measure: Measure, seconds_per_token_at_peak: f64) -> Self {
         Self {
             measure,
+            seconds_per_token_at_peak,
             name: Arc::new(measure.name().to_string()),
             note: String::new(),
+            of_evaluation: false,
             last: None,
             interval: None,
             before: None,
         }
     }
 
-    /// The same metric with its lower bound said beside it.
+    /// The metric of an evaluation, whose items hold the sums so far.
+    pub fn of_evaluation(mut self) -> Self {
+        self.of_evaluation = true;
+        self
+    }
+
+    fn of(&self, figures: &Figures) -> f64 {
+        self.measure.of(figures, self.seconds_per_token_at_peak)
+    }
+
+    /// The metric with its lower bound beside it.
     pub fn with_floor(mut self, floor: Option<f64>) -> Self {
         self.note = floor.map_or(String::new(), |floor| format!(" (floor {floor:.3})"));
         self
@@ -128,10 +151,10 @@ impl StepMetric {
 
     fn entry(&self) -> SerializedEntry {
         let shown = self.interval.or(self.before);
-        let Some(interval) = shown.map(|report| self.measure.of(&report)) else {
+        let Some(interval) = shown.map(|figures| self.of(&figures)) else {
             return SerializedEntry::new("-".into(), SerializedEntry::NOT_AVAILABLE.into());
         };
-        let last = self.last.map(|report| self.measure.of(&report));
+        let last = self.last.map(|figures| self.of(&figures));
         let step = last.map_or(String::new(), |last| {
             format!(" - step {}", self.format(last))
         });
@@ -156,7 +179,7 @@ impl StepMetric {
 }
 
 impl Metric for StepMetric {
-    type Input = Option<Report>;
+    type Input = Figures;
 
     fn name(&self) -> MetricName {
         self.name.clone()
@@ -172,20 +195,15 @@ impl Metric for StepMetric {
 
     fn update(
         &mut self,
-        report: &Self::Input,
-        _metadata: &MetricMetadata,
+        figures: &Self::Input,
+        metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        self.last = *report;
-        if let Some(report) = report {
+        let is_point = !self.of_evaluation || metadata.progress.is_completed();
+        self.last = is_point.then_some(*figures);
+        if let Some(figures) = self.last {
             match &mut self.interval {
-                Some(interval) => {
-                    interval.totals += report.totals;
-                    interval.seconds += report.seconds;
-                    // These have no sum worth having; an interval shows its last.
-                    interval.learning_rate = report.learning_rate;
-                    interval.gradient_norm = report.gradient_norm;
-                }
-                None => self.interval = Some(*report),
+                Some(interval) => interval.add(&figures),
+                None => self.interval = Some(figures),
             }
         }
         Ok(self.entry())
@@ -204,19 +222,16 @@ impl Metric for StepMetric {
 impl Numeric for StepMetric {
     fn value(&self) -> Option<NumericEntry> {
         self.last
-            .map(|report| NumericEntry::Value(self.measure.of(&report)))
+            .map(|figures| NumericEntry::Value(self.of(&figures)))
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
         self.interval
-            .map(|report| NumericEntry::Value(self.measure.of(&report)))
+            .map(|figures| NumericEntry::Value(self.of(&figures)))
     }
 
     fn final_value(&self) -> NumericEntry {
-        NumericEntry::Final(
-            self.interval
-                .map_or(f64::NAN, |report| self.measure.of(&report)),
-        )
+        NumericEntry::Final(self.interval.map_or(f64::NAN, |figures| self.of(&figures)))
     }
 }
 
@@ -227,8 +242,8 @@ mod tests {
     use super::*;
     use crate::engine::totals::Totals;
 
-    fn report(nats: f64, tokens: usize, bytes: usize, seconds: f64) -> Report {
-        Report {
+    fn figures(nats: f64, tokens: usize, bytes: usize, seconds: f64) -> Figures {
+        Figures {
             totals: Totals {
                 nats,
                 correct: tokens as f64 / 4.0,
@@ -237,7 +252,6 @@ mod tests {
                 bytes,
             },
             seconds,
-            seconds_per_token_at_peak: 0.5 * seconds / tokens as f64,
             learning_rate: 1e-3,
             gradient_norm: 2.0,
         }
@@ -251,12 +265,12 @@ mod tests {
             lr: None,
         };
         let value = |measure| {
-            let mut metric = StepMetric::new(measure);
+            let mut metric = StepMetric::new(measure, 0.05);
             metric
-                .update(&Some(report(10.0, 10, 10, 1.0)), &metadata)
+                .update(&figures(10.0, 10, 10, 1.0), &metadata)
                 .unwrap();
             metric
-                .update(&Some(report(90.0, 30, 90, 3.0)), &metadata)
+                .update(&figures(90.0, 30, 90, 3.0), &metadata)
                 .unwrap();
             metric.final_value().current()
         };

@@ -8,7 +8,7 @@ use foretoken_datasets::{BuildProgress, Monitor};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::errln;
-use crate::show::renderer::Dashboard;
+use crate::show::dashboard::Dashboard;
 use crate::show::terminal;
 
 /// How often a line is printed where there is no terminal.

@@ -1,36 +1,41 @@
-//! Experiment → learner → run directory.
+//! A run from its experiment to its result: a session, its run directory and its display.
 
 mod resume;
-mod training_loop;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
-use burn::train::metric::{CpuMemory, CpuUse};
-use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
+use burn::data::dataloader::DataLoader;
+use burn::train::Interrupter;
 use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
 use crate::engine::data::Data;
-use crate::engine::learner::LanguageModel;
+use crate::engine::event::{Ending, Event, Scope};
+use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_training;
-use crate::engine::setup::{Setup, in_precision};
-use crate::record::checkpoint::{Checkpoints, RunState};
+use crate::engine::observers::Observers;
+use crate::engine::schedule::Schedule;
+use crate::engine::session::{Observer, Session, SessionOptions};
+use crate::engine::state::RunState;
+use crate::engine::totals::Totals;
+use crate::experiment::ScheduleName;
+use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
 use crate::record::run::{
     EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics,
 };
-use crate::show::metrics::{Measure, StepMetric};
+use crate::record::start::prepare;
+use crate::show::burn_train;
+use crate::show::dashboard::Dashboard;
+use crate::show::lines::{Lines, Stream};
 use crate::show::progress::BuildReporter;
-use crate::show::renderer::{self, Dashboard};
 use crate::show::signals::Unsaved;
-use crate::show::terminal;
 use crate::train::resume::Resumption;
-use crate::train::training_loop::{Ending, LoopState, Outcome, TrainingLoop};
 use crate::{Error, Experiment, errln, json};
 
 /// How to run, as opposed to what.
@@ -62,10 +67,10 @@ pub struct Summary {
     /// Nats per token, mean over the steps since the evaluation before the last.
     #[serde(deserialize_with = "json::number")]
     pub train_loss: f64,
-    /// Nats per token over the whole validation split, of the last weights.
+    /// Nats per token of the last weights, over the validation windows that `train.final_eval_windows` names.
     #[serde(deserialize_with = "json::number")]
     pub valid_loss: f64,
-    /// Bits per byte over the whole validation split, of the last weights.
+    /// Bits per byte of the last weights, over the same windows.
     #[serde(deserialize_with = "json::number")]
     pub bits_per_byte: f64,
     /// exp(`valid_loss`): infinite from a loss of 709.8 on, which JSON holds as null.
@@ -88,7 +93,7 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// The weights with the lowest validation loss of all evaluations, over the whole validation split.
+/// The weights with the lowest validation loss of all evaluations, over the windows of the final evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BestWeights {
     /// Optimizer steps behind them.
@@ -144,16 +149,15 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let resumed = options.resume.then_some(&run);
     let progress = BuildReporter::new(options.dashboard);
     let monitor = progress.monitor(&options.interrupted);
-    let setup = Setup::new(experiment, resumed, monitor)?;
+    let setup = prepare(experiment, resumed, monitor)?;
     drop(progress);
     let experiment = setup.experiment.clone();
     let settings = &experiment.train;
     let precision = experiment.backend.dtype;
     refuse_training(&setup.model, settings.batch, precision, &device)?;
-    let train_loader = setup.train_loader(settings.seed, &device)?;
-    let valid_loader = Arc::new(setup.eval_loader(settings.eval_windows, &device)?);
-    let whole_validation = Arc::new(setup.eval_loader(0, &device)?);
-    let fingerprint = setup.data.fingerprint.clone();
+    // What is too short to read is refused before anything is written.
+    setup.train_loader(settings.seed, &device)?;
+    setup.eval_loader(settings.eval_windows, &device)?;
 
     let resumption = match resumed {
         Some(run) => {
@@ -174,13 +178,6 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         None => None,
     };
     let saved = resumption.as_ref().and_then(|r| r.saved.as_ref());
-    let state = match &saved {
-        Some(saved) => saved.state.clone(),
-        None => RunState {
-            data: fingerprint,
-            ..Default::default()
-        },
-    };
     let transformer = setup.transformer(settings.seed, &device.clone().autodiff())?;
     // Of weights that a checkpoint replaces, there is nothing to know.
     let identity = match saved {
@@ -197,7 +194,12 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             "started from other weights than model.init_from gives now; restore them, or start a new run",
         ));
     }
-    let log = MetricsLog::open(&run, state.step)?;
+    let mut session = Session::with_weights(&setup, SessionOptions::of(&experiment), transformer)?;
+    if let Some(saved) = saved {
+        session.load(saved.path(), saved.state.clone())?;
+    }
+    let started_at = session.state().step;
+    let log = MetricsLog::open(&run, started_at)?;
     if let Some(identity) = identity {
         identity.write(&run)?;
     }
@@ -216,39 +218,15 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             run.write(EXPERIMENT, experiment.to_toml())?;
         }
     }
-    History::add(&run, experiment.backend.name, state.step)?;
+    History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
     let notes = notes.chain(warmup_note(&experiment));
     if options.dashboard != Dashboard::None {
         notes.for_each(|note| errln!("note: {note}"));
     }
 
-    let transformer = in_precision(transformer, experiment.backend.dtype);
-    let model = LanguageModel::new(transformer, settings.seed);
-    let learner = setup.learner(model.of(&experiment));
     let peak = matmul_gflops(&device)? * 1e9;
     let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
-    let started_at = state.step;
-    let intervals_done = saved.is_some().then_some(started_at / settings.eval_every);
-    let learner = match saved {
-        Some(saved) => learner.load(saved.path())?,
-        None => learner,
-    };
-    let of_burn = learner.of_burn();
-    let training_loop = Arc::new(TrainingLoop {
-        experiment: experiment.clone(),
-        device: device.clone(),
-        whole_validation,
-        checkpoints: Checkpoints::new(run.checkpoints()),
-        seconds_per_token_at_peak,
-        learner: Mutex::new(learner),
-        progress: Mutex::new(LoopState {
-            state,
-            log,
-            outcome: None,
-        }),
-    });
-    let epochs = settings.steps.div_ceil(settings.eval_every);
     let label = format!("{} on {}", experiment.name, experiment.backend.name);
     let headline = format!(
         "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
@@ -258,64 +236,40 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         peak / 1e9,
         run.path().display()
     );
-    let renderer = renderer::init(
-        options.dashboard,
-        headline,
-        &experiment,
-        started_at,
-        options.interrupter.clone(),
-        intervals_done,
-    );
-    let mut training =
-        SupervisedTraining::<LanguageModel>::new(run.path(), Arc::new(train_loader), valid_loader)
-            .with_training_strategy(TrainingStrategy::Custom(training_loop.clone()))
-            .with_interrupter(options.interrupter)
-            .with_application_logger(None)
-            .with_metric_logger(renderer::Discard)
-            .renderer(renderer)
-            .num_epochs(epochs)
-            .label(&label);
-    let metric = |measure| {
-        let floor = setup
-            .data
-            .floor_bits_per_byte
-            .filter(|_| measure == Measure::BitsPerByte);
-        StepMetric::new(measure).with_floor(floor)
+    let checkpoints = Checkpoints::new(run.checkpoints());
+    let interrupter = options.interrupter.clone();
+    let work = move |session: &mut Session, display: &mut dyn Observer| {
+        let stop = || interrupter.should_stop();
+        let mut record = Observers::new().with(log).with(checkpoints.clone());
+        let mut observer = (&mut record, display);
+        run_to_the_end(session, &checkpoints, &mut observer, &stop)
+            .map_err(|error| error.with_checkpoint(|| checkpoints.last_finite()))
     };
-    for measure in Measure::ALL {
-        training = training.metric_train_numeric(metric(measure));
-    }
-    for measure in Measure::OF_EVALUATION {
-        training = training.metric_valid_numeric(metric(measure));
-    }
-    training = training
-        .metric_train_numeric(CpuUse::new())
-        .metric_train_numeric(CpuMemory::new());
-    if let Some(epoch) = intervals_done {
-        // Where burn-train's count of epochs begins; without checkpointers it reads nothing.
-        training = training.checkpoint(epoch);
-    }
-
+    let lines = |stream, session: &Session| {
+        Lines::new(headline, stream, seconds_per_token_at_peak, session)
+    };
     let unsaved = Unsaved::begin();
-    let result = training.launch(of_burn);
-    // Closes the dashboard, so that what follows is printed on the user's own screen.
-    terminal::closed();
-    drop(result.renderer);
-    let outcome = {
-        let mut progress = training_loop
-            .progress
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        progress.outcome.take()
+    let (session, outcome) = match options.dashboard {
+        Dashboard::Tui => {
+            let options = burn_train::Options {
+                label,
+                seconds_per_token_at_peak,
+                is_resumed: saved.is_some(),
+                interrupter: options.interrupter,
+            };
+            burn_train::run(session, options, work)?
+        }
+        dashboard => {
+            let stream = match dashboard {
+                Dashboard::Plain => Some(Stream::Stdout),
+                Dashboard::PlainOnStderr => Some(Stream::Stderr),
+                Dashboard::Tui | Dashboard::None => None,
+            };
+            let mut lines = lines(stream, &session);
+            let outcome = work(&mut session, &mut lines)?;
+            (session, outcome)
+        }
     };
-    // Its optimizer is not needed any more.
-    drop(training_loop);
-    let outcome = outcome.unwrap_or_else(|| {
-        Err(Error::Training(match result.error {
-            Some(error) => error.to_string(),
-            None => "the loop did not run".into(),
-        }))
-    })?;
     if outcome.ending == Ending::Interrupted {
         return Ok(Finished::Interrupted {
             run: run.path().into(),
@@ -324,8 +278,10 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     }
     // What follows can be made again from the last checkpoint.
     drop(unsaved);
+    // The optimizer is not needed any more.
+    let model = session.into_model();
     let early = outcome.ending == Ending::EarlyStop;
-    let sample = sample(&experiment, &setup.data, &result.model)?;
+    let sample = sample(&experiment, &setup.data, &model)?;
     let summary = summarise(
         &run,
         &experiment,
@@ -341,6 +297,81 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         sample,
         early,
     })
+}
+
+/// What a run leaves in memory.
+struct Outcome {
+    ending: Ending,
+    state: RunState,
+    /// Sums of the last weights over the final evaluation's windows; empty if interrupted.
+    evaluation: Totals,
+    /// Sums of the [best](RunState::best) weights over the same windows; `None` if interrupted, or if their checkpoint is
+    /// gone.
+    best: Option<Totals>,
+}
+
+/// Trains to the last step, then evaluates the last and the best weights over the same windows.
+fn run_to_the_end(
+    session: &mut Session,
+    checkpoints: &Checkpoints,
+    observer: &mut dyn Observer,
+    stop: &dyn Fn() -> bool,
+) -> Result<Outcome, Error> {
+    observer.observe(&Event::Started, session)?;
+    let mut ending = session.run_until(usize::MAX, observer, stop)?;
+    let mut evaluations = None;
+    if ending != Ending::Interrupted {
+        evaluations = final_evaluations(session, checkpoints, observer, stop)?;
+        if evaluations.is_none() {
+            ending = Ending::Interrupted;
+            observer.observe(&Event::Saved, session)?;
+        }
+    }
+    observer.observe(&Event::Ended(ending), session)?;
+    let (evaluation, best) = evaluations.unwrap_or_default();
+    Ok(Outcome {
+        ending,
+        state: session.state().clone(),
+        evaluation,
+        best,
+    })
+}
+
+/// Sums of the last weights and of the best ones; `None` when `stop` breaks them off.
+fn final_evaluations(
+    session: &mut Session,
+    checkpoints: &Checkpoints,
+    observer: &mut dyn Observer,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<(Totals, Option<Totals>)>, Error> {
+    let settings = &session.experiment().train;
+    let loader = session.eval_loader(settings.final_eval_windows)?;
+    let step = session.state().step;
+    let same_windows =
+        session.eval_loader(settings.eval_windows)?.num_items() == loader.num_items();
+    let last = match session.last_evaluation() {
+        Some(last) if same_windows && last.step == step => Some(*last),
+        _ => session.evaluate(&loader, Scope::Last, observer, stop)?,
+    };
+    let Some(last) = last else {
+        return Ok(None);
+    };
+    let best = match session.state().best {
+        Some(best) if best.step == step => Some(last),
+        Some(best) if checkpoints.steps().contains(&best.step) => {
+            let record = checkpoints.weights(best.step)?;
+            match session.evaluate_best(record, best.step, &loader, observer, stop) {
+                Ok(Some(evaluated)) => Some(evaluated),
+                Ok(None) => return Ok(None),
+                Err(Error::Training(message)) => {
+                    return Err(Error::checkpoint(checkpoints.path(best.step), message));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        _ => None,
+    };
+    Ok(Some((last.totals, best.map(|best| best.totals))))
 }
 
 /// What `result.json` holds.
@@ -369,15 +400,18 @@ fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
     }))
 }
 
-/// What the user should know of a warm-up that the run does not outlast.
+/// Tells of a warm-up that the run does not outlast.
 fn warmup_note(experiment: &Experiment) -> Option<String> {
-    let (steps, optimizer) = (experiment.train.steps, &experiment.optimizer);
-    let warmup = optimizer.warmup;
+    let (steps, warmup) = (experiment.train.steps, experiment.optimizer.warmup);
     (warmup > 0 && steps <= warmup + 1).then(|| {
+        let rate = Schedule::new(experiment).rate(steps - 1);
+        let falls = match experiment.schedule.name {
+            ScheduleName::Constant => "",
+            _ => ", and does not fall to optimizer.min_learning_rate",
+        };
         format!(
-            "optimizer.warmup is {warmup} steps and train.steps {steps}: the learning rate rises to {:.3e} in the last \
-             step, and does not fall to optimizer.min_learning_rate",
-            optimizer.learning_rate_at(steps - 1, steps)
+            "optimizer.warmup is {warmup} steps and train.steps {steps}: the learning rate rises to {rate:.3e} in the last \
+             step{falls}"
         )
     })
 }

@@ -4,6 +4,7 @@
 //! short. When to evaluate, when to stop early and what to sample is free, and so is where the data lies, as long as
 //! it is the same.
 
+use crate::engine::schedule::Schedule;
 use crate::engine::setup::Setup;
 use crate::record::checkpoint::{Checkpoints, Saved};
 use crate::record::identity::{Identity, Replanned};
@@ -145,12 +146,18 @@ fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
 /// What another number of steps means for the learning rate.
 fn schedule_note(asked: &Experiment, planned: &Experiment, step: usize) -> String {
     let (before, now) = (planned.train.steps, asked.train.steps);
-    let rate = |step, steps| asked.optimizer.learning_rate_at(step, steps);
+    let (past, ahead) = (Schedule::new(planned), Schedule::new(asked));
+    if (0..step).all(|step| past.rate(step) == ahead.rate(step)) {
+        return format!(
+            "train.steps is {now} instead of {before}: the learning rates so far are those of a run of {now} steps, and so \
+             is the result"
+        );
+    }
     let ahead = match step < now {
         true => format!(
             "from step {step} on, the learning rate is that of a run of {now} steps, {:.3e} after {:.3e}; ",
-            rate(step, now),
-            rate(step - 1, before)
+            ahead.rate(step),
+            past.rate(step - 1)
         ),
         false => String::new(),
     };

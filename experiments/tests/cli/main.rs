@@ -120,6 +120,11 @@ impl Bench {
     }
 }
 
+/// Arguments that set keys.
+fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
+    assignments.iter().flat_map(|one| ["--set", one]).collect()
+}
+
 /// What Ctrl-C sends.
 #[cfg(unix)]
 fn interrupt(child: &std::process::Child) {

@@ -210,11 +210,6 @@ const LONGER: [&str; 6] = [
     "train.steps=30",
 ];
 
-/// Arguments that set keys.
-fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
-    assignments.iter().flat_map(|one| ["--set", one]).collect()
-}
-
 #[test]
 fn bare_resume_goes_on_with_the_run_that_wrote_last_by_its_own_experiment() {
     let bench = Bench::new();
@@ -286,6 +281,26 @@ fn a_finished_run_is_extended_on_the_schedule_of_its_new_length() {
 }
 
 #[test]
+fn run_extended_on_a_constant_schedule_has_the_bits_of_a_longer_one() {
+    let bench = Bench::new();
+    let constant = set(&["schedule.name=constant", "train.sample_tokens=0"]);
+    let longer = [&constant[..], &set(&["train.steps=40"])].concat();
+    let reference = bench.tiny_run("reference", &longer);
+    let run = bench.tiny_run("run", &constant);
+    let output = bench
+        .command(&["train", "--resume", "--out", "run"])
+        .args(set(&["train.steps=40"]))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let note = "the learning rates so far are those of a run of 40 steps, and so is the result";
+    assert!(text(&output).contains(note), "{}", text(&output));
+    for name in ["loss", "gradient_norm", "learning_rate"] {
+        assert_eq!(column(&run, "step", name), column(&reference, "step", name));
+    }
+}
+
+#[test]
 fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
     let bench = Bench::new();
     let reference = bench.tiny_run("reference", &LONG);
@@ -300,6 +315,8 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
         "train.eval_windows=3",
         "train.early_stop=50",
         "train.sample_tokens=10",
+        "train.final_eval_windows=5",
+        "train.keep=[290]",
     ]);
     let output = bench
         .command(&["train", "--resume", "--out", "run"])
@@ -312,6 +329,7 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
     }
     let evaluated = column(&run, "evaluation", "step");
     assert!(evaluated.ends_with(&[287.0, 294.0, 300.0]), "{evaluated:?}");
+    assert!(run.join("checkpoints/step-290").is_dir());
     assert!(
         !std::fs::read_to_string(run.join("sample.txt"))
             .unwrap()

@@ -56,6 +56,56 @@ fn a_run_directory_holds_what_is_promised() {
 }
 
 #[test]
+fn checkpoints_of_named_steps_are_kept_and_can_be_used() {
+    let bench = Bench::new();
+    let keep = set(&["train.keep=[3, 10]", "train.sample_tokens=0"]);
+    let run = bench.tiny_run("run", &keep);
+    for step in [3, 10, 25] {
+        assert!(run.join(format!("checkpoints/step-{step}")).is_dir());
+    }
+    assert!(
+        !run.join("checkpoints/step-20").exists() || {
+            let result = json_file(&run, "result.json");
+            result["best"]["step"] == 20
+        }
+    );
+    let generated = bench.run(&[
+        "generate",
+        "run",
+        "--checkpoint",
+        "3",
+        "--tokens",
+        "3",
+        "--prompt",
+        "he",
+    ]);
+    assert!(generated.status.success(), "{}", text(&generated));
+}
+
+#[test]
+fn final_evaluation_reads_the_windows_that_the_experiment_names() {
+    let bench = Bench::new();
+    let run = |name: &str, windows: &str| {
+        let windows = set(&[windows, "train.eval_windows=3", "train.sample_tokens=0"]);
+        let run = bench.tiny_run(name, &windows);
+        let last = *column(&run, "evaluation", "loss").last().unwrap();
+        (
+            json_file(&run, "result.json")["valid_loss"]
+                .as_f64()
+                .unwrap(),
+            last,
+        )
+    };
+    // As many windows as on the way: the same evaluation.
+    let (same, last) = run("same", "train.final_eval_windows=3");
+    assert_eq!(same, last);
+    let (whole, last) = run("whole", "train.final_eval_windows=0");
+    assert_ne!(whole, last);
+    let (most, _) = run("most", "train.final_eval_windows=100000");
+    assert_eq!(most, whole);
+}
+
+#[test]
 fn json_is_one_object_on_standard_output() {
     let bench = Bench::new();
     let output = bench.tiny(&["--out", "run", "--json"]).output().unwrap();

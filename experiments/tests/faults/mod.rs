@@ -4,9 +4,14 @@
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Tensor, TensorData, bf16};
+use burn::optim::lr_scheduler::LrSchedulerRecord;
+use burn::tensor::{Bytes, Tensor, TensorData, bf16};
+use burn_pack::{Reader, Scalar, Writer};
+use foretoken::Error;
+use foretoken::engine::learner::{Learner, PARTS, Records};
+use foretoken::engine::perturbation::{Moment, Perturbation};
+use foretoken::engine::setup::Setup;
 use foretoken::verify::bisect::Direction;
-use foretoken::verify::compare::{LateKind, LateMistake, Tampering};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::{Activation, Place, Transformer, Watch};
 
@@ -27,7 +32,7 @@ pub(crate) struct Fault {
     /// What is wrong.
     pub(crate) what: &'static str,
     /// Plants it.
-    pub(crate) tampering: Tampering,
+    pub(crate) perturbation: Perturbation,
     /// The first place that is wrong, and in which direction: of an update, the first parameter. Nothing where
     /// one batch does not show it, or where it is no mistake.
     #[allow(dead_code)] // of the tests that share this, one does not ask where
@@ -57,13 +62,13 @@ where
 fn changed(
     path: &str,
     change: impl Fn(&Place, Vec<Tensor<2>>, Compute<'_>) -> Tensor<2> + Send + Sync + 'static,
-) -> Tampering {
-    Tampering {
+) -> Perturbation {
+    Perturbation {
         watch: Some(Arc::new(Changed {
             path: path.into(),
             change,
         })),
-        ..Tampering::default()
+        ..Perturbation::default()
     }
 }
 
@@ -164,25 +169,25 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "norm epsilon",
             what: "all norms add ten times the epsilon",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 model: Some(|config| config.norm_epsilon *= 10.0),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: forward("blocks.0.attention_norm"),
         },
         Fault {
             name: "transposed weight",
             what: "a square weight has inputs and outputs swapped",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 weights: Some(transpose_in(layer)),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: forward(&block("attention.output")),
         },
         Fault {
             name: "mask off by one",
             what: "a query sees the key that follows it",
-            tampering: changed(&block("attention.scores"), |place, inputs, compute| {
+            perturbation: changed(&block("attention.scores"), |place, inputs, compute| {
                 let length = place.inputs[0][2];
                 let device = inputs[0].device();
                 let [rows, _] = inputs[0].dims();
@@ -196,7 +201,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "one head's scale",
             what: "the scores of one head are 1 % too large",
-            tampering: changed(&block("attention.scores"), |place, inputs, compute| {
+            perturbation: changed(&block("attention.scores"), |place, inputs, compute| {
                 let [batch, heads, length, _] = place.inputs[0][..] else {
                     unreachable!()
                 };
@@ -212,7 +217,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "norm in bf16",
             what: "a norm adds up its squares in bf16",
-            tampering: changed(&block("feed_forward_norm"), |_, inputs, compute| {
+            perturbation: changed(&block("feed_forward_norm"), |_, inputs, compute| {
                 let x = inputs[0].clone().detach();
                 let deviation = x.clone() - x.mean_dim(1);
                 let squares = (deviation.clone() * deviation).mean_dim(1);
@@ -224,7 +229,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "wrong row",
             what: "one token is given the vector of another",
-            tampering: changed("token_embedding", |_, inputs, compute| {
+            perturbation: changed("token_embedding", |_, inputs, compute| {
                 let rows = compute(inputs);
                 let [count, width] = rows.dims();
                 if count == 1 {
@@ -243,7 +248,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "matrix product in bf16",
             what: "a linear layer's inputs are rounded to bf16",
-            tampering: changed(&block("feed_forward.up"), |_, mut inputs, compute| {
+            perturbation: changed(&block("feed_forward.up"), |_, mut inputs, compute| {
                 inputs[0] = halved(inputs[0].clone());
                 compute(inputs)
             }),
@@ -252,7 +257,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "softmax temperature",
             what: "scores are 1 % too far apart",
-            tampering: changed(&block("attention.mix"), |_, mut inputs, compute| {
+            perturbation: changed(&block("attention.mix"), |_, mut inputs, compute| {
                 inputs[0] = inputs[0].clone() * 1.01;
                 compute(inputs)
             }),
@@ -261,7 +266,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "residual in bf16",
             what: "the stream is stored in bf16 once",
-            tampering: changed(&block("attention_residual"), |_, inputs, compute| {
+            perturbation: changed(&block("attention_residual"), |_, inputs, compute| {
                 halved(compute(inputs))
             }),
             at: forward(&block("attention_residual")),
@@ -269,7 +274,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "one logit",
             what: "one logit of many is a little off",
-            tampering: changed("head", |_, inputs, compute| {
+            perturbation: changed("head", |_, inputs, compute| {
                 let logits = compute(inputs);
                 let [rows, columns] = logits.dims();
                 let mut off = vec![0.0; rows * columns];
@@ -283,7 +288,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "loss",
             what: "the loss is 0.01 % too large",
-            tampering: changed("loss", |_, inputs, compute| {
+            perturbation: changed("loss", |_, inputs, compute| {
                 let nats = compute(inputs);
                 nats.clone() + nats.detach() * 1e-4
             }),
@@ -295,7 +300,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
             Fault {
                 name: "positions off by one",
                 what: "every position has the vector of the one before",
-                tampering: changed("position_embedding", |place, mut inputs, compute| {
+                perturbation: changed("position_embedding", |place, mut inputs, compute| {
                     let [batch, length, width] = place.inputs[0][..] else {
                         unreachable!()
                     };
@@ -315,7 +320,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
             Fault {
                 name: "wrong GELU",
                 what: "one activation is the exact GELU, not its approximation",
-                tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+                perturbation: changed(&block("feed_forward.activation"), |_, inputs, compute| {
                     let x = inputs[0].clone();
                     // For the shape.
                     let _ = compute(inputs);
@@ -326,9 +331,9 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
             Fault {
                 name: "wrong GELU everywhere",
                 what: "all activations are the exact GELU, not its approximation",
-                tampering: Tampering {
+                perturbation: Perturbation {
                     model: Some(|config| config.activation = Activation::Gelu),
-                    ..Tampering::default()
+                    ..Perturbation::default()
                 },
                 at: forward("blocks.0.feed_forward.activation"),
             },
@@ -337,16 +342,16 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
             Fault {
                 name: "rotary base",
                 what: "queries and keys turn 1 % too slowly",
-                tampering: Tampering {
+                perturbation: Perturbation {
                     model: Some(|config| config.rotary_theta *= 1.01),
-                    ..Tampering::default()
+                    ..Perturbation::default()
                 },
                 at: forward("blocks.0.attention.queries"),
             },
             Fault {
                 name: "keys not turned",
                 what: "the keys of one block are not turned",
-                tampering: changed(&block("attention.keys"), |_, inputs, compute| {
+                perturbation: changed(&block("attention.keys"), |_, inputs, compute| {
                     let keys = inputs[0].clone();
                     let _ = compute(inputs);
                     keys
@@ -356,7 +361,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
             Fault {
                 name: "gate and up swapped",
                 what: "the activation gates the gate with what it should gate",
-                tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+                perturbation: changed(&block("feed_forward.activation"), |_, inputs, compute| {
                     let [gate, up] = <[_; 2]>::try_from(inputs).unwrap();
                     compute(vec![up, gate])
                 }),
@@ -390,13 +395,13 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "norm's mean",
             what: "a norm is differentiated as if its mean were a constant",
-            tampering: changed(&block("attention_norm"), norm),
+            perturbation: changed(&block("attention_norm"), norm),
             at: backward(&block("attention_norm")),
         },
         Fault {
             name: "softmax's sum",
             what: "the softmax is differentiated as if its sum were a constant",
-            tampering: changed(&block("attention.mix"), |place, inputs, compute| {
+            perturbation: changed(&block("attention.mix"), |place, inputs, compute| {
                 let value = compute(inputs.clone()).detach();
                 let scores: Tensor<4> = input(inputs[0].clone(), place, 0);
                 let values: Tensor<4> = input(inputs[1].clone(), place, 1);
@@ -416,7 +421,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "linear gradient in bf16",
             what: "a linear layer's gradients are made of one that was rounded to bf16",
-            tampering: changed(&block("attention.qkv"), |_, inputs, compute| {
+            perturbation: changed(&block("attention.qkv"), |_, inputs, compute| {
                 gradient_in_bf16(compute(inputs))
             }),
             at: backward(&block("attention.qkv")),
@@ -424,7 +429,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "repeated tokens",
             what: "of tokens that come again, only the last one changes the embedding",
-            tampering: changed("token_embedding", |_, inputs, compute| {
+            perturbation: changed("token_embedding", |_, inputs, compute| {
                 let rows = compute(inputs);
                 let [count, width] = rows.dims();
                 let values: Vec<f64> = rows.clone().try_into_vec_as().unwrap();
@@ -440,7 +445,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "residual branch",
             what: "a residual passes no gradient to one of its branches",
-            tampering: changed(&block("feed_forward_residual"), |_, mut inputs, compute| {
+            perturbation: changed(&block("feed_forward_residual"), |_, mut inputs, compute| {
                 inputs[1] = inputs[1].clone().detach();
                 compute(inputs)
             }),
@@ -449,7 +454,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "loss gradient",
             what: "the loss's gradient is 1 % too large",
-            tampering: changed("loss", |_, inputs, compute| {
+            perturbation: changed("loss", |_, inputs, compute| {
                 let nats = compute(inputs);
                 with_gradient_of(nats.clone().detach(), nats * 1.01)
             }),
@@ -458,7 +463,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "scores' scale",
             what: "the scale of scores is forgotten in their gradient for queries",
-            tampering: changed(&block("attention.scores"), |_, inputs, compute| {
+            perturbation: changed(&block("attention.scores"), |_, inputs, compute| {
                 let queries = inputs[0].clone();
                 let times = with_gradient_of(queries.clone().detach(), queries * 1.001);
                 compute(vec![times, inputs[1].clone()])
@@ -468,7 +473,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "one column's gradient",
             what: "one column of a linear layer's input gets no gradient",
-            tampering: changed(&block("feed_forward.down"), |_, mut inputs, compute| {
+            perturbation: changed(&block("feed_forward.down"), |_, mut inputs, compute| {
                 let x = inputs[0].clone();
                 let first = x.clone().narrow(1, 0, 1).detach();
                 let others = x.clone().narrow(1, 1, x.dims()[1] - 1);
@@ -480,7 +485,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         Fault {
             name: "final norm's gradient",
             what: "the last norm's gradient is 0.01 % too small",
-            tampering: changed("final_norm", |_, inputs, compute| {
+            perturbation: changed("final_norm", |_, inputs, compute| {
                 let normed = compute(inputs);
                 with_gradient_of(normed.clone().detach(), normed * 0.9999)
             }),
@@ -491,7 +496,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         faults.push(Fault {
             name: "GELU's derivative",
             what: "GELU's approximation is differentiated as the exact one",
-            tampering: changed(&block("feed_forward.activation"), |_, inputs, compute| {
+            perturbation: changed(&block("feed_forward.activation"), |_, inputs, compute| {
                 let x = inputs[0].clone();
                 let value = compute(inputs).detach();
                 let other = ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5;
@@ -510,27 +515,27 @@ pub(crate) fn training_faults() -> Vec<Fault> {
         Fault {
             name: "beta_2",
             what: "the second moment decays too slowly",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 optimizer: Some(|optimizer| optimizer.beta_2 = 0.999),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: update("token_embedding.weight"),
         },
         Fault {
             name: "optimizer epsilon",
             what: "AdamW adds ten times the epsilon",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 optimizer: Some(|optimizer| optimizer.epsilon *= 10.0),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: update("token_embedding.weight"),
         },
         Fault {
             name: "window shifted by one",
             what: "every window begins a token late",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 batch: Some(shifted),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: forward("token_embedding"),
         },
@@ -547,15 +552,99 @@ pub(crate) const fn first_row(from: usize) -> usize {
 #[allow(dead_code)]
 pub(crate) const ROWS: usize = 4;
 
+/// Mistakes in what a run carries from step to step.
+#[allow(dead_code)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Late {
+    /// The learning rate is that of the next step.
+    ScheduleOffByOne,
+    /// The schedule's step counter overflows and begins again.
+    ScheduleOverflow,
+    /// The optimizer's step counter overflows and begins again; the moments stay.
+    OptimizerOverflow,
+    /// Weights do not decay any more.
+    WeightDecayLost,
+    /// Moments are lost when a run is resumed.
+    MomentsReset,
+}
+
+/// Plants a mistake that acts from step `from` on: before that step, and in what is resumed at a later one.
+#[allow(dead_code)]
+fn plant(
+    kind: Late,
+    from: usize,
+    (moment, step): (Moment, usize),
+    setup: &mut Setup,
+    learner: &mut Learner,
+) -> Result<(), Error> {
+    let acts = match moment {
+        Moment::Loaded => step >= from,
+        Moment::BeforeStep => step == from,
+    };
+    if !acts {
+        return Ok(());
+    }
+    let [_, optimizer, schedule] = PARTS;
+    let mut records = learner.to_records()?;
+    let next = match kind {
+        Late::ScheduleOffByOne => Some(step + 1),
+        Late::ScheduleOverflow => Some(step - from),
+        _ => None,
+    };
+    if let Some(next) = next {
+        let record = LrSchedulerRecord::new().with_scalar("next", next as u64);
+        records.insert(schedule.into(), record.into_bytes().unwrap().to_vec());
+    }
+    match kind {
+        Late::MomentsReset => {
+            let fresh = setup
+                .learner(learner.model().clone())
+                .to_records()?
+                .remove(optimizer);
+            records.insert(optimizer.into(), fresh.unwrap());
+        }
+        Late::OptimizerOverflow => begin_again(&mut records, step - from),
+        _ => {}
+    }
+    if kind == Late::WeightDecayLost {
+        setup.experiment.optimizer.weight_decay = 0.0;
+    }
+    *learner = setup.learner(learner.model().clone());
+    learner.load_records(records)
+}
+
+/// Sets the optimizer's step counters to `time`.
+#[allow(dead_code)]
+fn begin_again(records: &mut Records, time: usize) {
+    let [_, optimizer, _] = PARTS;
+    let bytes = Bytes::from_bytes_vec(records.remove(optimizer).unwrap());
+    let reader = Reader::from_bytes(bytes).unwrap();
+    let (metadata, scalars) = (reader.metadata().clone(), reader.scalars().clone());
+    let mut writer = Writer::new(reader.into_tensors().unwrap());
+    for (key, value) in &metadata {
+        writer = writer.with_metadata(key, value);
+    }
+    for (key, value) in scalars {
+        let value = match key.ends_with(".time") {
+            true => Scalar::from(time),
+            false => value,
+        };
+        writer = writer.with_scalar(&key, value);
+    }
+    records.insert(optimizer.into(), writer.into_bytes().unwrap().to_vec());
+}
+
 /// Mistakes that begin at step `FROM`, in runs with dropout and [`ROWS`] rows a step.
 #[allow(dead_code)]
 pub(crate) fn late_faults<const FROM: usize>() -> Vec<Fault> {
     let carried = |name, what, kind| Fault {
         name,
         what,
-        tampering: Tampering {
-            late: Some(LateMistake { from: FROM, kind }),
-            ..Tampering::default()
+        perturbation: Perturbation {
+            carried: Some(Arc::new(move |moment, step, setup, learner| {
+                plant(kind, FROM, (moment, step), setup, learner)
+            })),
+            ..Perturbation::default()
         },
         at: None,
     };
@@ -563,49 +652,49 @@ pub(crate) fn late_faults<const FROM: usize>() -> Vec<Fault> {
         carried(
             "schedule off by one",
             "the learning rate is that of the next step",
-            LateKind::ScheduleOffByOne,
+            Late::ScheduleOffByOne,
         ),
         carried(
             "schedule's counter",
             "the schedule's step counter overflows and begins again",
-            LateKind::ScheduleOverflow,
+            Late::ScheduleOverflow,
         ),
         carried(
             "AdamW's counter",
             "AdamW's step counter overflows and begins again, its moments stay",
-            LateKind::OptimizerOverflow,
+            Late::OptimizerOverflow,
         ),
         carried(
             "weight decay",
             "weights do not decay any more",
-            LateKind::WeightDecayLost,
+            Late::WeightDecayLost,
         ),
         carried(
             "moments at resume",
             "a run that is resumed begins with new moments",
-            LateKind::MomentsReset,
+            Late::MomentsReset,
         ),
         Fault {
             name: "dropout at high rows",
             what: "the number of a row overflows in dropout's seed",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 batch: Some(|mut batch| {
                     batch.first_row %= first_row(FROM);
                     batch
                 }),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: None,
         },
         Fault {
             name: "windows at high rows",
             what: "windows begin a token late from a row on",
-            tampering: Tampering {
+            perturbation: Perturbation {
                 batch: Some(|batch| match batch.first_row >= first_row(FROM) {
                     true => shifted(batch),
                     false => batch,
                 }),
-                ..Tampering::default()
+                ..Perturbation::default()
             },
             at: None,
         },
@@ -625,15 +714,15 @@ impl Watch for Onlooker {
 /// scores are large, and has no dropout.
 #[allow(dead_code)]
 pub(crate) fn clean_variants(layer: usize) -> Vec<Fault> {
-    let variant = |name, what, tampering| Fault {
+    let variant = |name, what, perturbation| Fault {
         name,
         what,
-        tampering,
+        perturbation,
         at: None,
     };
-    let onlooker = Tampering {
+    let onlooker = Perturbation {
         watch: Some(Arc::new(Onlooker)),
-        ..Tampering::default()
+        ..Perturbation::default()
     };
     vec![
         variant(
@@ -668,7 +757,7 @@ pub(crate) fn equivalents(layer: usize) -> Vec<Fault> {
     vec![Fault {
         name: "softmax without maximum",
         what: "the maximum is not subtracted before the exponential",
-        tampering: changed(
+        perturbation: changed(
             &format!("blocks.{layer}.attention.mix"),
             |place, inputs, compute| {
                 let scores: Tensor<4> = input(inputs[0].clone(), place, 0);

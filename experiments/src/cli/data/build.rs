@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use foretoken::show::dashboard::Dashboard;
 use foretoken::show::progress::BuildReporter;
-use foretoken::show::renderer::Dashboard;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
     BuildOptions, Built, DataError, Format, InvalidUtf8, Manifest, ReadOptions, SourceEntry,

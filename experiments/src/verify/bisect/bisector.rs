@@ -17,8 +17,9 @@ use super::wiring::source;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::engine::parameters::{self, Parameters};
+use crate::engine::perturbation::Perturbation;
 use crate::engine::setup::Setup;
-use crate::verify::compare::Tampering;
+use crate::record::start;
 use crate::{Error, Experiment};
 
 /// The backend of the reference: the first that is compiled in and computes in f64.
@@ -84,7 +85,7 @@ impl Bisector {
         monitor: Monitor<'_>,
         progress: &dyn Fn(usize),
     ) -> Result<Self, Error> {
-        let mut setup = Setup::new(experiment, None, monitor)?;
+        let mut setup = start::prepare(experiment, None, monitor)?;
         setup.model.dropout = 0.0;
         let backend = reference_backend()?;
         let device = backend.device_for(Precision::F64)?;
@@ -95,7 +96,7 @@ impl Bisector {
         let batch = HostBatch::read(batch)?;
 
         progress(0);
-        let fair = Tampering::default;
+        let fair = Perturbation::default;
         let reference = Party::new(&setup, backend, precision, Precision::F64, fair())?;
         let pass = capture(&reference, &batch, &stop)?;
         let mut problem = Problem::new(&pass, batch, precision);
@@ -198,9 +199,9 @@ impl Bisector {
     /// # Errors
     ///
     /// When it is missing or fails.
-    pub fn examine(&self, backend: Backend, tampering: Tampering) -> Result<Examined, Error> {
+    pub fn examine(&self, backend: Backend, perturbation: Perturbation) -> Result<Examined, Error> {
         let precision = self.problem.precision;
-        let party = Party::new(&self.setup, backend, precision, precision, tampering)?;
+        let party = Party::new(&self.setup, backend, precision, precision, perturbation)?;
         let pass = capture(&party, &self.problem.batch, &self.stop)?;
         let recomputed = replay(&party, &self.problem, None, &self.stop)?;
         let updates = updated(&party, &self.gradients, &self.stop)?;

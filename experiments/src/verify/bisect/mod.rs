@@ -39,8 +39,8 @@ use self::judge::DRAWS;
 use crate::backend::Backend;
 use crate::backend::panics::caught;
 use crate::backend::precision::Precision;
+use crate::engine::perturbation::Perturbation;
 use crate::record::run::{create_directory, write_atomically};
-use crate::verify::compare::Tampering;
 use crate::{Error, Experiment};
 
 /// How to bisect.
@@ -57,9 +57,8 @@ pub struct BisectOptions<'a> {
     pub monitor: Monitor<'a>,
     /// Told what is done next, how much is done and of how much.
     pub progress: &'a dyn Fn(&str, usize, usize),
-    /// What each backend does otherwise, to show that it is found.
-    #[doc(hidden)]
-    pub tampering: Vec<Tampering>,
+    /// Deviations of each backend: tests plant mistakes with them.
+    pub perturbations: Vec<Perturbation>,
 }
 
 /// Finds where backends first part, and writes it down.
@@ -85,8 +84,12 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
     for (index, backend) in options.backends.iter().enumerate() {
         let name = format!("{backend}:{}", options.dtype);
         progress(&name, 2 + DRAWS as usize + index, steps);
-        let tampering = options.tampering.get(index).cloned().unwrap_or_default();
-        let examine = || bisector.examine(*backend, tampering);
+        let perturbation = options
+            .perturbations
+            .get(index)
+            .cloned()
+            .unwrap_or_default();
+        let examine = || bisector.examine(*backend, perturbation);
         examined.push(unless_it_panics(&name, examine)?);
     }
     let mut bisection = bisector.findings(&examined);

@@ -13,9 +13,9 @@ use super::numbers::read;
 use crate::Error;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
-use crate::engine::parameters::{self, Parameters};
-use crate::engine::setup::{Setup, in_precision};
-use crate::verify::compare::Tampering;
+use crate::engine::parameters::{self, Parameters, in_precision};
+use crate::engine::perturbation::Perturbation;
+use crate::engine::setup::Setup;
 
 /// The batch, of which each backend gets a copy.
 #[derive(Clone)]
@@ -43,11 +43,11 @@ impl HostBatch {
     }
 
     /// On a device, as an entrant reads it.
-    pub(super) fn upload(&self, device: &Device, tampering: &Tampering) -> TokenBatch {
+    pub(super) fn upload(&self, device: &Device, perturbation: &Perturbation) -> TokenBatch {
         let shape = [self.rows, self.length];
         let ids = |ids: &Vec<i64>| Tensor::from_data(TensorData::new(ids.clone(), shape), device);
         let weights = self.weights.clone();
-        tampering.batch(TokenBatch {
+        perturbation.batch(TokenBatch {
             inputs: ids(&self.inputs),
             targets: ids(&self.targets),
             weights: weights
@@ -67,7 +67,7 @@ pub(super) struct Party {
     pub(super) setup: Setup,
     pub(super) model: Transformer,
     pub(super) precision: Precision,
-    pub(super) tampering: Tampering,
+    pub(super) perturbation: Perturbation,
 }
 
 impl Party {
@@ -78,22 +78,22 @@ impl Party {
         backend: Backend,
         weights: Precision,
         precision: Precision,
-        tampering: Tampering,
+        perturbation: Perturbation,
     ) -> Result<Self, Error> {
-        let setup = tampering.setup(setup);
+        let setup = perturbation.setup(setup);
         let device = backend.device_for(precision)?.autodiff();
         let model = setup.transformer(setup.experiment.train.seed, &device)?;
-        let model = in_precision(tampering.transformer(model), weights);
+        let model = in_precision(perturbation.transformer(model), weights);
         Ok(Self {
             model: in_precision(model, precision),
             setup,
             precision,
-            tampering,
+            perturbation,
         })
     }
 
     pub(super) fn fault(&self) -> Option<&dyn Watch> {
-        self.tampering.watch.as_deref()
+        self.perturbation.watch()
     }
 }
 
@@ -202,7 +202,7 @@ pub(super) fn capture(
         outcome: Outcome::new(stop),
         seen: Mutex::new(Vec::new()),
     };
-    let batch = batch.upload(&model.device(), &party.tampering);
+    let batch = batch.upload(&model.device(), &party.perturbation);
     let objective = objective(model, batch, &capture);
     let mut seen = std::mem::take(&mut *locked(&capture.seen));
     capture.outcome.into_result()?;

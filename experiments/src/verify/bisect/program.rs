@@ -399,12 +399,11 @@ impl UpdateCase {
             optimizer.epsilon as f32,
             decay as f32
         );
-        for (step, (_, norm)) in self.gradients.iter().enumerate() {
+        for (step, ((_, norm), rate)) in self.gradients.iter().zip(&self.rates).enumerate() {
             let clipped = match optimizer.clip > 0.0 {
                 true => (optimizer.clip / (norm + 1e-6)).min(1.0),
                 false => 1.0,
             };
-            let rate = optimizer.learning_rate_at(step, self.steps);
             let _ = writeln!(
                 text,
                 "let gradient = gradient_{step}{wide} * {clipped:?};\n\

@@ -104,7 +104,7 @@ pub(super) fn replay(
         outcome: Outcome::new(stop),
         state: Mutex::new(State::default()),
     };
-    let batch = problem.batch.upload(&model.device(), &party.tampering);
+    let batch = problem.batch.upload(&model.device(), &party.perturbation);
     let objective = objective(model, batch, &replay);
     let State {
         mut recomputed,

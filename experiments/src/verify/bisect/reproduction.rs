@@ -12,7 +12,7 @@ use super::replay::Recomputed;
 use crate::Error;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
-use crate::engine::optimizer::OptimizerConfig;
+use crate::experiment::OptimizerConfig;
 use crate::record::run::write_atomically;
 
 /// The smallest case that shows an error.
@@ -42,7 +42,8 @@ pub(super) struct UpdateCase {
     /// Whether it decays.
     pub(super) matrix: bool,
     pub(super) optimizer: OptimizerConfig,
-    pub(super) steps: usize,
+    /// Learning rate of each update.
+    pub(super) rates: Vec<f64>,
 }
 
 #[derive(Serialize)]

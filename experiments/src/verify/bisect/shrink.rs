@@ -16,6 +16,7 @@ use super::update::{UPDATES, of_update};
 use crate::Error;
 use crate::backend::panics::caught;
 use crate::engine::parameters;
+use crate::engine::schedule::Schedule;
 
 /// How many candidates are run: on a backend that compiles its kernels, each shape costs a while.
 const CANDIDATES: usize = 24;
@@ -366,6 +367,7 @@ impl Bisector {
             let gradient = of_parameter.map_or(none, |g| g[range.clone()].to_vec());
             (gradient, norm.sqrt())
         });
+        let schedule = Schedule::new(&self.setup.experiment);
         Ok(Case::of_update(
             UpdateCase {
                 weight: weights[&quantity.path][range.clone()].to_vec(),
@@ -373,7 +375,7 @@ impl Bisector {
                 expected: quantity.expected[range].to_vec(),
                 matrix: quantity.shape.len() > 1,
                 optimizer: self.setup.experiment.optimizer.clone(),
-                steps: self.setup.experiment.train.steps,
+                rates: (0..UPDATES).map(|update| schedule.rate(update)).collect(),
             },
             &quantity.path,
             measured,

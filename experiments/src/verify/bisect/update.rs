@@ -6,7 +6,7 @@ use foretoken_datasets::DataError;
 
 use super::pass::Party;
 use crate::Error;
-use crate::engine::learner::LanguageModel;
+use crate::engine::language_model::LanguageModel;
 use crate::engine::parameters::{self, Parameters};
 use crate::engine::step;
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Event, Watcher};
-use crate::show::renderer::Dashboard;
+use crate::show::dashboard::Dashboard;
 
 /// What `dashboard` asks for. `interrupted` asks the comparison to stop; the full screen sets it too. Where the
 /// full screen finds no terminal, there are lines on standard error instead.

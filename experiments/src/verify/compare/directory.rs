@@ -15,6 +15,7 @@ use super::plan::{CompareOptions, plan};
 use super::{Comparison, Recorded, Watcher};
 use crate::engine::setup::Setup;
 use crate::record::run::{RunDirectory, create_directory, write_atomically};
+use crate::record::start;
 use crate::report;
 use crate::show::progress::BuildReporter;
 use crate::show::signals::Unsaved;
@@ -104,5 +105,5 @@ pub fn compare_unwritten(
 
 fn prepare(experiment: Experiment, options: &CompareOptions) -> Result<Setup, Error> {
     let progress = BuildReporter::new(options.dashboard);
-    Setup::new(experiment, None, progress.monitor(&options.interrupted))
+    start::prepare(experiment, None, progress.monitor(&options.interrupted))
 }

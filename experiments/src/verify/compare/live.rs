@@ -9,7 +9,7 @@ use super::plan::CompareOptions;
 use super::runs::{free_name, open_run};
 use super::statistics::prediction_half_width;
 use super::step_checks::{Given, MeasuredStep, Rounding, checked_steps};
-use super::trainer::{Trainer, Variant};
+use super::variant::Variant;
 use super::{
     Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
     Verdict, Watcher,
@@ -17,11 +17,13 @@ use super::{
 use crate::Error;
 use crate::backend::panics::caught;
 use crate::backend::precision::Precision;
+use crate::engine::event::{self, Evaluated, Scope, Stepped};
 use crate::engine::parameters::{Parameters, total_distance};
+use crate::engine::session::{Observer, Session};
 use crate::engine::setup::Setup;
 use crate::record::environment::{self, Environment};
 use crate::record::identity::Identity;
-use crate::record::run::{MetricsLog, Record};
+use crate::record::run::MetricsLog;
 
 /// Runs the plan; nothing where the watcher wants to stop.
 pub(super) fn measure(
@@ -53,13 +55,30 @@ const REFERENCE: usize = 0;
 struct Run {
     planned: PlannedRun,
     variant: Variant,
-    trainer: Option<Trainer>,
+    session: Option<Session>,
     peak: Option<Peak>,
     curve: Curve,
     checks: Vec<Check>,
     directory: Option<PathBuf>,
     log: Option<MetricsLog>,
-    tokens: usize,
+}
+
+/// Collects what a comparison judges.
+impl Observer for Curve {
+    fn observe(&mut self, event: &event::Event<'_>, _: &Session) -> Result<(), Error> {
+        match event {
+            event::Event::Stepped(Stepped { figures, .. }) => {
+                self.losses.push(figures.totals.loss());
+                self.gradient_norms.push(figures.gradient_norm);
+                self.seconds.push(figures.seconds);
+            }
+            event::Event::Evaluated(Evaluated { totals, .. }) => {
+                self.final_loss = Some(totals.loss());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// A comparison under way.
@@ -101,21 +120,20 @@ impl<'a> Live<'a> {
                 }
                 Role::Seed(seed) => variant.seed = Some(seed),
                 Role::Entrant => {
-                    let tampering = options.tampering.get(&places[entrants]);
-                    variant.tampering = tampering.cloned().unwrap_or_default();
+                    let perturbation = options.perturbations.get(&places[entrants]);
+                    variant.perturbation = perturbation.cloned().unwrap_or_default();
                     entrants += 1;
                 }
             }
             runs.push(Run {
                 planned: *planned,
                 variant,
-                trainer: None,
+                session: None,
                 peak: None,
                 curve: Curve::default(),
                 checks: Vec::new(),
                 directory: None,
                 log: None,
-                tokens: 0,
             });
         }
         Ok(Self {
@@ -181,7 +199,7 @@ impl<'a> Live<'a> {
     /// Checks every entrant at the step that the reference is about to take. Whether it was not interrupted.
     fn check(&mut self) -> Result<bool, Error> {
         let of_reference = |error: String| Error::Training(format!("the reference: {error}"));
-        let Some(run) = &self.runs[REFERENCE].trainer else {
+        let Some(run) = &self.runs[REFERENCE].session else {
             return Ok(true);
         };
         let on = self.plan.reference;
@@ -226,7 +244,7 @@ impl<'a> Live<'a> {
                         Err(failure) => {
                             run.curve.failure = Some(failure);
                             // In lockstep it runs already.
-                            if run.trainer.take().is_some() {
+                            if run.session.take().is_some() {
                                 self.ended(number);
                             }
                         }
@@ -260,12 +278,12 @@ impl<'a> Live<'a> {
             run.peak = Some(Peak::start(&device));
         }
         if run.curve.failure.is_none() {
-            match attempt(|| Trainer::new(self.setup, entrant, run.variant.clone())) {
-                Ok(trainer) => run.trainer = Some(trainer),
+            match attempt(|| run.variant.session(self.setup, entrant)) {
+                Ok(session) => run.session = Some(session),
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
-        if run.trainer.is_none() {
+        if run.session.is_none() {
             self.ended(number);
         }
         Ok(())
@@ -279,21 +297,21 @@ impl<'a> Live<'a> {
     ) -> Result<Option<Parameters>, Error> {
         let lockstep = self.plan.lockstep;
         let run = &mut self.runs[number];
-        let Some(trainer) = &mut run.trainer else {
+        let Some(session) = &mut run.session else {
             return Ok(None);
         };
         let taken = attempt(|| {
-            let taken = trainer.step()?;
+            let stepped = session.step()?;
             let weights = match lockstep {
-                true => Some(trainer.weights()?),
+                true => Some(session.weights()?),
                 false => None,
             };
-            Ok((taken, weights))
+            Ok((stepped, weights))
         });
-        let (taken, weights) = match taken {
+        let (stepped, weights) = match taken {
             Ok(taken) => taken,
             Err(failure) => {
-                run.trainer = None;
+                run.session = None;
                 run.curve.failure = Some(failure);
                 self.ended(number);
                 return Ok(None);
@@ -306,27 +324,14 @@ impl<'a> Live<'a> {
         if let Some(peak) = &mut run.peak {
             peak.sample();
         }
-        let step = run.curve.losses.len();
-        run.curve.losses.push(taken.loss);
-        run.curve.gradient_norms.push(taken.gradient_norm);
-        run.curve.seconds.push(taken.seconds);
+        let mut observers = (&mut run.curve, &mut run.log);
+        observers.observe(&event::Event::Stepped(&stepped), session)?;
         run.curve.weights_distance.extend(weights_distance);
-        run.tokens += taken.tokens;
-        if let Some(log) = &mut run.log {
-            log.append(&Record::Step {
-                step,
-                tokens: run.tokens,
-                loss: taken.loss,
-                gradient_norm: taken.gradient_norm,
-                learning_rate: taken.learning_rate,
-                seconds: taken.seconds,
-            })?;
-        }
         self.watcher.event(Event::Step {
             run: number,
-            step,
-            loss: taken.loss,
-            seconds: taken.seconds,
+            step: stepped.step,
+            loss: stepped.figures.totals.loss(),
+            seconds: stepped.figures.seconds,
             weights_distance,
         });
         Ok(weights)
@@ -335,25 +340,25 @@ impl<'a> Live<'a> {
     /// Evaluates a run that took all its steps, and lets it go. Whether it was not interrupted.
     fn end(&mut self, number: usize) -> Result<bool, Error> {
         let run = &mut self.runs[number];
-        if let Some(trainer) = &run.trainer {
+        if let Some(session) = &mut run.session {
             let watcher = &*self.watcher;
-            match attempt(|| trainer.evaluate(&|| !watcher.wants_to_stop())) {
+            let mut observers = (&mut run.curve, &mut run.log);
+            let evaluated = attempt(|| {
+                let loader = session.eval_loader(session.experiment().train.eval_windows)?;
+                let stop = || watcher.wants_to_stop();
+                session.evaluate(&loader, Scope::Interval, &mut observers, &stop)
+            });
+            match evaluated {
                 Ok(None) => return Ok(false),
-                Ok(Some(totals)) => {
-                    run.curve.final_loss = Some(totals.loss());
-                    if let Some(log) = &mut run.log {
-                        let steps = self.plan.steps;
-                        log.append(&Record::evaluation(steps, run.tokens, &totals))?;
-                    }
-                }
+                Ok(Some(_)) => {}
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
-        if self.runs[number].trainer.is_some() {
+        if self.runs[number].session.is_some() {
             self.ended(number);
         }
         let run = &mut self.runs[number];
-        run.trainer = None;
+        run.session = None;
         if let Some(log) = run.log.take() {
             log.sync()?;
         }
@@ -424,7 +429,7 @@ impl<'a> Live<'a> {
         .judge();
         // In every precision it can compute in, the reference's backend has also run for the envelope.
         let is_own = run.planned.entrant.name == self.plan.reference.name
-            && run.variant.tampering.changes_nothing();
+            && run.variant.perturbation.is_none();
         match is_own {
             true => judgement.of_own_backend(),
             false => judgement,
@@ -544,6 +549,12 @@ fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
     caught(|| {
         work().map_err(|error| match error {
             Error::Training(reason) => reason,
+            Error::NotFinite {
+                loss,
+                step,
+                gradient_norm,
+                ..
+            } => format!("the loss is {loss} and the gradient norm {gradient_norm} at step {step}"),
             error => error.to_string(),
         })
     })

@@ -12,8 +12,7 @@ mod progress;
 mod runs;
 mod statistics;
 mod step_checks;
-mod tampering;
-mod trainer;
+mod variant;
 
 pub use comparison::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes,
@@ -26,5 +25,3 @@ pub use finished::of_runs;
 pub use plan::CompareOptions;
 pub use progress::{Event, Plan, PlannedRun, Role, Watcher};
 pub use statistics::OUTCOME_LEVEL;
-#[doc(hidden)]
-pub use tampering::{LateKind, LateMistake, Tampering};

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Entrant, Plan, PlannedRun, Role, Tampering};
+use super::{Entrant, Plan, PlannedRun, Role};
 use crate::Error;
+use crate::engine::perturbation::Perturbation;
 use crate::engine::setup::Setup;
-use crate::show::renderer::Dashboard;
+use crate::show::dashboard::Dashboard;
 
 /// What to compare, and how.
 pub struct CompareOptions {
@@ -30,9 +31,8 @@ pub struct CompareOptions {
     pub dashboard: Dashboard,
     /// Stops the making of tokens.
     pub interrupted: Arc<AtomicBool>,
-    /// Mistakes for tests to plant, by the entrant's place.
-    #[doc(hidden)]
-    pub tampering: BTreeMap<usize, Tampering>,
+    /// Deviations of backends under test, by their place in [`entrants`](Self::entrants): tests plant mistakes with them.
+    pub perturbations: BTreeMap<usize, Perturbation>,
 }
 
 impl CompareOptions {
@@ -55,7 +55,7 @@ impl CompareOptions {
             out: None,
             dashboard: Dashboard::None,
             interrupted: Arc::default(),
-            tampering: BTreeMap::new(),
+            perturbations: BTreeMap::new(),
         }
     }
 }

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use super::trainer::{Standing, Trainer, Variant};
+use super::variant::{Standing, Variant};
 use super::{Check, Checked, Entrant};
 use crate::Error;
 use crate::backend::precision::Precision;
 use crate::engine::parameters::{self, Parameters, distance};
+use crate::engine::session::Session;
 use crate::engine::setup::Setup;
 
 /// Multiple of the error measured in the reference's own runs that rounding explains elsewhere: backends add in
@@ -42,11 +43,11 @@ pub(crate) struct Given {
 
 impl Given {
     /// What the reference gives at the step that `run` of it is about to take.
-    pub(crate) fn new(setup: &Setup, reference: Entrant, run: &Trainer) -> Result<Self, Error> {
-        let step = run.next_step();
+    pub(crate) fn new(setup: &Setup, reference: Entrant, run: &Session) -> Result<Self, Error> {
+        let step = run.state().step;
         let standing = match step {
             0 => None,
-            _ => Some(run.standing()?),
+            _ => Some(Standing::of(run)?),
         };
         let left = setup.experiment.train.steps - step;
         let updates = if step == 0 {
@@ -54,17 +55,17 @@ impl Given {
         } else {
             1
         };
-        let mut trainer = Trainer::at(setup, reference, Variant::default(), standing.as_ref())?;
+        let mut session = Variant::default().session_at(setup, reference, standing.as_ref())?;
         let mut all = Vec::with_capacity(updates);
         for _ in 0..updates {
-            let gradients = trainer.gradients()?;
-            let model = trainer.transformer();
+            let gradients = session.gradients()?;
+            let model = &session.model().transformer;
             all.push(parameters::gradients(
-                &model,
+                model,
                 &gradients.sums,
                 gradients.mean,
             )?);
-            trainer.apply(gradients)?;
+            session.apply(gradients)?;
         }
         Ok(Self {
             step,
@@ -93,21 +94,19 @@ impl MeasuredStep {
         variant: &Variant,
         given: &Given,
     ) -> Result<Self, Error> {
-        let mut trainer = Trainer::at(setup, entrant, variant.clone(), given.standing.as_ref())?;
-        let before = trainer.weights()?;
-        let gradients = trainer.gradients()?;
-        let model = trainer.transformer();
-        let read = parameters::gradients(&model, &gradients.sums, gradients.mean)?;
-        drop(model);
+        let mut session = variant.session_at(setup, entrant, given.standing.as_ref())?;
+        let before = session.weights()?;
+        let gradients = session.gradients()?;
+        let model = &session.model().transformer;
+        let read = parameters::gradients(model, &gradients.sums, gradients.mean)?;
         let loss = gradients.into_totals()?.loss();
-        let logits = trainer.logits(LOGITS)?;
+        let logits = session.logits(LOGITS)?;
         for gradients in &given.gradients {
-            let model = trainer.transformer();
-            let gradients = parameters::to_gradients(&model, gradients, entrant.dtype);
-            drop(model);
-            trainer.update(gradients)?;
+            let model = &session.model().transformer;
+            let gradients = parameters::to_gradients(model, gradients, entrant.dtype);
+            session.update(gradients)?;
         }
-        let mut updates = trainer.weights()?;
+        let mut updates = session.weights()?;
         for (path, update) in &mut updates {
             for (update, before) in update.iter_mut().zip(&before[path]) {
                 *update -= before;

@@ -1,0 +1,38 @@
+//! The evaluation loop.
+
+use std::ops::ControlFlow;
+
+use burn::data::dataloader::DataLoader;
+use foretoken_datasets::TokenBatch;
+use foretoken_model::Watch;
+
+use super::language_model::LanguageModel;
+use super::totals::Totals;
+use crate::Error;
+
+/// Sums the negative log-likelihood of a model without autodiff over the windows of a loader. `progress` is called with
+/// the windows read so far, first 0, and their sums, and may break the evaluation off; the result is `None` then.
+///
+/// # Errors
+///
+/// When a batch cannot be read, the device fails, or `progress` returns an error.
+pub fn evaluate(
+    model: &LanguageModel,
+    loader: &dyn DataLoader<TokenBatch>,
+    watch: Option<&dyn Watch>,
+    progress: &mut dyn FnMut(usize, &Totals) -> Result<ControlFlow<()>, Error>,
+) -> Result<Option<Totals>, Error> {
+    let mut totals = Totals::default();
+    let mut batches = loader.iter();
+    if progress(0, &totals)?.is_break() {
+        return Ok(None);
+    }
+    while let Some(batch) = batches.next() {
+        let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
+        totals += model.score(batch, watch).read().map_err(Error::device)?;
+        if progress(batches.progress().items_processed, &totals)?.is_break() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(totals))
+}

@@ -1,0 +1,275 @@
+//! The model as training sees it: a transformer with its objective.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{ExecutionError, Tensor};
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use foretoken_datasets::TokenBatch;
+use foretoken_model::ops::among_threads;
+use foretoken_model::{Dropout, Objective, Pass, Targets, Transformer, Watch};
+
+use super::totals::{Sums, Totals};
+use crate::experiment::Experiment;
+
+/// A transformer together with its objective, the next token.
+#[derive(Module, Debug)]
+pub struct LanguageModel {
+    /// The network.
+    pub transformer: Transformer,
+    /// Decides, with the number of a batch, what dropout leaves out.
+    #[module(skip)]
+    pub dropout_seed: u64,
+    /// Whether its passes use fused operations; otherwise, and in a watched pass, they use Burn's own.
+    #[module(skip)]
+    pub fused: bool,
+    /// Terms that training adds to the negative log-likelihood; evaluation adds none.
+    #[module(skip)]
+    pub objective: Objective,
+}
+
+impl LanguageModel {
+    /// A model whose operations are fused.
+    pub fn new(transformer: Transformer, dropout_seed: u64) -> Self {
+        Self {
+            transformer,
+            dropout_seed,
+            fused: true,
+            objective: Objective::default(),
+        }
+    }
+
+    /// Returns the model with the operations and the objective that an experiment names.
+    pub fn of(self, experiment: &Experiment) -> Self {
+        Self {
+            fused: experiment.backend.fused,
+            objective: experiment.train.objective(),
+            ..self
+        }
+    }
+
+    /// Returns the model with fused operations, or with Burn's own.
+    pub fn with_fused(self, fused: bool) -> Self {
+        Self { fused, ..self }
+    }
+
+    /// A pass of fused operations or of Burn's own, as this model has them, with its observer.
+    fn pass<'a>(&self, pass: Pass<'a>, watch: Option<&'a dyn Watch>) -> Pass<'a> {
+        let pass = match self.fused {
+            true => pass,
+            false => pass.plain(),
+        };
+        match watch {
+            Some(watch) => pass.watched(watch),
+            None => pass,
+        }
+    }
+
+    /// Logits of the first `sequences` of a batch, as a training step has them: `[sequences, length, vocab_size]`.
+    pub(crate) fn logits(
+        &self,
+        batch: TokenBatch,
+        sequences: usize,
+        watch: Option<&dyn Watch>,
+    ) -> Tensor<3> {
+        let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
+        let inputs = batch.inputs.narrow(0, 0, sequences);
+        let pass = self.pass(Pass::training(&dropout), watch);
+        self.transformer.logits_in(pass, inputs)
+    }
+
+    /// Gradients over a batch, and its sums. The gradients are those of the sum over the batch's targets divided by
+    /// [`places`]: see [`Gradients`](super::step::Gradients) for how they become those of the mean. `watch` sees every
+    /// operation, none of which is fused then.
+    pub(crate) fn backward(
+        &self,
+        batch: TokenBatch,
+        watch: Option<&dyn Watch>,
+    ) -> (GradientsParams, Sums) {
+        let places = places(&batch);
+        among_threads(&self.transformer.device(), || {
+            let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
+            let pass = Pass::training(&dropout).toward(self.objective);
+            let (sum, sums) = self.sums(self.pass(pass, watch), batch);
+            let gradients = sum.div_scalar(places).backward();
+            (GradientsParams::from_grads(gradients, self), sums)
+        })
+    }
+
+    /// Sums over a batch without gradients and dropout.
+    pub(crate) fn score(&self, batch: TokenBatch, watch: Option<&dyn Watch>) -> Sums {
+        among_threads(&self.transformer.device(), || {
+            self.sums(self.pass(Pass::default(), watch), batch).1
+        })
+    }
+
+    /// The sum of the weighted objective over the targets, `[1]`, and the sums that are reported: nats and hits, without
+    /// what the objective adds.
+    fn sums(&self, pass: Pass<'_>, batch: TokenBatch) -> (Tensor<1>, Sums) {
+        let targets = Targets {
+            ids: batch.targets,
+            weights: batch.weights.clone(),
+        };
+        let exact = pass.objective() == Objective::default();
+        let loss = self
+            .transformer
+            .next_token_loss_in(pass, batch.inputs, targets);
+        let dtype = loss.nats.dtype();
+        let weighted = |values: Tensor<2>| match &batch.weights {
+            Some(weights) => values * weights.clone().cast(dtype),
+            None => values,
+        };
+        let correct = weighted(loss.correct.float().cast(dtype));
+        let sum = loss.loss.sum();
+        let nats = match exact {
+            true => sum.clone(),
+            false => weighted(loss.nats).sum(),
+        };
+        let sums = Sums {
+            nats_and_correct: Tensor::cat(vec![nats.detach(), correct.sum()], 0),
+            weight: batch.target_weight,
+            tokens: batch.target_tokens,
+            bytes: batch.target_bytes,
+        };
+        (sum, sums)
+    }
+}
+
+/// Rows × context of a batch: its targets, counted or not.
+pub(crate) fn places(batch: &TokenBatch) -> f64 {
+    batch.targets.shape().num_elements() as f64
+}
+
+/// The step of a Burn training: what `burn_train::Learner` calls. Our own steps accumulate and clip besides; see
+/// [`step`](super::step).
+impl TrainStep for LanguageModel {
+    type Input = TokenBatch;
+    type Output = Figures;
+
+    fn step(&self, batch: TokenBatch) -> TrainOutput<Figures> {
+        let (grads, sums) = self.backward(batch, None);
+        TrainOutput {
+            grads,
+            item: Figures::read(sums),
+        }
+    }
+}
+
+impl InferenceStep for LanguageModel {
+    type Input = TokenBatch;
+    type Output = Figures;
+
+    fn step(&self, batch: TokenBatch) -> Figures {
+        Figures::read(self.score(batch, None))
+    }
+}
+
+/// The figures of a step or of a batch of an evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    /// Sums over the targets.
+    pub totals: Totals,
+    /// Seconds, the data and a device sync included.
+    pub seconds: f64,
+    /// Learning rate of the update; 0 without one.
+    pub learning_rate: f64,
+    /// Global norm of the gradient before clipping; 0 without one.
+    pub gradient_norm: f64,
+}
+
+impl Figures {
+    /// Adds those of a later step, whose learning rate and gradient norm stand for both: they have no sum.
+    pub fn add(&mut self, later: &Self) {
+        self.totals += later.totals;
+        self.seconds += later.seconds;
+        self.learning_rate = later.learning_rate;
+        self.gradient_norm = later.gradient_norm;
+    }
+
+    /// Waits for the device. Burn's steps have no way to return an error, and panic when a device fails.
+    fn read(sums: Sums) -> Self {
+        let totals = sums.read();
+        Self {
+            totals: totals.unwrap_or_else(|error| panic!("the device failed: {error}")),
+            ..Self::default()
+        }
+    }
+}
+
+impl ItemLazy for Figures {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(self)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+pub(crate) mod tests {
+    use burn::tensor::{Device, Int, TensorData};
+    use foretoken_model::{ModelConfig, Place};
+
+    use super::*;
+    use crate::backend::Backend;
+
+    /// Leaves every operation as it is.
+    struct Onlooker;
+
+    impl Watch for Onlooker {
+        fn operation(
+            &self,
+            _: &Place,
+            inputs: Vec<Tensor<2>>,
+            compute: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
+        ) -> Tensor<2> {
+            compute(inputs)
+        }
+    }
+
+    /// One window of 16 tokens, of which the last target counts alone: a sum over more would hide the last bits.
+    pub(crate) fn window(number: usize, device: &Device) -> TokenBatch {
+        let ids = |start: usize| {
+            let ids = (start..start + 16).map(|at| (at * at * (number + 3) % 17) as i64);
+            Tensor::<2, Int>::from_data(TensorData::new(ids.collect(), [1, 16]), device)
+        };
+        let mut weights = vec![0.0f32; 16];
+        weights[15] = 1.0;
+        TokenBatch {
+            inputs: ids(0),
+            targets: ids(1),
+            weights: Some(Tensor::from_data(TensorData::new(weights, [1, 16]), device)),
+            target_tokens: 1,
+            target_bytes: 1,
+            target_weight: 1.0,
+            first_row: number,
+        }
+    }
+
+    #[test]
+    fn operations_are_fused_unless_refused_or_watched() {
+        let device = Backend::Flex.device().unwrap().autodiff();
+        let transformer = ModelConfig::new(17, 16, 2, 2, 32).init(3, &device).unwrap();
+        let fused = LanguageModel::new(transformer, 0);
+        let plain = fused.clone().with_fused(false);
+        let windows = || (0..40).map(|number| window(number, &device));
+        let loss = |sums: Sums| sums.read().unwrap().loss().to_bits();
+        type Computed<'a> = &'a dyn Fn(&LanguageModel, Option<&dyn Watch>) -> Vec<u64>;
+        let trained = |model: &LanguageModel, watch: Option<&dyn Watch>| -> Vec<u64> {
+            let sums = windows().map(|batch| model.backward(batch, watch).1);
+            sums.map(loss).collect()
+        };
+        let inferred = |model: &LanguageModel, watch: Option<&dyn Watch>| -> Vec<u64> {
+            let sums = windows().map(|batch| model.score(batch, watch));
+            sums.map(loss).collect()
+        };
+        let logits = |model: &LanguageModel, watch: Option<&dyn Watch>| -> Vec<u64> {
+            let logits = windows().map(|batch| model.logits(batch, 1, watch));
+            let values = logits.flat_map(|logits| logits.try_into_vec_as::<f64>().unwrap());
+            values.map(f64::to_bits).collect()
+        };
+        for computed in [&trained as Computed<'_>, &inferred, &logits] {
+            assert_eq!(computed(&plain, None), computed(&fused, Some(&Onlooker)));
+            assert_ne!(computed(&plain, None), computed(&fused, None));
+        }
+        // Burn's own learner would call the same step.
+        let by_burn = TrainStep::step(&fused, window(0, &device)).item.totals;
+        assert_eq!(by_burn.loss().to_bits(), trained(&fused, None)[0]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Deviations from an experiment, made on purpose in one session: how a comparison is shown to find mistakes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use foretoken_datasets::TokenBatch;
+use foretoken_model::{ModelConfig, Transformer, Watch};
+
+use super::learner::Learner;
+use super::setup::Setup;
+use crate::Error;
+use crate::experiment::OptimizerConfig;
+
+/// Occasions on which [`Perturbation::carried`] is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A step is about to be taken.
+    BeforeStep,
+    /// A checkpoint was loaded.
+    Loaded,
+}
+
+/// Changes what a session carries from step to step, given the number of steps taken.
+pub type Carried =
+    Arc<dyn Fn(Moment, usize, &mut Setup, &mut Learner) -> Result<(), Error> + Send + Sync>;
+
+/// Deviations of one session from its experiment. The default changes nothing.
+#[derive(Clone, Default)]
+pub struct Perturbation {
+    /// Computes with another configuration; the weights keep their shapes.
+    pub model: Option<fn(&mut ModelConfig)>,
+    /// Changes weights after they were initialised, on the session's device.
+    pub weights: Option<fn(Transformer) -> Transformer>,
+    /// Updates with other settings.
+    pub optimizer: Option<fn(&mut OptimizerConfig)>,
+    /// Trains on other windows.
+    pub batch: Option<fn(TokenBatch) -> TokenBatch>,
+    /// Computes operations otherwise, forward or backward.
+    pub watch: Option<Arc<dyn Watch>>,
+    /// Changes optimizer, schedule or settings in the course of a run.
+    pub carried: Option<Carried>,
+}
+
+impl Perturbation {
+    /// Whether this is the default.
+    pub fn is_none(&self) -> bool {
+        let Self {
+            model,
+            weights,
+            optimizer,
+            batch,
+            watch,
+            carried,
+        } = self;
+        model.is_none()
+            && weights.is_none()
+            && optimizer.is_none()
+            && batch.is_none()
+            && watch.is_none()
+            && carried.is_none()
+    }
+
+    /// The setup with the deviating model and optimizer.
+    pub(crate) fn setup(&self, setup: &Setup) -> Setup {
+        let mut setup = setup.clone();
+        if let Some(change) = self.model {
+            change(&mut setup.model);
+        }
+        if let Some(change) = self.optimizer {
+            change(&mut setup.experiment.optimizer);
+        }
+        setup
+    }
+
+    pub(crate) fn watch(&self) -> Option<&dyn Watch> {
+        self.watch.as_deref()
+    }
+
+    pub(crate) fn transformer(&self, transformer: Transformer) -> Transformer {
+        match self.weights {
+            Some(change) => change(transformer),
+            None => transformer,
+        }
+    }
+
+    pub(crate) fn batch(&self, batch: TokenBatch) -> TokenBatch {
+        match self.batch {
+            Some(change) => change(batch),
+            None => batch,
+        }
+    }
+}
+
+impl fmt::Debug for Perturbation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_none() { "none" } else { "some" })
+    }
+}

@@ -1,0 +1,289 @@
+//! burn-train's dashboard as an observer of our training loop.
+//!
+//! burn-train opens its event processor, its metrics and its terminal dashboard for a `SupervisedTraining` only. So a
+//! session is run as the learning strategy of one, and forwards its events. Nothing else knows of burn-train's training.
+
+use std::panic;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::thread;
+
+use burn::data::dataloader::Progress;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::optim::{AdamWConfig, lr_scheduler::constant::ConstantLr};
+use burn::train::logger::MetricLogger;
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{CpuMemory, CpuUse, MetricDefinition, NumericEntry};
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::{
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTraining, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
+    TrainingItem, TrainingStrategy, ValidLoader,
+};
+use foretoken_datasets::WindowLoader;
+
+use super::metrics::{Measure, StepMetric};
+use super::terminal;
+use crate::Error;
+use crate::engine::event::{Evaluating, Event, Scope, Stepped};
+use crate::engine::language_model::{Figures, LanguageModel};
+use crate::engine::session::{Observer, Session};
+
+/// What the dashboard needs beside events.
+pub(crate) struct Options {
+    /// Name of the run.
+    pub(crate) label: String,
+    /// Seconds that a token's floating-point operations take at the measured matrix-product peak.
+    pub(crate) seconds_per_token_at_peak: f64,
+    /// Whether the session continues an earlier one.
+    pub(crate) is_resumed: bool,
+    /// Stops the run when the user asks for it in the options.
+    pub(crate) interrupter: Interrupter,
+}
+
+/// Work on a session that reports to an observer.
+type Work<T> = Box<dyn FnOnce(&mut Session, &mut dyn Observer) -> Result<T, Error> + Send>;
+
+/// Runs `work` on burn-train's options. Returns the session with what came of it.
+pub(crate) fn run<T: Send + 'static>(
+    mut session: Session,
+    options: Options,
+    work: impl FnOnce(&mut Session, &mut dyn Observer) -> Result<T, Error> + Send + 'static,
+) -> Result<(Session, T), Error> {
+    let settings = session.experiment().train.clone();
+    let floor = session.data().floor_bits_per_byte;
+    let peak = options.seconds_per_token_at_peak;
+    let intervals_done = options
+        .is_resumed
+        .then_some(session.state().step / settings.eval_every);
+    // burn-train asks for loaders, and the session has its own: none is read.
+    let unread: Arc<WindowLoader> = Arc::new(session.eval_loader(1)?);
+    // It carries the model into the strategy and back. Its optimizer and its schedule are never used.
+    let carrier = Learner::new(
+        session.take_model(),
+        AdamWConfig::new().init(),
+        ModuleLrScheduler::new(ConstantLr::new(0.0)),
+    );
+    let strategy = Arc::new(Strategy(Mutex::new(Handover::Waiting(
+        session,
+        Box::new(work) as Work<T>,
+    ))));
+
+    silence_after_hang_up();
+    let renderer = TuiMetricsRendererWrapper::new(options.interrupter.clone(), intervals_done);
+    terminal::opened(true);
+    let mut training = SupervisedTraining::<LanguageModel>::new("", unread.clone(), unread)
+        .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
+        .with_interrupter(options.interrupter)
+        .with_application_logger(None)
+        .with_metric_logger(NoLog)
+        .renderer(Box::new(renderer))
+        .num_epochs(settings.steps.div_ceil(settings.eval_every))
+        .label(&options.label);
+    for measure in Measure::ALL {
+        let floor = floor.filter(|_| measure == Measure::BitsPerByte);
+        training = training.metric_train_numeric(StepMetric::new(measure, peak).with_floor(floor));
+    }
+    for measure in Measure::OF_EVALUATION {
+        let floor = floor.filter(|_| measure == Measure::BitsPerByte);
+        let metric = StepMetric::new(measure, peak).with_floor(floor);
+        training = training.metric_valid_numeric(metric.of_evaluation());
+    }
+    training = training
+        .metric_train_numeric(CpuUse::new())
+        .metric_train_numeric(CpuMemory::new());
+    if let Some(epoch) = intervals_done {
+        // Where burn-train's count of epochs begins; without checkpointers it reads nothing.
+        training = training.checkpoint(epoch);
+    }
+    let result = training.launch(carrier);
+    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    terminal::closed();
+    drop(result.renderer);
+
+    match strategy.replace(Handover::Over) {
+        Handover::Done(mut session, outcome) => {
+            session.put_model(result.model);
+            Ok((session, outcome?))
+        }
+        Handover::Waiting(..) | Handover::Over => Err(Error::Training(match result.error {
+            Some(error) => error.to_string(),
+            None => "the loop did not run".into(),
+        })),
+    }
+}
+
+/// burn-train's drawing thread panics when it cannot restore a terminal that is gone, and ratatui, unwinding, when
+/// it cannot complain on standard error. So the terminal is let go of here, and the panic is not reported.
+fn silence_after_hang_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let draws = thread::current().name() == Some("train-renderer");
+            if !(draws && terminal::is_gone()) {
+                hook(info);
+            }
+        }));
+    });
+}
+
+/// The session on its way into burn-train's training and out of it.
+enum Handover<T> {
+    Waiting(Session, Work<T>),
+    Done(Session, Result<T, Error>),
+    Over,
+}
+
+struct Strategy<T>(Mutex<Handover<T>>);
+
+impl<T> Strategy<T> {
+    fn replace(&self, next: Handover<T>) -> Handover<T> {
+        let mut handover = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut handover, next)
+    }
+}
+
+type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
+
+impl<T> SupervisedLearningStrategy<LanguageModel> for Strategy<T> {
+    fn fit(
+        &self,
+        components: TrainingComponents<LanguageModel>,
+        learner: Learner<LanguageModel>,
+        _: TrainLoader<LanguageModel>,
+        _: ValidLoader<LanguageModel>,
+        _starting_epoch: usize,
+    ) -> (LanguageModel, Processor) {
+        let model = learner.model();
+        // It holds the weights, which could not change in place.
+        drop(learner);
+        let mut forward = Forward {
+            processor: components.event_processor,
+            split: None,
+        };
+        let Handover::Waiting(mut session, work) = self.replace(Handover::Over) else {
+            return (model, forward.processor);
+        };
+        session.put_model(model);
+        let outcome = work(&mut session, &mut forward);
+        let model = session.take_model();
+        self.replace(Handover::Done(session, outcome));
+        (model, forward.processor)
+    }
+}
+
+/// Forwards the events of a session. burn-train counts epochs; here an epoch is one evaluation interval.
+struct Forward {
+    processor: Processor,
+    /// The training steps of the interval under way.
+    split: Option<Interval>,
+}
+
+struct Interval {
+    number: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Forward {
+    fn train(&mut self, event: LearnerEvent<Figures>) -> Result<(), Error> {
+        let processed = self.processor.process_train(event);
+        processed.map_err(|error| Error::Training(error.to_string()))
+    }
+
+    fn valid(&mut self, event: LearnerEvent<Figures>) -> Result<(), Error> {
+        let processed = self.processor.process_valid(event);
+        processed.map_err(|error| Error::Training(error.to_string()))
+    }
+
+    /// Begins the interval that follows on `step` steps, unless it has begun.
+    fn begin(&mut self, step: usize, session: &Session) -> Result<(), Error> {
+        if self.split.is_some() {
+            return Ok(());
+        }
+        let settings = &session.experiment().train;
+        let number = step / settings.eval_every + 1;
+        let end = (number * settings.eval_every).min(settings.steps);
+        self.split = Some(Interval {
+            number,
+            start: step,
+            end,
+        });
+        self.train(LearnerEvent::StartSplit {
+            epoch_number: number,
+            total_items: end - step,
+        })
+    }
+
+    fn stepped(&mut self, stepped: &Stepped, session: &Session) -> Result<(), Error> {
+        self.begin(stepped.step, session)?;
+        let Some(Interval { start, end, .. }) = self.split else {
+            return Ok(());
+        };
+        let done = stepped.step + 1;
+        let progress = Progress::new(done - start, end - start, Some("steps".into()));
+        let rate = session.learner().learning_rate().clone();
+        let item = TrainingItem::new(stepped.figures, progress, Some(done), Some(rate));
+        self.train(LearnerEvent::ProcessedItem(item))
+    }
+
+    fn evaluating(&mut self, evaluating: &Evaluating, session: &Session) -> Result<(), Error> {
+        let number = interval(session);
+        if evaluating.done == 0 {
+            if let Some(split) = self.split.take() {
+                self.train(LearnerEvent::EndSplit(split.number))?;
+            }
+            return self.valid(LearnerEvent::StartSplit {
+                epoch_number: number,
+                total_items: evaluating.windows,
+            });
+        }
+        let figures = Figures {
+            totals: evaluating.totals,
+            seconds: evaluating.seconds,
+            ..Figures::default()
+        };
+        let progress = Progress::new(evaluating.done, evaluating.windows, Some("windows".into()));
+        let item = TrainingItem::new(figures, progress, None, None);
+        self.valid(LearnerEvent::ProcessedItem(item))
+    }
+}
+
+/// Number of the interval that ends at the session's step.
+fn interval(session: &Session) -> usize {
+    let every = session.experiment().train.eval_every;
+    session.state().step.div_ceil(every)
+}
+
+impl Observer for Forward {
+    fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
+        match event {
+            Event::Stepped(stepped) => self.stepped(stepped, session),
+            Event::Evaluating(evaluating) => self.evaluating(evaluating, session),
+            Event::Evaluated(evaluated) => {
+                let number = interval(session);
+                self.valid(LearnerEvent::EndSplit(number))?;
+                match evaluated.scope {
+                    Scope::Interval => self.train(LearnerEvent::EndEpoch(number)),
+                    Scope::Last | Scope::Best => Ok(()),
+                }
+            }
+            Event::Started | Event::Saved | Event::Ended(_) => Ok(()),
+        }
+    }
+}
+
+/// No log: burn-train writes files of its own unless it is given one, and the run directory has `metrics.jsonl`.
+struct NoLog;
+
+impl MetricLogger for NoLog {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
+}
