@@ -3,8 +3,7 @@
 //! burn-train opens its event processor, its metrics and its terminal dashboard for a `SupervisedTraining` only. So a
 //! session is run as the learning strategy of one, and forwards its events. Nothing else knows of burn-train's training.
 
-use std::panic;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use burn::data::dataloader::Progress;
@@ -24,6 +23,7 @@ use foretoken_datasets::WindowLoader;
 use super::metrics::{Measure, StepMetric};
 use super::terminal;
 use crate::Error;
+use crate::backend::panics;
 use crate::engine::event::{Evaluating, Event, Scope, Stepped};
 use crate::engine::language_model::{Figures, LanguageModel};
 use crate::engine::session::{Observer, Session};
@@ -115,15 +115,8 @@ pub(crate) fn run<T: Send + 'static>(
 /// burn-train's drawing thread panics when it cannot restore a terminal that is gone, and ratatui, unwinding, when
 /// it cannot complain on standard error. So the terminal is let go of here, and the panic is not reported.
 fn silence_after_hang_up() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let hook = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let draws = thread::current().name() == Some("train-renderer");
-            if !(draws && terminal::is_gone()) {
-                hook(info);
-            }
-        }));
+    panics::silence_if(|| {
+        thread::current().name() == Some("train-renderer") && terminal::is_gone()
     });
 }
 

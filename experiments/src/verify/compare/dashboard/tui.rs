@@ -1,10 +1,9 @@
 //! The full screen: a thread that draws, and the terminal that it draws on.
 
 use std::io::{self, BufWriter, Stdout, Write};
-use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, Once, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use super::scene::Scene;
 use super::state::State;
 use super::table;
 use super::view::{View, Wish};
+use crate::backend::panics;
 use crate::show::terminal;
 use crate::verify::compare::{Event, Watcher};
 
@@ -50,7 +50,8 @@ impl Tui {
     /// There is no terminal.
     pub fn new(interrupted: Arc<AtomicBool>) -> io::Result<Self> {
         terminal::remember();
-        restore_on_panic();
+        // Before a panic's message is written, which belongs on the user's own screen.
+        panics::before_message(screen::leave);
         let screen = screen::enter()?;
         let (events, received) = mpsc::channel();
         let flag = interrupted.clone();
@@ -202,19 +203,6 @@ impl Drawer {
         };
         screen::draw(&mut self.screen, |frame| draw(&scene, frame));
     }
-}
-
-/// Gives the terminal back before a panic's message is written, once for the whole program: nested hooks that
-/// are taken off in the wrong order would lose one another.
-fn restore_on_panic() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let message = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            screen::leave();
-            message(info);
-        }));
-    });
 }
 
 /// The terminal, of which a program has one.
