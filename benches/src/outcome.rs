@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::peer::Peer;
 use crate::protocol::{Peak, Steps};
-use crate::statistics::{Spread, median};
+use crate::statistics::Spread;
+use foretoken::show::statistics::median;
 
 /// The result of a race: what `race --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]

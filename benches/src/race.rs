@@ -24,7 +24,7 @@ use crate::outcome::{Measured, Report};
 use crate::peer::Peer;
 use crate::process::{Process, go_on};
 use crate::protocol::{Ready, Steps};
-use crate::statistics::median;
+use foretoken::show::statistics::median;
 
 /// Steps before the first round, by which kernels are compiled, memory is allocated and losses are compared.
 const WARM_UP: usize = 5;

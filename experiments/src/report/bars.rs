@@ -1,8 +1,9 @@
 //! One row for each run: bars of a quantity, and boxes of a distribution.
 
-use super::numbers;
 use super::scale::Axis;
 use super::svg::{self, Svg, push, text, text_width};
+use crate::show::format;
+use crate::show::statistics::quantile_of_sorted;
 
 /// Height of a row.
 const ROW: f64 = 30.0;
@@ -83,15 +84,11 @@ impl Distribution {
     pub(super) fn of(name: String, class: String, seconds: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = seconds.iter().copied().filter(|s| s.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)? as f64;
-        let quantiles = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0].map(|share| {
-            let place = share * last;
-            let (below, above) = (
-                sorted[place.floor() as usize],
-                sorted[place.ceil() as usize],
-            );
-            below + (above - below) * place.fract()
-        });
+        if sorted.is_empty() {
+            return None;
+        }
+        let quantiles = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+            .map(|share| quantile_of_sorted(&sorted, share).unwrap_or(f64::NAN));
         Some(Self {
             name,
             class,
@@ -105,7 +102,7 @@ pub(super) fn boxes(label: &str, rows: &[Distribution], width: f64) -> Svg {
     let left = names_width(rows.iter().map(|row| row.name.as_str()));
     let medians: Vec<String> = rows
         .iter()
-        .map(|row| numbers::seconds(row.quantiles[3]))
+        .map(|row| format::seconds(row.quantiles[3]))
         .collect();
     let right = width - widest(medians.iter().map(String::as_str)) - 18.0;
     let values = rows.iter().flat_map(|row| row.quantiles);
@@ -116,7 +113,7 @@ pub(super) fn boxes(label: &str, rows: &[Distribution], width: f64) -> Svg {
     for mut tick in axis.ticks(5, false) {
         svg::line(&mut body, "grid", (tick.at, 0.0), (tick.at, bottom));
         if let Ok(seconds) = tick.label.parse() {
-            tick.label = numbers::span(seconds, 1);
+            tick.label = format::span(seconds, 1);
         }
         // Doubles and fives come closer to each other than their labels are wide.
         let half = text_width(&tick.label) / 2.0;
@@ -194,11 +191,11 @@ mod tests {
     #[test]
     fn what_was_not_measured_has_no_bar() {
         let values = [Some(2.0), Some(1.0), None, Some(f64::NAN), Some(0.0)];
-        let svg = bars("Speed", &values.map(bar), numbers::rate).body;
+        let svg = bars("Speed", &values.map(bar), format::rate).body;
         assert_eq!(svg.matches("<rect").count(), 2, "{svg}");
         assert_eq!(svg.matches("not measured").count(), 2);
         assert!(!svg.contains("NaN"));
-        assert!(bars("Nothing", &[], numbers::rate).height > 0.0);
+        assert!(bars("Nothing", &[], format::rate).height > 0.0);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::Run;
 use super::bars::Bar;
 use super::heat_map::ratio;
 use super::line_plot::{Kind, Line, LinePlot};
-use super::numbers::rounded;
-use super::scale::range;
+use crate::show::axis::range;
+use crate::show::format::rounded;
 
 /// Steps up to which a page carries every one.
 pub(super) const MAX_ROWS: usize = 5_000;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::verify::compare::{Check, Checked};
 
-use super::numbers::significant;
 use super::svg::{Svg, escape, push, text, text_width};
+use crate::show::format::significant;
 
 /// Side of a cell where there is room.
 const CELL: f64 = 26.0;

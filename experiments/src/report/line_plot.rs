@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use super::scale::{Axis, range};
+use super::scale::Axis;
 use super::svg::{self, Svg, push, text, text_width};
+use crate::show::axis::range;
 
 /// How large a plot is drawn, in pixels.
 #[derive(Debug, Clone, Copy)]

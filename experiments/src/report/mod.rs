@@ -14,7 +14,6 @@ mod heat_map;
 mod html;
 mod line_plot;
 mod markdown;
-mod numbers;
 mod palette;
 mod plots;
 mod scale;

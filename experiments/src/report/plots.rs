@@ -7,10 +7,10 @@ use super::bars::{Bar, Distribution, bars, boxes};
 use super::data::{Data, MAX_ROWS};
 use super::heat_map::heat_map;
 use super::line_plot::{Band, Kind, Line, LinePlot, Size};
-use super::numbers::{self, significant};
 use super::svg::Svg;
 use super::table::{self, Table};
 use super::words;
+use crate::show::format::{self, significant};
 
 /// On wide pages.
 const WIDE: Size = Size {
@@ -65,7 +65,7 @@ impl Figure {
             caption += &format!(
                 " Of {} steps, values shown on hover and in the CSV are those of every {stride}th; the curves \
                  keep the extremes between them, and comparison.json holds all.",
-                numbers::count(steps as u64)
+                format::count(steps as u64)
             );
         }
         Self::of_sizes(plot.id, caption, |size, variant| plot.draw(size, variant))
@@ -305,7 +305,7 @@ fn costs(runs: &[&Run<'_>], data: &mut Data) -> Vec<Figure> {
             "Training speed in tokens per second: a step's tokens over the median time of a step."
                 .into(),
             bars("Training speed of each entrant", &speed, |value| {
-                format!("{}{}tokens/s", numbers::rate(value), numbers::THIN)
+                format!("{}{}tokens/s", format::rate(value), format::THIN)
             }),
         ));
     }
@@ -318,7 +318,7 @@ fn costs(runs: &[&Run<'_>], data: &mut Data) -> Vec<Figure> {
              when the entrant's turn began."
                 .into(),
             bars("Peak memory of each entrant", &memory, |value| {
-                numbers::bytes(value as u64)
+                format::bytes(value as u64)
             }),
         ));
     }

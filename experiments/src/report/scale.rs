@@ -1,9 +1,6 @@
-//! From values to places on a plot, linear or logarithmic, and the ticks of an axis.
+//! From values to places on a plot, linear or logarithmic. Where ticks lie is decided in `show::axis`.
 
-use super::numbers;
-
-/// Decades that a logarithmic axis shows at most, counted from the largest value.
-const MAX_DECADES: i32 = 16;
+use crate::show::axis::{decades, linear_ticks, log_ticks, range};
 
 /// How much of a linear axis is left free beyond its values.
 const PADDING: f64 = 0.04;
@@ -72,11 +69,9 @@ impl Axis {
             }
         }
         let (least, most) = match low <= high {
-            true => (low.log10().floor() as i32, high.log10().ceil() as i32),
+            true => decades(low, high),
             false => (-1, 0),
         };
-        let most = most.max(least + 1);
-        let least = least.max(most - MAX_DECADES);
         let lane = if zeros { ZERO_LANE } else { 0.0 };
         let from = if from > to { from - lane } else { from + lane };
         let zero = match from > to {
@@ -122,9 +117,12 @@ impl Axis {
         };
         let mut ticks: Vec<Tick> = values
             .into_iter()
-            .filter_map(|(value, label)| {
-                let at = self.at(value)?;
-                Some(Tick { at, label })
+            .filter_map(|tick| {
+                let at = self.at(tick.value)?;
+                Some(Tick {
+                    at,
+                    label: tick.label,
+                })
             })
             .collect();
         if let Some(at) = self.zero {
@@ -138,70 +136,6 @@ impl Axis {
         }
         ticks
     }
-}
-
-/// Smallest and largest.
-pub(super) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values.fold(None, |range, value| match range {
-        None => Some((value, value)),
-        Some((low, high)) => Some((low.min(value), high.max(value))),
-    })
-}
-
-/// Multiples of 1, 2 or 5 times a power of ten, with as many decimals as their distance needs.
-fn linear_ticks(low: f64, high: f64, count: usize, integer: bool) -> Vec<(f64, String)> {
-    let rough = (high - low) / count.max(1) as f64;
-    if !rough.is_finite() || rough <= 0.0 {
-        return Vec::new();
-    }
-    let power = 10f64.powf(rough.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .find(|factor| factor * power >= rough * 0.999)
-        .unwrap_or(10.0);
-    let step = match integer {
-        true => (factor * power).max(1.0),
-        false => factor * power,
-    };
-    let (first, last) = ((low / step).ceil(), (high / step).floor());
-    let number = last - first + 1.0;
-    // Where rounding swallows the step there is nothing to tick.
-    if !(0.0..=4.0 * count.max(1) as f64).contains(&number) {
-        return Vec::new();
-    }
-    (0..number as usize)
-        .map(|index| (first + index as f64) * step)
-        .map(|value| (value, tick_label(value, step)))
-        .collect()
-}
-
-fn tick_label(value: f64, step: f64) -> String {
-    let decimals = (-(step * 1.001).log10().floor()).max(0.0) as usize;
-    match value.abs() {
-        _ if decimals > 5 => numbers::significant(value, 4),
-        size if size >= 1e9 => numbers::significant(value, 3),
-        size if decimals == 0 && value >= 0.0 => numbers::count(size.round() as u64),
-        _ => format!("{value:.decimals$}").replacen('-', "−", 1),
-    }
-}
-
-/// Decades, as many as fit; within few decades also their doubles and fives.
-fn log_ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
-    let (least, most) = (low.log10().round() as i32, high.log10().round() as i32);
-    let every = ((most - least) as usize).div_ceil(count.max(1)).max(1);
-    let factors: &[f64] = match most - least {
-        ..=1 => &[1.0, 2.0, 5.0],
-        _ => &[1.0],
-    };
-    (least..=most)
-        .step_by(every)
-        .flat_map(|exponent| factors.iter().map(move |factor| (exponent, *factor)))
-        .map(|(exponent, factor)| {
-            let value = factor * 10f64.powi(exponent);
-            (value, numbers::significant(value, 1))
-        })
-        .filter(|(value, _)| *value <= high * 1.000_001)
-        .collect()
 }
 
 #[cfg(test)]

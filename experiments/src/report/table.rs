@@ -5,7 +5,7 @@ use crate::verify::compare::{Check, Checked, Comparison, Outcome, Verdict};
 
 use super::Run;
 use super::heat_map::ratio;
-use super::numbers::{self, NONE, count, loss, significant};
+use crate::show::format::{self, NONE, count, loss, significant};
 
 /// A cell.
 #[derive(Debug, Clone, Default)]
@@ -142,8 +142,8 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
         number(ends_as_seeds, |inside| {
             if inside { "yes" } else { "no" }.into()
         }),
-        number(entry.tokens_per_second, numbers::rate),
-        number(entry.peak_memory_bytes, numbers::bytes),
+        number(entry.tokens_per_second, format::rate),
+        number(entry.peak_memory_bytes, format::bytes),
         entry.reason.clone().into(),
     ]
 }
@@ -250,7 +250,7 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
         ("CPU", true, |e| e.cpu.clone()),
         ("logical cores", true, |e| e.logical_cores.to_string()),
         ("threads", true, threads),
-        ("memory", true, |e| numbers::bytes(e.memory_bytes)),
+        ("memory", true, |e| format::bytes(e.memory_bytes)),
         ("Burn", true, |e| e.burn.clone()),
         ("foretoken", true, |e| e.foretoken.clone()),
         ("revision", true, |e| short(&e.git_revision)),

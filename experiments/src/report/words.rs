@@ -3,7 +3,7 @@
 use crate::verify::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
 
 use super::Run;
-use super::numbers::{count, listed, loss, significant};
+use crate::show::format::{count, listed, loss, significant};
 
 /// The verdicts that a headline tells, from the worst to the best.
 const VERDICTS: [Verdict; 6] = [

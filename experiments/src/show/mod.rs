@@ -1,10 +1,14 @@
-//! Displays of work under way: dashboards, plain lines and progress bars, and the terminal that they share.
+//! Displays of work under way: dashboards, plain lines and progress bars, the terminal that they share, and the
+//! formats of numbers, axes and medians, which reports use as well.
 
+pub mod axis;
 pub(crate) mod burn_train;
 pub mod dashboard;
+pub mod format;
 pub(crate) mod lines;
 pub mod metrics;
 pub mod output;
 pub mod progress;
 pub mod signals;
+pub mod statistics;
 pub mod terminal;

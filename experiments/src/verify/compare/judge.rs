@@ -11,6 +11,7 @@ use super::{
     Check, Checked, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes, Seeds, Verdict,
 };
 use crate::backend::precision::Precision;
+use crate::show::statistics::median;
 
 /// What the bound from runs that rounding set apart is multiplied with: one backend rounds more coarsely than another.
 pub(crate) const FACTOR: f64 = 4.0;
@@ -36,9 +37,7 @@ pub(crate) struct Curve {
 impl Curve {
     /// A step's tokens over the median time of a step: the first steps, which compile kernels, do not count.
     pub(crate) fn tokens_per_second(&self, tokens_per_step: usize) -> Option<f64> {
-        let mut seconds = self.seconds.clone();
-        seconds.sort_by(f64::total_cmp);
-        let median = *seconds.get(seconds.len() / 2)?;
+        let median = median(self.seconds.iter().copied())?;
         (median > 0.0).then(|| tokens_per_step as f64 / median)
     }
 

@@ -82,6 +82,7 @@ mod tests {
     use rand_chacha::rand_core::{RngCore, SeedableRng};
 
     use super::*;
+    use crate::show::statistics::median;
 
     /// Standard normal numbers (Box & Muller 1958).
     struct Normal(ChaCha8Rng);
@@ -155,13 +156,9 @@ mod tests {
     #[test]
     fn more_runs_narrow_a_bound() {
         let mut normal = Normal(ChaCha8Rng::seed_from_u64(2));
-        let median = |mut widths: Vec<f64>| {
-            widths.sort_by(f64::total_cmp);
-            widths[widths.len() / 2]
-        };
         let widths = [2, 3, 5, 10, 30].map(|count| {
             let mut of = |width: fn(&[f64]) -> f64| {
-                median((0..999).map(|_| width(&normal.several(count))).collect())
+                median((0..999).map(|_| width(&normal.several(count)))).unwrap()
             };
             (
                 of(|runs| prediction_half_width(runs, runs.len())),

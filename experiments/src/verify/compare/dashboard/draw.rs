@@ -10,6 +10,7 @@ use super::estimate::{self, Progress};
 use super::scene::{self, Scene};
 use super::view::Popup;
 use super::{charts, popup, table, words};
+use crate::show::format;
 
 /// Below this, charts give way to the table.
 const FULL: (u16, u16) = (60, 18);
@@ -172,7 +173,7 @@ fn percent(progress: Progress) -> String {
 }
 
 fn time_text(scene: &Scene, progress: Progress) -> String {
-    let elapsed = words::duration(scene.now);
+    let elapsed = format::duration(scene.now);
     match progress.fraction < 1.0 {
         true => format!("{elapsed} elapsed, {}", words::left(progress.left)),
         false => format!("{elapsed} elapsed"),

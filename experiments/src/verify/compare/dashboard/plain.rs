@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::estimate;
 use super::state::{Phase, State};
 use super::words;
+use crate::show::format;
 use crate::verify::compare::{Event, Plan, Role, Verdict, Watcher};
 use crate::{errln, outln};
 
@@ -104,17 +105,17 @@ impl Lines {
             words.extend(
                 run.losses
                     .last()
-                    .map(|(_, loss)| format!("loss {}", words::loss(loss))),
+                    .map(|(_, loss)| format!("loss {}", format::short_loss(loss))),
             );
             words.extend(run.worst.map(|(_, worst)| difference(worst)));
             let speed = self.state.tokens_per_second(run);
-            words.extend(speed.map(|speed| format!("{} tokens/s", words::speed(speed))));
+            words.extend(speed.map(|speed| format!("{} tokens/s", format::short_rate(speed))));
         }
         Some(format!(
             "[{:3.0} %] {}; {} elapsed, {}",
             (100.0 * all.fraction).floor(),
             words.join(", "),
-            words::duration(now),
+            format::duration(now),
             words::left(all.left)
         ))
     }
@@ -133,7 +134,7 @@ impl Lines {
         words.extend(
             run.losses
                 .last()
-                .map(|(_, loss)| format!("loss {}", words::loss(loss))),
+                .map(|(_, loss)| format!("loss {}", format::short_loss(loss))),
         );
         // Another seed's curve is another curve.
         let comparable = !matches!(run.role, Role::Seed(_));
@@ -142,13 +143,15 @@ impl Lines {
                 .filter(|_| comparable)
                 .map(|(_, worst)| difference(worst)),
         );
-        let distance = run.weights_distance.map(words::difference);
+        let distance = run.weights_distance.map(format::scientific);
         words.extend(distance.map(|distance| format!("weights' distance {distance}")));
         let speed = self.state.tokens_per_second(run);
-        words.extend(speed.map(|speed| format!("{} tokens/s", words::speed(speed))));
-        let memory = run.peak_memory_bytes.map(words::memory);
+        words.extend(speed.map(|speed| format!("{} tokens/s", format::short_rate(speed))));
+        let memory = run
+            .peak_memory_bytes
+            .map(|bytes| format::plain(format::bytes(bytes)));
         words.extend(memory.map(|memory| format!("{memory} of memory")));
-        words.push(words::duration(now.saturating_sub(run.began)));
+        words.push(format::duration(now.saturating_sub(run.began)));
         Some(format!("{title}: {}", words.join(", ")))
     }
 
@@ -244,7 +247,7 @@ fn verdict_line(name: &str, verdict: Verdict, reason: &str) -> String {
 }
 
 fn difference(worst: f64) -> String {
-    format!("max |Δloss| {}", words::difference(worst))
+    format!("max |Δloss| {}", format::scientific(worst))
 }
 
 fn plural(count: usize, what: &str) -> String {

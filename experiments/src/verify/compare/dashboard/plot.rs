@@ -77,7 +77,8 @@ const BRAILLE: std::ops::RangeInclusive<u32> = 0x2801..=0x28ff;
 
 impl Widget for Plot<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
-        let labels = self.scale.labels.iter().map(|label| label.len());
+        let ticks = self.scale.ticks.iter();
+        let labels = ticks.map(|(_, label)| label.chars().count());
         let gutter = labels.max().unwrap_or(0) as u16 + 1;
         if area.width < gutter + 4 || area.height < 4 {
             return;
@@ -103,14 +104,14 @@ impl Plot<'_> {
             buffer[(x, graph.bottom())].set_symbol(line::HORIZONTAL);
         }
         buffer[(graph.x - 1, graph.bottom())].set_symbol(line::BOTTOM_LEFT);
-        let parts = self.scale.labels.len().saturating_sub(1).max(1);
+        let [low, high] = self.scale.bounds;
         let mut lowest_free = graph.bottom();
-        for (index, label) in self.scale.labels.iter().enumerate() {
-            let up = (usize::from(graph.height - 1) * index + parts / 2) / parts;
-            let y = graph.bottom() - 1 - up as u16;
+        for (place, label) in &self.scale.ticks {
+            let up = f64::from(graph.height - 1) * (place - low) / (high - low);
+            let y = graph.bottom() - 1 - up.round() as u16;
             if y < lowest_free {
                 lowest_free = y;
-                let x = graph.x - 1 - label.len() as u16;
+                let x = graph.x - 1 - label.chars().count() as u16;
                 buffer.set_string(x, y, label, Style::new().bold());
             }
         }

@@ -10,6 +10,7 @@ use super::scene::{Scene, frame as framed};
 use super::table::{self, Row};
 use super::view::KEYS;
 use super::words;
+use crate::show::format;
 use crate::verify::compare::{Check, Checked};
 
 /// Checks listed one by one.
@@ -98,8 +99,8 @@ fn check_line(check: &Check) -> Line<'static> {
         .unwrap_or_default();
     Line::from(format!(
         "{sign} {:>7} {relation} {:<7}  step {}: {of} {path}",
-        words::difference(check.error),
-        words::difference(check.bound),
+        format::scientific(check.error),
+        format::scientific(check.bound),
         check.step,
     ))
 }

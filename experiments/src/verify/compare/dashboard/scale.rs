@@ -1,6 +1,9 @@
 //! From values to places on a chart: which of many points are worth drawing, which range an axis has, and where
 //! a logarithm puts zero.
 
+use crate::show::axis::{self, Tick};
+use crate::show::format;
+
 /// Points in the order of steps, as many as a chart has room for. No number is a gap.
 pub(super) type Series = Vec<(f64, f64)>;
 
@@ -90,8 +93,8 @@ impl Bucket {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
     pub(super) bounds: [f64; 2],
-    /// Evenly spaced from the lower bound to the upper.
-    pub(super) labels: Vec<String>,
+    /// Labels and their places, from the lowest up.
+    pub(super) ticks: Vec<(f64, String)>,
     log: bool,
     /// The least that is drawn of what is not zero, in the units of the bounds.
     least: f64,
@@ -108,10 +111,14 @@ const SMALLEST: f64 = 1e-100;
 const ONE_IN: usize = 50;
 
 impl Scale {
-    /// From the smallest to the largest value, with so many labels.
+    /// From the smallest to the largest value, with about so many labels.
     pub(super) fn linear(values: impl Iterator<Item = f64>, labels: usize) -> Option<Self> {
         let [low, high] = range(values.filter(|value| value.abs() < LARGEST))?;
-        Some(Self::between(widened(low, high), labels, false))
+        let bounds = widened(low, high);
+        let ticks = at_least_two(labels, |count| {
+            axis::linear_ticks(bounds[0], bounds[1], count, false)
+        });
+        Some(Self::new(bounds, ticks, false))
     }
 
     /// As [`Self::linear`], with equal distances for equal ratios. Values up to zero are not drawn.
@@ -119,21 +126,21 @@ impl Scale {
         let drawn = values.filter(|value| (SMALLEST..LARGEST).contains(value));
         let [low, high] = range(drawn)?;
         let bounds = widened(low.log10(), high.log10());
-        Some(Self::between(bounds, labels, true))
+        let [low, high] = bounds.map(|place| 10f64.powf(place));
+        let ticks = at_least_two(labels, |count| axis::log_ticks_within(low, high, count));
+        Some(Self::new(bounds, ticks, true))
     }
 
-    fn between([low, high]: [f64; 2], labels: usize, log: bool) -> Self {
-        let parts = labels.max(2) - 1;
-        let value = |place: f64| if log { 10f64.powf(place) } else { place };
-        let label = |part: usize| {
-            let place = low + (high - low) * part as f64 / parts as f64;
-            label(value(place), [value(low), value(high)])
-        };
+    fn new(bounds: [f64; 2], ticks: Vec<Tick>, log: bool) -> Self {
+        let place = |value: f64| if log { value.log10() } else { value };
+        let ticks = ticks.into_iter();
         Self {
-            bounds: [low, high],
-            labels: (0..=parts).map(label).collect(),
+            bounds,
+            ticks: ticks
+                .map(|tick| (place(tick.value), format::plain(tick.label)))
+                .collect(),
             log,
-            least: low,
+            least: bounds[0],
         }
     }
 
@@ -146,44 +153,28 @@ impl Scale {
             .filter(|value| (SMALLEST..LARGEST).contains(value))
             .collect();
         positive.sort_unstable_by(f64::total_cmp);
-        let (mut low, mut high) = match (positive.get(positive.len() / ONE_IN), positive.last()) {
-            (Some(low), Some(high)) => (low.log10().floor(), high.log10().ceil()),
+        let (least, high) = match (positive.get(positive.len() / ONE_IN), positive.last()) {
+            (Some(low), Some(high)) => {
+                let (low, high) = (low.log10().floor(), high.log10().ceil());
+                (low.min(high - 1.0), high)
+            }
             _ if zeros => (-1.0, 0.0),
             _ => return None,
         };
-        if low == high {
-            low -= 1.0;
-        }
-        let least = low;
-        if zeros {
-            low -= 1.0;
-        }
-        let most_parts = most.max(2) - 1;
-        let parts_of = |span: f64| {
-            let parts = (1..=most_parts).rev().map(|parts| parts as f64);
-            parts.into_iter().find(|parts| span % parts == 0.0)
-        };
-        // Where only the ends can be labelled, another decade makes room for a label between them.
-        if high - low > 3.0 && most_parts > 1 && parts_of(high - low) == Some(1.0) {
-            high += 1.0;
-        }
-        let span = high - low;
-        let parts = parts_of(span).unwrap_or(1.0);
-        let mut labels = Vec::new();
-        let mut exponent = low;
-        while exponent <= high {
-            labels.push(match zeros && exponent == low {
-                true => "0".into(),
-                false => format!("1e{exponent}"),
-            });
-            exponent += span / parts;
-        }
-        Some(Self {
-            bounds: [low, high],
-            labels,
-            log: true,
+        let low = if zeros { least - 1.0 } else { least };
+        let count = most.max(2) - 1 - usize::from(zeros && most > 2);
+        let ticks = axis::log_ticks(10f64.powf(least), 10f64.powf(high), count);
+        let mut scale = Self {
             least,
-        })
+            ..Self::new([low, high], ticks, true)
+        };
+        if zeros {
+            // Two labels are enough for a small chart: zero, and the largest power of ten.
+            let kept = scale.ticks.len().min(most.max(2) - 1);
+            scale.ticks.drain(..scale.ticks.len() - kept);
+            scale.ticks.insert(0, (low, "0".into()));
+        }
+        Some(scale)
     }
 
     /// Where a value is drawn; nothing if nowhere.
@@ -214,12 +205,7 @@ impl Scale {
 }
 
 fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
-    values
-        .filter(|value| value.is_finite())
-        .fold(None, |range, value| match range {
-            None => Some([value, value]),
-            Some([low, high]) => Some([low.min(value), high.max(value)]),
-        })
+    axis::range(values.filter(|value| value.is_finite())).map(|(low, high)| [low, high])
 }
 
 /// A range with room in it.
@@ -231,13 +217,17 @@ fn widened(low: f64, high: f64) -> [f64; 2] {
     }
 }
 
-/// With as many digits as it takes to tell one end from the other.
-fn label(value: f64, [low, high]: [f64; 2]) -> String {
-    match (high - low, value.abs()) {
-        (_, magnitude) if magnitude >= 1e4 => format!("{value:.1e}"),
-        (range, _) if range >= 0.1 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
+/// Ticks for so many labels, or for more if those were fewer than two.
+fn at_least_two(labels: usize, ticks: impl Fn(usize) -> Vec<Tick>) -> Vec<Tick> {
+    let tried = (labels.max(1)..labels.max(1) + 8).map(ticks);
+    let mut last = Vec::new();
+    for ticks in tried {
+        if ticks.len() >= 2 {
+            return ticks;
+        }
+        last = ticks;
     }
+    last
 }
 
 #[cfg(test)]
@@ -249,7 +239,7 @@ mod tests {
         let values = [0.0, 2e-7, 3e-3, f64::NAN, f64::INFINITY];
         let scale = Scale::decades(values.into_iter(), 6).expect("drawable values");
         assert_eq!(scale.bounds, [-8.0, -2.0]);
-        assert_eq!(scale.labels, ["0", "1e-6", "1e-4", "1e-2"]);
+        assert_eq!(labels(&scale), ["0", "1e-7", "1e-5", "0.001"]);
         assert_eq!(scale.place(0.0), Some(-8.0));
         assert_eq!(scale.place(1e-5), Some(-5.0));
         assert_eq!(scale.place(f64::NAN), None);
@@ -259,7 +249,7 @@ mod tests {
     #[test]
     fn differences_that_are_all_zero_can_be_drawn() {
         let scale = Scale::decades([0.0, 0.0].into_iter(), 5).expect("zeros");
-        assert_eq!(scale.labels.first().map(String::as_str), Some("0"));
+        assert_eq!(labels(&scale).first(), Some(&"0"));
         assert_eq!(scale.place(0.0), Some(scale.bounds[0]));
         assert_eq!(Scale::decades([f64::NAN].into_iter(), 5), None);
         assert_eq!(Scale::decades([].into_iter(), 5), None);
@@ -271,9 +261,12 @@ mod tests {
             for most in 0..9 {
                 let values = [10f64.powi(-low) * 1.5, 0.5];
                 let scale = Scale::decades(values.into_iter(), most).expect("drawable values");
-                assert!((2..=most.max(2)).contains(&scale.labels.len()), "{scale:?}");
-                for label in &scale.labels {
-                    assert!(!label.contains('.'), "{scale:?}");
+                assert!((2..=most.max(2)).contains(&scale.ticks.len()), "{scale:?}");
+                for (place, label) in &scale.ticks {
+                    let value: f64 = label.parse().expect("a number");
+                    assert!((value.log10() - place).abs() < 1e-9, "{scale:?}");
+                    let digit = label.trim_matches(['0', '.']).chars().next();
+                    assert!(matches!(digit, Some('1' | '2' | '5')), "{scale:?}");
                 }
             }
         }
@@ -333,10 +326,28 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_evenly_spaced() {
+    fn labels_are_round_values_at_their_places() {
         let scale = Scale::linear([1.0, 4.0].into_iter(), 4).expect("values");
-        assert_eq!(scale.labels, ["1.00", "2.00", "3.00", "4.00"]);
+        let places: Vec<f64> = scale.ticks.iter().map(|(place, _)| *place).collect();
+        assert_eq!(labels(&scale), ["1", "2", "3", "4"]);
+        assert_eq!(places, [1.0, 2.0, 3.0, 4.0]);
         let scale = Scale::logarithmic([1.0, 100.0].into_iter(), 3).expect("values");
-        assert_eq!(scale.labels, ["1.00", "10.00", "100.00"]);
+        let places: Vec<f64> = scale.ticks.iter().map(|(place, _)| *place).collect();
+        assert_eq!(labels(&scale), ["1", "10", "100"]);
+        assert_eq!(places, [0.0, 1.0, 2.0]);
+        for (low, high) in [(1.1, 1.9), (0.0, 0.0), (-3.0, 7e9), (2.31, 2.32)] {
+            for labels in 0..8 {
+                let scale = Scale::linear([low, high].into_iter(), labels).expect("values");
+                assert!(scale.ticks.len() >= 2, "{scale:?}");
+            }
+        }
+    }
+
+    fn labels(scale: &Scale) -> Vec<&str> {
+        scale
+            .ticks
+            .iter()
+            .map(|(_, label)| label.as_str())
+            .collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::precision::Precision;
+use crate::show::statistics::median_of_sorted;
 use crate::verify::compare::{Check, Entrant, Envelope, Event, Plan, Role, Verdict};
 
 /// Everything that is shown.
@@ -286,16 +287,6 @@ fn is_within(difference: f64, bound: f64) -> bool {
     difference <= bound
 }
 
-/// The middle one, or the mean of the two in the middle.
-fn median_of_sorted(values: &[f64]) -> Option<f64> {
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(match values.len() % 2 {
-        1 => upper,
-        _ => 0.5 * values[middle - 1] + 0.5 * upper,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{ended, entrant, plan, step};
@@ -370,8 +361,6 @@ mod tests {
         }
         assert_eq!(state.runs[0].step_seconds(), Some(0.5));
         assert_eq!(state.tokens_per_second(&state.runs[0]), Some(2048.0));
-        assert_eq!(median_of_sorted(&[]), None);
-        assert_eq!(median_of_sorted(&[1.0, 2.0, 4.0, 8.0]), Some(3.0));
     }
 
     #[test]

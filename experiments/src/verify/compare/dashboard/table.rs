@@ -9,7 +9,8 @@ use ratatui::widgets::{Cell, Row as TableRow, StatefulWidget, Table, TableState}
 use super::scene::{GREY, colour_of, frame};
 use super::state::{Phase, Run, State};
 use super::view::View;
-use super::words::{self, NONE};
+use super::words;
+use crate::show::format::{self, NONE};
 use crate::verify::compare::{Entrant, Role, Verdict};
 
 /// What a row is about.
@@ -155,16 +156,18 @@ impl Column {
                 let (step, _) = run.losses.last()?;
                 Some(step.saturating_add(1).to_string())
             }
-            Self::Loss => run.losses.last().map(|(_, loss)| words::loss(loss)),
-            Self::Difference => run.worst.map(|(_, worst)| words::difference(worst)),
+            Self::Loss => run.losses.last().map(|(_, loss)| format::short_loss(loss)),
+            Self::Difference => run.worst.map(|(_, worst)| format::scientific(worst)),
             Self::Bound => {
                 let (step, _) = run.worst?;
                 let bounds = &state.envelope(run.entrant.dtype)?.loss;
-                bounds.get(step).copied().map(words::difference)
+                bounds.get(step).copied().map(format::scientific)
             }
-            Self::Weights => run.weights_distance.map(words::difference),
-            Self::Speed => state.tokens_per_second(run).map(words::speed),
-            Self::Memory => run.peak_memory_bytes.map(words::memory),
+            Self::Weights => run.weights_distance.map(format::scientific),
+            Self::Speed => state.tokens_per_second(run).map(format::short_rate),
+            Self::Memory => run
+                .peak_memory_bytes
+                .map(|bytes| format::plain(format::bytes(bytes))),
             Self::Checks => {
                 let checks = run.checks.as_ref()?;
                 let held = checks.iter().filter(|check| check.holds()).count();

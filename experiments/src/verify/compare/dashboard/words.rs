@@ -1,14 +1,12 @@
-//! Numbers and states as short words, the same on the full screen and in lines.
+//! States as short words, the same on the full screen and in lines.
 
 use std::time::Duration;
 
 use super::estimate::Left;
 use super::state::{Phase, Run, State};
 use crate::backend::Backend;
+use crate::show::format::{NONE, duration};
 use crate::verify::compare::{Role, Verdict};
-
-/// Where there is no number yet.
-pub(super) const NONE: &str = "–";
 
 /// What a run is, such as `rounding run 3 of 8 on flex:f32`.
 pub(super) fn title(state: &State, index: usize) -> String {
@@ -62,52 +60,6 @@ fn doing(run: &Run, steps: usize) -> String {
         }
         (None, _) => "first step".into(),
     }
-}
-
-/// `1.2345`: nats per token.
-pub(super) fn loss(nats: f64) -> String {
-    match nats.is_finite() && nats.abs() >= 1e4 {
-        true => format!("{nats:.1e}"),
-        false => format!("{nats:.4}"),
-    }
-}
-
-/// `1.2e-7`, and `0` where it is exactly that.
-pub(super) fn difference(value: f64) -> String {
-    match value == 0.0 || !value.is_finite() {
-        true => value.to_string(),
-        false => format!("{value:.1e}"),
-    }
-}
-
-/// `12.3k`
-pub(super) fn speed(per_second: f64) -> String {
-    match per_second {
-        rate if rate < 99.95 => format!("{rate:.1}"),
-        rate if rate < 999.5 => format!("{rate:.0}"),
-        rate if rate < 99_950.0 => format!("{:.1}k", rate / 1e3),
-        rate if rate < 999_500.0 => format!("{:.0}k", rate / 1e3),
-        rate => format!("{:.1}M", rate / 1e6),
-    }
-}
-
-/// `312 MiB`
-pub(super) fn memory(bytes: u64) -> String {
-    let mib = bytes as f64 / (1 << 20) as f64;
-    match mib {
-        mib if mib < 9.95 => format!("{mib:.1} MiB"),
-        mib if mib < 1023.5 => format!("{mib:.0} MiB"),
-        mib => format!("{:.1} GiB", mib / 1024.0),
-    }
-}
-
-/// `2m 3s`; without seconds from an hour on.
-pub(super) fn duration(time: Duration) -> String {
-    let seconds = match time.as_secs() {
-        short @ 0..3600 => short,
-        long => long - long % 60,
-    };
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
 /// `about 2m 3s left`
@@ -172,25 +124,8 @@ mod tests {
     use crate::verify::compare::Event;
 
     #[test]
-    fn numbers_are_short() {
+    fn text_is_short_and_on_one_line() {
         let all = [
-            (loss(3.45678), "3.4568"),
-            (loss(f64::NAN), "NaN"),
-            (loss(-f64::INFINITY), "-inf"),
-            (loss(1e30), "1.0e30"),
-            (difference(0.0), "0"),
-            (difference(1.234e-7), "1.2e-7"),
-            (difference(f64::INFINITY), "inf"),
-            (speed(0.25), "0.2"),
-            (speed(999.9), "1.0k"),
-            (speed(12_345.0), "12.3k"),
-            (speed(123_456.0), "123k"),
-            (speed(2.5e6), "2.5M"),
-            (memory(1 << 20), "1.0 MiB"),
-            (memory(312 << 20), "312 MiB"),
-            (memory(1 << 30), "1.0 GiB"),
-            (duration(Duration::from_millis(123_900)), "2m 3s"),
-            (duration(Duration::from_secs(7384)), "2h 3m"),
             (shortened("äbc", 3), "äbc"),
             (shortened("äbcd", 3), "äb…"),
             (shortened("ab", 0), "…"),

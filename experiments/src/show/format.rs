@@ -1,13 +1,15 @@
-//! How numbers are written for a reader: few digits, thin spaces, units.
+//! Numbers, bytes and durations as text for people: few digits, thin spaces, units. Reports and terminals share it.
 
-/// Between a number and its unit, and between thousands: narrow, and no place for a line to break.
-pub(super) const THIN: char = '\u{202F}';
+use std::time::Duration;
 
-/// What stands where there is no number.
-pub(super) const NONE: &str = "–";
+/// Space between a number and its unit, and between thousands: narrow, and no place for a line to break.
+pub const THIN: char = '\u{202F}';
 
-/// So many significant digits: `0.231`, `1.1e-7`.
-pub(super) fn significant(value: f64, digits: usize) -> String {
+/// Text in place of a number that does not exist.
+pub const NONE: &str = "–";
+
+/// A number with so many significant digits: `0.231`, `1.1e-7`.
+pub fn significant(value: f64, digits: usize) -> String {
     if value.is_nan() {
         return "not a number".into();
     }
@@ -33,14 +35,14 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
 }
 
 /// `value` to so many significant digits, as a number: what files hold that need not be exact.
-pub(super) fn rounded(value: f64, digits: usize) -> f64 {
+pub fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits.max(1) - 1)
         .parse()
         .unwrap_or(value)
 }
 
-/// `17 736`; four digits stay together.
-pub(super) fn count(value: u64) -> String {
+/// A count with its thousands apart: `17 736`. Four digits stay together.
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     if digits.len() <= 4 {
         return digits;
@@ -56,7 +58,7 @@ pub(super) fn count(value: u64) -> String {
 }
 
 /// A loss, in nats per token: `0.2309`.
-pub(super) fn loss(value: f64) -> String {
+pub fn loss(value: f64) -> String {
     match value.abs() {
         size if size.is_finite() && size < 1e4 && (size >= 1e-2 || size == 0.0) => {
             format!("{value:.4}")
@@ -66,15 +68,15 @@ pub(super) fn loss(value: f64) -> String {
 }
 
 /// Tokens per second, and other rates: three digits, or all of a large one.
-pub(super) fn rate(value: f64) -> String {
+pub fn rate(value: f64) -> String {
     match value {
         1000.0..1e15 => count(value.round() as u64),
         _ => significant(value, 3),
     }
 }
 
-/// `312 MiB`
-pub(super) fn bytes(value: u64) -> String {
+/// A size in binary units: `312 MiB`.
+pub fn bytes(value: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = value as f64;
     let mut unit = 0;
@@ -90,13 +92,13 @@ pub(super) fn bytes(value: u64) -> String {
     format!("{size}{THIN}{}", units[unit])
 }
 
-/// A time span: `12.3 ms`
-pub(super) fn seconds(value: f64) -> String {
+/// A time span: `12.3 ms`.
+pub fn seconds(value: f64) -> String {
     span(value, 3)
 }
 
 /// A time span with so many digits.
-pub(super) fn span(value: f64, digits: usize) -> String {
+pub fn span(value: f64, digits: usize) -> String {
     let (unit, size) = match value.abs() {
         size if size >= 1.0 || size == 0.0 || !size.is_finite() => ("s", 1.0),
         size if size >= 1e-3 => ("ms", 1e-3),
@@ -106,8 +108,50 @@ pub(super) fn span(value: f64, digits: usize) -> String {
     format!("{}{THIN}{unit}", significant(value / size, digits))
 }
 
-/// `one, two and three`
-pub(super) fn listed(names: &[String]) -> String {
+/// A number in scientific notation with two digits, as narrow as a column of a terminal: `1.2e-7`; `0` and what is
+/// not finite as they are.
+pub fn scientific(value: f64) -> String {
+    match value == 0.0 || !value.is_finite() {
+        true => value.to_string(),
+        false => format!("{value:.1e}"),
+    }
+}
+
+/// A loss in a column of a terminal: `1.2345`.
+pub fn short_loss(nats: f64) -> String {
+    match nats.is_finite() && nats.abs() >= 1e4 {
+        true => scientific(nats),
+        false => format!("{nats:.4}"),
+    }
+}
+
+/// A rate in a column of a terminal: `12.3k`.
+pub fn short_rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate < 99.95 => format!("{rate:.1}"),
+        rate if rate < 999.5 => format!("{rate:.0}"),
+        rate if rate < 99_950.0 => format!("{:.1}k", rate / 1e3),
+        rate if rate < 999_500.0 => format!("{:.0}k", rate / 1e3),
+        rate => format!("{:.1}M", rate / 1e6),
+    }
+}
+
+/// A duration: `2m 3s`; without seconds from an hour on.
+pub fn duration(time: Duration) -> String {
+    let seconds = match time.as_secs() {
+        short @ 0..3600 => short,
+        long => long - long % 60,
+    };
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+/// Text for a terminal, where thin spaces may have any width: they become ordinary ones.
+pub fn plain(text: String) -> String {
+    text.replace(THIN, " ")
+}
+
+/// Names as in a sentence: `one, two and three`.
+pub fn listed(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [one] => one.clone(),
@@ -152,6 +196,31 @@ mod tests {
         assert_eq!(rate(f64::NAN), "not a number");
         assert_eq!(loss(0.230_91), "0.2309");
         assert_eq!(loss(3e-7), "3.000e-7");
+    }
+
+    #[test]
+    fn columns_of_a_terminal_stay_narrow() {
+        for (written, expected) in [
+            (short_loss(3.45678), "3.4568"),
+            (short_loss(f64::NAN), "NaN"),
+            (short_loss(-f64::INFINITY), "-inf"),
+            (short_loss(1e30), "1.0e30"),
+            (scientific(0.0), "0"),
+            (scientific(1.234e-7), "1.2e-7"),
+            (scientific(f64::INFINITY), "inf"),
+            (short_rate(0.25), "0.2"),
+            (short_rate(999.9), "1.0k"),
+            (short_rate(12_345.0), "12.3k"),
+            (short_rate(123_456.0), "123k"),
+            (short_rate(2.5e6), "2.5M"),
+            (plain(bytes(1 << 20)), "1.00 MiB"),
+            (plain(bytes(312 << 20)), "312 MiB"),
+            (plain(bytes(1 << 30)), "1.00 GiB"),
+            (duration(Duration::from_millis(123_900)), "2m 3s"),
+            (duration(Duration::from_secs(7384)), "2h 3m"),
+        ] {
+            assert_eq!(written, expected);
+        }
     }
 
     #[test]
