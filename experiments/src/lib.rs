@@ -9,7 +9,7 @@ pub mod experiment;
 #[doc(hidden)]
 pub mod json;
 pub mod record;
-pub mod report;
+mod report;
 pub mod show;
 mod spelling;
 pub mod text;

@@ -2,7 +2,7 @@
 //! `cargo test`, as not every machine has a browser; `.ci/run` includes these tests.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../src/report/tests/fixture.rs"]
+#[path = "../src/verify/compare/page/tests/fixture.rs"]
 mod fixture;
 
 use std::fs;
@@ -12,9 +12,8 @@ use std::process::Command;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::record::environment::Environment;
-use foretoken::report;
 use foretoken::verify::compare::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict,
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, write_report,
 };
 use serde_json::Value;
 
@@ -195,7 +194,7 @@ fn strings(value: &Value) -> Vec<&str> {
 #[ignore = "needs Chromium"]
 fn a_report_works_on_every_screen() {
     let directory = tempfile::tempdir().unwrap();
-    let page = report::write(&fixture::comparison(400), directory.path()).unwrap();
+    let page = write_report(&fixture::comparison(400), directory.path()).unwrap();
     let screens = [
         (1280, "light"),
         (1280, "dark"),
@@ -286,7 +285,7 @@ fn a_report_works_on_every_screen() {
 #[ignore = "needs Chromium"]
 fn a_long_run_zooms_too() {
     let directory = tempfile::tempdir().unwrap();
-    let page = report::write(&fixture::comparison(100_000), directory.path()).unwrap();
+    let page = write_report(&fixture::comparison(100_000), directory.path()).unwrap();
     for found in looked_at(&page, &[(1280, "light")]) {
         assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
         // Every 50th step is kept, and the zoomed plot starts about a quarter in.
@@ -315,7 +314,7 @@ fn one_step_and_no_numbers_are_pages_too() {
     }
     for comparison in [fixture::comparison(1), nothing] {
         let directory = tempfile::tempdir().unwrap();
-        let page = report::write(&comparison, directory.path()).unwrap();
+        let page = write_report(&comparison, directory.path()).unwrap();
         for found in looked_at(&page, &[(1280, "light")]) {
             assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
             assert_eq!(found["broken"], 0);

@@ -1,11 +1,12 @@
 //! Bodies of the fuzz targets of `foretoken`: experiment files, and the records that runs leave.
 
-#[path = "../../experiments/src/report/tests/fixture.rs"]
+#[path = "../../experiments/src/verify/compare/page/tests/fixture.rs"]
 mod fixture;
 
 use std::fs;
 use std::path::Path;
 
+use foretoken::Experiment;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::engine::state::RunState;
@@ -15,9 +16,9 @@ use foretoken::record::environment::Environment;
 use foretoken::record::identity::Identity;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use foretoken::verify::compare::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, of_runs,
+    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, of_runs, read,
+    write_report,
 };
-use foretoken::{Experiment, report};
 
 use crate::target::{Target, accepted, file};
 
@@ -147,7 +148,7 @@ fn metrics(bytes: &[u8]) -> bool {
 
 fn report_of(comparison: &Comparison) {
     let folder = tempfile::tempdir().unwrap();
-    let page = report::write(comparison, folder.path()).unwrap();
+    let page = write_report(comparison, folder.path()).unwrap();
     assert!(page.is_file());
 }
 
@@ -189,7 +190,7 @@ fn comparison_seeds() -> Vec<Vec<u8>> {
 fn comparison(bytes: &[u8]) -> bool {
     let path = file("comparison/comparison.json", bytes);
     let directory: &Path = path.parent().unwrap();
-    let Some(comparison) = accepted(report::read(directory)) else {
+    let Some(comparison) = accepted(read(directory)) else {
         return false;
     };
     report_of(&comparison);

@@ -29,29 +29,7 @@ use super::train::{DashboardArg, dashboard};
 /// curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less than
 /// seeds do. Outcome: it ends where other seeds end.
 #[derive(Args)]
-#[command(after_help = "\
-Examples:
-  foretoken compare                         the embedded experiment, on all that works here
-  foretoken compare my.toml --backends flex,wgpu --steps 200
-  foretoken compare --backends flex,libtorch --dtypes f32,bf16
-  foretoken compare --lockstep              step by step, with the distance of weights
-  foretoken compare --set backend.fused=false
-                                            Burn's own operations, none of them fused
-  foretoken compare runs/a runs/b --envelope runs/compare-world-1
-                                            finished runs, from any machine
-
-Verdicts:
-  identical    the same bits as the reference's backend in the same precision
-  rounding     checks, the comparable part of the curve and the outcome within what rounding explains
-  outcome      checks within it, the curve not, but it ends as other seeds do
-  differs      none of these: a bug, or another function
-  failed       it stopped on its way
-  unavailable  it cannot run here, or there is nothing to judge it by
-  own          the reference's own backend agrees with itself: no evidence about another
-
-Exit codes: 0, or 3 where one differs or failed, or was not judged although --require names it;
-2 for what you can mend, such as a required backend that cannot run here; 1 where the comparison
-itself failed, 130 interrupted.")]
+#[command(after_help = after_help())]
 pub(super) struct CompareArgs {
     /// Experiment file (TOML), without one the embedded experiment; or run directories
     #[arg(value_name = "EXPERIMENT|RUN")]
@@ -105,6 +83,54 @@ pub(super) struct CompareArgs {
     /// Print one JSON object at the end and nothing else on standard output
     #[arg(long)]
     json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  foretoken compare                         the embedded experiment, on all that works here
+  foretoken compare my.toml --backends flex,wgpu --steps 200
+  foretoken compare --backends flex,libtorch --dtypes f32,bf16
+  foretoken compare --lockstep              step by step, with the distance of weights
+  foretoken compare --set backend.fused=false
+                                            Burn's own operations, none of them fused
+  foretoken compare runs/a runs/b --envelope runs/compare-world-1
+                                            finished runs, from any machine";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0, or 3 where one differs or failed, or was not judged although --require names it;
+2 for what you can mend, such as a required backend that cannot run here; 1 where the comparison
+itself failed, 130 interrupted.";
+
+/// Columns of the help in which a verdict is explained.
+const MEANING_WIDTH: usize = 82;
+
+fn after_help() -> String {
+    let width = Verdict::ALL.map(|verdict| verdict.name().len());
+    let width = width.into_iter().max().unwrap_or(0);
+    let mut help = format!("{EXAMPLES}\n\nVerdicts:\n");
+    for verdict in Verdict::ALL {
+        let mut name = verdict.name();
+        for line in wrapped(verdict.meaning(), MEANING_WIDTH) {
+            help += &format!("  {name:width$}  {line}\n");
+            name = "";
+        }
+    }
+    help + "\n" + EXIT_CODES
+}
+
+/// A text in lines of at most `width` characters, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
 }
 
 /// Most runs of one kind in a comparison.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::verify::compare::{Comparison, of_runs};
-use foretoken::{Error, outln, report};
+use foretoken::verify::compare::{Comparison, of_runs, read, write_report};
+use foretoken::{Error, outln};
 
 /// Write the report of comparisons, or of runs
 ///
@@ -29,9 +29,9 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
             && !directory.join(Comparison::FILE).is_file();
         let comparison = match is_run {
             true => of_runs(std::slice::from_ref(directory), None)?,
-            false => report::read(directory)?,
+            false => read(directory)?,
         };
-        let page = report::write(&comparison, directory)?;
+        let page = write_report(&comparison, directory)?;
         outln!("{}", page.display());
     }
     Ok(ExitCode::SUCCESS)

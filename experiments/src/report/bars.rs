@@ -13,21 +13,38 @@ const WIDTH: f64 = 500.0;
 
 /// A quantity of one run.
 #[derive(Debug, Clone)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
     pub name: String,
     /// Colour and dash pattern of its run.
     pub class: String,
-    /// Nothing where it was not measured.
+    /// `None` where it was not measured.
     pub value: Option<f64>,
 }
 
-/// Bars from 0, each with its value as `shown` writes it.
-pub(super) fn bars(label: &str, rows: &[Bar], shown: impl Fn(f64) -> String) -> Svg {
+/// A quantity of several runs.
+#[derive(Debug)]
+pub(crate) struct Bars {
+    /// What the picture shows, for those who do not see it.
+    pub label: &'static str,
+    /// What a row is, as the data names it.
+    pub of: &'static str,
+    /// The quantity, as the data names it.
+    pub quantity: &'static str,
+    /// Writes a value with its unit.
+    pub shown: fn(f64) -> String,
+    pub rows: Vec<Bar>,
+}
+
+/// Draws bars from 0, each with its value.
+pub(super) fn draw_bars(bars: &Bars) -> Svg {
+    let Bars {
+        label, shown, rows, ..
+    } = bars;
     let finite = |bar: &Bar| bar.value.filter(|value| value.is_finite());
     let largest = rows.iter().filter_map(finite).fold(0.0, f64::max);
     let texts: Vec<String> = rows
         .iter()
-        .map(|bar| finite(bar).map_or("not measured".into(), &shown))
+        .map(|bar| finite(bar).map_or("not measured".into(), shown))
         .collect();
     let left = names_width(rows.iter().map(|bar| bar.name.as_str()));
     let right = WIDTH - widest(texts.iter().map(String::as_str)) - 8.0;
@@ -63,43 +80,62 @@ pub(super) fn bars(label: &str, rows: &[Bar], shown: impl Fn(f64) -> String) -> 
     Svg {
         width: WIDTH,
         height: height.max(1.0),
-        label: label.into(),
+        label: (*label).into(),
         attributes: String::new(),
         body,
     }
 }
 
-/// How the times of one run are distributed.
+/// Times of one run.
 #[derive(Debug, Clone)]
-pub(super) struct Distribution {
+pub(crate) struct BoxRow {
     pub name: String,
     /// Colour and dash pattern of its run.
     pub class: String,
-    /// Smallest, 5 %, 25 %, 50 %, 75 %, 95 % and largest, in seconds.
-    pub quantiles: [f64; 7],
+    /// Time of each step.
+    pub seconds: Vec<f64>,
 }
 
-impl Distribution {
-    /// Of all times that are finite; nothing where none is.
-    pub(super) fn of(name: String, class: String, seconds: &[f64]) -> Option<Self> {
-        let mut sorted: Vec<f64> = seconds.iter().copied().filter(|s| s.is_finite()).collect();
-        sorted.sort_by(f64::total_cmp);
+/// Times of several runs.
+#[derive(Debug)]
+pub(crate) struct Boxes {
+    /// What the picture shows, for those who do not see it.
+    pub label: &'static str,
+    pub rows: Vec<BoxRow>,
+}
+
+/// How the times of one run are distributed.
+struct Distribution<'a> {
+    name: &'a str,
+    class: &'a str,
+    /// Smallest, 5 %, 25 %, 50 %, 75 %, 95 % and largest, in seconds.
+    quantiles: [f64; 7],
+}
+
+impl<'a> Distribution<'a> {
+    /// Of all times that are finite; `None` where none is.
+    fn of(row: &'a BoxRow) -> Option<Self> {
+        let finite = row.seconds.iter().copied().filter(|s| s.is_finite());
+        let mut sorted: Vec<f64> = finite.collect();
         if sorted.is_empty() {
             return None;
         }
+        sorted.sort_by(f64::total_cmp);
         let quantiles = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
             .map(|share| quantile_of_sorted(&sorted, share).unwrap_or(f64::NAN));
         Some(Self {
-            name,
-            class,
+            name: &row.name,
+            class: &row.class,
             quantiles,
         })
     }
 }
 
-/// A box from 25 % to 75 %, a line at the median, whiskers from 5 % to 95 %, dots at the ends; logarithmic.
-pub(super) fn boxes(label: &str, rows: &[Distribution], width: f64) -> Svg {
-    let left = names_width(rows.iter().map(|row| row.name.as_str()));
+/// Draws for each run a box from 25 % to 75 %, a line at the median, whiskers from 5 % to 95 % and dots at the ends;
+/// logarithmic.
+pub(super) fn draw_boxes(boxes: &Boxes, width: f64) -> Svg {
+    let rows: Vec<Distribution<'_>> = boxes.rows.iter().filter_map(Distribution::of).collect();
+    let left = names_width(rows.iter().map(|row| row.name));
     let medians: Vec<String> = rows
         .iter()
         .map(|row| format::seconds(row.quantiles[3]))
@@ -125,10 +161,10 @@ pub(super) fn boxes(label: &str, rows: &[Distribution], width: f64) -> Svg {
     svg::line(&mut body, "axis", (left, bottom), (right, bottom));
     for (index, (row, median)) in rows.iter().zip(&medians).enumerate() {
         let middle = (index as f64 + 0.5) * ROW;
-        text(&mut body, "name row", left - 10.0, middle + 4.0, &row.name);
+        text(&mut body, "name row", left - 10.0, middle + 4.0, row.name);
         let [least, p5, p25, p50, p75, p95, most] =
             row.quantiles.map(|value| axis.at(value).unwrap_or(left));
-        let class = &row.class;
+        let class = row.class;
         let mut stroke = |from: (f64, f64), to: (f64, f64), extra: &str| {
             svg::line(&mut body, &format!("whisker {class}{extra}"), from, to);
         };
@@ -162,7 +198,7 @@ pub(super) fn boxes(label: &str, rows: &[Distribution], width: f64) -> Svg {
     Svg {
         width,
         height: bottom + 24.0,
-        label: label.into(),
+        label: boxes.label.into(),
         attributes: String::new(),
         body,
     }
@@ -188,25 +224,43 @@ mod tests {
         }
     }
 
+    fn bars(rows: Vec<Bar>) -> Svg {
+        draw_bars(&Bars {
+            label: "Speed",
+            of: "entrant",
+            quantity: "tokens_per_second",
+            shown: format::rate,
+            rows,
+        })
+    }
+
     #[test]
     fn what_was_not_measured_has_no_bar() {
         let values = [Some(2.0), Some(1.0), None, Some(f64::NAN), Some(0.0)];
-        let svg = bars("Speed", &values.map(bar), format::rate).body;
+        let svg = bars(values.map(bar).into()).body;
         assert_eq!(svg.matches("<rect").count(), 2, "{svg}");
         assert_eq!(svg.matches("not measured").count(), 2);
         assert!(!svg.contains("NaN"));
-        assert!(bars("Nothing", &[], format::rate).height > 0.0);
+        assert!(bars(Vec::new()).height > 0.0);
     }
 
     #[test]
     fn quantiles_are_those_of_the_sorted_times() {
-        let of = |seconds: &[f64]| Distribution::of("a".into(), "c0 d0".into(), seconds);
+        let row = |seconds: &[f64]| BoxRow {
+            name: "a".into(),
+            class: "c0 d0".into(),
+            seconds: seconds.into(),
+        };
+        let of = |seconds: &[f64]| Distribution::of(&row(seconds)).map(|of| of.quantiles);
         let times: Vec<f64> = (0..=100).rev().map(f64::from).collect();
-        let quantiles = of(&times).map(|of| of.quantiles);
-        assert_eq!(quantiles, Some([0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]));
-        assert_eq!(of(&[1.0, 2.0]).map(|of| of.quantiles[3]), Some(1.5));
+        assert_eq!(of(&times), Some([0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]));
+        assert_eq!(of(&[1.0, 2.0]).map(|of| of[3]), Some(1.5));
         assert!(of(&[]).is_none() && of(&[f64::NAN]).is_none());
-        let one = of(&[0.5]).map(|one| boxes("Times", &[one], 400.0).body);
-        assert!(one.is_some_and(|svg| svg.contains("500\u{202F}ms") && !svg.contains("NaN")));
+        let boxes = Boxes {
+            label: "Times",
+            rows: vec![row(&[0.5]), row(&[])],
+        };
+        let one = draw_boxes(&boxes, 400.0).body;
+        assert!(one.contains("500\u{202F}ms") && !one.contains("NaN"));
     }
 }

@@ -1,13 +1,10 @@
-//! The numbers behind the plots, as the page carries them for hovering, zooming and downloads.
+//! Numbers behind the figures, as the page carries them for hovering, zooming and downloads.
 
 use serde_json::{Map, Value, json};
 
-use crate::verify::compare::Check;
-
-use super::Run;
-use super::bars::Bar;
-use super::heat_map::ratio;
-use super::line_plot::{Kind, Line, LinePlot};
+use super::bars::{Bars, Boxes};
+use super::line_plot::{Line, LineKind, LinePlot};
+use super::page::{Data, Figure, Plot};
 use crate::show::axis::range;
 use crate::show::format::rounded;
 
@@ -23,93 +20,80 @@ const DIGITS: usize = 10;
 /// Digits of what is only drawn, or is a difference already.
 const FEW_DIGITS: usize = 5;
 
-/// What becomes the page's JSON.
-#[derive(Debug, Default)]
-pub(super) struct Data {
-    /// Curves over steps, by plot.
-    lines: Map<String, Value>,
-    /// Everything else, as rows, by plot.
-    tables: Map<String, Value>,
+/// Distance between the steps that a page carries, of a figure with so many.
+pub(super) fn stride(steps: usize) -> usize {
+    match steps {
+        0..=MAX_ROWS => 1,
+        _ => steps.div_ceil(SAMPLED_ROWS),
+    }
 }
 
-impl Data {
-    /// From one step that a page carries to the next.
-    pub(super) fn stride(steps: usize) -> usize {
-        match steps {
-            0..=MAX_ROWS => 1,
-            _ => steps.div_ceil(SAMPLED_ROWS),
-        }
+/// The data of all figures as the content of a script element, which nothing in it can end.
+pub(super) fn script<'a>(figures: impl Iterator<Item = &'a Figure>) -> String {
+    let (mut lines, mut tables) = (Map::new(), Map::new());
+    for Figure { id, plot, .. } in figures {
+        match plot {
+            Plot::Lines(plot) => lines.insert(id.clone(), of_lines(plot)),
+            Plot::Boxes(boxes) => lines.insert(id.clone(), of_boxes(boxes)),
+            Plot::Bars(bars) => tables.insert(id.clone(), of_bars(bars)),
+            Plot::HeatMap(map) => tables.insert(id.clone(), table(&map.data)),
+        };
     }
+    let data = json!({ "lines": lines, "tables": tables });
+    data.to_string().replace('<', "\\u003c")
+}
 
-    /// The curves of a plot.
-    pub(super) fn add_lines(&mut self, plot: &LinePlot<'_>) {
-        let stride = Self::stride(plot.steps());
-        let digits = if plot.log { FEW_DIGITS } else { DIGITS };
-        let lines: Vec<Value> = plot
-            .lines
-            .iter()
-            .map(|line| sampled(line, stride, digits))
-            .collect();
-        let bands: Vec<Value> = plot
-            .bands
-            .iter()
-            .map(|band| {
-                json!({ "name": band.name, "values": every(band.values, stride, FEW_DIGITS) })
-            })
-            .collect();
-        let plot_data = json!({ "stride": stride, "lines": lines, "bands": bands });
-        self.lines.insert(plot.id.into(), plot_data);
+fn of_lines(plot: &LinePlot) -> Value {
+    let stride = stride(plot.steps());
+    let digits = if plot.log { FEW_DIGITS } else { DIGITS };
+    let lines: Vec<Value> = plot
+        .lines
+        .iter()
+        .map(|line| sampled(line, stride, digits))
+        .collect();
+    let bands: Vec<Value> = plot
+        .bands
+        .iter()
+        .map(|band| json!({ "name": band.name, "values": every(&band.values, stride, FEW_DIGITS) }))
+        .collect();
+    let mut data = json!({ "stride": stride, "lines": lines, "bands": bands });
+    if !plot.levels.is_empty() {
+        let levels = plot.levels.iter();
+        let levels = levels
+            .map(|level| json!({ "name": level.name, "value": rounded(level.value, DIGITS) }));
+        data["levels"] = levels.collect();
     }
+    if !plot.marks.is_empty() {
+        let marks = plot.marks.iter();
+        let marks =
+            marks.map(|mark| json!({ "step": mark.step, "value": rounded(mark.value, DIGITS) }));
+        data["marks"] = marks.collect();
+    }
+    data
+}
 
-    /// A quantity of each run.
-    pub(super) fn add_bars(&mut self, id: &str, quantity: &str, bars: &[Bar]) {
-        let rows: Vec<Value> = bars
-            .iter()
-            .map(|bar| json!([bar.name, bar.value]))
-            .collect();
-        self.add_table(id, json!(["entrant", quantity]), rows);
-    }
+fn of_bars(bars: &Bars) -> Value {
+    let rows: Vec<Value> = bars
+        .rows
+        .iter()
+        .map(|bar| json!([bar.name, bar.value]))
+        .collect();
+    json!({ "columns": [bars.of, bars.quantity], "rows": rows })
+}
 
-    /// Checks of one entrant.
-    pub(super) fn add_checks<'a>(&mut self, id: &str, checks: impl Iterator<Item = &'a Check>) {
-        let rows: Vec<Value> = checks
-            .map(|check| {
-                let numbers = [check.error, check.bound, ratio(check)];
-                let [error, bound, share] = numbers.map(|number| rounded(number, FEW_DIGITS));
-                json!([check.path, error, bound, share, check.step])
-            })
-            .collect();
-        let columns = json!(["parameter", "error", "bound", "error_over_bound", "step"]);
-        self.add_table(id, columns, rows);
-    }
+fn of_boxes(boxes: &Boxes) -> Value {
+    let steps = boxes.rows.iter().map(|row| row.seconds.len()).max();
+    let stride = stride(steps.unwrap_or(0));
+    let lines: Vec<Value> = boxes
+        .rows
+        .iter()
+        .map(|row| json!({ "name": row.name, "values": every(&row.seconds, stride, FEW_DIGITS) }))
+        .collect();
+    json!({ "stride": stride, "lines": lines, "bands": [] })
+}
 
-    /// Seconds of each step.
-    pub(super) fn add_times(&mut self, runs: &[&Run<'_>]) {
-        let steps = runs.iter().map(|run| run.entry.seconds.len()).max();
-        let stride = Self::stride(steps.unwrap_or(0));
-        let lines: Vec<Value> = runs
-            .iter()
-            .map(|run| {
-                json!({
-                    "name": run.name,
-                    "values": every(&run.entry.seconds, stride, FEW_DIGITS),
-                })
-            })
-            .collect();
-        let times = json!({ "stride": stride, "lines": lines, "bands": [] });
-        self.lines.insert("time".into(), times);
-    }
-
-    fn add_table(&mut self, id: &str, columns: Value, rows: Vec<Value>) {
-        let table = json!({ "columns": columns, "rows": rows });
-        self.tables.insert(id.into(), table);
-    }
-
-    /// As the content of a script element, which nothing in it can end.
-    pub(super) fn into_script(self) -> String {
-        let data = json!({ "lines": self.lines, "tables": self.tables });
-        data.to_string().replace('<', "\\u003c")
-    }
+fn table(data: &Data) -> Value {
+    json!({ "columns": data.columns, "rows": data.rows })
 }
 
 /// JSON has no word for what is no number, or infinite: these become null.
@@ -118,17 +102,22 @@ fn every(values: &[f64], stride: usize, digits: usize) -> Vec<Value> {
     values.map(|value| json!(rounded(*value, digits))).collect()
 }
 
-fn sampled(line: &Line<'_>, stride: usize, digits: usize) -> Value {
+fn sampled(line: &Line, stride: usize, digits: usize) -> Value {
+    let stride = if line.steps.is_some() { 1 } else { stride };
     let mut data = json!({
         "name": line.name,
         "class": line.class,
         "kind": match line.kind {
-            Kind::Reference => "reference",
-            Kind::Run => "run",
-            Kind::Seed => "seed",
+            LineKind::Reference => "reference",
+            LineKind::Run => "run",
+            LineKind::Faint => "faint",
+            LineKind::Seed => "seed",
         },
         "values": every(&line.values, stride, digits),
     });
+    if let Some(steps) = &line.steps {
+        data["steps"] = json!(steps);
+    }
     if stride > 1 {
         // A zoomed curve still shows what lies between the steps that are kept.
         let extremes = line.values.chunks(stride).map(|chunk| {

@@ -1,16 +1,13 @@
-//! Errors of parameters, each as a share of its bound: layers across, kinds of parameters down.
+//! Heat maps: layers across, kinds of parameters down, and below them what belongs to no layer.
 
-use std::collections::BTreeMap;
-
-use crate::verify::compare::{Check, Checked};
-
+use super::page::Data;
 use super::svg::{Svg, escape, push, text, text_width};
 use crate::show::format::significant;
 
 /// Side of a cell where there is room.
 const CELL: f64 = 26.0;
 
-/// Width that the cells share; with more layers than fit, the picture is wider.
+/// Width that the cells share; with more columns than fit, the picture is wider.
 const WIDTH: f64 = 500.0;
 
 /// The narrowest cell.
@@ -19,140 +16,113 @@ const MIN_CELL: f64 = 9.0;
 /// Height of a row.
 const ROW: f64 = 22.0;
 
-/// Shares of the bound at which the colour changes, from the palest up, and how the legend calls them.
-const CLASSES: [(f64, &str); 8] = [
-    (0.001, "≤ 0.001"),
-    (0.01, "≤ 0.01"),
-    (0.1, "≤ 0.1"),
-    (0.3, "≤ 0.3"),
-    (1.0, "≤ 1"),
-    (10.0, "≤ 10"),
-    (100.0, "≤ 100"),
-    (f64::INFINITY, "> 100"),
-];
-
-/// error / bound. No error is none of any bound.
-pub(super) fn ratio(check: &Check) -> f64 {
-    match check.error {
-        0.0 => 0.0,
-        error => error / check.bound,
-    }
+/// A table of coloured cells.
+#[derive(Debug)]
+pub(crate) struct HeatMap {
+    /// What the picture shows, for those who do not see it.
+    pub label: String,
+    /// What a column is.
+    pub column: &'static str,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// A cell for each column, where there is one.
+    pub rows: Vec<HeatRow>,
+    /// Rows of one cell below, with its value.
+    pub singles: Vec<(String, HeatCell)>,
+    /// What the colours stand for.
+    pub legend: &'static str,
+    /// The largest value of each of eight colours, from the palest up, and its name in the legend. The last is
+    /// infinite.
+    pub classes: &'static [(f64, &'static str); 8],
+    pub data: Data,
 }
 
-fn class(check: &Check) -> String {
-    let ratio = ratio(check);
-    match CLASSES.iter().position(|(limit, _)| ratio <= *limit) {
+/// A row of a heat map.
+#[derive(Debug)]
+pub(crate) struct HeatRow {
+    pub name: String,
+    pub cells: Vec<Option<HeatCell>>,
+}
+
+/// A cell of a heat map.
+#[derive(Debug, Clone)]
+pub(crate) struct HeatCell {
+    pub value: f64,
+    /// What a reader sees when pointing at it.
+    pub title: String,
+    /// Whether it bears a cross.
+    pub marked: bool,
+}
+
+/// The colour of a value.
+fn class(map: &HeatMap, value: f64) -> String {
+    match map.classes.iter().position(|(limit, _)| value <= *limit) {
         Some(index) => format!("h{index}"),
         None => "hn".into(),
     }
 }
 
-/// `blocks.3.attention.qkv.weight` → (3, `attention.qkv.weight`)
-fn in_block(path: &str) -> Option<(usize, &str)> {
-    let (layer, kind) = path.strip_prefix("blocks.")?.split_once('.')?;
-    Some((layer.parse().ok()?, kind))
-}
-
-/// Of each parameter, the check of one kind that is worst over the checked steps, in the order of their first.
-fn worst_steps(checks: &[Check], of: Checked) -> Vec<&Check> {
-    let mut worst: Vec<&Check> = Vec::new();
-    let mut places: BTreeMap<Option<&str>, usize> = BTreeMap::new();
-    for check in checks.iter().filter(|check| check.of == of) {
-        let place = *places.entry(check.path.as_deref()).or_insert(worst.len());
-        let rank = |check: &Check| match ratio(check) {
-            ratio if ratio.is_nan() => f64::INFINITY,
-            ratio => ratio,
-        };
-        match worst.get_mut(place) {
-            None => worst.push(check),
-            Some(known) if rank(check) > rank(known) => *known = check,
-            Some(_) => {}
-        }
-    }
-    worst
-}
-
-/// The heat map of one entrant's checks of one kind; nothing where there are none. Parameters outside the
-/// blocks are rows of one cell below.
-pub(super) fn heat_map(label: &str, checks: &[Check], of: Checked) -> Option<Svg> {
-    let mut kinds: Vec<&str> = Vec::new();
-    let mut layers: BTreeMap<usize, BTreeMap<&str, &Check>> = BTreeMap::new();
-    let mut outside: Vec<(&str, &Check)> = Vec::new();
-    for check in worst_steps(checks, of) {
-        let path = check.path.as_deref().unwrap_or("(all)");
-        match in_block(path) {
-            Some((layer, kind)) => {
-                if !kinds.contains(&kind) {
-                    kinds.push(kind);
-                }
-                layers.entry(layer).or_default().insert(kind, check);
-            }
-            None => outside.push((path, check)),
-        }
-    }
-    if layers.is_empty() && outside.is_empty() {
-        return None;
-    }
-
-    let names = kinds.iter().chain(outside.iter().map(|(path, _)| path));
-    let left = names.map(|name| text_width(name)).fold(0.0, f64::max) + 12.0;
-    let columns = layers.len().max(1) as f64;
+/// Draws the map.
+pub(super) fn draw(map: &HeatMap) -> Svg {
+    let rows = map.rows.iter().map(|row| row.name.as_str());
+    let names = rows.chain(map.singles.iter().map(|(name, _)| name.as_str()));
+    let left = names.map(text_width).fold(0.0, f64::max) + 12.0;
+    let columns = map.columns.len().max(1) as f64;
     let cell = ((WIDTH - left) / columns).clamp(MIN_CELL, CELL);
     let mut body = String::new();
     let mut y = 0.0;
-    for kind in &kinds {
-        text(&mut body, "name row", left - 8.0, y + ROW / 2.0 + 4.0, kind);
-        for (column, of_layer) in layers.values().enumerate() {
-            if let Some(check) = of_layer.get(kind) {
-                draw_cell(&mut body, (left + column as f64 * cell, y), cell, check);
+    for row in &map.rows {
+        text(
+            &mut body,
+            "name row",
+            left - 8.0,
+            y + ROW / 2.0 + 4.0,
+            &row.name,
+        );
+        for (column, of_column) in row.cells.iter().enumerate() {
+            if let Some(of_column) = of_column {
+                let at = (left + column as f64 * cell, y);
+                draw_cell(&mut body, at, cell, map, of_column);
             }
         }
         y += ROW;
     }
-    if !layers.is_empty() {
+    if !map.columns.is_empty() {
         let every = (18.0 / cell).ceil().max(1.0) as usize;
-        for (column, layer) in layers.keys().enumerate().step_by(every) {
+        for (column, name) in map.columns.iter().enumerate().step_by(every) {
             let x = left + (column as f64 + 0.5) * cell;
-            text(&mut body, "tick x", x, y + 14.0, &layer.to_string());
+            text(&mut body, "tick x", x, y + 14.0, name);
         }
-        text(&mut body, "tick y muted", left - 8.0, y + 14.0, "layer");
+        text(&mut body, "tick y muted", left - 8.0, y + 14.0, map.column);
         y += 28.0;
     }
-    for (path, check) in &outside {
-        text(&mut body, "name row", left - 8.0, y + ROW / 2.0 + 4.0, path);
-        draw_cell(&mut body, (left, y), cell, check);
-        let share = significant(ratio(check), 2);
-        text(
-            &mut body,
-            "muted",
-            left + cell + 8.0,
-            y + ROW / 2.0 + 4.0,
-            &share,
-        );
+    for (name, single) in &map.singles {
+        text(&mut body, "name row", left - 8.0, y + ROW / 2.0 + 4.0, name);
+        draw_cell(&mut body, (left, y), cell, map, single);
+        let value = significant(single.value, 2);
+        let x = left + cell + 8.0;
+        text(&mut body, "muted", x, y + ROW / 2.0 + 4.0, &value);
         y += ROW;
     }
     let width = WIDTH.max(left + columns * cell);
-    y = legend(&mut body, y + 12.0);
-    Some(Svg {
+    y = legend(&mut body, map, y + 12.0);
+    Svg {
         width,
         height: y,
-        label: label.into(),
+        label: map.label.clone(),
         attributes: String::new(),
         body,
-    })
+    }
 }
 
-fn draw_cell(body: &mut String, (x, y): (f64, f64), width: f64, check: &Check) {
+fn draw_cell(body: &mut String, (x, y): (f64, f64), width: f64, map: &HeatMap, cell: &HeatCell) {
     push(
         body,
         format_args!(
-            "<g><title>{}: error {}, bound {}, {} of the bound</title>\
+            "<g><title>{}</title>\
              <rect class=\"cell {}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
-            escape(check.path.as_deref().unwrap_or("(all)")),
-            significant(check.error, 2),
-            significant(check.bound, 2),
-            significant(ratio(check), 2),
-            class(check),
+            escape(&cell.title),
+            class(map, cell.value),
             x + 0.5,
             y + 0.5,
             width - 1.0,
@@ -160,24 +130,18 @@ fn draw_cell(body: &mut String, (x, y): (f64, f64), width: f64, check: &Check) {
         ),
     );
     // Colour is not all that says so.
-    if !check.holds() {
+    if cell.marked {
         text(body, "cross", x + width / 2.0, y + ROW / 2.0 + 4.0, "×");
     }
     body.push_str("</g>");
 }
 
-/// What the colours mean, from `y` on; where it ends.
-fn legend(body: &mut String, y: f64) -> f64 {
-    text(
-        body,
-        "muted",
-        0.0,
-        y + 12.0,
-        "error as a share of its bound",
-    );
+/// What the colours mean, from `y` on; returns where it ends.
+fn legend(body: &mut String, map: &HeatMap, y: f64) -> f64 {
+    text(body, "muted", 0.0, y + 12.0, map.legend);
     let y = y + 20.0;
-    let step = WIDTH / CLASSES.len() as f64;
-    for (index, (_, name)) in CLASSES.iter().enumerate() {
+    let step = WIDTH / map.classes.len() as f64;
+    for (index, (_, name)) in map.classes.iter().enumerate() {
         let x = index as f64 * step;
         push(
             body,
@@ -195,54 +159,46 @@ fn legend(body: &mut String, y: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn check(path: &str, error: f64, bound: f64) -> Check {
-        Check {
-            step: 0,
-            of: Checked::Gradient,
-            path: Some(path.into()),
-            error,
-            bound,
-        }
-    }
+    static CLASSES: [(f64, &str); 8] = [
+        (0.001, "a"),
+        (0.01, "b"),
+        (0.1, "c"),
+        (0.3, "d"),
+        (1.0, "e"),
+        (10.0, "f"),
+        (100.0, "g"),
+        (f64::INFINITY, "h"),
+    ];
 
     #[test]
-    fn layers_are_columns_and_the_rest_is_below() {
-        let checks = [
-            check("blocks.0.attention.qkv.weight", 1e-7, 1e-6),
-            check("blocks.10.attention.qkv.weight", 1e-5, 1e-6),
-            check("blocks.2.attention.qkv.weight", 0.0, 0.0),
-            check("head.weight", f64::NAN, 1e-6),
-        ];
-        let svg = heat_map("Gradients", &checks, Checked::Gradient).map(|svg| svg.body);
-        let svg = svg.unwrap_or_default();
-        let place = |layer: &str| svg.find(&format!("blocks.{layer}.attention"));
-        assert!(place("0") < place("2") && place("2") < place("10"), "{svg}");
-        assert_eq!(svg.matches("attention.qkv.weight</text>").count(), 1);
+    fn cells_have_their_places_colours_and_crosses() {
+        let cell = |value: f64, title: &str| HeatCell {
+            value,
+            title: title.into(),
+            marked: value > 1.0 || value.is_nan(),
+        };
+        let map = HeatMap {
+            label: "Gradients".into(),
+            column: "layer",
+            columns: ["0", "2", "10"].map(String::from).into(),
+            rows: vec![HeatRow {
+                name: "qkv".into(),
+                cells: vec![Some(cell(0.1, "first")), None, Some(cell(10.0, "last"))],
+            }],
+            singles: vec![("head".into(), cell(f64::NAN, "head <b>"))],
+            legend: "share",
+            classes: &CLASSES,
+            data: Data {
+                columns: Vec::new(),
+                rows: Vec::new(),
+            },
+        };
+        let svg = draw(&map).body;
+        assert!(svg.find("first") < svg.find("last"), "{svg}");
+        assert_eq!(svg.matches("qkv</text>").count(), 1);
         assert_eq!(svg.matches("class=\"cross\"").count(), 2, "{svg}");
-        assert!(svg.contains("cell hn") && svg.contains("not a number"));
-        assert!(heat_map("Updates", &checks, Checked::Update).is_none());
-    }
-
-    #[test]
-    fn colours_change_at_the_bound() {
-        for (error, name) in [
-            (0.0, "h0"),
-            (0.5, "h4"),
-            (1.0, "h4"),
-            (1.01, "h5"),
-            (1e9, "h7"),
-            (f64::INFINITY, "h7"),
-            (f64::NAN, "hn"),
-        ] {
-            assert_eq!(class(&check("head.weight", error, 1.0)), name);
+        for part in ["cell h2", "cell h5", "cell hn", "head &lt;b&gt;"] {
+            assert!(svg.contains(part), "{part}: {svg}");
         }
-        assert_eq!(class(&check("head.weight", 1.0, 0.0)), "h7");
-    }
-
-    #[test]
-    fn paths_that_only_look_like_blocks_are_outside() {
-        assert_eq!(in_block("blocks.3.norm.gamma"), Some((3, "norm.gamma")));
-        assert_eq!(in_block("blocks.x.norm.gamma"), None);
-        assert_eq!(in_block("blocks.3"), None);
     }
 }

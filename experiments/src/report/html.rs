@@ -1,163 +1,191 @@
 //! The report as one page that needs nothing but itself.
 
-use crate::verify::compare::{Comparison, Verdict};
-
-use super::Run;
-use super::data::Data;
+use super::data;
+use super::figure::{caption, views};
+use super::page::{
+    Block, Cell, Code, Figure, Kind, Layout, Legend, Page, Plot, Section, Table, Tile, Tone,
+};
 use super::palette;
-use super::plots::{Figure, Section};
 use super::svg::{self, escape};
-use super::table::{self, Cell, Table};
-use super::words;
 
 const STYLE: &str = include_str!("report.css");
-const SCRIPT: &str = include_str!("report.js");
+const SCRIPT: &str = concat!(include_str!("ticks.js"), include_str!("report.js"));
 
 /// Nothing is fetched from anywhere; styles and scripts are those in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       img-src data: blob:";
 
 /// The whole page.
-pub(super) fn report(
-    comparison: &Comparison,
-    runs: &[Run<'_>],
-    sections: &[Section],
-    data: Data,
-) -> String {
-    let headline = escape(&words::headline(comparison, runs));
-    let mut page = format!(
+pub(super) fn report(page: &Page) -> String {
+    let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}: comparison of backends</title>\n<style>\n{}{}{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header>\n<h1>{headline}</h1>\n<p class=\"subject\">{}</p>\n</header>\n",
-        escape(&comparison.name),
+         <title>{}</title>\n<style>\n{}{}{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <header>\n<h1>{}</h1>\n<p class=\"subject\">{}</p>\n</header>\n",
+        escape(&page.title),
         palette::properties(),
         svg::page_style(),
-        escape(&words::subject(comparison)),
+        escape(&page.headline),
+        escape(&page.lead),
     );
-    page += &verdicts(comparison, runs);
-    for section in sections {
-        page += &plots(section);
+    for of_page in &page.sections {
+        html += &section(of_page, page);
     }
-    if let Some(environments) = table::environments(runs) {
-        page += &format!(
-            "<section>\n<h2>Environments</h2>\n{}</section>\n",
-            table_of(&environments, "scrolls environments")
-        );
-    }
-    page += &experiment(comparison);
-    page += &format!(
+    html += &format!(
         "</main>\n<noscript><p>Without scripts, plots do not zoom and have no downloads; the data is in {}.\
          </p></noscript>\n<script type=\"application/json\" id=\"data\">{}</script>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        Comparison::FILE,
-        data.into_script()
+        page.data_file,
+        data::script(page.figures())
     );
-    page
+    html
 }
 
-fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> String {
-    let table = table_of(&table::verdicts(comparison, runs), "verdicts");
-    let mut section = format!(
-        "<section>\n<h2>Verdicts</h2>\n{table}<div class=\"notes\">\n<h3>What the verdicts mean</h3>\n<dl>\n"
+fn section(section: &Section, page: &Page) -> String {
+    let blocks: String = section.blocks.iter().map(|of| block(of, page)).collect();
+    let heading = escape(&section.heading);
+    match section.folded {
+        true => format!(
+            "<section>\n<details>\n<summary><h2>{heading}</h2></summary>\n{blocks}</details>\n</section>\n"
+        ),
+        false => format!("<section>\n<h2>{heading}</h2>\n{blocks}</section>\n"),
+    }
+}
+
+fn block(block: &Block, page: &Page) -> String {
+    match block {
+        Block::Text(text) => format!("<p class=\"intro\">{}</p>\n", escape(text)),
+        Block::Tiles(tiles) => {
+            let tiles: String = tiles.iter().map(tile).collect();
+            format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
+        }
+        Block::Table(of) => table(of),
+        Block::Legend(of) => legend(of),
+        Block::Figures(figures) => {
+            let is_small = |figure: &Figure| views(figure).len() == 1;
+            let beside = match figures.iter().all(is_small) {
+                true => " class=\"beside\"",
+                false => "",
+            };
+            let figures: String = figures.iter().map(|of| figure(of, page)).collect();
+            format!("<div{beside}>\n{figures}</div>\n")
+        }
+        Block::Facts(facts) => {
+            let facts = facts.iter().map(|(name, value)| {
+                let value = escape(value);
+                format!("<div><dt>{name}</dt><dd><code>{value}</code></dd></div>\n")
+            });
+            let facts: String = facts.collect();
+            format!("<dl class=\"identity\">\n{facts}</dl>\n")
+        }
+        Block::Code(of) => code(of),
+    }
+}
+
+fn tile(tile: &Tile) -> String {
+    let detail = match tile.detail.is_empty() {
+        true => String::new(),
+        false => format!(" <small>{}</small>", escape(&tile.detail)),
+    };
+    format!(
+        "<div><dt>{}</dt><dd>{}{detail}</dd></div>\n",
+        escape(tile.label),
+        escape(&tile.value)
+    )
+}
+
+fn legend(legend: &Legend) -> String {
+    let mut html = format!(
+        "<div class=\"notes\">\n<h3>{}</h3>\n<dl>\n",
+        escape(legend.heading)
     );
-    for (verdict, meaning) in words::meanings() {
-        section += &format!(
-            "<div><dt class=\"{}\"><span>{} {}</span></dt><dd>{}</dd></div>\n",
-            table::verdict_class(verdict),
-            escape(verdict.symbol()),
-            escape(Verdict::words(verdict)),
+    for (tone, term, meaning) in &legend.entries {
+        html += &format!(
+            "<div><dt class=\"{}\"><span>{}</span></dt><dd>{}</dd></div>\n",
+            badge(*tone),
+            escape(term),
             escape(meaning)
         );
     }
-    section += "</dl>\n<h3>How they were measured</h3>\n";
-    let paragraphs = words::envelopes(comparison).into_iter();
-    for paragraph in paragraphs.chain([words::seeds(comparison)]) {
-        section += &format!("<p>{}</p>\n", escape(&paragraph));
+    html += &format!("</dl>\n<h3>{}</h3>\n", escape(legend.notes_heading));
+    for note in &legend.notes {
+        html += &format!("<p>{}</p>\n", escape(note));
     }
-    section + "</div>\n</section>\n"
+    html + "</div>\n"
 }
 
-fn plots(section: &Section) -> String {
-    let beside = match section.figures.iter().all(|figure| figure.views.len() == 1) {
-        true => " class=\"beside\"",
-        false => "",
-    };
-    let intro = section.intro.map_or(String::new(), |intro| {
-        format!("<p class=\"intro\">{}</p>\n", escape(intro))
-    });
-    let table = section.table.as_ref();
-    let table = table.map_or(String::new(), |table| table_of(table, "scrolls"));
-    let figures: String = section.figures.iter().map(figure).collect();
+fn code(code: &Code) -> String {
+    let class = if code.wraps { " class=\"wraps\"" } else { "" };
     format!(
-        "<section>\n<h2>{}</h2>\n{intro}{table}<div{beside}>\n{figures}</div>\n</section>\n",
-        escape(section.heading)
+        "<pre{class} tabindex=\"0\" aria-label=\"{}\"><code>{}</code></pre>\n",
+        escape(&code.label),
+        escape(code.text.trim_end())
     )
 }
 
-fn figure(figure: &Figure) -> String {
+fn figure(figure: &Figure, page: &Page) -> String {
     let id = escape(&figure.id);
-    let views: String = figure
-        .views
-        .iter()
-        .map(|(class, svg)| svg.inline(class))
-        .collect();
+    let views = views(figure);
+    let pictures: String = views.iter().map(|(class, svg)| svg.inline(class)).collect();
     // A wide picture scrolls by itself, the page does not.
-    let natural = figure.views.iter().map(|(_, svg)| svg.width);
+    let natural = views.iter().map(|(_, svg)| svg.width);
     let natural = natural.fold(0.0, f64::max);
-    let style = match figure.views.len() {
-        1 => format!(" style=\"--natural:{natural:.0}px\""),
+    let style = match (views.len(), &figure.plot) {
+        // Curves may be as narrow as a telephone.
+        (1, Plot::Lines(_)) => format!(" style=\"--natural:{natural:.0}px\" data-fits"),
+        (1, _) => format!(" style=\"--natural:{natural:.0}px\""),
         _ => String::new(),
     };
     format!(
-        "<figure id=\"{id}\">\n<div class=\"picture\"{style}>{views}</div>\n\
+        "<figure id=\"{id}\">\n<div class=\"picture\"{style}>{pictures}</div>\n\
          <figcaption>{} <span class=\"downloads\"><a href=\"plots/{id}.svg\">SVG</a> \
          <button type=\"button\" data-csv=\"{id}\" hidden>CSV</button></span></figcaption>\n</figure>\n",
-        escape(&figure.caption)
+        escape(&caption(figure, page))
     )
 }
 
-fn experiment(comparison: &Comparison) -> String {
-    let mut section = "<section>\n<h2>Experiment</h2>\n<dl class=\"identity\">\n".to_owned();
-    for (name, value) in identity(comparison) {
-        section += &format!(
-            "<div><dt>{name}</dt><dd><code>{}</code></dd></div>\n",
-            escape(&value)
-        );
+/// Class of a word on a coloured ground.
+fn badge(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Good => "verdict good",
+        Tone::Fair => "verdict fair",
+        Tone::Bad => "verdict bad",
+        Tone::Neutral => "verdict none",
     }
-    section += &format!(
-        "</dl>\n<pre tabindex=\"0\" aria-label=\"Experiment file\"><code>{}</code></pre>\n</section>\n",
-        escape(comparison.experiment.trim_end())
-    );
-    section
 }
 
-/// What must be the same for another comparison to be of the same thing.
-pub(super) fn identity(comparison: &Comparison) -> [(&'static str, String); 5] {
-    [
-        ("experiment", comparison.experiment_hash.clone()),
-        ("initial weights", comparison.initial_weights.clone()),
-        ("data", comparison.data.clone()),
-        ("foretoken", comparison.foretoken.clone()),
-        ("created", comparison.created.clone()),
-    ]
+fn class(cell: &Cell) -> &'static str {
+    match cell.kind {
+        Kind::Text => "",
+        Kind::Number => NUMBER,
+        Kind::Missing => "number empty",
+        Kind::Badge(tone) => badge(tone),
+        Kind::Differs => "differs",
+    }
 }
 
-/// `class`: "verdicts" turns rows into cards on a narrow page, "scrolls" scrolls sideways by itself. Roles are
-/// said because cards are no table to a browser.
-fn table_of(table: &Table, class: &str) -> String {
+/// Class of numbers and of their columns.
+const NUMBER: &str = "number";
+
+/// Roles are given because cards are no table to a browser.
+fn table(table: &Table) -> String {
+    let layout = match table.layout {
+        Layout::Cards => "verdicts",
+        Layout::Scrolling => "scrolls",
+        Layout::Columns => "scrolls environments",
+    };
     let caption = escape(table.caption);
     let mut html = format!(
-        "<div class=\"table {class}\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
+        "<div class=\"table {layout}\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
          <table role=\"table\">\n<caption>{caption}</caption>\n\
          <thead role=\"rowgroup\"><tr role=\"row\">"
     );
     for (column, (name, unit)) in table.headings.iter().enumerate() {
         let mut cells = table.rows.iter().filter_map(|row| row.get(column));
-        let class = match cells.any(|cell| cell.class == table::NUMBER) {
-            true => table::NUMBER,
+        let class = match cells.any(|cell| cell.kind == Kind::Number) {
+            true => NUMBER,
             false => "",
         };
         let unit = match unit.is_empty() {
@@ -176,7 +204,7 @@ fn table_of(table: &Table, class: &str) -> String {
         if let Some((first, _)) = cells.next() {
             html += &format!(
                 "<th scope=\"row\" role=\"rowheader\" class=\"{}\">{}</th>",
-                first.class,
+                class(first),
                 content(first)
             );
         }
@@ -191,7 +219,7 @@ fn table_of(table: &Table, class: &str) -> String {
             };
             html += &format!(
                 "<td role=\"cell\" class=\"{}\"{span} data-label=\"{}\">{}</td>",
-                cell.class,
+                class(cell),
                 escape(&label),
                 content(cell)
             );
@@ -203,9 +231,9 @@ fn table_of(table: &Table, class: &str) -> String {
 
 fn content(cell: &Cell) -> String {
     let text = escape(&cell.text);
-    let text = match cell.class.starts_with("verdict") {
-        true => format!("<span>{text}</span>"),
-        false => text,
+    let text = match cell.kind {
+        Kind::Badge(_) => format!("<span>{text}</span>"),
+        _ => text,
     };
     // A long path may break where it has dots.
     let detail = escape(&cell.detail).replace('.', ".<wbr>");

@@ -1,6 +1,4 @@
-//! Curves over steps, with bands of what rounding explains.
-
-use std::borrow::Cow;
+//! Curves over steps, with bands, levels and marked points.
 
 use serde_json::json;
 
@@ -23,47 +21,82 @@ const SAMPLE: f64 = 32.0;
 
 /// What a [`Line`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Wide and pale, below the others: that which they should cover.
+pub(crate) enum LineKind {
+    /// Wide and pale, below the others, which should cover it.
     Reference,
     /// One of the runs that are compared.
     Run,
-    /// Faint.
+    /// The noise around a curve, in its colour.
+    Faint,
+    /// Grey and thin.
     Seed,
 }
 
 /// A curve.
 #[derive(Debug, Clone)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line {
     pub name: String,
-    pub kind: Kind,
+    pub kind: LineKind,
     /// Colour and dash pattern.
     pub class: String,
-    /// One for each step, from 0.
-    pub values: Cow<'a, [f64]>,
+    /// The step of each value, ascending; `None` if there is a value for each step from 0. With steps, each value has a
+    /// dot.
+    pub steps: Option<Vec<usize>>,
+    pub values: Vec<f64>,
 }
 
 /// A region from the axis up to `values`.
 #[derive(Debug, Clone)]
-pub(super) struct Band<'a> {
+pub(crate) struct Band {
     pub name: String,
-    pub values: &'a [f64],
+    /// One for each step, from 0.
+    pub values: Vec<f64>,
+}
+
+/// A value that no step changes, such as a floor.
+#[derive(Debug, Clone)]
+pub(crate) struct Level {
+    pub name: String,
+    pub value: f64,
+}
+
+/// A point that stands out.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    pub name: String,
+    /// Colour of its run.
+    pub class: String,
+    pub step: usize,
+    pub value: f64,
+}
+
+/// How much of a wide page a plot takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    Full,
+    /// Two plots share a row.
+    Half,
 }
 
 /// Curves over steps.
 #[derive(Debug, Clone)]
-pub(super) struct LinePlot<'a> {
-    pub id: &'static str,
+pub(crate) struct LinePlot {
     /// What it shows, for those who do not see it.
     pub label: String,
     /// Quantity and unit of the vertical axis.
     pub quantity: &'static str,
     pub log: bool,
+    pub width: Width,
     /// In the order of the legend.
-    pub lines: Vec<Line<'a>>,
+    pub lines: Vec<Line>,
     /// The largest first, so that none hides another.
-    pub bands: Vec<Band<'a>>,
+    pub bands: Vec<Band>,
+    pub levels: Vec<Level>,
+    pub marks: Vec<Mark>,
 }
+
+/// Half the diagonal of the diamond of a [`Mark`].
+const DIAMOND: f64 = 6.0;
 
 /// An entry of the legend.
 struct Key {
@@ -72,37 +105,59 @@ struct Key {
     class: String,
     /// Index of its line; several seeds share an entry.
     lines: Vec<usize>,
+    sample: Sample,
 }
 
-impl Line<'_> {
+/// The sign of an entry of the legend.
+enum Sample {
+    Line,
+    Area,
+    Diamond,
+}
+
+fn diamond() -> String {
+    format!("M0,-{DIAMOND}L{DIAMOND},0L0,{DIAMOND}L-{DIAMOND},0Z")
+}
+
+impl Line {
     fn classes(&self) -> String {
         match self.kind {
-            Kind::Reference => "line reference".into(),
-            Kind::Seed => "line seed".into(),
-            Kind::Run => format!("line run {}", self.class),
+            LineKind::Reference => "line reference".into(),
+            LineKind::Seed => "line seed".into(),
+            LineKind::Faint => format!("line run faint {}", self.class),
+            LineKind::Run if self.steps.is_some() => format!("line run sparse {}", self.class),
+            LineKind::Run => format!("line run {}", self.class),
+        }
+    }
+
+    /// Steps from 0 to its last.
+    fn extent(&self) -> usize {
+        match &self.steps {
+            Some(steps) => steps.last().map_or(0, |last| last + 1),
+            None => self.values.len(),
         }
     }
 }
 
-impl LinePlot<'_> {
+impl LinePlot {
     /// The steps that the longest curve has.
     pub(super) fn steps(&self) -> usize {
-        let lines = self.lines.iter().map(|line| line.values.len());
-        lines.max().unwrap_or(0)
+        self.lines.iter().map(Line::extent).max().unwrap_or(0)
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
         let lines = self.lines.iter().flat_map(|line| line.values.iter());
         let bands = self.bands.iter().flat_map(|band| band.values.iter());
-        lines.chain(bands).copied()
+        let levels = self.levels.iter().map(|level| &level.value);
+        lines.chain(bands).chain(levels).copied()
     }
 
-    /// Where the vertical axis ends: a run that explodes shall not flatten all others. Nothing where all fits.
+    /// Where the vertical axis ends: a run that explodes shall not flatten all others. `None` if all fits.
     pub(super) fn cut(&self) -> Option<f64> {
         let kept = self
             .lines
             .iter()
-            .filter(|line| line.kind != Kind::Run)
+            .filter(|line| matches!(line.kind, LineKind::Reference | LineKind::Seed))
             .flat_map(|line| line.values.iter().copied());
         let (low, high) = range(kept.filter(|value| value.is_finite()))?;
         let limit = high + (high - low).max(0.1 * high.abs());
@@ -112,8 +167,8 @@ impl LinePlot<'_> {
         (exceeded && !self.log).then_some(limit)
     }
 
-    /// Draws it. `variant` tells copies on one page apart.
-    pub(super) fn draw(&self, size: Size, variant: &str) -> Svg {
+    /// Draws the plot of the figure `id`. `variant` tells copies on one page apart.
+    pub(super) fn draw(&self, id: &str, size: Size, variant: &str) -> Svg {
         let (legend, rows) = self.legend(size.width);
         let top = rows * ROW + 22.0;
         let bottom = size.height + rows * ROW - 40.0;
@@ -135,7 +190,7 @@ impl LinePlot<'_> {
 
         let mut body = legend;
         text(&mut body, "quantity", 0.0, rows * ROW + 12.0, self.quantity);
-        let clip = format!("{}-{variant}-clip", self.id);
+        let clip = format!("{id}-{variant}-clip");
         push(
             &mut body,
             format_args!(
@@ -187,8 +242,7 @@ impl LinePlot<'_> {
             height: size.height + rows * ROW,
             label: self.label.clone(),
             attributes: format!(
-                " data-plot=\"{}\" data-frame=\"{}\"",
-                self.id,
+                " data-plot=\"{id}\" data-frame=\"{}\"",
                 svg::escape(&frame.to_string())
             ),
             body,
@@ -201,20 +255,64 @@ impl LinePlot<'_> {
                 body,
                 format_args!(
                     "<path class=\"band b{index}\" data-band=\"{index}\" d=\"{}\"/>",
-                    svg::area(band.values, x, y, bottom)
+                    svg::area(&band.values, x, y, bottom)
                 ),
             );
         }
-        // Seeds first, then the reference, so that no run is hidden.
-        for kind in [Kind::Seed, Kind::Reference, Kind::Run] {
-            let lines = self.lines.iter().enumerate();
-            for (index, line) in lines.filter(|(_, line)| line.kind == kind) {
+        for (index, level) in self.levels.iter().enumerate() {
+            if let Some(at) = y.at(level.value) {
                 push(
                     body,
                     format_args!(
-                        "<path class=\"{}\" data-line=\"{index}\" d=\"{}\"/>",
-                        line.classes(),
-                        svg::curve(&line.values, x, y)
+                        "<line class=\"level\" data-level=\"{index}\" x1=\"{:.1}\" y1=\"{at:.1}\" x2=\"{:.1}\" \
+                         y2=\"{at:.1}\"/>",
+                        x.from, x.to
+                    ),
+                );
+            }
+        }
+        // What is in the background first, so that no run is hidden.
+        for kind in [
+            LineKind::Seed,
+            LineKind::Reference,
+            LineKind::Faint,
+            LineKind::Run,
+        ] {
+            let lines = self.lines.iter().enumerate();
+            for (index, line) in lines.filter(|(_, line)| line.kind == kind) {
+                let path = match &line.steps {
+                    Some(steps) => svg::polyline(steps, &line.values, x, y),
+                    None => svg::curve(&line.values, x, y),
+                };
+                push(
+                    body,
+                    format_args!(
+                        "<path class=\"{}\" data-line=\"{index}\" d=\"{path}\"/>",
+                        line.classes()
+                    ),
+                );
+                if let Some(steps) = &line.steps {
+                    push(
+                        body,
+                        format_args!(
+                            "<path class=\"{} dots\" data-dots=\"{index}\" d=\"{}\"/>",
+                            line.classes(),
+                            svg::dots(steps, &line.values, x, y)
+                        ),
+                    );
+                }
+            }
+        }
+        for (index, mark) in self.marks.iter().enumerate() {
+            if let (Some(x), Some(y)) = (x.at(mark.step as f64), y.at(mark.value)) {
+                push(
+                    body,
+                    format_args!(
+                        "<path class=\"mark fill {}\" data-mark=\"{index}\" transform=\"translate({x:.1} {y:.1})\" \
+                         d=\"{}\"><title>{}</title></path>",
+                        mark.class,
+                        diamond(),
+                        svg::escape(&mark.name)
                     ),
                 );
             }
@@ -226,11 +324,12 @@ impl LinePlot<'_> {
         let mut seeds = Vec::new();
         for (index, line) in self.lines.iter().enumerate() {
             match line.kind {
-                Kind::Seed => seeds.push(index),
+                LineKind::Seed => seeds.push(index),
                 _ => keys.push(Key {
                     name: line.name.clone(),
                     class: line.classes(),
                     lines: vec![index],
+                    sample: Sample::Line,
                 }),
             }
         }
@@ -239,6 +338,7 @@ impl LinePlot<'_> {
                 name: "other seeds".into(),
                 class: "line seed".into(),
                 lines: seeds,
+                sample: Sample::Line,
             });
         }
         let bands = self.bands.iter().enumerate();
@@ -246,6 +346,23 @@ impl LinePlot<'_> {
             name: band.name.clone(),
             class: format!("band b{index}"),
             lines: Vec::new(),
+            sample: Sample::Area,
+        }));
+        keys.extend(self.levels.iter().map(|level| Key {
+            name: level.name.clone(),
+            class: "level".into(),
+            lines: Vec::new(),
+            sample: Sample::Line,
+        }));
+        // One diamond explains all.
+        keys.extend(self.marks.first().map(|mark| Key {
+            name: mark.name.clone(),
+            class: match self.marks.len() {
+                1 => format!("mark fill {}", mark.class),
+                _ => "mark".into(),
+            },
+            lines: Vec::new(),
+            sample: Sample::Diamond,
         }));
         keys
     }
@@ -266,15 +383,23 @@ impl LinePlot<'_> {
                 format_args!("<g class=\"key\" data-lines=\"{}\">", lines.join(" ")),
             );
             let class = &key.class;
-            match lines.is_empty() {
-                true => push(
+            match key.sample {
+                Sample::Area => push(
                     &mut body,
                     format_args!(
                         "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"24\" height=\"10\"/>",
                         middle - 5.0
                     ),
                 ),
-                false => svg::line(&mut body, class, (x + 1.0, middle), (x + 24.0, middle)),
+                Sample::Line => svg::line(&mut body, class, (x + 1.0, middle), (x + 24.0, middle)),
+                Sample::Diamond => push(
+                    &mut body,
+                    format_args!(
+                        "<path class=\"{class}\" transform=\"translate({:.1} {middle:.1})\" d=\"{}\"/>",
+                        x + 12.5,
+                        diamond()
+                    ),
+                ),
             }
             text(&mut body, "name", x + SAMPLE, middle + 4.0, &key.name);
             body.push_str("</g>");
@@ -288,24 +413,27 @@ impl LinePlot<'_> {
 mod tests {
     use super::*;
 
-    fn plot<'a>(curves: &'a [Vec<f64>], log: bool) -> LinePlot<'a> {
-        let line = |(index, values): (usize, &'a Vec<f64>)| Line {
+    fn plot(curves: &[Vec<f64>], log: bool) -> LinePlot {
+        let line = |(index, values): (usize, &Vec<f64>)| Line {
             name: format!("run {index}"),
             kind: if index == 0 {
-                Kind::Reference
+                LineKind::Reference
             } else {
-                Kind::Run
+                LineKind::Run
             },
             class: "c0 d0".into(),
-            values: values.into(),
+            steps: None,
+            values: values.clone(),
         };
         LinePlot {
-            id: "test",
             label: "A test".into(),
             quantity: "nats",
             log,
+            width: Width::Full,
             lines: curves.iter().enumerate().map(line).collect(),
             bands: Vec::new(),
+            levels: Vec::new(),
+            marks: Vec::new(),
         }
     }
 
@@ -326,7 +454,7 @@ mod tests {
             vec![vec![1.0], vec![f64::INFINITY, 2.0, f64::MAX]],
         ] {
             for log in [false, true] {
-                let svg = plot(&curves, log).draw(SIZE, "a").standalone();
+                let svg = plot(&curves, log).draw("test", SIZE, "a").standalone();
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             }
         }
@@ -343,8 +471,9 @@ mod tests {
     #[test]
     fn a_long_legend_takes_more_rows() {
         let curves = vec![vec![1.0, 2.0]; 12];
-        let narrow = plot(&curves, false).draw(SIZE, "a");
+        let narrow = plot(&curves, false).draw("test", SIZE, "a");
         let wide = plot(&curves, false).draw(
+            "test",
             Size {
                 width: 2000.0,
                 ..SIZE
@@ -352,5 +481,45 @@ mod tests {
             "a",
         );
         assert!(narrow.height > wide.height);
+    }
+
+    #[test]
+    fn few_values_have_dots_levels_a_line_and_marks_a_diamond() {
+        let mut plot = plot(&[vec![4.0, 3.0, 2.0, 2.0, 2.0]], false);
+        plot.lines[0].kind = LineKind::Faint;
+        plot.lines.push(Line {
+            name: "validation".into(),
+            kind: LineKind::Run,
+            class: "c1 d0".into(),
+            steps: Some(vec![0, 5, 10]),
+            values: vec![4.0, f64::NAN, 1.0],
+        });
+        plot.levels.push(Level {
+            name: "floor".into(),
+            value: 0.5,
+        });
+        plot.marks.push(Mark {
+            name: "best".into(),
+            class: "c1 d0".into(),
+            step: 10,
+            value: 1.0,
+        });
+        assert_eq!(plot.steps(), 11, "the last step is an evaluation's");
+        let svg = plot.draw("test", SIZE, "a").standalone();
+        for part in [
+            "class=\"line run faint c0 d0\"",
+            "class=\"line run sparse c1 d0 dots\"",
+            "class=\"level\" data-level=\"0\"",
+            "class=\"mark fill c1 d0\" data-mark=\"0\"",
+            ">floor</text>",
+        ] {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+        assert!(!svg.contains("NaN"));
+        // The axis reaches down to the level.
+        assert!(
+            svg.contains(">0.5</text>") || svg.contains(">0</text>"),
+            "{svg}"
+        );
     }
 }

@@ -1,62 +1,76 @@
 //! The report as Markdown.
 
-use crate::verify::compare::Comparison;
-
-use super::Run;
-use super::plots::Section;
-use super::table::{self, Cell, Table};
-use super::words;
+use super::figure::{caption, paper};
+use super::page::{Block, Cell, Code, Legend, Page, Table};
 
 /// The whole file.
-pub(super) fn report(comparison: &Comparison, runs: &[Run<'_>], sections: &[Section]) -> String {
-    let mut page = format!(
-        "# {}\n\n{}\n\n## Verdicts\n\n{}\n",
-        escape(&words::headline(comparison, runs)),
-        escape(&words::subject(comparison)),
-        set(&table::verdicts(comparison, runs))
-    );
-    page += "What the verdicts mean:\n\n";
-    for (verdict, meaning) in words::meanings() {
-        page += &format!(
-            "- *{} {}*: {}\n",
-            escape(verdict.symbol()),
-            verdict.words(),
-            escape(meaning)
-        );
-    }
-    for paragraph in words::envelopes(comparison)
-        .into_iter()
-        .chain([words::seeds(comparison)])
-    {
-        page += &format!("\n{}\n", escape(&paragraph));
-    }
-    for section in sections {
-        page += &format!("\n## {}\n", section.heading);
-        if let Some(intro) = section.intro {
-            page += &format!("\n{}\n", escape(intro));
-        }
-        if let Some(table) = &section.table {
-            page += &format!("\n{}", set(table));
-        }
-        for figure in &section.figures {
-            let (caption, id) = (escape(&figure.caption), &figure.id);
-            page += &format!(
-                "\n![{}](plots/{id}.svg)\n\n{caption}\n",
-                escape(&figure.paper.label)
-            );
+pub(super) fn report(page: &Page) -> String {
+    let mut text = format!("# {}\n\n{}\n", escape(&page.headline), escape(&page.lead));
+    for section in &page.sections {
+        text += &format!("\n## {}\n", escape(&section.heading));
+        for of in &section.blocks {
+            text += &block(of, page);
         }
     }
-    if let Some(environments) = table::environments(runs) {
-        page += &format!("\n## Environments\n\n{}", set(&environments));
+    text
+}
+
+/// A block, after an empty line.
+fn block(block: &Block, page: &Page) -> String {
+    match block {
+        Block::Text(text) => format!("\n{}\n", escape(text)),
+        Block::Tiles(tiles) => {
+            let tiles = tiles.iter().map(|tile| {
+                let detail = match tile.detail.is_empty() {
+                    true => String::new(),
+                    false => format!(" ({})", escape(&tile.detail)),
+                };
+                format!(
+                    "- {}: {}{detail}\n",
+                    escape(tile.label),
+                    escape(&tile.value)
+                )
+            });
+            format!("\n{}", tiles.collect::<String>())
+        }
+        Block::Table(table) => format!("\n{}", set(table)),
+        Block::Legend(of) => legend(of),
+        Block::Figures(figures) => {
+            let figures = figures.iter().map(|figure| {
+                format!(
+                    "\n![{}](plots/{}.svg)\n\n{}\n",
+                    escape(&paper(figure).label),
+                    figure.id,
+                    escape(&caption(figure, page))
+                )
+            });
+            figures.collect()
+        }
+        Block::Facts(facts) => {
+            let facts = facts
+                .iter()
+                .map(|(name, value)| format!("- {name}: `{}`\n", value.replace('`', "'")));
+            format!("\n{}", facts.collect::<String>())
+        }
+        Block::Code(of) => code(of),
     }
-    page += "\n## Experiment\n\n";
-    for (name, value) in super::html::identity(comparison) {
-        page += &format!("- {name}: `{}`\n", value.replace('`', "'"));
+}
+
+fn legend(legend: &Legend) -> String {
+    let mut text = format!("\n{}:\n\n", legend.heading);
+    for (_, term, meaning) in &legend.entries {
+        text += &format!("- *{}*: {}\n", escape(term), escape(meaning));
     }
-    let fence = fence(&comparison.experiment);
-    let experiment = comparison.experiment.trim_end();
-    page += &format!("\n{fence}toml\n{experiment}\n{fence}\n");
-    page
+    for note in &legend.notes {
+        text += &format!("\n{}\n", escape(note));
+    }
+    text
+}
+
+fn code(code: &Code) -> String {
+    let fence = fence(&code.text);
+    let (language, text) = (code.language, code.text.trim_end());
+    format!("\n{fence}{language}\n{text}\n{fence}\n")
 }
 
 fn set(table: &Table) -> String {

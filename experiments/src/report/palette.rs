@@ -47,7 +47,7 @@ const COLOURS: [(&str, &str, &str); 36] = [
 ];
 
 /// Classes of the line of the run at `index`: a colour and a dash pattern, each pair once among the first 35.
-pub(super) fn run_class(index: usize) -> String {
+pub(crate) fn run_class(index: usize) -> String {
     let colour = index % RUN_COLOURS;
     let dash = (index + index / RUN_COLOURS) % DASHES;
     format!("c{colour} d{dash}")

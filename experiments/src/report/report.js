@@ -1,4 +1,3 @@
-"use strict";
 // Adds to the page: values on hover, zoom, runs switched off and on, downloads. Without it, the page is
 // complete and still.
 (() => {
@@ -29,36 +28,8 @@
     return from < to ? [from, to] : [from - 0.5, from + 0.5];
   };
 
+  const { grouped } = axisTicks;
   // The same axes as the program draws.
-  const linearTicks = (low, high, count, integer) => {
-    const rough = (high - low) / Math.max(count, 1);
-    if (!(rough > 0) || !isFinite(rough)) return [];
-    const power = 10 ** Math.floor(Math.log10(rough));
-    let step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999) ?? 10);
-    if (integer) step = Math.max(step, 1);
-    const decimals = clamp(-Math.floor(Math.log10(step * 1.001)), 0, 20);
-    const ticks = [];
-    for (let index = Math.ceil(low / step); index * step <= high && ticks.length < 50; index++) {
-      const value = index * step;
-      ticks.push([value, decimals > 5 ? value.toPrecision(4) : grouped(value.toFixed(decimals))]);
-    }
-    return ticks;
-  };
-  const grouped = (text) =>
-    text.replace("-", "−").replace(/^(−?)(\d{5,})$/, (_, sign, digits) =>
-      sign + digits.replace(/\B(?=(\d{3})+$)/g, "\u202F"));
-  const logTicks = (least, most, count) => {
-    const every = Math.max(1, Math.ceil((most - least) / Math.max(count, 1)));
-    const factors = most - least <= 1 ? [1, 2, 5] : [1];
-    const ticks = [];
-    for (let exponent = least; exponent <= most; exponent += every)
-      for (const factor of factors) {
-        const value = factor * 10 ** exponent;
-        if (value <= 10 ** most * 1.000001)
-          ticks.push([value, exponent < -3 ? `${factor}e${exponent}` : String(+value.toPrecision(1))]);
-      }
-    return ticks;
-  };
   const axis = (values, frame) => {
     const finite = values.filter((value) => value !== null && value !== undefined);
     const { top, bottom } = frame;
@@ -74,7 +45,7 @@
       const margin = high > low ? 0.04 * (high - low) : Math.max(0.1 * Math.abs(low), 1e-9);
       [low, high] = [low - margin, high + margin];
       const at = (value) => bottom + ((value - low) / (high - low)) * (top - bottom);
-      return { at, ticks: linearTicks(low, high, count, false) };
+      return { at, ticks: axisTicks.linear(low, high, count, false) };
     }
     let [least, most] = low <= high ? [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))] : [-1, 0];
     most = Math.max(most, least + 1);
@@ -83,8 +54,17 @@
     const at = (value) => value <= 0
       ? bottom
       : from + clamp((Math.log10(value) - least) / (most - least), 0, 1) * (top - from);
-    const ticks = logTicks(least, most, count);
+    const ticks = axisTicks.log(least, most, count);
     return { at, ticks: zeros ? [[0, "0"], ...ticks] : ticks };
+  };
+
+  // Values of a line with their steps; [low, high] at each where more steps than those are behind it.
+  const inside = (line, stride, from, to) => {
+    if (line.steps) return line.steps.map((step, index) => [step, line.values[index], null]);
+    const first = Math.max(0, Math.floor(from / stride)), end = Math.ceil(to / stride) + 1;
+    const { values, low, high } = line;
+    return values.slice(first, end).map((value, index) =>
+      [(first + index) * stride, low ? low[first + index] : value, high ? high[first + index] : null]);
   };
 
   const isOn = (plot, line) => !plot.marks.querySelector(`[data-line="${line}"]`)?.classList.contains("off");
@@ -96,40 +76,48 @@
     if (shown === null) {
       if (plot.whole === null) return;
       ticks.replaceChildren(...plot.whole.ticks);
-      for (const [path, d] of plot.whole.paths) path.setAttribute("d", d);
+      for (const [mark, name, value] of plot.whole.places) mark.setAttribute(name, value);
       marks.classList.toggle("dense", plot.whole.dense);
       plot.whole = null;
       return;
     }
-    const paths = [...marks.querySelectorAll("path")];
+    const paths = [...marks.querySelectorAll("[data-line],[data-dots],[data-band]")];
+    const levels = [...marks.querySelectorAll("[data-level]")], diamonds = [...marks.querySelectorAll("[data-mark]")];
+    const placed = [...paths.map((path) => [path, "d"]), ...levels.flatMap((level) => [[level, "y1"], [level, "y2"]]),
+      ...diamonds.map((mark) => [mark, "transform"])];
     plot.whole ??= {
       ticks: [...ticks.childNodes],
-      paths: paths.map((path) => [path, path.getAttribute("d")]),
+      places: placed.map(([mark, name]) => [mark, name, mark.getAttribute(name)]),
       dense: marks.classList.contains("dense"),
     };
     const [from, to] = domain(plot);
     const { stride } = source;
     marks.classList.toggle("dense", (to - from) > 2 * (right - left));
-    const first = Math.max(0, Math.floor(from / stride)), end = Math.ceil(to / stride) + 1;
-    const visible = source.lines.flatMap((line, index) =>
-      isOn(plot, index) ? (line.low ? [line.low, line.high] : [line.values]) : []);
-    const bands = frame.log ? source.bands.map((band) => band.values) : [];
-    const y = axis([...visible, ...bands].flatMap((values) => values.slice(first, end)), frame);
+    const visible = source.lines.filter((_, index) => isOn(plot, index));
+    const drawn = frame.log ? [...visible, ...source.bands] : visible;
+    // Few values may all lie beside what is shown; those next to it decide then.
+    const near = (line, places) => {
+      if (!line.steps) return places;
+      const within = places.filter(([step]) => step >= from && step <= to);
+      return within.length ? within : places;
+    };
+    const y = axis(drawn.flatMap((line) => near(line, inside(line, stride, from, to))
+      .flatMap(([, low, high]) => [low, high])), frame);
     const x = (step) => left + ((step - from) / (to - from)) * (right - left);
     const point = (step, value) => `${x(step).toFixed(1)},${y.at(value).toFixed(1)}`;
     for (const path of paths) {
-      const line = source.lines[path.dataset.line], band = source.bands[path.dataset.band];
+      const { line: lineOf, dots, band: bandOf } = path.dataset;
+      const band = source.bands[bandOf], line = source.lines[lineOf ?? dots] ?? band;
       let d = "", run = [];
       const finish = () => {
         if (run.length) d += "M" + run.join(" ") + (run.length === 1 ? "h0" : "");
         run = [];
       };
-      const { values, low, high } = line ?? band;
-      for (let index = first; index < Math.min(end, values.length); index++) {
-        const [a, b] = [low ? low[index] : values[index], high ? high[index] : null];
-        if (a === null) { finish(); continue; }
-        run.push(point(index * stride, a));
-        if (b !== null && b !== a) run.push(point((index + 0.5) * stride, b));
+      for (const [step, low, high] of inside(line, stride, from, to)) {
+        if (low === null) { finish(); continue; }
+        run.push(point(step, low));
+        if (high !== null && high !== low) run.push(point(step + 0.5 * stride, high));
+        if (dots !== undefined) finish();
       }
       if (band && run.length) {
         const places = run.map((place) => place.split(",")[0]);
@@ -137,13 +125,22 @@
       } else finish();
       path.setAttribute("d", d);
     }
+    for (const level of levels) {
+      const at = y.at(source.levels[level.dataset.level].value);
+      level.setAttribute("y1", at);
+      level.setAttribute("y2", at);
+    }
+    for (const mark of diamonds) {
+      const { step, value } = source.marks[mark.dataset.mark];
+      mark.setAttribute("transform", `translate(${point(step, value).replace(",", " ")})`);
+    }
     ticks.replaceChildren();
     for (const [value, label] of y.ticks) {
       const at = y.at(value);
       ticks.append(element("line", { class: "grid", x1: left, x2: right, y1: at, y2: at }),
         element("text", { class: "tick y", x: left - 7, y: at + 4 }, label));
     }
-    for (const [value, label] of linearTicks(from, to, Math.floor((right - left) / 80), true))
+    for (const [value, label] of axisTicks.linear(from, to, Math.floor((right - left) / 80), true))
       ticks.append(element("line", { class: "axis", x1: x(value), x2: x(value), y1: bottom, y2: bottom + 4 }),
         element("text", { class: "tick x", x: x(value), y: bottom + 17 }, label));
   };
@@ -178,6 +175,7 @@
     if (value === 0) return "0";
     const size = Math.abs(value);
     if (log || size < 1e-2 || size >= 1e5) return value.toExponential(log ? 2 : 3).replace("e+", "e");
+    if (size >= 1000) return grouped(value.toFixed(0)).replace("-", "−");
     return value.toFixed(5);
   };
 
@@ -206,10 +204,19 @@
       cells.insertCell().textContent = written(value, frame.log);
     };
     source.lines.forEach((line, number) => {
-      if (index >= line.values.length || !isOn(plot, number)) return;
-      const kind = line.kind === "run" ? `run ${line.class}` : line.kind;
-      row(line.name, element("line", { class: `line ${kind}`, x1: 1, x2: 25, y1: 4, y2: 4 }), line.values[index]);
+      if (!isOn(plot, number)) return;
+      const kind = { run: `run ${line.class}`, faint: `run faint ${line.class}` }[line.kind] ?? line.kind;
+      const sample = element("line", { class: `line ${kind}`, x1: 1, x2: 25, y1: 4, y2: 4 });
+      if (line.steps) {
+        // The value that was measured nearest.
+        const distance = (at) => Math.abs(line.steps[at] - plot.step);
+        let nearest = 0;
+        for (let at = 1; at < line.steps.length; at++) if (distance(at) < distance(nearest)) nearest = at;
+        if (line.steps.length) row(`${line.name} at ${grouped(String(line.steps[nearest]))}`, sample, line.values[nearest]);
+      } else if (index < line.values.length) row(line.name, sample, line.values[index]);
     });
+    for (const { name, value } of source.levels ?? [])
+      row(name, element("line", { class: "level", x1: 1, x2: 25, y1: 4, y2: 4 }), value);
     source.bands.forEach((band, number) => {
       if (index < band.values.length)
         row(band.name, element("rect", { class: `band b${number}`, x: 1, width: 24, height: 8 }), band.values[index]);
@@ -296,7 +303,9 @@
       const toggle = () => {
         const on = key.getAttribute("aria-pressed") !== "true";
         key.setAttribute("aria-pressed", String(on));
-        for (const line of lines) plot.marks.querySelector(`[data-line="${line}"]`).classList.toggle("off", !on);
+        for (const line of lines)
+          for (const path of plot.marks.querySelectorAll(`[data-line="${line}"],[data-dots="${line}"]`))
+            path.classList.toggle("off", !on);
         leave(plot);
         draw(plot);
       };
@@ -333,10 +342,16 @@
     const lines = data.lines[id], table = data.tables[id];
     if (table) return [table.columns, ...table.rows];
     const columns = [...lines.lines, ...lines.bands];
-    const count = Math.max(0, ...columns.map((column) => column.values.length));
-    const rows = Array.from({ length: count }, (_, index) =>
-      [index * lines.stride, ...columns.map((column) => column.values[index])]);
-    return [["step", ...columns.map((column) => column.name)], ...rows];
+    const dense = columns.filter((column) => !column.steps);
+    const count = Math.max(0, ...dense.map((column) => column.values.length));
+    const kept = Array.from({ length: count }, (_, index) => index * lines.stride);
+    const steps = [...new Set([...kept, ...columns.flatMap((column) => column.steps ?? [])])].sort((a, b) => a - b);
+    const at = (column, step) => {
+      const index = column.steps ? column.steps.indexOf(step) : step / lines.stride;
+      return column.values[index];
+    };
+    return [["step", ...columns.map((column) => column.name)],
+      ...steps.map((step) => [step, ...columns.map((column) => at(column, step))])];
   };
   for (const button of document.querySelectorAll("[data-csv]")) {
     const id = button.dataset.csv;

@@ -151,6 +151,30 @@ fn finish(path: &mut String, run: &mut Vec<(f64, f64)>) {
     run.clear();
 }
 
+/// The line through values at some steps; interrupted where a value is no number.
+pub(super) fn polyline(steps: &[usize], values: &[f64], x: &Axis, y: &Axis) -> String {
+    let (mut path, mut run) = (String::new(), Vec::new());
+    for (step, value) in steps.iter().zip(values) {
+        match (x.at(*step as f64), y.at(*value)) {
+            (Some(x), Some(y)) => run.push((x, y)),
+            _ => finish(&mut path, &mut run),
+        }
+    }
+    finish(&mut path, &mut run);
+    path
+}
+
+/// A dot at each value that is a number.
+pub(super) fn dots(steps: &[usize], values: &[f64], x: &Axis, y: &Axis) -> String {
+    let mut path = String::new();
+    for (step, value) in steps.iter().zip(values) {
+        if let (Some(x), Some(y)) = (x.at(*step as f64), y.at(*value)) {
+            push(&mut path, format_args!("M{x:.1},{y:.1}h0"));
+        }
+    }
+    path
+}
+
 /// What lies below `values`, down to `bottom`. One value is a bar over the whole width.
 pub(super) fn area(values: &[f64], x: &Axis, y: &Axis, bottom: f64) -> String {
     let points: Vec<(f64, f64)> = match values {

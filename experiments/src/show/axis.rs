@@ -75,15 +75,14 @@ fn tick_label(value: f64, step: f64) -> String {
 /// About `count` ticks of a logarithmic axis from `low` to `high`, which are positive and need not be powers of ten: at
 /// powers of ten, or in a range of less than two decades at doubles and fives or at round values.
 pub fn log_ticks_within(low: f64, high: f64, count: usize) -> Vec<Tick> {
-    let inside = |ticks: Vec<Tick>| -> Vec<Tick> {
-        let (low, high) = (low * 0.999_999, high * 1.000_001);
-        let ticks = ticks.into_iter();
-        ticks
-            .filter(|tick| (low..=high).contains(&tick.value))
-            .collect()
-    };
+    const ROUNDING: f64 = 1e-9;
+    let first = (low.log10() - ROUNDING).ceil() as i32;
+    let last = (high.log10() + ROUNDING).floor() as i32;
+    if last - first >= 2 {
+        let count = count.max(2) - 1;
+        return log_ticks(10f64.powi(first), 10f64.powi(last), count);
+    }
     let (least, most) = decades(low, high);
-    let all = log_ticks(10f64.powi(least), 10f64.powi(most), count);
     let fine = (least..most).flat_map(|exponent| {
         let (low, high) = (10f64.powi(exponent), 10f64.powi(exponent + 1));
         let mut ticks = log_ticks(low, high, 3);
@@ -93,10 +92,12 @@ pub fn log_ticks_within(low: f64, high: f64, count: usize) -> Vec<Tick> {
         }
         ticks
     });
-    [inside(all), inside(fine.collect())]
-        .into_iter()
-        .find(|ticks| (3.min(count.max(2))..=count.max(2)).contains(&ticks.len()))
-        .unwrap_or_else(|| linear_ticks(low, high, count, false))
+    let inside = low * (1.0 - ROUNDING)..=high * (1.0 + ROUNDING);
+    let fine: Vec<Tick> = fine.filter(|tick| inside.contains(&tick.value)).collect();
+    match (3..=count).contains(&fine.len()) {
+        true => fine,
+        false => linear_ticks(low, high, count, false),
+    }
 }
 
 /// Ticks at powers of ten from `low` to `high`, which are powers of ten: about `count` of them. Within one decade also
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn a_logarithmic_axis_has_round_ticks_in_any_range() {
         for (low, high, expected) in [
-            (0.9, 4.3, vec!["1", "2"]),
+            (0.9, 4.3, vec!["1", "2", "3", "4"]),
             (1.0, 100.0, vec!["1", "10", "100"]),
             (3e-7, 2e-2, vec!["1e-6", "1e-5", "1e-4", "0.001", "0.01"]),
             (2.1, 2.9, vec!["2.2", "2.4", "2.6", "2.8"]),

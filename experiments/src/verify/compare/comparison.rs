@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
 use super::statistics;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
@@ -27,84 +28,6 @@ pub struct Entrant {
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}:{}", self.name, self.dtype))
-    }
-}
-
-/// How an entrant's numbers relate to the reference's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Another backend gives the same bits as the reference's own in the same precision; or a finished run gives
-    /// those of the first one.
-    Identical,
-    /// Rounding explains every difference: each check stays within its bound, the curve within the envelope as
-    /// long as that tells anything, and the outcome within what other seeds give.
-    Rounding,
-    /// Every check stays within its bound and the curve leaves the envelope, but the outcome stays within what
-    /// other seeds give.
-    Outcome,
-    /// A check is out of its bound, the outcome lies outside what other seeds give, or the curve leaves the
-    /// envelope and no outcome excuses it.
-    Differs,
-    /// It stopped on its way.
-    Failed,
-    /// It cannot run here.
-    Unavailable,
-    /// The reference's own backend, in the same precision and with the same operations as the runs that the
-    /// bounds come from, agrees with them. That is no evidence about another backend, so headlines do not
-    /// count it.
-    Own,
-}
-
-impl Verdict {
-    /// Every verdict, from the best to the worst, and last the one that judges nothing.
-    pub const ALL: [Self; 7] = [
-        Self::Identical,
-        Self::Rounding,
-        Self::Outcome,
-        Self::Differs,
-        Self::Failed,
-        Self::Unavailable,
-        Self::Own,
-    ];
-
-    /// The name that `--json` has.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Identical => "identical",
-            Self::Rounding => "rounding",
-            Self::Outcome => "outcome",
-            Self::Differs => "differs",
-            Self::Failed => "failed",
-            Self::Unavailable => "unavailable",
-            Self::Own => "own",
-        }
-    }
-
-    /// A sign that tells verdicts apart without colours.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Self::Identical => "=",
-            Self::Rounding => "✓",
-            Self::Outcome => "≈",
-            Self::Differs => "≠",
-            Self::Failed => "✗",
-            Self::Unavailable => "–",
-            Self::Own => "◇",
-        }
-    }
-
-    /// What the verdict says, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Identical => "identical bits",
-            Self::Rounding => "agrees within rounding",
-            Self::Outcome => "agrees in outcome",
-            Self::Differs => "differs",
-            Self::Failed => "failed",
-            Self::Unavailable => "unavailable",
-            Self::Own => "own backend",
-        }
     }
 }
 

@@ -11,12 +11,12 @@
 use std::path::{Path, PathBuf};
 
 use super::live::measure;
+use super::page::write_report;
 use super::plan::{CompareOptions, plan};
 use super::{Comparison, Recorded, Watcher};
 use crate::engine::setup::Setup;
 use crate::record::run::{RunDirectory, create_directory, write_atomically};
 use crate::record::start;
-use crate::report;
 use crate::show::progress::BuildReporter;
 use crate::show::signals::Unsaved;
 use crate::{Error, Experiment};
@@ -88,7 +88,7 @@ pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error
 fn write_in(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
     let json = serde_json::to_vec(comparison)?;
     write_atomically(&directory.join(Comparison::FILE), &json)?;
-    report::write(comparison, directory)
+    write_report(comparison, directory)
 }
 
 /// Compares, and writes nothing.

@@ -7,21 +7,25 @@ mod finished;
 mod judge;
 mod live;
 mod memory;
+mod page;
 mod plan;
 mod progress;
 mod runs;
 mod statistics;
 mod step_checks;
 mod variant;
+mod verdict;
 
 pub use comparison::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes,
-    Recorded, Reference, Seeds, Verdict,
+    Recorded, Reference, Seeds,
 };
 #[doc(hidden)]
 pub use directory::compare_unwritten;
 pub use directory::{Compared, compare, write};
 pub use finished::of_runs;
+pub use page::{read, write_report};
 pub use plan::CompareOptions;
 pub use progress::{Event, Plan, PlannedRun, Role, Watcher};
 pub use statistics::OUTCOME_LEVEL;
+pub use verdict::Verdict;

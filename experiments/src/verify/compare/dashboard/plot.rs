@@ -217,7 +217,7 @@ mod tests {
 
     fn plot(curves: Vec<Curve>) -> Buffer {
         let scale = Scale::linear([0.0, 1.0].into_iter(), 2).expect("two values");
-        let area = Rect::new(0, 0, 45, 12);
+        let area = Rect::new(0, 0, 44, 12);
         let mut buffer = Buffer::empty(area);
         let plot = Plot {
             scale: &scale,
@@ -282,10 +282,10 @@ mod tests {
             let at = text
                 .find("flex:f32")
                 .map(|byte| text[..byte].chars().count());
-            at.map(|at| (at % 45, at / 45))
+            at.map(|at| (at % 44, at / 44))
         };
-        assert_eq!(text(vec![vec![(0.0, 0.5)]]), Some((36, 1)));
-        assert_eq!(text(vec![vec![(0.0, 0.5), (9.0, 1.0)]]), Some((6, 1)));
+        assert_eq!(text(vec![vec![(0.0, 0.5)]]), Some((35, 1)));
+        assert_eq!(text(vec![vec![(0.0, 0.5), (9.0, 1.0)]]), Some((5, 1)));
         let across = vec![vec![(0.0, 0.0), (9.0, 1.0)], vec![(0.0, 1.0), (9.0, 0.0)]];
         assert_eq!(text(across), None);
     }

@@ -259,7 +259,7 @@ fn differences_of_zero_can_be_drawn() {
     let state = state(events);
     every_size(&state);
     // On the lowest line, which is labelled so.
-    assert!(screen(&state, &View::default(), (80, 24)).contains("   0│"));
+    assert!(screen(&state, &View::default(), (80, 24)).contains("│  0│"));
 }
 
 #[test]

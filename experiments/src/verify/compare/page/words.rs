@@ -18,40 +18,6 @@ const VERDICTS: [Verdict; 6] = [
 /// More names than this in one breath are counted instead.
 const MOST_NAMES: usize = 4;
 
-/// What a verdict means.
-pub(super) fn meaning(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Identical => {
-            "Another backend, with the same bits as the reference's own in the same precision."
-        }
-        Verdict::Rounding => {
-            "Rounding explains every difference: each check stays within its bound, the loss curve within the \
-             envelope as long as it is comparable, and the end of the run within what other seeds give."
-        }
-        Verdict::Outcome => {
-            "Each check stays within its bound and the loss curve leaves the envelope, but the run ends within \
-             what other seeds give."
-        }
-        Verdict::Differs => {
-            "A check is out of its bound, the run ends outside what other seeds give, or the loss curve \
-             leaves the envelope and no outcome excuses it."
-        }
-        Verdict::Failed => "It stopped on its way.",
-        Verdict::Unavailable => "It cannot run here, or there is nothing to judge it by.",
-        Verdict::Own => {
-            "The reference's own backend, in the same precision and with the same operations, agrees with \
-             itself. This is no evidence about another backend, and the headline does not count it."
-        }
-    }
-}
-
-/// Every verdict with its meaning, from the best to the worst.
-pub(super) fn meanings() -> impl Iterator<Item = (Verdict, &'static str)> {
-    Verdict::ALL
-        .into_iter()
-        .map(|verdict| (verdict, meaning(verdict)))
-}
-
 /// The outcome in one sentence, the worst first.
 pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
     let reference = comparison.reference.entrant;

@@ -13,7 +13,7 @@ use super::*;
 
 fn written(comparison: &Comparison) -> (tempfile::TempDir, String, String) {
     let directory = tempfile::tempdir().unwrap();
-    let page = write(comparison, directory.path()).unwrap();
+    let page = write_report(comparison, directory.path()).unwrap();
     assert_eq!(page, directory.path().join("report.html"));
     let read = |name| fs::read_to_string(directory.path().join(name)).unwrap();
     let (html, markdown) = (read("report.html"), read("report.md"));

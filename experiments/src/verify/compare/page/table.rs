@@ -1,67 +1,17 @@
-//! The tables of a report, as text in cells: HTML and Markdown only set them.
+//! The tables of a comparison's report.
 
 use crate::record::environment::Environment;
+use crate::report::{Cell, Kind, Layout, Table, Tone, headings};
 use crate::verify::compare::{Check, Checked, Comparison, Outcome, Verdict};
 
 use super::Run;
-use super::heat_map::ratio;
+use super::errors::ratio;
 use crate::show::format::{self, NONE, count, loss, significant};
-
-/// A cell.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cell {
-    pub text: String,
-    /// What is said below it.
-    pub detail: String,
-    /// How a page shows it.
-    pub class: &'static str,
-    /// Columns that it goes across, beyond its own.
-    pub more_columns: usize,
-    /// Colour and dash pattern of the run that it names.
-    pub swatch: Option<String>,
-}
-
-/// A table. The first cell of each row names the row.
-#[derive(Debug, Clone)]
-pub(super) struct Table {
-    pub caption: &'static str,
-    /// Name and unit of each column.
-    pub headings: Vec<(String, &'static str)>,
-    pub rows: Vec<Vec<Cell>>,
-}
-
-/// Class of cells that hold a number.
-pub(super) const NUMBER: &str = "number";
-
-/// Class of cells where there is none.
-const EMPTY: &str = "number empty";
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self {
-            text,
-            ..Self::default()
-        }
-    }
-}
-
-/// A number, or anything that is set like one.
-fn number<T>(value: Option<T>, shown: impl Fn(T) -> String) -> Cell {
-    Cell {
-        class: if value.is_some() { NUMBER } else { EMPTY },
-        text: value.map_or(NONE.into(), shown),
-        ..Cell::default()
-    }
-}
-
-fn headings<const N: usize>(names: [(&str, &'static str); N]) -> Vec<(String, &'static str)> {
-    names.map(|(name, unit)| (name.to_owned(), unit)).into()
-}
 
 /// One row for each entrant, the reference first.
 pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     let reference = &comparison.reference;
-    let none = || number(None, loss);
+    let none = || Cell::number(None, loss);
     let first = vec![
         Cell {
             swatch: Some("reference".into()),
@@ -69,14 +19,14 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
         },
         reference.entrant.dtype.to_string().into(),
         Cell {
-            class: "verdict none",
+            kind: Kind::Badge(Tone::Neutral),
             ..String::from("reference").into()
         },
         none(),
         none(),
         none(),
         none(),
-        number(reference.final_loss, loss),
+        Cell::number(reference.final_loss, loss),
         none(),
         none(),
         none(),
@@ -84,6 +34,7 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     ];
     Table {
         caption: "Verdict on each entrant",
+        layout: Layout::Cards,
         headings: headings([
             ("backend", ""),
             ("dtype", ""),
@@ -104,20 +55,19 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     }
 }
 
-/// How a page shows a verdict.
-pub(super) fn verdict_class(verdict: Verdict) -> &'static str {
+/// How good a verdict is.
+pub(super) fn tone(verdict: Verdict) -> Tone {
     match verdict {
-        Verdict::Identical | Verdict::Rounding => "verdict good",
-        Verdict::Outcome => "verdict fair",
-        Verdict::Differs | Verdict::Failed => "verdict bad",
-        Verdict::Unavailable | Verdict::Own => "verdict none",
+        Verdict::Identical | Verdict::Rounding => Tone::Good,
+        Verdict::Outcome => Tone::Fair,
+        Verdict::Differs | Verdict::Failed => Tone::Bad,
+        Verdict::Unavailable | Verdict::Own => Tone::Neutral,
     }
 }
 
 fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
     let entry = run.entry;
     let two_digits = |value: f64| significant(value, 2);
-    let class = verdict_class(entry.verdict);
     let symbol = entry.verdict.symbol();
     let outcomes = &entry.outcomes;
     let ends_as_seeds = (!outcomes.is_empty()).then(|| outcomes.iter().all(Outcome::ends_as_seeds));
@@ -131,19 +81,19 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
             ..entry.entrant.dtype.to_string().into()
         },
         Cell {
-            class,
+            kind: Kind::Badge(tone(entry.verdict)),
             ..format!("{symbol} {}", entry.verdict.words()).into()
         },
-        number(entry.first_step, |step| count(step as u64)),
-        number(entry.comparable_steps, |steps| count(steps as u64)),
-        number(entry.max_abs_loss_difference, two_digits),
-        number(entry.envelope, two_digits),
-        number(entry.final_loss, loss),
-        number(ends_as_seeds, |inside| {
+        Cell::number(entry.first_step, |step| count(step as u64)),
+        Cell::number(entry.comparable_steps, |steps| count(steps as u64)),
+        Cell::number(entry.max_abs_loss_difference, two_digits),
+        Cell::number(entry.envelope, two_digits),
+        Cell::number(entry.final_loss, loss),
+        Cell::number(ends_as_seeds, |inside| {
             if inside { "yes" } else { "no" }.into()
         }),
-        number(entry.tokens_per_second, format::rate),
-        number(entry.peak_memory_bytes, format::bytes),
+        Cell::number(entry.tokens_per_second, format::rate),
+        Cell::number(entry.peak_memory_bytes, format::bytes),
         entry.reason.clone().into(),
     ]
 }
@@ -178,6 +128,7 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     let names = kinds.iter().map(|(_, name)| ((*name).to_owned(), ""));
     (!kinds.is_empty()).then(|| Table {
         caption: "Checks of single steps: error and bound of what is largest for its bound",
+        layout: Layout::Scrolling,
         headings: std::iter::once(("entrant".to_owned(), ""))
             .chain(names)
             .collect(),
@@ -190,9 +141,9 @@ fn worst(checks: &[Check], of: Checked) -> Cell {
     let Some(worst) = of_kind().max_by(|a, b| severity(a).total_cmp(&severity(b))) else {
         return String::from(NONE).into();
     };
-    let (sign, relation, class) = match worst.holds() {
-        true => ("✓", '≤', "verdict good"),
-        false => ("✗", '>', "verdict bad"),
+    let (sign, relation, tone) = match worst.holds() {
+        true => ("✓", '≤', Tone::Good),
+        false => ("✗", '>', Tone::Bad),
     };
     let [error, bound] = [worst.error, worst.bound].map(|value| significant(value, 2));
     let out = of_kind().filter(|check| !check.holds()).count();
@@ -218,7 +169,7 @@ fn worst(checks: &[Check], of: Checked) -> Cell {
             false => format!("{sign} {error} {relation} {bound}"),
         },
         detail,
-        class,
+        kind: Kind::Badge(tone),
         ..Cell::default()
     }
 }
@@ -275,6 +226,7 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     }
     Some(Table {
         caption: "Where each entrant ran; ≠ marks what is not the same for all",
+        layout: Layout::Columns,
         headings: std::iter::once((String::new(), ""))
             .chain(known.iter().map(|(run, _)| (run.name.clone(), "")))
             .collect(),
@@ -294,14 +246,14 @@ fn threads(environment: &Environment) -> String {
 
 fn row(name: &str, matters: bool, values: Vec<String>) -> Vec<Cell> {
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);
-    let (name, class) = match matters && !same {
-        true => (format!("≠ {name}"), "differs"),
-        false => (name.to_owned(), ""),
+    let (name, kind) = match matters && !same {
+        true => (format!("≠ {name}"), Kind::Differs),
+        false => (name.to_owned(), Kind::Text),
     };
     let more_columns = if same { values.len() - 1 } else { 0 };
     let cell = |text, more_columns| Cell {
         text,
-        class,
+        kind,
         more_columns,
         ..Cell::default()
     };

@@ -1,0 +1,85 @@
+//! Figures in the sizes of a page and of paper, and what every caption of their kind says.
+
+use super::data::{MAX_ROWS, stride};
+use super::line_plot::{LinePlot, Size, Width};
+use super::page::{Figure, Page, Plot};
+use super::svg::Svg;
+use super::{bars, heat_map};
+use crate::show::format::{self, significant};
+
+/// Size on wide pages.
+const WIDE: Size = Size {
+    width: 1152.0,
+    height: 340.0,
+};
+
+/// Size on telephones.
+const NARROW: Size = Size {
+    width: 400.0,
+    height: 300.0,
+};
+
+/// Size in papers, in print and on tablets.
+const PAPER: Size = Size {
+    width: 720.0,
+    height: 330.0,
+};
+
+/// Size of a plot that shares its row with another.
+const HALF: Size = Size {
+    width: 500.0,
+    height: 260.0,
+};
+
+/// The figure as parts of a page, each with its class: a page shows the one that fits.
+pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
+    let sizes = [("wide", WIDE), ("medium", PAPER), ("narrow", NARROW)];
+    match &figure.plot {
+        Plot::Lines(plot) if plot.width == Width::Half => {
+            vec![("one", plot.draw(&figure.id, HALF, "half"))]
+        }
+        Plot::Lines(plot) => sizes
+            .map(|(variant, size)| (variant, plot.draw(&figure.id, size, variant)))
+            .into(),
+        Plot::Boxes(boxes) => sizes
+            .map(|(variant, size)| (variant, bars::draw_boxes(boxes, size.width)))
+            .into(),
+        Plot::Bars(_) | Plot::HeatMap(_) => vec![("one", paper(figure))],
+    }
+}
+
+/// The figure as a file.
+pub(super) fn paper(figure: &Figure) -> Svg {
+    match &figure.plot {
+        Plot::Lines(plot) => plot.draw(&figure.id, PAPER, "paper"),
+        Plot::Boxes(boxes) => bars::draw_boxes(boxes, PAPER.width),
+        Plot::Bars(bars) => bars::draw_bars(bars),
+        Plot::HeatMap(map) => heat_map::draw(map),
+    }
+}
+
+/// The caption, with what was left out of the picture or of its data.
+pub(super) fn caption(figure: &Figure, page: &Page) -> String {
+    match &figure.plot {
+        Plot::Lines(plot) => figure.caption.clone() + &left_out(plot, page.data_file),
+        _ => figure.caption.clone(),
+    }
+}
+
+fn left_out(plot: &LinePlot, data_file: &str) -> String {
+    let mut text = String::new();
+    if let Some(limit) = plot.cut() {
+        let limit = significant(limit, 2);
+        text += &format!(" What lies above {limit} is cut off.");
+    }
+    let steps = plot.steps();
+    if steps > MAX_ROWS {
+        let stride = stride(steps);
+        text += &format!(
+            " Of {} steps, values shown on hover and in the CSV are those of every {stride}th; the curves keep the \
+             extremes between them, and {data_file} holds all.",
+            format::count(steps as u64)
+        );
+    }
+    text
+}
