@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::backend::{Backend, cpu_model};
 use crate::record::run::RunDirectory;
+use crate::show::format::{self, NONE};
 
 /// The version of Burn in the workspace's lockfile; Burn does not tell its version itself.
 const BURN_VERSION: &str = "0.22.1";
@@ -87,6 +88,36 @@ impl Environment {
 }
 
 impl Environment {
+    /// Several environments as rows of a table: the name of each row, whether a difference in it matters, and the
+    /// values, one for each environment.
+    pub(crate) fn side_by_side(all: &[&Self]) -> Vec<(&'static str, bool, Vec<String>)> {
+        type Field = fn(&Environment) -> String;
+        // The time always differs and says nothing.
+        let fields: [(&str, bool, Field); 14] = [
+            ("device", true, |e| e.device.clone()),
+            ("driver", true, |e| e.driver.clone().unwrap_or(NONE.into())),
+            ("operating system", true, |e| e.os.clone()),
+            ("architecture", true, |e| e.architecture.clone()),
+            ("CPU", true, |e| e.cpu.clone()),
+            ("logical cores", true, |e| e.logical_cores.to_string()),
+            ("threads", true, listed_threads),
+            ("memory", true, |e| format::bytes(e.memory_bytes)),
+            ("Burn", true, |e| e.burn.clone()),
+            ("foretoken", true, |e| e.foretoken.clone()),
+            ("revision", true, |e| short_revision(&e.git_revision)),
+            ("compiler", true, |e| e.rustc.clone()),
+            ("features", true, |e| e.features.join(" ")),
+            ("started", false, |e| e.started.clone()),
+        ];
+        fields
+            .into_iter()
+            .map(|(name, matters, field)| {
+                let values = all.iter().map(|environment| field(environment));
+                (name, matters, values.collect())
+            })
+            .collect()
+    }
+
     /// Whether two runs of one backend took place on machines that cannot be told apart.
     pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
         let machine = |of: &Self| {
@@ -101,6 +132,26 @@ impl Environment {
         };
         machine(self) == machine(other)
     }
+}
+
+/// Threads of each part, such as `loader 1, rayon 2`.
+fn listed_threads(environment: &Environment) -> String {
+    let parts = environment.threads.iter();
+    let parts: Vec<_> = parts.map(|(part, n)| format!("{part} {n}")).collect();
+    match parts.is_empty() {
+        true => NONE.into(),
+        false => parts.join(", "),
+    }
+}
+
+/// The first digits of a commit, as people name it; what follows a dash stays.
+fn short_revision(revision: &str) -> String {
+    let (commit, rest) = match revision.split_once('-') {
+        Some((commit, rest)) => (commit, format!("-{rest}")),
+        None => (revision, String::new()),
+    };
+    let commit: String = commit.chars().take(12).collect();
+    commit + &rest
 }
 
 /// What `environment.json` holds: the start of a run, as one object, and in it the times that it was resumed.

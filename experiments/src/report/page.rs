@@ -115,6 +115,51 @@ pub(crate) struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
+impl Table {
+    /// A table with a column for each name. Each row has a name, whether a difference in it matters, and a value for
+    /// each column: rows that differ are marked, and equal values share one cell.
+    pub(crate) fn side_by_side(
+        caption: &'static str,
+        names: Vec<String>,
+        rows: Vec<(impl Into<String>, bool, Vec<String>)>,
+    ) -> Self {
+        let names = names.into_iter().map(|name| (name, ""));
+        Self {
+            caption,
+            layout: Layout::Columns,
+            headings: std::iter::once((String::new(), "")).chain(names).collect(),
+            rows: rows
+                .into_iter()
+                .map(|(name, matters, values)| side_by_side(name.into(), matters, values))
+                .collect(),
+        }
+    }
+}
+
+fn side_by_side(name: String, matters: bool, values: Vec<String>) -> Vec<Cell> {
+    let same = values.windows(2).all(|pair| pair[0] == pair[1]);
+    let (name, kind) = match matters && !same {
+        true => (format!("≠ {name}"), Kind::Differs),
+        false => (name, Kind::Text),
+    };
+    let more_columns = if same {
+        values.len().saturating_sub(1)
+    } else {
+        0
+    };
+    let cell = |text, more_columns| Cell {
+        text,
+        kind,
+        more_columns,
+        ..Cell::default()
+    };
+    let shown = values.len() - more_columns;
+    let values = values.into_iter().take(shown);
+    std::iter::once(cell(name, 0))
+        .chain(values.map(|value| cell(value, more_columns)))
+        .collect()
+}
+
 /// How a page shows a table that is wider than the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {

@@ -182,7 +182,7 @@ fn severity(check: &Check) -> f64 {
     }
 }
 
-/// Where each entrant ran; rows in which they differ are marked, others have one cell for all. Nothing where no environment is known.
+/// Where each entrant ran; `None` if no environment is known.
 pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     let known: Vec<(&Run<'_>, &Environment)> = runs
         .iter()
@@ -191,85 +191,20 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     if known.is_empty() {
         return None;
     }
-    type Field = fn(&Environment) -> String;
-    // The time differs always, and says nothing.
-    let fields: [(&str, bool, Field); 14] = [
-        ("device", true, |e| e.device.clone()),
-        ("driver", true, |e| e.driver.clone().unwrap_or(NONE.into())),
-        ("operating system", true, |e| e.os.clone()),
-        ("architecture", true, |e| e.architecture.clone()),
-        ("CPU", true, |e| e.cpu.clone()),
-        ("logical cores", true, |e| e.logical_cores.to_string()),
-        ("threads", true, threads),
-        ("memory", true, |e| format::bytes(e.memory_bytes)),
-        ("Burn", true, |e| e.burn.clone()),
-        ("foretoken", true, |e| e.foretoken.clone()),
-        ("revision", true, |e| short(&e.git_revision)),
-        ("compiler", true, |e| e.rustc.clone()),
-        ("features", true, |e| e.features.join(" ")),
-        ("started", false, |e| e.started.clone()),
-    ];
-    let mut rows: Vec<Vec<Cell>> = fields
-        .into_iter()
-        .map(|(name, matters, field)| {
-            let values = known.iter().map(|(_, environment)| field(environment));
-            row(name, matters, values.collect())
-        })
-        .collect();
+    let environments: Vec<&Environment> = known.iter().map(|(_, of)| *of).collect();
+    let mut rows = Environment::side_by_side(&environments);
     if known.iter().any(|(run, _)| run.entry.run.is_some()) {
         let directory = |run: &Run<'_>| {
             let path = run.entry.run.as_ref();
             path.map_or(NONE.into(), |path| path.display().to_string())
         };
         let values = known.iter().map(|(run, _)| directory(run)).collect();
-        rows.push(row("run directory", false, values));
+        rows.push(("run directory", false, values));
     }
-    Some(Table {
-        caption: "Where each entrant ran; ≠ marks what is not the same for all",
-        layout: Layout::Columns,
-        headings: std::iter::once((String::new(), ""))
-            .chain(known.iter().map(|(run, _)| (run.name.clone(), "")))
-            .collect(),
+    let names = known.iter().map(|(run, _)| run.name.clone()).collect();
+    Some(Table::side_by_side(
+        "Where each entrant ran; ≠ marks what is not the same for all",
+        names,
         rows,
-    })
-}
-
-/// Threads of each part, such as `loader 1, rayon 2`.
-fn threads(environment: &Environment) -> String {
-    let parts = environment.threads.iter();
-    let parts: Vec<_> = parts.map(|(part, n)| format!("{part} {n}")).collect();
-    match parts.is_empty() {
-        true => NONE.into(),
-        false => parts.join(", "),
-    }
-}
-
-fn row(name: &str, matters: bool, values: Vec<String>) -> Vec<Cell> {
-    let same = values.windows(2).all(|pair| pair[0] == pair[1]);
-    let (name, kind) = match matters && !same {
-        true => (format!("≠ {name}"), Kind::Differs),
-        false => (name.to_owned(), Kind::Text),
-    };
-    let more_columns = if same { values.len() - 1 } else { 0 };
-    let cell = |text, more_columns| Cell {
-        text,
-        kind,
-        more_columns,
-        ..Cell::default()
-    };
-    let shown = values.len() - more_columns;
-    let values = values.into_iter().take(shown);
-    std::iter::once(cell(name, 0))
-        .chain(values.map(|value| cell(value, more_columns)))
-        .collect()
-}
-
-/// A commit as people name it; what is said after it stays.
-fn short(revision: &str) -> String {
-    let (commit, rest) = match revision.split_once('-') {
-        Some((commit, rest)) => (commit, format!("-{rest}")),
-        None => (revision, String::new()),
-    };
-    let commit: String = commit.chars().take(12).collect();
-    commit + &rest
+    ))
 }
