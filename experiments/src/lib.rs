@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod json;
 pub mod record;
 mod report;
+pub mod run_report;
 pub mod show;
 mod spelling;
 pub mod text;

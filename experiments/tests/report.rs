@@ -9,9 +9,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use foretoken::Experiment;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::record::environment::Environment;
+use foretoken::record::run::{MetricsLog, Record, RunDirectory};
+use foretoken::run_report;
 use foretoken::verify::compare::{
     Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, write_report,
 };
@@ -45,7 +48,7 @@ try {
   };
   const seen = (plot) => [...document.querySelectorAll(`svg[data-plot="${plot}"]`)].filter((svg) => svg.clientWidth > 0);
   const texts = (within, selector) => [...within.querySelectorAll(selector)].map((element) => element.textContent);
-  const [loss] = seen("loss"), [difference] = seen("difference");
+  const [loss] = seen("loss"), [difference] = seen("OTHER");
   found.views = seen("loss").length;
   const box = loss.getBoundingClientRect();
   const frame = JSON.parse(loss.dataset.frame);
@@ -142,12 +145,22 @@ fn browser() -> &'static str {
     found.unwrap_or_else(|| panic!("none of {BROWSERS:?} is on the PATH: install Chromium"))
 }
 
-/// What the page says of itself on each screen, and what the browser said meanwhile.
+/// What a page of a comparison says of itself on each screen.
 fn looked_at(page: &Path, screens: &[(u32, &str)]) -> Vec<Value> {
+    looked_at_with(page, screens, "difference")
+}
+
+/// What the page says of itself on each screen, and what the browser said meanwhile. The figure `other` is zoomed with
+/// that of the loss.
+fn looked_at_with(page: &Path, screens: &[(u32, &str)], other: &str) -> Vec<Value> {
     let directory = page.parent().unwrap();
     let html = fs::read_to_string(page).unwrap();
     let html = html.replacen("<head>", &format!("<head>{BEFORE}"), 1);
-    let html = html.replacen("</body>", &format!("{AFTER}</body>"), 1);
+    let html = html.replacen(
+        "</body>",
+        &format!("{AFTER}</body>").replace("OTHER", other),
+        1,
+    );
     fs::write(directory.join("tested.html"), html).unwrap();
     let outer = directory.join("frames.html");
     fs::write(&outer, frames(screens)).unwrap();
@@ -320,6 +333,90 @@ fn one_step_and_no_numbers_are_pages_too() {
             assert_eq!(found["broken"], 0);
             assert_eq!(found["tooltip"][0], "step 0");
             assert_eq!(found["all_steps"], serde_json::json!(["0"]));
+        }
+    }
+}
+
+/// A run of so many steps, evaluated after each fiftieth.
+fn run(path: &Path, steps: usize) -> RunDirectory {
+    let experiment = Experiment::embedded(&[]).unwrap();
+    let run = RunDirectory::create(Some(path), &experiment).unwrap();
+    run.write("experiment.toml", experiment.to_toml()).unwrap();
+    let mut log = MetricsLog::open(&run, 0).unwrap();
+    for step in 0..steps {
+        let loss = 1.0 + 3.0 / (step + 1) as f64 + 0.1 * (step as f64).sin();
+        let tokens = 512 * (step + 1);
+        log.append(&Record::Step {
+            step,
+            tokens,
+            loss,
+            gradient_norm: loss / 2.0,
+            learning_rate: 1e-3,
+            seconds: 0.01,
+        })
+        .unwrap();
+        if (step + 1) % 50 == 0 {
+            log.append(&Record::Evaluation {
+                step: step + 1,
+                tokens,
+                loss,
+                bits_per_byte: loss,
+                perplexity: loss.exp(),
+                accuracy: 0.5,
+                targets: 100,
+            })
+            .unwrap();
+        }
+    }
+    run
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn a_report_of_runs_works_on_every_screen() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let long = run(&path("a-run-with-a-long-name"), 400);
+    let (short, medium) = (run(&path("short"), 3), run(&path("medium"), 120));
+    let screens = [(1280, "light"), (400, "dark")];
+    for (name, runs, expected) in [
+        // Of the noise, its mean, and the evaluation at that step.
+        (
+            "one",
+            vec![long.clone()],
+            ["training, each step", "training, mean", "validation"].to_vec(),
+        ),
+        // Of the only run that is as long.
+        (
+            "three",
+            vec![long, short, medium],
+            vec!["a-run-with-a-long-name"],
+        ),
+    ] {
+        let page = run_report::write(&runs, Some(&path(name))).unwrap();
+        // Of several runs, the training loss is a figure of its own.
+        let html = fs::read_to_string(&page).unwrap();
+        fs::write(&page, html.replace("training-loss", "loss")).unwrap();
+        for found in looked_at_with(&page, &screens, "bits-per-byte") {
+            assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
+            assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
+            assert_eq!(found["overflow"], 0, "the page scrolls sideways: {found:#}");
+            assert_eq!(found["views"], 1, "{found:#}");
+            assert_eq!(found["unlabelled"], 0);
+            let tooltip = strings(&found["tooltip"]);
+            assert!(matches!(tooltip[0], "step 199" | "step 200"), "{tooltip:?}");
+            let names: Vec<&str> = tooltip[1..].iter().step_by(2).copied().collect();
+            assert_eq!(names, expected);
+            assert_eq!(found["tooltip_inside"], true);
+            assert_eq!(found["zoomed_other"], found["zoomed_steps"]);
+            assert_eq!(found["zoomed_path"], true);
+            assert_eq!(found["broken"], 0);
+            assert_eq!(found["reset_shown"], true);
+            assert_eq!(found["restored_path"], true);
+            // Eight evaluations, and the names of the columns.
+            assert_eq!(found["csv"]["bits-per-byte"][0], 9);
+            let all = found["csv"].as_object().unwrap();
+            assert!(all.values().all(|csv| csv[0].as_u64() > Some(1)), "{all:?}");
         }
     }
 }

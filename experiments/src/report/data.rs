@@ -109,7 +109,7 @@ fn sampled(line: &Line, stride: usize, digits: usize) -> Value {
         "class": line.class,
         "kind": match line.kind {
             LineKind::Reference => "reference",
-            LineKind::Run => "run",
+            LineKind::Run | LineKind::Smooth => "run",
             LineKind::Faint => "faint",
             LineKind::Seed => "seed",
         },

@@ -36,7 +36,10 @@ pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
     let sizes = [("wide", WIDE), ("medium", PAPER), ("narrow", NARROW)];
     match &figure.plot {
         Plot::Lines(plot) if plot.width == Width::Half => {
-            vec![("one", plot.draw(&figure.id, HALF, "half"))]
+            let sizes = [("one", HALF), ("narrow", NARROW)];
+            sizes
+                .map(|(variant, size)| (variant, plot.draw(&figure.id, size, variant)))
+                .into()
         }
         Plot::Lines(plot) => sizes
             .map(|(variant, size)| (variant, plot.draw(&figure.id, size, variant)))
@@ -45,6 +48,15 @@ pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
             .map(|(variant, size)| (variant, bars::draw_boxes(boxes, size.width)))
             .into(),
         Plot::Bars(_) | Plot::HeatMap(_) => vec![("one", paper(figure))],
+    }
+}
+
+/// Whether the figure shares its row of a wide page with others.
+pub(super) fn is_small(figure: &Figure) -> bool {
+    match &figure.plot {
+        Plot::Lines(plot) => plot.width == Width::Half,
+        Plot::Boxes(_) => false,
+        Plot::Bars(_) | Plot::HeatMap(_) => true,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The report as one page that needs nothing but itself.
 
 use super::data;
-use super::figure::{caption, views};
+use super::figure::{caption, is_small, views};
 use super::page::{
-    Block, Cell, Code, Figure, Kind, Layout, Legend, Page, Plot, Section, Table, Tile, Tone,
+    Block, Cell, Code, Figure, Kind, Layout, Legend, Page, Section, Table, Tile, Tone,
 };
 use super::palette;
 use super::svg::{self, escape};
@@ -64,7 +64,6 @@ fn block(block: &Block, page: &Page) -> String {
         Block::Table(of) => table(of),
         Block::Legend(of) => legend(of),
         Block::Figures(figures) => {
-            let is_small = |figure: &Figure| views(figure).len() == 1;
             let beside = match figures.iter().all(is_small) {
                 true => " class=\"beside\"",
                 false => "",
@@ -130,14 +129,10 @@ fn figure(figure: &Figure, page: &Page) -> String {
     let views = views(figure);
     let pictures: String = views.iter().map(|(class, svg)| svg.inline(class)).collect();
     // A wide picture scrolls by itself, the page does not.
-    let natural = views.iter().map(|(_, svg)| svg.width);
-    let natural = natural.fold(0.0, f64::max);
-    let style = match (views.len(), &figure.plot) {
-        // Curves may be as narrow as a telephone.
-        (1, Plot::Lines(_)) => format!(" style=\"--natural:{natural:.0}px\" data-fits"),
-        (1, _) => format!(" style=\"--natural:{natural:.0}px\""),
-        _ => String::new(),
-    };
+    let natural = views.first().filter(|_| is_small(figure));
+    let style = natural.map_or(String::new(), |(_, svg)| {
+        format!(" style=\"--natural:{:.0}px\"", svg.width)
+    });
     format!(
         "<figure id=\"{id}\">\n<div class=\"picture\"{style}>{pictures}</div>\n\
          <figcaption>{} <span class=\"downloads\"><a href=\"plots/{id}.svg\">SVG</a> \

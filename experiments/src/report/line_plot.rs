@@ -26,6 +26,8 @@ pub(crate) enum LineKind {
     Reference,
     /// One of the runs that are compared.
     Run,
+    /// A curve without noise, which stays as wide however many steps it has.
+    Smooth,
     /// The noise around a curve, in its colour.
     Faint,
     /// Grey and thin.
@@ -125,6 +127,7 @@ impl Line {
             LineKind::Reference => "line reference".into(),
             LineKind::Seed => "line seed".into(),
             LineKind::Faint => format!("line run faint {}", self.class),
+            LineKind::Smooth => format!("line run smooth {}", self.class),
             LineKind::Run if self.steps.is_some() => format!("line run sparse {}", self.class),
             LineKind::Run => format!("line run {}", self.class),
         }
@@ -191,13 +194,16 @@ impl LinePlot {
         let mut body = legend;
         text(&mut body, "quantity", 0.0, rows * ROW + 12.0, self.quantity);
         let clip = format!("{id}-{variant}-clip");
+        // A dot at the last step is drawn whole.
+        let has_dots = !self.marks.is_empty() || self.lines.iter().any(|line| line.steps.is_some());
+        let beyond = if has_dots { DIAMOND + 1.0 } else { 0.0 };
         push(
             &mut body,
             format_args!(
                 "<clipPath id=\"{clip}\"><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" \
                  height=\"{:.1}\"/></clipPath><g class=\"ticks\">",
                 top - 2.0,
-                right - left,
+                right - left + beyond,
                 bottom - top + 4.0
             ),
         );
@@ -276,6 +282,7 @@ impl LinePlot {
             LineKind::Seed,
             LineKind::Reference,
             LineKind::Faint,
+            LineKind::Smooth,
             LineKind::Run,
         ] {
             let lines = self.lines.iter().enumerate();

@@ -11,6 +11,7 @@ mod inspect;
 mod mistakes;
 mod output;
 mod predict;
+mod report;
 mod resume;
 mod terminal;
 mod training;

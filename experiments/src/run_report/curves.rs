@@ -1,0 +1,423 @@
+//! The figures of runs: one run in detail, or several over each other.
+
+use super::history::{Evaluation, RunHistory};
+use super::words::tokenizers_differ;
+use crate::report::{
+    Block, Figure, Level, Line, LineKind, LinePlot, Mark, Plot, Section, Width, run_class,
+};
+use crate::show::format::significant;
+
+/// Steps up to which a curve is smooth enough as it is.
+const FEW_STEPS: usize = 60;
+
+/// Part of the steps of the longest run that a smoothed value is the mean of: a width on the page, the same for all runs.
+const WINDOW: usize = 60;
+
+/// Steps that a smoothed value is the mean of at most.
+const MAX_WINDOW: usize = 500;
+
+/// Ratio of largest to smallest value from which an axis is logarithmic.
+const LOGARITHMIC: f64 = 100.0;
+
+/// Added to captions of losses of runs whose tokens differ.
+const OTHER_TOKENS: &str =
+    " The runs have different tokenizers: their nats per token cannot be compared.";
+
+/// Colours of one run alone: its training, and its evaluations.
+const TRAINING: &str = "c0 d0";
+const VALIDATION: &str = "c1 d0";
+
+/// A run, its name in legends, and its colour.
+pub(super) struct Shown<'a> {
+    pub run: &'a RunHistory,
+    pub name: String,
+    pub class: String,
+}
+
+impl<'a> Shown<'a> {
+    /// All runs; those whose directories share a name go by their paths.
+    pub(super) fn all(runs: &'a [RunHistory]) -> Vec<Self> {
+        let shown = |(index, run): (usize, &'a RunHistory)| {
+            let alike = runs.iter().filter(|other| other.name == run.name);
+            Self {
+                run,
+                name: match alike.count() {
+                    1 => run.name.clone(),
+                    _ => run.path.to_string_lossy().into_owned(),
+                },
+                class: class(index),
+            }
+        };
+        runs.iter().enumerate().map(shown).collect()
+    }
+}
+
+/// A colour for each of the first seven, and dash patterns beyond.
+fn class(index: usize) -> String {
+    match index {
+        0..7 => format!("c{index} d0"),
+        _ => run_class(index),
+    }
+}
+
+/// Every section with curves.
+pub(super) fn sections(runs: &[Shown<'_>]) -> Vec<Section> {
+    let mut training = vec![learning_rate(runs), gradient_norm(runs), speed(runs)];
+    training.extend(accuracy(runs));
+    let mut sections = vec![Section::new("Loss", vec![Block::Figures(loss(runs))])];
+    if let Some(figure) = bits_per_byte(runs) {
+        let figures = Block::Figures(vec![figure]);
+        sections.push(Section::new("Bits per byte", vec![figures]));
+    }
+    sections.push(Section::new("Training", vec![Block::Figures(training)]));
+    sections
+}
+
+fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
+    if let [only] = runs {
+        let mut lines = smoothed("training", TRAINING, &only.run.losses);
+        lines.extend(evaluated("validation", VALIDATION, only.run, |of| of.loss));
+        let plot = LinePlot {
+            label: "Training and validation loss at each step".into(),
+            quantity: "loss, nats per token",
+            log: false,
+            width: Width::Full,
+            marks: marks(runs, |of| of.loss),
+            levels: Vec::new(),
+            bands: Vec::new(),
+            lines,
+        };
+        let smooth = smoothing(runs);
+        let validation = match only.run.evaluations.is_empty() {
+            true => "",
+            false => ", and loss on the validation windows",
+        };
+        let caption = format!("Training loss before each step{smooth}{validation}.");
+        return vec![figure("loss", caption, plot)];
+    }
+    let mut figures = Vec::new();
+    let units = match tokenizers_differ(runs) {
+        true => OTHER_TOKENS,
+        false => "",
+    };
+    let validation = evaluations(runs, |of| of.loss);
+    if !validation.is_empty() {
+        let plot = LinePlot {
+            label: "Validation loss of every run".into(),
+            quantity: "validation loss, nats per token",
+            log: false,
+            width: Width::Full,
+            marks: marks(runs, |of| of.loss),
+            levels: Vec::new(),
+            bands: Vec::new(),
+            lines: validation,
+        };
+        let caption = format!("Loss on the validation windows.{units}");
+        figures.push(figure("validation-loss", caption, plot));
+    }
+    let plot = LinePlot {
+        label: "Training loss of every run".into(),
+        quantity: "training loss, nats per token",
+        log: false,
+        width: Width::Full,
+        marks: Vec::new(),
+        levels: Vec::new(),
+        bands: Vec::new(),
+        lines: curves(runs, |run| run.losses.clone()),
+    };
+    let smooth = smoothing(runs);
+    let caption = format!("Training loss before each step{smooth}.{units}");
+    figures.push(figure("training-loss", caption, plot));
+    figures
+}
+
+fn bits_per_byte(runs: &[Shown<'_>]) -> Option<Figure> {
+    let lines = evaluations(runs, |of| of.bits_per_byte);
+    if lines.is_empty() {
+        return None;
+    }
+    // Runs on the same text have the same floor.
+    let mut floors: Vec<f64> = runs.iter().filter_map(|run| run.run.floor).collect();
+    floors.sort_by(f64::total_cmp);
+    floors.dedup();
+    let level = |floor: f64| Level {
+        name: format!("floor: entropy of the text, {}", significant(floor, 4)),
+        value: floor,
+    };
+    let mut caption = "Bits per byte of the validation text: what a compressor with this model \
+                       would need."
+        .to_owned();
+    if !floors.is_empty() {
+        caption += " No model gets below the floor, the entropy of the text.";
+    }
+    let plot = LinePlot {
+        label: "Bits per byte at each evaluation".into(),
+        quantity: "bits per byte",
+        log: false,
+        width: Width::Full,
+        marks: marks(runs, |of| of.bits_per_byte),
+        levels: floors.into_iter().map(level).collect(),
+        bands: Vec::new(),
+        lines,
+    };
+    Some(figure("bits-per-byte", caption, plot))
+}
+
+fn learning_rate(runs: &[Shown<'_>]) -> Figure {
+    let lines = every(runs, |run| {
+        let name = match runs.len() {
+            1 => "each step",
+            _ => &run.name,
+        };
+        let values = run.run.learning_rates.clone();
+        vec![line(name, LineKind::Smooth, &run.class, values)]
+    });
+    let plot = half("Learning rate at each step", "learning rate", lines);
+    figure("learning-rate", "Learning rate.".into(), plot)
+}
+
+fn gradient_norm(runs: &[Shown<'_>]) -> Figure {
+    let lines = curves(runs, |run| run.gradient_norms.clone());
+    let mut plot = half("Gradient norm at each step", "gradient norm", lines);
+    plot.log = spans_decades(&plot.lines);
+    let mut caption = format!(
+        "Global norm of the gradient before clipping{}",
+        smoothing(runs)
+    );
+    let mut clips: Vec<f64> = runs
+        .iter()
+        .map(|run| run.run.experiment.optimizer.clip)
+        .collect();
+    clips.dedup();
+    if let [clip] = clips[..]
+        && clip > 0.0
+    {
+        plot.levels.push(Level {
+            name: format!("clipped above {}", significant(clip, 2)),
+            value: clip,
+        });
+    }
+    caption += ".";
+    figure("gradient-norm", caption, plot)
+}
+
+fn speed(runs: &[Shown<'_>]) -> Figure {
+    let lines = curves(runs, |run| {
+        let pairs = run.tokens.iter().zip(&run.seconds);
+        pairs
+            .map(|(tokens, seconds)| match *seconds > 0.0 {
+                true => tokens / seconds,
+                false => f64::NAN,
+            })
+            .collect()
+    });
+    let plot = half(
+        "Training speed at each step",
+        "training tokens per second",
+        lines,
+    );
+    let caption = format!(
+        "Training speed: a step's tokens over its time{}.",
+        smoothing(runs)
+    );
+    figure("speed", caption, plot)
+}
+
+fn accuracy(runs: &[Shown<'_>]) -> Option<Figure> {
+    let lines = evaluations(runs, |of| 100.0 * of.accuracy);
+    let plot = half("Accuracy at each evaluation", "next tokens right, %", lines);
+    let caption = "Share of validation tokens that the model ranks first.".into();
+    (!plot.lines.is_empty()).then(|| figure("accuracy", caption, plot))
+}
+
+fn half(label: &str, quantity: &'static str, lines: Vec<Line>) -> LinePlot {
+    LinePlot {
+        label: label.into(),
+        quantity,
+        log: false,
+        width: Width::Half,
+        lines,
+        bands: Vec::new(),
+        levels: Vec::new(),
+        marks: Vec::new(),
+    }
+}
+
+fn figure(id: &str, caption: String, plot: LinePlot) -> Figure {
+    Figure {
+        id: id.into(),
+        caption,
+        plot: Plot::Lines(plot),
+    }
+}
+
+fn every(runs: &[Shown<'_>], of: impl Fn(&Shown<'_>) -> Vec<Line>) -> Vec<Line> {
+    runs.iter().flat_map(of).collect()
+}
+
+/// A curve of each run: of one run the noise too, of several the smoothed curves alone.
+fn curves(runs: &[Shown<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<Line> {
+    let window = window(longest(runs));
+    every(runs, |run| match runs.len() {
+        1 => smoothed("", &run.class, &values(run.run)),
+        _ => {
+            let mean = running_mean(&values(run.run), window);
+            vec![line(&run.name, LineKind::Smooth, &run.class, mean)]
+        }
+    })
+}
+
+/// Steps of the longest run.
+fn longest(runs: &[Shown<'_>]) -> usize {
+    let steps = runs.iter().map(|run| run.run.steps());
+    steps.max().unwrap_or(0)
+}
+
+/// The evaluations of each run that has some.
+fn evaluations(runs: &[Shown<'_>], of: fn(&Evaluation) -> f64) -> Vec<Line> {
+    let line = |run: &Shown<'_>| match runs.len() {
+        1 => evaluated("validation", VALIDATION, run.run, of),
+        _ => evaluated(&run.name, &run.class, run.run, of),
+    };
+    runs.iter().filter_map(line).collect()
+}
+
+fn line(name: &str, kind: LineKind, class: &str, values: Vec<f64>) -> Line {
+    Line {
+        name: name.into(),
+        kind,
+        class: class.into(),
+        steps: None,
+        values,
+    }
+}
+
+/// The values as they are, faint, and their running mean; of few steps the values alone. `name` may be empty.
+fn smoothed(name: &str, class: &str, values: &[f64]) -> Vec<Line> {
+    let named = |part: &str| match name {
+        "" => part.to_owned(),
+        _ => format!("{name}, {part}"),
+    };
+    let each = |kind| line(&named("each step"), kind, class, values.into());
+    if values.len() <= FEW_STEPS {
+        return vec![each(LineKind::Run)];
+    }
+    let mean = running_mean(values, window(values.len()));
+    vec![
+        each(LineKind::Faint),
+        line(&named("mean"), LineKind::Smooth, class, mean),
+    ]
+}
+
+/// Steps that a smoothed value is the mean of: an odd number, so that it has a middle; 1 if nothing is smoothed.
+fn window(steps: usize) -> usize {
+    match steps {
+        0..=FEW_STEPS => 1,
+        _ => (steps / WINDOW).clamp(2, MAX_WINDOW) | 1,
+    }
+}
+
+/// The part of a caption that says how the curves are smoothed.
+fn smoothing(runs: &[Shown<'_>]) -> String {
+    match (window(longest(runs)), runs.len()) {
+        (1, _) => String::new(),
+        (window, 1) => {
+            format!(" (thin) and the mean of the {window} steps around it, fewer at both ends")
+        }
+        (window, _) => format!(", as the mean of the {window} steps around it, fewer at both ends"),
+    }
+}
+
+/// The mean of the finite values of the `window` steps around each; NaN where the value itself is not finite. Near the
+/// start, where losses fall fast, fewer steps count, as many before as after; near the end, those that exist. Each sum
+/// is computed anew: a spike that is added and subtracted again would leave its rounding behind.
+fn running_mean(values: &[f64], window: usize) -> Vec<f64> {
+    let mean = |step: usize| {
+        let reach = (window / 2).min(step);
+        let around = &values[step - reach..(step + reach + 1).min(values.len())];
+        let finite = || around.iter().filter(|value| value.is_finite());
+        match values[step].is_finite() {
+            true => finite().sum::<f64>() / finite().count() as f64,
+            false => f64::NAN,
+        }
+    };
+    (0..values.len()).map(mean).collect()
+}
+
+fn evaluated(
+    name: &str,
+    class: &str,
+    run: &RunHistory,
+    of: fn(&Evaluation) -> f64,
+) -> Option<Line> {
+    (!run.evaluations.is_empty()).then(|| Line {
+        steps: Some(run.evaluations.iter().map(|at| at.step).collect()),
+        ..line(
+            name,
+            LineKind::Run,
+            class,
+            run.evaluations.iter().map(of).collect(),
+        )
+    })
+}
+
+/// The best checkpoint of each run.
+fn marks(runs: &[Shown<'_>], of: fn(&Evaluation) -> f64) -> Vec<Mark> {
+    let mark = |run: &Shown<'_>| {
+        let best = run.run.best()?;
+        let (name, class) = match runs.len() {
+            1 => (format!("best, after step {}", best.step), VALIDATION),
+            _ => ("best of each run".into(), run.class.as_str()),
+        };
+        Some(Mark {
+            name,
+            class: class.into(),
+            step: best.step,
+            value: of(&best),
+        })
+    };
+    runs.iter().filter_map(mark).collect()
+}
+
+/// Whether values lie so far apart that only a logarithmic axis shows them.
+fn spans_decades(lines: &[Line]) -> bool {
+    let values = lines.iter().flat_map(|line| &line.values);
+    let positive = values.filter(|value| value.is_finite() && **value > 0.0);
+    let (low, high) = positive.fold((f64::INFINITY, 0.0f64), |(low, high), value| {
+        (low.min(*value), high.max(*value))
+    });
+    high > LOGARITHMIC * low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_mean_leaves_out_values_that_are_not_finite() {
+        let mut values = vec![1.0; 200];
+        values[100] = f64::NAN;
+        values[102] = 6.0;
+        let means = running_mean(&values, 5);
+        assert!(means[100].is_nan());
+        // Two neighbours on either side, without the one that is NaN.
+        assert_eq!(means[101], (1.0 + 1.0 + 6.0 + 1.0) / 4.0);
+    }
+
+    #[test]
+    fn a_running_mean_has_no_lag_at_the_start() {
+        let line: Vec<f64> = (0..100).map(f64::from).collect();
+        let means = running_mean(&line, 9);
+        assert_eq!(means[..96], line[..96]);
+        // Of steps 95 to 99.
+        assert_eq!(means[99], 97.0);
+        assert_eq!(running_mean(&line[..1], 9), [0.0]);
+        assert!(running_mean(&[], 9).is_empty());
+    }
+
+    #[test]
+    fn windows_grow_with_the_run() {
+        let windows = [1, 60, 61, 180, 3200, 1_000_000].map(window);
+        assert_eq!(windows, [1, 1, 3, 3, 53, 501]);
+    }
+}

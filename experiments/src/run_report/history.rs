@@ -1,0 +1,269 @@
+//! Reads the files of a run directory for a report.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use foretoken_datasets::world::{Stream, World};
+use serde::Deserialize;
+
+use crate::record::checkpoint::Checkpoints;
+use crate::record::environment::History;
+use crate::record::identity::Identity;
+use crate::record::run::{MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics};
+use crate::{Error, Experiment, json};
+
+/// The file that only runs of a comparison have. They leave no result, as the comparison has it.
+const ENVELOPE: &str = "envelope.json";
+
+/// Largest validation text, in bytes, whose entropy is computed again where no result holds it.
+const MAX_WORLD: usize = 64 << 20;
+
+/// A run, up to the last step that it recorded.
+pub(super) struct RunHistory {
+    pub path: PathBuf,
+    /// Name of its directory.
+    pub name: String,
+    pub experiment: Experiment,
+    /// Training steps, one value of each quantity for each step from 0.
+    pub losses: Vec<f64>,
+    pub gradient_norms: Vec<f64>,
+    pub learning_rates: Vec<f64>,
+    pub seconds: Vec<f64>,
+    /// Training tokens of each step.
+    pub tokens: Vec<f64>,
+    pub evaluations: Vec<Evaluation>,
+    /// `None` unless the run is complete.
+    pub result: Option<RunResult>,
+    /// Whether a comparison made the run, which then has neither result nor checkpoints.
+    pub of_comparison: bool,
+    /// Entropy of the validation text in bits per byte, for text whose source is known.
+    pub floor: Option<f64>,
+    pub sample: Option<String>,
+    pub environment: Option<History>,
+    /// `None` if an older version made the run.
+    pub identity: Option<Identity>,
+    /// The tokenizer's file; `None` if there is none, as for runs of a comparison.
+    pub tokenizer: Option<String>,
+    /// Steps of the checkpoints that exist.
+    pub checkpoints: Vec<usize>,
+    /// Whether the last line of the metrics was incomplete and left out.
+    pub is_cut_short: bool,
+}
+
+/// An evaluation on validation windows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Evaluation {
+    pub step: usize,
+    pub loss: f64,
+    pub bits_per_byte: f64,
+    pub accuracy: f64,
+}
+
+/// The part of `result.json` that a report shows.
+#[derive(Debug, Deserialize)]
+pub(super) struct RunResult {
+    /// Whether the run stopped early.
+    #[serde(default)]
+    pub early: bool,
+    /// Nats per token, mean over the steps since the evaluation before the last.
+    #[serde(deserialize_with = "json::number")]
+    pub train_loss: f64,
+    /// Nats per token over the whole validation split, of the last weights.
+    #[serde(deserialize_with = "json::number")]
+    pub valid_loss: f64,
+    #[serde(deserialize_with = "json::number")]
+    pub bits_per_byte: f64,
+    /// `None` if the checkpoint of the best weights is gone, or an older version wrote the file.
+    #[serde(default)]
+    pub best: Option<BestWeights>,
+    pub floor_bits_per_byte: Option<f64>,
+    #[serde(deserialize_with = "json::number")]
+    pub tokens_per_second: f64,
+    #[serde(deserialize_with = "json::number")]
+    pub mfu: f64,
+}
+
+/// The best weights, as `result.json` names them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct BestWeights {
+    pub step: usize,
+    #[serde(deserialize_with = "json::number")]
+    pub bits_per_byte: f64,
+}
+
+impl RunHistory {
+    pub(super) fn read(run: &RunDirectory) -> Result<Self, Error> {
+        let path = run.path();
+        let log = path.join(MetricsLog::FILE);
+        if !log.is_file() {
+            let message = "has no metrics.jsonl: the run has recorded no step yet, and there is nothing to report";
+            return Err(Error::run_directory(path, message));
+        }
+        let experiment = run.experiment()?;
+        let result: Option<RunResult> = run.read_json(RESULT)?;
+        let known = result
+            .as_ref()
+            .and_then(|result| result.floor_bits_per_byte);
+        let mut history = Self {
+            path: path.into(),
+            name: name(path),
+            losses: Vec::new(),
+            gradient_norms: Vec::new(),
+            learning_rates: Vec::new(),
+            seconds: Vec::new(),
+            tokens: Vec::new(),
+            evaluations: Vec::new(),
+            floor: match known {
+                Some(floor) => Some(floor),
+                None => floor(&experiment),
+            },
+            of_comparison: path.join(ENVELOPE).is_file(),
+            sample: run.read(SAMPLE)?.filter(|text| !text.trim().is_empty()),
+            environment: History::of_run(run)?,
+            identity: run.read_json(Identity::FILE)?,
+            tokenizer: run.read("tokenizer.json")?,
+            checkpoints: Checkpoints::new(run.checkpoints()).steps(),
+            is_cut_short: is_cut_short(&log)?,
+            result,
+            experiment,
+        };
+        let mut tokens_before = 0;
+        for record in read_metrics(run)? {
+            match record {
+                Record::Step {
+                    step,
+                    tokens,
+                    loss,
+                    gradient_norm,
+                    learning_rate,
+                    seconds,
+                } => {
+                    if step != history.losses.len() {
+                        let message = format!(
+                            "holds step {step} where step {} belongs; restore the file",
+                            history.losses.len()
+                        );
+                        return Err(Error::run_directory(log, message));
+                    }
+                    history.losses.push(loss);
+                    history.gradient_norms.push(gradient_norm);
+                    history.learning_rates.push(learning_rate);
+                    history.seconds.push(seconds);
+                    history
+                        .tokens
+                        .push(tokens.saturating_sub(tokens_before) as f64);
+                    tokens_before = tokens;
+                }
+                Record::Evaluation {
+                    step,
+                    loss,
+                    bits_per_byte,
+                    accuracy,
+                    ..
+                } => history.evaluations.push(Evaluation {
+                    step,
+                    loss,
+                    bits_per_byte,
+                    accuracy,
+                }),
+            }
+        }
+        if history.losses.is_empty() {
+            let message = "metrics.jsonl holds no step yet, and there is nothing to report";
+            return Err(Error::run_directory(path, message));
+        }
+        // A run that was resumed may have evaluated a step twice; the later one counts.
+        let evaluations = &mut history.evaluations;
+        evaluations.reverse();
+        evaluations.sort_by_key(|evaluation| evaluation.step);
+        evaluations.dedup_by_key(|evaluation| evaluation.step);
+        Ok(history)
+    }
+
+    /// Steps that were recorded.
+    pub(super) fn steps(&self) -> usize {
+        self.losses.len()
+    }
+
+    /// The evaluation of the best weights: the one that the result names, else the lowest loss so far.
+    pub(super) fn best(&self) -> Option<Evaluation> {
+        let named = self.best_of_result();
+        let mut evaluations = self.evaluations.iter().copied();
+        match named {
+            Some(best) => evaluations.find(|evaluation| evaluation.step == best.step),
+            None => evaluations
+                .filter(|evaluation| evaluation.loss.is_finite())
+                .min_by(|a, b| a.loss.total_cmp(&b.loss)),
+        }
+    }
+
+    /// The best weights, as the result names them.
+    pub(super) fn best_of_result(&self) -> Option<BestWeights> {
+        self.result.as_ref().and_then(|result| result.best)
+    }
+
+    /// Bits per byte and nats per token on the validation split at the end, or of the last evaluation so far.
+    pub(super) fn validation(&self) -> Option<(f64, f64)> {
+        match (&self.result, self.evaluations.last()) {
+            (Some(result), _) => Some((result.bits_per_byte, result.valid_loss)),
+            (None, Some(last)) => Some((last.bits_per_byte, last.loss)),
+            (None, None) => None,
+        }
+    }
+
+    /// Training tokens per second over all steps.
+    pub(super) fn tokens_per_second(&self) -> Option<f64> {
+        let seconds: f64 = self.seconds.iter().sum();
+        let tokens: f64 = self.tokens.iter().sum();
+        match &self.result {
+            Some(result) => Some(result.tokens_per_second),
+            None => Some(tokens / seconds),
+        }
+        .filter(|rate| rate.is_finite())
+    }
+
+    /// Time in training steps.
+    pub(super) fn training_seconds(&self) -> f64 {
+        let seconds = self.seconds.iter();
+        seconds.filter(|seconds| seconds.is_finite()).sum()
+    }
+
+    /// The first step whose loss is not finite.
+    pub(super) fn broken_from(&self) -> Option<usize> {
+        self.losses.iter().position(|loss| !loss.is_finite())
+    }
+}
+
+/// Name of a run's directory, wherever the path is taken from.
+fn name(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
+    let name = absolute.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// The entropy of the world that an experiment is validated on, in bits per byte; `None` for any other text.
+fn floor(experiment: &Experiment) -> Option<f64> {
+    let config = experiment.data.world.as_ref()?;
+    if config.valid_bytes > MAX_WORLD {
+        return None;
+    }
+    let (text, bits) = World::new(config).text(Stream::Valid, config.valid_bytes);
+    (!text.is_empty()).then(|| bits / text.len() as f64)
+}
+
+/// Whether a file ends within a line, which [`read_metrics`] leaves out.
+fn is_cut_short(path: &Path) -> Result<bool, Error> {
+    let last_byte = || -> std::io::Result<Option<u8>> {
+        let mut file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok(Some(last[0]))
+    };
+    let last = last_byte().map_err(Error::io("read", path))?;
+    Ok(last.is_some_and(|byte| byte != b'\n'))
+}

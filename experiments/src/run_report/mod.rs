@@ -1,0 +1,136 @@
+//! The report of training runs: one run in detail, or several over each other.
+//!
+//! Reads run directories and makes a page of figures and tables, which `report` writes. It needs neither a backend nor
+//! the data that a run was trained on, so that a run is reported wherever its directory lies.
+
+mod curves;
+mod differences;
+mod history;
+mod overview;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::record::environment::{Environment, History};
+use crate::record::run::{MetricsLog, RunDirectory, create_directory};
+use crate::report::{self, Block, Code, Page, Section, Table};
+use curves::Shown;
+use history::RunHistory;
+
+/// Writes the report of runs; returns the path of the page. Without `out`, the report of one run goes into its
+/// directory, and that of several into the next free `runs/report-<n>`.
+///
+/// # Errors
+///
+/// When a run cannot be read, has taken no step or is named twice, `out` holds something already, or the disk refuses.
+pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error> {
+    refuse_twice(runs)?;
+    let read = runs.iter().map(RunHistory::read);
+    let histories = read.collect::<Result<Vec<_>, Error>>()?;
+    let page = page(&histories);
+    match (out, runs) {
+        (None, [only]) => report::write(&page, only.path()),
+        _ => {
+            let claim = create_directory(out, "report-")?;
+            report::write(&page, &claim.path)
+        }
+    }
+}
+
+fn refuse_twice(runs: &[RunDirectory]) -> Result<(), Error> {
+    let mut seen = Vec::new();
+    for run in runs {
+        let path = run.path();
+        let place = path.canonicalize().unwrap_or_else(|_| path.into());
+        if seen.contains(&place) {
+            return Err(Error::run_directory(path, "is named twice; name it once"));
+        }
+        seen.push(place);
+    }
+    Ok(())
+}
+
+fn page(histories: &[RunHistory]) -> Page {
+    let runs = Shown::all(histories);
+    let mut sections = vec![overview::section(&runs)];
+    sections.extend(curves::sections(&runs));
+    sections.extend(samples(&runs));
+    sections.extend(environments(&runs));
+    sections.push(experiments(&runs));
+    Page {
+        title: format!("{}: report", words::names(&runs)),
+        headline: words::headline(&runs),
+        lead: words::lead(&runs),
+        sections,
+        data_file: MetricsLog::FILE,
+    }
+}
+
+/// The text that each model generated at the end; `None` if there is none.
+fn samples(runs: &[Shown<'_>]) -> Option<Section> {
+    let samples = runs
+        .iter()
+        .filter_map(|run| Some((run, run.run.sample.as_ref()?)));
+    let blocks: Vec<Block> = samples
+        .flat_map(|(run, text)| {
+            let code = Block::Code(Code {
+                label: format!("Text that {} generated", run.name),
+                language: "text",
+                text: text.clone(),
+                wraps: true,
+            });
+            let name = (runs.len() > 1).then(|| Block::Text(run.name.clone()));
+            name.into_iter().chain([code])
+        })
+        .collect();
+    (!blocks.is_empty()).then(|| Section::new("Sample", blocks))
+}
+
+/// Machine and versions of each run; `None` if no environment is known.
+fn environments(runs: &[Shown<'_>]) -> Option<Section> {
+    let known = runs
+        .iter()
+        .filter_map(|run| Some((run, run.run.environment.as_ref()?)));
+    let (runs, environments): (Vec<_>, Vec<Environment>) = known
+        .map(|(run, history): (_, &History)| (run, history.summary()))
+        .unzip();
+    if runs.is_empty() {
+        return None;
+    }
+    let environments: Vec<&Environment> = environments.iter().collect();
+    let rows = Environment::side_by_side(&environments);
+    let names = runs.iter().map(|run| run.name.clone()).collect();
+    let caption = match runs.len() {
+        1 => "Where the run ran",
+        _ => "Where each run ran; ≠ marks what is not the same for all",
+    };
+    let table = Table::side_by_side(caption, names, rows);
+    Some(Section::folded("Environment", vec![Block::Table(table)]))
+}
+
+/// The experiment file of each run, with its hashes; of several runs, first the keys that differ.
+fn experiments(runs: &[Shown<'_>]) -> Section {
+    let differences = (runs.len() > 1).then(|| differences::block(runs));
+    let files = runs.iter().flat_map(|run| {
+        let mut facts = vec![("run", run.run.path.to_string_lossy().into_owned())];
+        if let Some(identity) = &run.run.identity {
+            facts.push(("experiment", identity.experiment.clone()));
+            facts.push(("initial weights", identity.initial_weights.clone()));
+            facts.push(("data", identity.data.clone()));
+        }
+        [
+            Block::Facts(facts),
+            Block::Code(Code {
+                label: format!("Experiment file of {}", run.name),
+                language: "toml",
+                text: run.run.experiment.to_toml(),
+                wraps: false,
+            }),
+        ]
+    });
+    let blocks = differences.into_iter().chain(files).collect();
+    Section::folded("Experiment", blocks)
+}

@@ -1,0 +1,263 @@
+//! Sentences of a report: its headline, what it is about, and what it lacks.
+
+use super::curves::Shown;
+use super::history::RunHistory;
+use super::overview::BITS_DIGITS;
+use crate::show::format::{self, count, significant};
+
+/// The names of the runs, as in a sentence.
+pub(super) fn names(runs: &[Shown<'_>]) -> String {
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    format::listed(&names)
+}
+
+/// The result in a sentence.
+pub(super) fn headline(runs: &[Shown<'_>]) -> String {
+    match runs {
+        [only] => headline_of_one(only),
+        _ => headline_of_several(runs),
+    }
+}
+
+fn headline_of_one(run: &Shown<'_>) -> String {
+    let (name, run) = (&run.name, run.run);
+    if let Some(step) = run.broken_from() {
+        let step = count(step as u64);
+        return format!("The training loss of {name} is not finite from step {step} on.");
+    }
+    let steps = steps(run.steps());
+    let reached = finite_bits(run).map(|bits| {
+        let above = run.floor.map_or(String::new(), |floor| {
+            // As many decimals as the bits per byte have.
+            let decimals = if bits < 1.0 { 4 } else { 3 };
+            let above = bits - floor;
+            format!(", {above:.decimals$} above the entropy of its text")
+        });
+        format!("{} bits per byte{above}", significant(bits, BITS_DIGITS))
+    });
+    match (&run.result, reached) {
+        (Some(_), Some(reached)) => format!("{name} reaches {reached}, after {steps}."),
+        (Some(_), None) => format!("{name} is complete after {steps}."),
+        (None, Some(reached)) if run.of_comparison => {
+            format!("{name} reaches {reached}, after {steps} of a comparison.")
+        }
+        (None, None) if run.of_comparison => format!("{name} took {steps} of a comparison."),
+        (None, reached) => {
+            let so_far = reached.map_or(String::new(), |reached| {
+                format!("; its last evaluation was at {reached}")
+            });
+            format!(
+                "{name} is unfinished: {} of {} are recorded{so_far}.",
+                count(run.steps() as u64),
+                self::steps(run.experiment.train.steps)
+            )
+        }
+    }
+}
+
+fn headline_of_several(runs: &[Shown<'_>]) -> String {
+    let number = runs.len();
+    if data_of(runs) == SameData::No {
+        return format!("{number} runs on different data.");
+    }
+    let best = runs
+        .iter()
+        .filter_map(|run| Some((run, finite_bits(run.run)?)))
+        .min_by(|(_, a), (_, b)| a.total_cmp(b));
+    match (best, data_of(runs)) {
+        (Some((run, bits)), SameData::Yes) => format!(
+            "Of {number} runs, {} reaches the fewest bits per byte: {}.",
+            run.name,
+            significant(bits, BITS_DIGITS)
+        ),
+        (Some(_), _) => format!("{number} runs."),
+        (None, _) => format!("{number} runs, none of them evaluated yet."),
+    }
+}
+
+fn finite_bits(run: &RunHistory) -> Option<f64> {
+    let (bits, _) = run.validation()?;
+    bits.is_finite().then_some(bits)
+}
+
+/// `1 step`, `60 steps`.
+fn steps(number: usize) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} step{plural}", count(number as u64))
+}
+
+/// What the page is about, in a line.
+pub(super) fn lead(runs: &[Shown<'_>]) -> String {
+    match runs {
+        [only] => lead_of_one(only.run),
+        _ => format!("Curves of {}.", names(runs)),
+    }
+}
+
+fn lead_of_one(run: &RunHistory) -> String {
+    let backend = &run.experiment.backend;
+    let tokens = run.tokens.first().copied().unwrap_or(0.0);
+    let mut lead = format!(
+        "Experiment {} on {}:{}, {} tokens per step",
+        run.experiment.name,
+        backend.name,
+        backend.dtype,
+        count(tokens as u64)
+    );
+    if let Some(environment) = &run.environment {
+        let started = &environment.start.started;
+        let started = started.replace('T', " ").replace('Z', " UTC");
+        lead += &format!("; started {started}");
+        let resumed = environment.resumed.iter();
+        let resumed: Vec<String> = resumed
+            .map(|time| format!("step {}", count(time.step as u64)))
+            .collect();
+        if !resumed.is_empty() {
+            lead += &format!(", resumed at {}", format::listed(&resumed));
+        }
+    }
+    lead + "."
+}
+
+/// Whether runs read the same data, as far as their directories say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SameData {
+    Yes,
+    No,
+    Unknown,
+}
+
+fn data_of(runs: &[Shown<'_>]) -> SameData {
+    let data: Vec<&String> = runs
+        .iter()
+        .filter_map(|run| Some(&run.run.identity.as_ref()?.data))
+        .collect();
+    if data.windows(2).any(|pair| pair[0] != pair[1]) {
+        return SameData::No;
+    }
+    match data.len() == runs.len() {
+        true => SameData::Yes,
+        false => SameData::Unknown,
+    }
+}
+
+/// Whether two of the runs have different tokenizers, so that a nat per token is not the same unit for both.
+pub(super) fn tokenizers_differ(runs: &[Shown<'_>]) -> bool {
+    let known: Vec<&String> = runs
+        .iter()
+        .filter_map(|run| run.run.tokenizer.as_ref())
+        .collect();
+    known.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+/// What a reader has to know before reading a number: what cannot be compared, and what is missing.
+pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if runs.len() > 1 {
+        notes.extend(comparability(runs));
+    }
+    let prefix = |run: &Shown<'_>| match runs.len() {
+        1 => String::new(),
+        _ => format!("{}: ", run.name),
+    };
+    for run in runs {
+        let lacking = lacking(run.run);
+        if !lacking.is_empty() {
+            notes.push(prefix(run) + &lacking.join(" "));
+        }
+    }
+    notes
+}
+
+fn comparability(runs: &[Shown<'_>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    match (tokenizers_differ(runs), data_of(runs)) {
+        (true, _) => notes.push(
+            "The runs have different tokenizers, so that nats per token are different units and cannot be compared. \
+             Bits per byte can be, if the validation text is the same."
+                .into(),
+        ),
+        (false, SameData::No) => notes.push(
+            "The runs read different data, so that their losses do not tell which model is better.".into(),
+        ),
+        (false, SameData::Unknown) => notes.push(
+            "Not every run has an identity.json, so that it is not known whether all read the same data.".into(),
+        ),
+        (false, SameData::Yes) => {}
+    }
+    let mut windows = runs.iter().map(|run| run.run.experiment.train.eval_windows);
+    if let Some(first) = windows.next()
+        && windows.any(|other| other != first)
+    {
+        notes.push(
+            "Evaluations read different numbers of windows: train.eval_windows differs.".into(),
+        );
+    }
+    let complete = runs.iter().filter(|run| run.run.result.is_some()).count();
+    let some_windows = runs
+        .iter()
+        .any(|run| run.run.experiment.train.eval_windows > 0);
+    if complete > 0 && complete < runs.len() && some_windows {
+        notes.push(
+            "Validation figures of a complete run are over the whole validation split, those of any other of its last \
+             evaluation."
+                .into(),
+        );
+    }
+    notes
+}
+
+/// What the directory of a run does not hold.
+fn lacking(run: &RunHistory) -> Vec<String> {
+    let mut lacking: Vec<String> = Vec::new();
+    let settings = &run.experiment.train;
+    let is_unfinished = run.result.is_none() && !run.of_comparison;
+    if is_unfinished {
+        let message =
+            "The run is not complete, so there is no sample and no evaluation at the end.";
+        lacking.push(message.into());
+    }
+    if run.of_comparison {
+        lacking.push("A run of a comparison has no sample and no checkpoints.".into());
+    }
+    if run.evaluations.is_empty() {
+        lacking.push(match run.of_comparison {
+            true => "It was not evaluated.".into(),
+            false => format!(
+                "It was not evaluated yet; the first evaluation is after step {}.",
+                count(settings.eval_every.min(settings.steps) as u64)
+            ),
+        });
+    }
+    if run.is_cut_short {
+        lacking.push(
+            "The last line of metrics.jsonl is incomplete and left out: the process was stopped while it wrote the \
+             line, or still writes it."
+                .into(),
+        );
+    }
+    let missing: Vec<String> = [
+        (
+            "environment.json, with machine and versions",
+            run.environment.is_none(),
+        ),
+        ("identity.json, with hashes", run.identity.is_none()),
+    ]
+    .into_iter()
+    .filter(|(_, is_missing)| *is_missing)
+    .map(|(name, _)| name.to_owned())
+    .collect();
+    if !missing.is_empty() {
+        lacking.push(format!(
+            "The directory has no {}.",
+            missing.join(", and no ")
+        ));
+    }
+    if is_unfinished {
+        lacking.push(format!(
+            "To continue it: foretoken train --resume --out {}",
+            run.path.display()
+        ));
+    }
+    lacking
+}
