@@ -1,4 +1,4 @@
-//! Windows → a batch: read and weighted on the host, copied to a device as tensors.
+//! Turns windows into a batch: rows are read and weighted on the host, then copied to a device as tensors.
 
 use std::slice;
 
@@ -9,33 +9,32 @@ use burn::{
 
 use crate::{DataError, LossWeights, Split, windows::Window};
 
-/// Rows of inputs, and the token that follows each of them.
+/// Rows of input tokens, each with the token that follows it as its target.
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
     /// Token ids, `[batch, context]`, in the integer type of the device.
     pub inputs: Tensor<2, Int>,
-    /// The ids one token further on, `[batch, context]`.
+    /// Target ids, `[batch, context]`: the token after each input.
     pub targets: Tensor<2, Int>,
-    /// `[batch, context]`: how much a target counts, 0 where it does not. `None` means that all
-    /// count once.
+    /// Loss weights of the targets, `[batch, context]`. A weight of 0 excludes a target. `None` if every weight is 1.
     pub weights: Option<Tensor<2>>,
-    /// How many targets count: those of a weight larger than 0.
+    /// Number of targets with a weight larger than 0.
     pub target_tokens: usize,
-    /// How many bytes of text the targets that count stand for.
+    /// Bytes of text that the targets with a weight larger than 0 stand for.
     pub target_bytes: usize,
-    /// The sum of the weights of all targets; 0 where none counts.
+    /// Sum of the weights of all targets.
     pub target_weight: f64,
-    /// The number of the first row, counted over all steps of a run: no two batches of a run share it.
+    /// Index of the first row among all rows of a run; no two batches of a run have the same.
     pub first_row: usize,
 }
 
-/// A batch that no device has yet.
+/// Batch in host memory.
 #[derive(Debug)]
 pub(crate) struct HostBatch {
     shape: [usize; 2],
     inputs: Vec<i32>,
     targets: Vec<i32>,
-    /// Empty where all targets count once.
+    /// Empty if every weight is 1.
     weights: Vec<f32>,
     target_tokens: usize,
     target_bytes: usize,
@@ -43,7 +42,7 @@ pub(crate) struct HostBatch {
     first_row: usize,
 }
 
-/// Where a row is read.
+/// Location of a row.
 pub(crate) struct Row<'a> {
     pub(crate) split: &'a Split,
     pub(crate) weights: &'a LossWeights,
@@ -51,7 +50,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl HostBatch {
-    /// Reads `size` rows, of which the first has the number `first_row`.
+    /// Reads `size` rows, the first of which has the index `first_row`.
     pub(crate) fn read<'a>(
         context: usize,
         size: usize,
@@ -72,8 +71,8 @@ impl HostBatch {
         for (number, row) in rows.take(size).enumerate() {
             let (split, window) = (row.split, row.window);
             split.read(window.offset, &mut ids)?;
-            // Burn has no unsigned default; no vocabulary comes near 2^31. Where the integers of
-            // the device are wider, `from_data` widens them.
+            // Burn has no unsigned default, and no vocabulary comes near 2^31. `from_data` widens the integers for a
+            // device with wider ones.
             batch
                 .inputs
                 .extend(ids[..context].iter().map(|&id| id as i32));

@@ -1,41 +1,41 @@
-//! Reading everything that a folder of tokens holds, on request: checksums, counts, borders, bytes.
+//! Checks a token folder in full: checksums, ids, counts, document starts and bytes.
 
 use std::path::Path;
 
 use crate::{
     Corpus, DataError, Split, Tokenizer,
-    build::documents_file,
     documents::DocumentIndex,
     manifest::{Manifest, TokensEntry},
+    token_folder::documents_file,
 };
 
-/// What was found in order.
+/// Result of a successful check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckReport {
     /// Tokens of both splits.
     pub tokens: u64,
-    /// Bytes of text that they stand for.
+    /// Bytes of text that the tokens stand for.
     pub bytes: u64,
-    /// Whether there was a manifest to compare with; token files of other programs have none, and
-    /// no checksums.
+    /// Whether the folder has a manifest to compare with. Token files of other programs have neither a manifest nor
+    /// checksums.
     pub manifest: bool,
 }
 
-/// Checks every byte of a folder: each block of each token file against its checksum, each id against the
-/// vocabulary, and tokens, documents, borders and bytes against the manifest. `tokenizer` and `id_bytes` are those
-/// of [`Corpus::open_with`].
+/// Checks every byte of a token folder: each block of each token file against its checksum, each id against the
+/// vocabulary, and tokens, documents, document starts and bytes against the manifest. `tokenizer` and `id_bytes` have
+/// the same meaning as in [`Corpus::open_with`].
 ///
-/// `progress` is told how many bytes of tokens have been compared with their checksums, of how many.
+/// `progress` is called with the bytes of tokens that have been checked, and their total.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with the file and where there is one the offset in it.
+/// The first fault, with the file and, if there is one, the offset in it.
 pub fn check(
     folder: &Path,
     tokenizer: Option<&Path>,
     id_bytes: Option<usize>,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Checked, DataError> {
+) -> Result<CheckReport, DataError> {
     let (corpus, manifest) = match Manifest::read(folder) {
         Ok(_) if id_bytes.is_none() => {
             let (corpus, manifest) = Corpus::open_built(folder)?;
@@ -47,7 +47,7 @@ pub fn check(
     let splits = [("train", &corpus.train), ("valid", &corpus.valid)];
     let total = splits.iter().map(|(_, split)| split.stored_bytes()).sum();
     let mut done = 0;
-    let mut checked = Checked {
+    let mut checked = CheckReport {
         tokens: 0,
         bytes: 0,
         manifest: manifest.is_some(),
@@ -71,18 +71,20 @@ pub fn check(
                 if compared && found != said {
                     return Err(wrong(
                         folder,
-                        format!("the {name} split has {found} {what}, the manifest says {said}"),
+                        format!(
+                            "the {name} split has {found} {what}, but the manifest says {said}"
+                        ),
                     ));
                 }
             }
-            check_borders(folder, name, entry, split, &corpus.tokenizer)?;
+            check_document_starts(folder, name, entry, split, &corpus.tokenizer)?;
         }
     }
     Ok(checked)
 }
 
-/// Documents start where the index says, each but the first behind an end-of-text token.
-fn check_borders(
+/// Checks that documents start where the index says, and that an end-of-text token precedes each but the first.
+fn check_document_starts(
     folder: &Path,
     name: &str,
     entry: &TokensEntry,
@@ -94,7 +96,7 @@ fn check_borders(
     let wrong = |reason: String| wrong(folder, format!("{file}: {reason}"));
     if index.documents() as u64 != entry.documents {
         return Err(wrong(format!(
-            "it has {} documents, the manifest says {}",
+            "it has {} documents, but the manifest says {}",
             index.documents(),
             entry.documents
         )));

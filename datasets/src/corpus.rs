@@ -1,4 +1,4 @@
-//! A tokenizer, and the tokens it makes of a training and a validation text: in memory, or in a folder.
+//! A tokenizer with the tokens of a training and a validation text, in memory or in a folder.
 
 use std::{
     fs,
@@ -10,32 +10,32 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DataError, Split, TokenFile, Tokenizer, TokenizerSpec, TrainOptions,
-    build::{documents_file, sha256},
     documents::DocumentIndex,
-    files::TOKENIZER,
+    files::sha256,
     manifest::{Manifest, TokensEntry},
+    token_folder::{self, TOKENIZER, documents_file},
 };
 
-/// What a run trains on and is judged by.
+/// Data of a run: a tokenizer and two splits.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    /// The tokenizer of both splits.
+    /// Tokenizer of both splits.
     pub tokenizer: Tokenizer,
-    /// The tokens to train on.
+    /// Tokens to train on.
     pub train: Split,
-    /// The tokens to evaluate on.
+    /// Tokens to evaluate on.
     pub valid: Split,
-    /// Where the index of training documents lies, if there is one on disk.
+    /// Path of the index of training documents, if there is one on disk.
     documents: Option<PathBuf>,
 }
 
 impl Corpus {
-    /// Takes a training and a validation text as they are. A vocabulary of characters has those of both,
-    /// so that validation cannot meet one that has no id; merges are learned from the training text.
+    /// Encodes a training and a validation text in memory. A vocabulary of characters covers both texts, so that no
+    /// character of the validation text is without an id. Merges are learned from the training text only.
     ///
     /// # Errors
     ///
-    /// A tokenizer that cannot be had, or that cannot encode the text.
+    /// A tokenizer that cannot be loaded or trained, or that cannot encode the text.
     pub fn from_text(train: &str, valid: &str, spec: &TokenizerSpec) -> Result<Self, DataError> {
         let texts = match spec {
             TokenizerSpec::Bpe { .. } => vec![train],
@@ -51,44 +51,42 @@ impl Corpus {
         })
     }
 
-    /// Opens a folder that [`build`](crate::build()) has written, or one of token files that nanoGPT or
-    /// llm.c have: `.bin` files, those with the word `train` in their names to train on, those with `val` to
-    /// evaluate on. For the latter `tokenizer` names the `tokenizer.json` that the ids were made with,
-    /// unless one lies in the folder.
+    /// Opens a folder that [`build`](crate::build()) has written, or a folder of `.bin` token files of nanoGPT or llm.c.
+    /// `.bin` files with the word `train` in their names are for training, those with `val` for evaluation. For them
+    /// `tokenizer` names the `tokenizer.json` that produced the ids, unless the folder holds one.
     ///
-    /// No token is read: a file's blocks are checked when they are first used.
+    /// No token is read: the blocks of a file are checked when they are first used.
     ///
     /// # Errors
     ///
-    /// A folder that is neither, or unfinished, damaged or changed since; `.bin` files whose names say both or
-    /// neither, or whose ids may have 2 bytes as well as 4.
+    /// A folder that is neither, a folder that is unfinished, damaged or changed, `.bin` files whose names state no
+    /// purpose or several, and `.bin` files whose ids may have 2 bytes as well as 4.
     pub fn open(folder: &Path, tokenizer: Option<&Path>) -> Result<Self, DataError> {
         Self::open_with(folder, tokenizer, None)
     }
 
-    /// [`open`](Self::open), where `id_bytes` states how many bytes an id has in `.bin` files without a header:
-    /// 2 or 4.
+    /// Does what [`open`](Self::open) does; `id_bytes` states the bytes per id, 2 or 4, in `.bin` files without a header.
     ///
     /// # Errors
     ///
-    /// The errors of [`open`](Self::open), and a statement that the files contradict, or that no file needs.
+    /// The errors of [`open`](Self::open), and a value of `id_bytes` that the files contradict or that no file needs.
     pub fn open_with(
         folder: &Path,
         tokenizer: Option<&Path>,
         id_bytes: Option<usize>,
     ) -> Result<Self, DataError> {
-        match Bins::find(folder)? {
+        match BinFiles::find(folder)? {
             Some(bins) => bins.open(folder, tokenizer, id_bytes),
             None if id_bytes.is_some() => Err(DataError::Dataset {
                 path: folder.into(),
-                reason: "is no folder of .bin files, so data.id_bytes says nothing here: remove the key (--id-bytes)"
+                reason: "is not a folder of .bin files, so data.id_bytes has no meaning: remove the key (--id-bytes)"
                     .into(),
             }),
             None => Self::open_built(folder).map(|(corpus, _)| corpus),
         }
     }
 
-    /// Whether [`open`](Self::open) is the way to read a path, as opposed to building it first.
+    /// Whether a path is a token folder that [`open`](Self::open) reads, as opposed to text that has to be built first.
     ///
     /// # Errors
     ///
@@ -96,15 +94,15 @@ impl Corpus {
     pub fn is_tokens(path: &Path) -> Result<bool, DataError> {
         Ok(path.is_dir()
             && (path.join(Manifest::FILE).exists()
-                || crate::build::is_unfinished(path)
-                || Bins::find(path)?.is_some()))
+                || token_folder::is_unfinished(path)
+                || BinFiles::find(path)?.is_some()))
     }
 
-    /// Opens a folder that [`build`](crate::build()) has written, with its manifest.
+    /// Opens a folder that [`build`](crate::build()) has written, and returns its manifest too.
     ///
     /// # Errors
     ///
-    /// A folder without a manifest, and files that are not what the manifest says.
+    /// A folder without a manifest, and files that differ from the manifest.
     pub fn open_built(folder: &Path) -> Result<(Self, Manifest), DataError> {
         let manifest = Manifest::read(folder)?;
         let path = folder.join(TOKENIZER);
@@ -140,11 +138,11 @@ impl Corpus {
         Ok((corpus, manifest))
     }
 
-    /// Where the training documents start: read from disk, or found by the tokens between them.
+    /// Returns the index of the training documents: from its file, or by looking for end-of-text tokens.
     ///
     /// # Errors
     ///
-    /// A damaged index, tokens that cannot be read, and a tokenizer that has no end-of-text token.
+    /// A damaged index, tokens that cannot be read, and a tokenizer without an end-of-text token.
     pub fn training_documents(&self) -> Result<DocumentIndex, DataError> {
         if let Some(path) = &self.documents {
             return DocumentIndex::open(path);
@@ -154,15 +152,15 @@ impl Corpus {
             .end_of_text()
             .ok_or_else(|| DataError::Dataset {
                 path: "data.windows".into(),
-                reason: "documents have no borders here, for this tokenizer has no end-of-text token: take \
-                         windows = \"epoch\", or tokens that foretoken data build has made of several documents"
+                reason: "this tokenizer has no end-of-text token, so the documents have no borders: use \
+                         windows = \"epoch\", or build the tokens from several documents with foretoken data build"
                     .into(),
             })?;
         DocumentIndex::scan(&self.train, border)
     }
 
-    /// SHA-256, in hexadecimal, of the tokenizer and the tokens of both splits. Equal fingerprints mean
-    /// that a run can be resumed on this corpus. Of token files it is their checksums that are hashed.
+    /// Returns the SHA-256, in hexadecimal, of the tokenizer and the tokens of both splits. A run can be resumed on a
+    /// corpus with an equal fingerprint. For token files, their checksums are hashed instead of their tokens.
     ///
     /// # Errors
     ///
@@ -171,7 +169,7 @@ impl Corpus {
         let mut hasher = Sha256::new();
         hasher.update(self.tokenizer.to_json());
         for split in [&self.train, &self.valid] {
-            // The length keeps a token that moves from one split to the other from going unnoticed.
+            // With the length, a token that moves from one split to the other changes the hash.
             hasher.update((split.tokens() as u64).to_le_bytes());
             hasher.update(split.fingerprint()?);
         }
@@ -182,21 +180,19 @@ impl Corpus {
 fn changed(path: &Path) -> DataError {
     DataError::Dataset {
         path: path.into(),
-        reason:
-            "is not the file that the manifest names: it has changed since; build the dataset again"
-                .into(),
+        reason: "has changed since the manifest was written: build the dataset again".into(),
     }
 }
 
-/// Token files of other programs.
-struct Bins {
+/// Token files of other programs in a folder.
+struct BinFiles {
     train: Vec<PathBuf>,
     valid: Vec<PathBuf>,
 }
 
-impl Bins {
-    /// The `.bin` files of a folder without a manifest, in the byte order of their names. Those whose names say
-    /// that they are for tests are left out, hidden ones too. Without any for training the folder is another one.
+impl BinFiles {
+    /// Finds the `.bin` files of a folder without a manifest, in the byte order of their names. Hidden files and files
+    /// whose names mark them for tests are skipped. Returns `None` if there is no file for training.
     fn find(folder: &Path) -> Result<Option<Self>, DataError> {
         if !folder.is_dir() || folder.join(Manifest::FILE).exists() {
             return Ok(None);
@@ -222,20 +218,23 @@ impl Bins {
                 continue;
             };
             let path = folder.join(name);
-            match Use::of(&String::from_utf8_lossy(stem))[..] {
-                [Use::Train] => bins.train.push(path),
-                [Use::Valid] => bins.valid.push(path),
-                [Use::Test] => {}
+            match Purpose::from_name(&String::from_utf8_lossy(stem))[..] {
+                [Purpose::Train] => bins.train.push(path),
+                [Purpose::Valid] => bins.valid.push(path),
+                [Purpose::Test] => {}
                 [] => unclear = unclear.or(Some((path, "neither train nor val"))),
                 _ => {
-                    // Text has no such names: this is meant to be a folder of tokens.
-                    return Err(unclear_use(path, "more than one of train, val and test"));
+                    // Text files do not have such names, so this is meant to be a folder of tokens.
+                    return Err(unclear_purpose(
+                        path,
+                        "more than one of train, val and test",
+                    ));
                 }
             }
         }
         match unclear {
             _ if bins.train.is_empty() => Ok(None),
-            Some((path, said)) => Err(unclear_use(path, said)),
+            Some((path, found)) => Err(unclear_purpose(path, found)),
             None => Ok(Some(bins)),
         }
     }
@@ -253,8 +252,8 @@ impl Bins {
             None => {
                 return Err(DataError::Dataset {
                     path: folder.into(),
-                    reason: "token files without a tokenizer: name the tokenizer.json that the ids were made \
-                             with (data.tokenizer), or put it in the folder"
+                    reason: "holds token files without a tokenizer: name the tokenizer.json that produced the ids \
+                             (data.tokenizer), or put it into the folder"
                         .into(),
                 });
             }
@@ -277,44 +276,45 @@ impl Bins {
     }
 }
 
-fn unclear_use(path: PathBuf, said: &str) -> DataError {
+fn unclear_purpose(path: PathBuf, found: &str) -> DataError {
     DataError::Dataset {
         path,
         reason: format!(
-            "the words of this name say {said}: rename the file so that one word says what it is for, as \
-             corpus_train_000.bin does, or move it elsewhere"
+            "the name contains {found}: rename the file so that exactly one of these words is in it, as in \
+             corpus_train_000.bin, or move it elsewhere"
         ),
     }
 }
 
 /// Purpose of a token file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Use {
+enum Purpose {
     Train,
     Valid,
     Test,
 }
 
-impl Use {
-    /// The purposes that the whole words of a name state: `medieval_train_000` is for training.
-    fn of(name: &str) -> Vec<Self> {
-        let mut uses = Vec::new();
+impl Purpose {
+    /// Returns the purposes that the words of a name state: `medieval_train_000` is for training only.
+    fn from_name(name: &str) -> Vec<Self> {
+        let mut purposes = Vec::new();
         for word in words(name) {
-            let said = match word.as_str() {
+            let purpose = match word.as_str() {
                 "train" | "training" => Self::Train,
                 "val" | "valid" | "validation" | "dev" | "eval" | "evaluation" => Self::Valid,
                 "test" | "testing" => Self::Test,
                 _ => continue,
             };
-            if !uses.contains(&said) {
-                uses.push(said);
+            if !purposes.contains(&purpose) {
+                purposes.push(purpose);
             }
         }
-        uses
+        purposes
     }
 }
 
-/// The words of a name in lower case: letters between other characters, or from one capital to the next.
+/// Returns the words of a name in lower case. A word ends at a character that is not a letter, and before a capital
+/// letter that follows a small one.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut after_lower_case = false;
@@ -337,22 +337,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_the_split_by_whole_words() {
-        for (name, uses) in [
-            ("train", &[Use::Train][..]),
-            ("val", &[Use::Valid]),
-            ("medieval_train", &[Use::Train]),
-            ("retrieval_train_0", &[Use::Train]),
-            ("constrained_val", &[Use::Valid]),
-            ("fineweb_train_000001", &[Use::Train]),
-            ("fineweb-val-000000", &[Use::Valid]),
-            ("TinyStoriesTrain01", &[Use::Train]),
-            ("TRAIN", &[Use::Train]),
-            ("train2", &[Use::Train]),
-            ("tiny.validation", &[Use::Valid]),
-            ("train_train", &[Use::Train]),
-            ("fineweb_test_000000", &[Use::Test]),
-            ("train_val", &[Use::Train, Use::Valid]),
+    fn whole_words_of_a_name_determine_its_purpose() {
+        for (name, purposes) in [
+            ("train", &[Purpose::Train][..]),
+            ("val", &[Purpose::Valid]),
+            ("medieval_train", &[Purpose::Train]),
+            ("retrieval_train_0", &[Purpose::Train]),
+            ("constrained_val", &[Purpose::Valid]),
+            ("fineweb_train_000001", &[Purpose::Train]),
+            ("fineweb-val-000000", &[Purpose::Valid]),
+            ("TinyStoriesTrain01", &[Purpose::Train]),
+            ("TRAIN", &[Purpose::Train]),
+            ("train2", &[Purpose::Train]),
+            ("tiny.validation", &[Purpose::Valid]),
+            ("train_train", &[Purpose::Train]),
+            ("fineweb_test_000000", &[Purpose::Test]),
+            ("train_val", &[Purpose::Train, Purpose::Valid]),
             ("medieval", &[]),
             ("trainer", &[]),
             ("restrained", &[]),
@@ -360,12 +360,12 @@ mod tests {
             ("中世train文", &[]),
             ("", &[]),
         ] {
-            assert_eq!(Use::of(name), uses, "{name}");
+            assert_eq!(Purpose::from_name(name), purposes, "{name}");
         }
     }
 
     #[test]
-    fn folders_of_bin_files_are_told_by_their_names() {
+    fn bin_files_are_assigned_to_splits_by_name() {
         let find = |names: &[&str]| {
             let folder = tempfile::tempdir().unwrap();
             for name in names {
@@ -375,7 +375,7 @@ mod tests {
                 let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
                 paths.iter().map(name).collect()
             };
-            let found = Bins::find(folder.path());
+            let found = BinFiles::find(folder.path());
             found.map(|bins| bins.map(|bins| (named(bins.train), named(bins.valid))))
         };
         let files = [

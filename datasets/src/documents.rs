@@ -1,40 +1,39 @@
-//! Where the documents of a text start, in memory or in a file, and which windows they are cut into.
+//! Index of the documents of a text: where each one starts, in memory or in a file.
 //!
-//! Between two documents stands one end-of-text token; that after the last one may be missing. So
-//! the targets from one document's start up to the next one's start are those of the first: its
-//! tokens, and the end-of-text token after them.
+//! One end-of-text token stands between two documents; the one after the last document may be missing. The targets
+//! from the start of a document up to the start of the next one are the tokens of the document and the end-of-text
+//! token after them.
 //!
-//! The file, all numbers little-endian:
+//! The file format, in which all numbers are little-endian:
 //!
 //! ```text
 //! 0   8  magic "ftk.docs"
 //! 8   4  version: 1
 //! 12  4  CRC-32 of the starts
-//! 16  8  how many documents there are
-//! 24  …  the start of each, u64, each larger than the one before
+//! 16  8  number of documents
+//! 24  …  start of each document, u64, each larger than the one before
 //! ```
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
-    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use memmap2::Mmap;
 
-use crate::{DataError, Split, mapped, windows::window::Window};
+use crate::{DataError, Split, mapped};
 
 const MAGIC: [u8; 8] = *b"ftk.docs";
 const VERSION: u32 = 1;
 /// Bytes before the first start.
 const HEADER: usize = 24;
 
-/// Index of the first token of each document of a text, in order. Cloning shares it.
+/// Positions of the first token of each document of a text, in order. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct DocumentIndex(Starts);
 
@@ -45,7 +44,7 @@ enum Starts {
 }
 
 impl DocumentIndex {
-    /// Looks for the end-of-text tokens of a text.
+    /// Builds the index by looking for end-of-text tokens in a text.
     ///
     /// # Errors
     ///
@@ -62,7 +61,7 @@ impl DocumentIndex {
                     .map(|(end, _)| end as u64 + 1),
             );
         }
-        // Nothing follows an end-of-text token at the end.
+        // No document follows an end-of-text token at the end of the text.
         starts.pop_if(|last| *last == split.tokens() as u64);
         Ok(Self(Starts::Memory(starts.into())))
     }
@@ -71,7 +70,7 @@ impl DocumentIndex {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is no document index, or is damaged.
+    /// A file that cannot be read, that is not a document index, or that is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path: Arc<Path> = path.as_ref().into();
         let map = Arc::new(mapped::map(&path)?);
@@ -96,7 +95,7 @@ impl DocumentIndex {
         writer.finish()
     }
 
-    /// How many documents there are.
+    /// Returns the number of documents.
     pub fn documents(&self) -> usize {
         match &self.0 {
             Starts::Memory(starts) => starts.len(),
@@ -104,7 +103,7 @@ impl DocumentIndex {
         }
     }
 
-    /// Index of the first token of a document.
+    /// Returns the position of the first token of a document.
     ///
     /// # Panics
     ///
@@ -117,8 +116,8 @@ impl DocumentIndex {
         start as usize
     }
 
-    /// This index does not belong to a text.
-    fn misfit(&self, reason: String) -> DataError {
+    /// Creates the error for an index that does not belong to a text.
+    pub(crate) fn mismatch(&self, reason: String) -> DataError {
         let path = match &self.0 {
             Starts::Memory(_) => PathBuf::from("the document index"),
             Starts::File { path, .. } => path.to_path_buf(),
@@ -127,15 +126,15 @@ impl DocumentIndex {
     }
 }
 
-/// The little-endian number at a place that the file is known to have.
+/// Reads the little-endian number at an offset that is known to lie within the file.
 fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     let (number, _) = bytes[offset..]
         .split_first_chunk()
-        .expect("a place within the file");
+        .expect("the offset lies within the file");
     u64::from_le_bytes(*number)
 }
 
-/// What is wrong with the bytes of a file, and where.
+/// Checks the bytes of a file; the error is the offset and a description of what is wrong there.
 fn check(bytes: &[u8]) -> Result<(), (usize, String)> {
     let length = bytes.len();
     if length < HEADER {
@@ -143,37 +142,33 @@ fn check(bytes: &[u8]) -> Result<(), (usize, String)> {
         return Err((length, reason));
     }
     if bytes[..8] != MAGIC {
-        let reason = "this is no document index, or one that was not written to its end: give \
-                      another file, or build it again";
+        let reason = "this is not a document index, or it was not finished: give another file, or build it again";
         return Err((0, reason.into()));
     }
     let (version, checksum) = (u64_at(bytes, 8) as u32, (u64_at(bytes, 8) >> 32) as u32);
     if version != VERSION {
         let reason = format!(
-            "a document index of version {version}, this program reads {VERSION}: build it again"
+            "the document index has version {version}, but this program reads version {VERSION}: build it again"
         );
         return Err((8, reason));
     }
     let (documents, starts) = (u64_at(bytes, 16), &bytes[HEADER..]);
     if documents.checked_mul(8) != Some(starts.len() as u64) {
         let reason = format!(
-            "{documents} documents need 8 bytes each, and {} bytes follow the header: copy or build \
-             the file again",
+            "{documents} documents need 8 bytes each, but {} bytes follow the header: copy or build the file again",
             starts.len()
         );
         return Err((16, reason));
     }
     if crc32fast::hash(starts) != checksum {
-        let reason = "the checksum does not fit what follows it, the file is damaged: copy or build \
-                      it again";
+        let reason = "the document starts do not match their checksum, the file is damaged: copy or build it again";
         return Err((12, reason.into()));
     }
     for place in (HEADER..length).step_by(8).skip(1) {
         let (before, start) = (u64_at(bytes, place - 8), u64_at(bytes, place));
         if start <= before {
             let reason = format!(
-                "a document starts at token {start}, the one before it at {before}: build the file \
-                 again"
+                "a document starts at token {start}, but the one before it at {before}: build the file again"
             );
             return Err((place, reason));
         }
@@ -181,8 +176,8 @@ fn check(bytes: &[u8]) -> Result<(), (usize, String)> {
     Ok(())
 }
 
-/// Writes a document index as the documents come. A file that was not
-/// [finished](DocumentIndexWriter::finish) cannot be opened.
+/// Writer of a document index, one document at a time. The file cannot be opened until it is
+/// [finished](DocumentIndexWriter::finish).
 #[derive(Debug)]
 pub struct DocumentIndexWriter {
     path: PathBuf,
@@ -193,7 +188,7 @@ pub struct DocumentIndexWriter {
 }
 
 impl DocumentIndexWriter {
-    /// Starts a file, replacing what is there.
+    /// Creates a file, replacing one that exists.
     ///
     /// # Errors
     ///
@@ -202,7 +197,7 @@ impl DocumentIndexWriter {
         let path = path.as_ref();
         let create = || {
             let mut file = BufWriter::new(File::create(path)?);
-            // The header comes last.
+            // The header is written last, in `finish`.
             file.write_all(&[0; HEADER])?;
             Ok(file)
         };
@@ -215,8 +210,8 @@ impl DocumentIndexWriter {
         })
     }
 
-    /// Goes on behind the first `documents` documents of a file; whatever follows them is dropped. The file
-    /// comes out as if it had been written without a break.
+    /// Continues a file after its first `documents` documents and drops the rest. The result is the same file as one
+    /// that was written without interruption.
     ///
     /// # Errors
     ///
@@ -238,7 +233,7 @@ impl DocumentIndexWriter {
         file.read_exact(&mut starts).map_err(read_error)?;
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(&starts);
-        // A finished file is unfinished again.
+        // This makes a finished file unfinished.
         let reopen = |file: &mut File| {
             file.set_len((HEADER + starts.len()) as u64)?;
             file.rewind()?;
@@ -256,7 +251,7 @@ impl DocumentIndexWriter {
         })
     }
 
-    /// Returns once the disk has every document that was added.
+    /// Waits until every document added so far is on disk.
     ///
     /// # Errors
     ///
@@ -281,8 +276,8 @@ impl DocumentIndexWriter {
             return Err(DataError::Dataset {
                 path: self.path.clone(),
                 reason: format!(
-                    "a document starts at token {start}, the one before it at {last}: add documents \
-                     in the order of the text"
+                    "a document starts at token {start}, but the one before it at {last}: add documents in the order \
+                     of the text"
                 ),
             });
         }
@@ -295,7 +290,7 @@ impl DocumentIndexWriter {
             .map_err(|reason| write_error(&self.path, reason))
     }
 
-    /// Writes the header; returns once the disk has the file.
+    /// Writes the header and waits until the file is on disk.
     ///
     /// # Errors
     ///
@@ -325,101 +320,5 @@ fn write_error(path: &Path, reason: io::Error) -> DataError {
     DataError::Write {
         path: path.into(),
         reason,
-    }
-}
-
-/// Documents between two entries of the table of [`DocumentWindows`].
-const STRIDE: usize = 1024;
-
-/// The windows of all documents, numbered in the order of the text.
-#[derive(Clone, Debug)]
-pub(crate) struct DocumentWindows {
-    index: DocumentIndex,
-    tokens: usize,
-    context: usize,
-    count: usize,
-    /// Windows before every document of which the number is a multiple of `STRIDE`.
-    before: Arc<[usize]>,
-}
-
-impl DocumentWindows {
-    /// The windows of a text of `tokens` tokens, more than `context`.
-    pub(crate) fn new(
-        index: &DocumentIndex,
-        tokens: usize,
-        context: usize,
-    ) -> Result<Self, DataError> {
-        let documents = index.documents();
-        if documents > 0 && index.start(documents - 1) > tokens {
-            return Err(index.misfit(format!(
-                "the last document starts at token {}, and the text has {tokens}: build the index \
-                 of this text",
-                index.start(documents - 1)
-            )));
-        }
-        let mut windows = Self {
-            index: index.clone(),
-            tokens,
-            context,
-            count: 0,
-            before: Arc::new([]),
-        };
-        let mut before = Vec::with_capacity(documents.div_ceil(STRIDE));
-        for document in 0..documents {
-            if document % STRIDE == 0 {
-                before.push(windows.count);
-            }
-            windows.count += windows.targets(document).len().div_ceil(context);
-        }
-        if windows.count == 0 {
-            return Err(index.misfit(
-                "no document has a token to predict: give documents, or read the text in another \
-                 order"
-                    .into(),
-            ));
-        }
-        windows.before = before.into();
-        Ok(windows)
-    }
-
-    /// How many windows there are.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The window at `number`, below [`count`](Self::count).
-    pub(crate) fn window(&self, number: usize) -> Window {
-        let block = self.before.partition_point(|&before| before <= number) - 1;
-        let mut document = block * STRIDE;
-        let mut part = number - self.before[block];
-        let targets = loop {
-            let targets = self.targets(document);
-            let windows = targets.len().div_ceil(self.context);
-            if part < windows {
-                break targets;
-            }
-            part -= windows;
-            document += 1;
-        };
-        let first = targets.start + part * self.context;
-        let counted = self.context.min(targets.end - first);
-        // Where the window would run over the end of the text it starts earlier.
-        let offset = (first - 1).min(self.tokens - self.context - 1);
-        let skip = first - 1 - offset;
-        Window {
-            offset,
-            counted: skip..skip + counted,
-        }
-    }
-
-    /// The tokens that a document predicts. The first token of a text is no target.
-    fn targets(&self, document: usize) -> Range<usize> {
-        let start = self.index.start(document).max(1);
-        let next = document + 1;
-        let end = match next < self.index.documents() {
-            true => self.index.start(next),
-            false => self.tokens,
-        };
-        start..end
     }
 }

@@ -1,5 +1,4 @@
-//! Writing a file so that a reader, or a power cut, finds the old bytes or the new ones; locks that keep a second
-//! process from writing the same folder; and text of a file in messages.
+//! Atomic writes, lock files, hashes of bytes, and text of files in messages.
 
 use std::{
     ffi::OsStr,
@@ -11,21 +10,14 @@ use std::{
 };
 
 use same_file::Handle;
+use sha2::{Digest, Sha256};
 
-/// Description of a token folder.
-pub(crate) const MANIFEST: &str = "manifest.json";
-
-/// Tokenizer of a token folder.
-pub(crate) const TOKENIZER: &str = "tokenizer.json";
-
-/// Journal of a token folder that is being made. Hidden, so that no one takes it for text.
-pub(crate) const JOURNAL: &str = ".build.json";
-
-/// Writes beside, waits for the disk, renames. Two writers of one file do not mix: the last one to finish wins.
+/// Writes a file so that a reader finds either the old bytes or the new ones, even after a power cut: it writes a file
+/// beside the target, waits for the disk, and renames it. If two writers write one file, the last one to finish wins.
 ///
 /// # Errors
 ///
-/// When the disk refuses; the old file is still there then.
+/// An error of the disk; the old file is unchanged then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITES: AtomicU32 = AtomicU32::new(0);
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
@@ -41,17 +33,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     result.and_then(|()| sync_parent(path))
 }
 
-/// Whether `name` is that of `file`, or of a part of it that an interrupted [`write_atomically`] has left.
+/// Whether `name` is the name of `file`, or of a partial file that an interrupted [`write_atomically`] has left.
 pub fn is_file_or_part(name: &OsStr, file: &str) -> bool {
     let rest = name.to_str().and_then(|name| name.strip_prefix(file));
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(".partial"))
 }
 
-/// Creates a directory and those that it lies in, and waits until the disk has their names.
+/// Creates a directory and its parents, and waits until their names are on disk.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// An error of the disk.
 pub fn create_directories(path: &Path) -> io::Result<()> {
     let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let made: Vec<&Path> = path.ancestors().take_while(missing).collect();
@@ -59,11 +51,11 @@ pub fn create_directories(path: &Path) -> io::Result<()> {
     made.into_iter().try_for_each(sync_parent)
 }
 
-/// Waits until the disk has the name of a file or directory that was created, renamed or removed.
+/// Waits until the creation, renaming or removal of a file or directory is on disk.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// An error of the disk.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
@@ -72,12 +64,12 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Waits until the disk has the names that a directory holds. Windows has no such call, and some network file systems
-/// refuse it: there it does nothing.
+/// Waits until the names in a directory are on disk. It does nothing on Windows, which has no such call, and on network
+/// file systems that refuse it.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// An error of the disk.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -95,7 +87,12 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Text of a file as it stands in a message of one line: control characters are escaped.
+/// Returns the SHA-256 of some bytes in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// Escapes the control characters in text of a file, so that it fits into a message of one line.
 pub fn printable(text: &str) -> String {
     let shown = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
@@ -104,8 +101,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// An exclusive hold on what a lock file stands for. It ends when this is dropped, which removes the file, or when
-/// the process dies, however that happens: the hold is the operating system's, the file alone means nothing.
+/// Exclusive lock, such as on a folder. Dropping it releases the lock and removes the file. The operating system releases
+/// it when the process dies for any reason; a file without a lock on it has no effect.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
@@ -113,16 +110,17 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Name of the lock file of a folder that one process at a time may write.
+    /// Name of the lock file of a folder.
     pub const NAME: &str = "foretoken.lock";
 
-    /// Takes the lock, or returns `None` where another process, or another value in this one, holds it.
+    /// Takes the lock, or returns `None` if another process, or another value in this process, holds it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be created.
+    /// A lock file that cannot be created.
     pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        // A lock on a file that its last holder has removed in between keeps nobody out: take the next one.
+        // The previous holder may have removed the file in the meantime. A lock on a removed file excludes no other
+        // process, so the lock is taken again on the new file.
         const ATTEMPTS: usize = 100;
         let mut attempt = 0;
         loop {
@@ -133,7 +131,7 @@ impl LockFile {
                 .truncate(false)
                 .open(path)?;
             let held = Handle::from_file(file)?;
-            // A file system without locks is no reason to refuse.
+            // A file system without locks counts as unlocked.
             if matches!(held.as_file().try_lock(), Err(TryLockError::WouldBlock)) {
                 return Ok(None);
             }
@@ -147,11 +145,11 @@ impl LockFile {
         }
     }
 
-    /// Takes the lock of a folder that exists; see [`try_take`](Self::try_take).
+    /// Takes the lock of an existing folder; see [`try_take`](Self::try_take).
     ///
     /// # Errors
     ///
-    /// When the lock file cannot be created.
+    /// A lock file that cannot be created.
     pub fn try_take_folder(folder: &Path) -> io::Result<Option<Self>> {
         Self::try_take(&folder.join(Self::NAME))
     }
@@ -159,7 +157,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // A file that stays behind does no harm.
+        // A file that cannot be removed does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -169,19 +167,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_held_once_and_leaves_nothing_behind() {
+    fn lock_is_held_once_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let held = LockFile::try_take_folder(folder.path()).unwrap().unwrap();
         assert!(LockFile::try_take_folder(folder.path()).unwrap().is_none());
         drop(held);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // A file that a killed process has left is no hold.
+        // A file that a killed process has left is not locked.
         fs::write(folder.path().join(LockFile::NAME), "").unwrap();
         assert!(LockFile::try_take_folder(folder.path()).unwrap().is_some());
     }
 
     #[test]
-    fn of_many_that_take_and_drop_a_lock_one_at_a_time_holds_it() {
+    fn only_one_thread_at_a_time_holds_a_lock() {
         let folder = tempfile::tempdir().unwrap();
         let holders = AtomicU32::new(0);
         let taken = AtomicU32::new(0);
@@ -203,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_of_one_file_do_not_mix() {
+    fn concurrent_atomic_writes_do_not_mix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.html");
         let texts = [vec![b'a'; 1 << 16], vec![b'b'; 1 << 16]];

@@ -1,8 +1,8 @@
-//! Text in, token windows out. This crate knows no model: between it and the model pass only token
-//! ids, targets and weights.
+//! Turns text into batches of token windows. This crate does not know the model: only token ids, targets and weights
+//! pass between the two.
 //!
 //! ```text
-//! files ─find_sources, documents→ text ─Tokenizer→ ids ─build→ a folder of token files
+//! files ─find_sources, documents→ text ─Tokenizer→ ids ─build→ token folder
 //!       ─Corpus→ two Splits ─Windows, Mixture→ WindowLoader → TokenBatch
 //! ```
 
@@ -14,6 +14,7 @@ mod documents;
 mod error;
 mod fetch;
 pub mod files;
+mod find;
 mod loader;
 mod manifest;
 mod mapped;
@@ -25,6 +26,7 @@ mod reader;
 mod source;
 mod split;
 mod token_file;
+mod token_folder;
 mod tokenizer;
 mod weights;
 mod windows;
@@ -34,11 +36,12 @@ pub use batch::TokenBatch;
 pub use build::{
     BuildOptions, BuildProgress, Built, MAX_UNCUT_BYTES, Monitor, build, build_cached,
 };
-pub use check::{Checked, check};
+pub use check::{CheckReport, check};
 pub use corpus::Corpus;
 pub use documents::{DocumentIndex, DocumentIndexWriter};
 pub use error::DataError;
 pub use fetch::{CorpusEntry, CorpusFile, CorpusMember, FetchOptions, Fetched, corpora, fetch};
+pub use find::{Sources, find_sources};
 pub use loader::{Batches, EvalLoaderConfig, TrainLoaderConfig, TrainSource, WindowLoader};
 pub use manifest::{
     Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
@@ -48,7 +51,7 @@ pub use reader::{
     Document, Documents, InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES,
     MAX_LINE_BYTES, ReadOptions, documents,
 };
-pub use source::{Format, SourceFile, Sources, find_sources};
+pub use source::{Format, SourceFile};
 pub use split::Split;
 pub use token_file::{TokenFile, TokenFileWriter};
 pub use tokenizer::{TextStream, Tokenizer, TokenizerSpec, TrainOptions};

@@ -1,5 +1,5 @@
-//! `manifest.json`: what a folder of tokens holds and what it was made of. A folder without one is not
-//! a dataset: the file is written last.
+//! `manifest.json`, which describes the contents and the origin of a token folder. A folder without one is not a dataset,
+//! because the file is written last.
 
 use std::{
     ffi::OsStr,
@@ -11,82 +11,83 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError, Format, SourceFile,
-    files::{self, printable},
+    files::printable,
+    token_folder::{self, MANIFEST},
 };
 
-/// What `format` says in every manifest of ours.
+/// Value of `format` in every manifest.
 const FORMAT: &str = "foretoken tokens";
 
-/// The version of the folder's layout that this program writes and reads.
+/// Version of the folder's layout that this program writes and reads.
 const VERSION: u32 = 1;
 
-/// The contents of `manifest.json`.
+/// Contents of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     format: String,
     version: u32,
-    /// How text became ids.
+    /// Tokenizer of the dataset.
     pub tokenizer: TokenizerEntry,
-    /// How it was built.
+    /// Options of the build.
     pub recipe: Recipe,
-    /// What models are trained on.
+    /// Training split.
     pub train: TokensEntry,
-    /// What they are evaluated on.
+    /// Validation split.
     pub valid: TokensEntry,
-    /// What was left out or changed on the way.
+    /// Counts of documents that were left out or changed.
     pub text: TextEntry,
-    /// The files that were read, in their order.
+    /// Files that were read, in order.
     pub sources: Vec<SourceEntry>,
 }
 
-/// The tokenizer of a dataset.
+/// Tokenizer of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerEntry {
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
     pub sha256: String,
-    /// How many ids there are.
+    /// Number of ids.
     pub vocab_size: usize,
-    /// The id that stands between documents; absent where there is only one document.
+    /// Id of the token between documents; absent if there is only one document.
     pub end_of_text: Option<u32>,
 }
 
-/// Everything that decides what comes out of a build, apart from the files.
+/// Everything that determines the output of a build, apart from the files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The tokenizer as it was asked for: `byte`, `char`, `bpe:8192` or the path of a `tokenizer.json`.
+    /// Requested tokenizer: `byte`, `char`, `bpe:8192` or the path of a `tokenizer.json`.
     pub tokenizer: String,
-    /// SHA-256 of the file that `tokenizer` names, where it names one.
+    /// SHA-256 of the file that `tokenizer` names; absent if it names none.
     pub tokenizer_file: Option<String>,
-    /// Whether special tokens written out in the text were read as tokens.
+    /// Whether names of special tokens in the text were encoded as these tokens.
     pub special_tokens: bool,
-    /// Share of validation, 0 to 1.
+    /// Share of validation, from 0 to below 1.
     pub valid: f64,
-    /// What was dealt to the two splits.
+    /// Unit in which text was divided between the two splits.
     pub split_by: SplitBy,
     /// Tokens in each token file but the last.
     pub shard_tokens: u64,
-    /// The format of all files, if it was stated.
+    /// Format of all files, if it was stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The field of JSON, and the column of CSV, TSV and Parquet, that was read.
+    /// Field of JSON, or column of CSV, TSV and Parquet, that holds the text.
     pub text_field: String,
-    /// What separates documents in plain text, if not the end of the file.
+    /// Separator between documents in plain text; absent if each file is one document.
     pub separator: Option<String>,
-    /// Whether bytes that are not UTF-8 were replaced; otherwise there are none.
+    /// Whether bytes that are not UTF-8 were replaced; otherwise they were an error.
     pub replace_invalid_utf8: bool,
 }
 
-/// What is dealt to the two splits.
+/// Unit in which text is divided between the two splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitBy {
-    /// Whole documents, by a hash of their text: the same text always falls on the same side.
+    /// Whole documents, by a hash of their text: the same text is always in the same split.
     Document,
-    /// The end of each document is for validation: for texts of few documents, of which none would fall
-    /// on one of the sides.
+    /// Positions: the end of each document is for validation. This is used for texts of few documents, with which one
+    /// of the splits would be empty.
     Position,
 }
 
@@ -94,13 +95,13 @@ pub enum SplitBy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokensEntry {
-    /// Documents, or parts of documents, that are not empty.
+    /// Number of documents, or parts of documents, that are not empty.
     pub documents: u64,
-    /// Tokens, with those between the documents.
+    /// Number of tokens, including those between the documents.
     pub tokens: u64,
-    /// Bytes of UTF-8 that the documents have.
+    /// Bytes of UTF-8 in the documents.
     pub bytes: u64,
-    /// Its token files, in their order.
+    /// Token files, in order.
     pub shards: Vec<ShardEntry>,
 }
 
@@ -108,24 +109,24 @@ pub struct TokensEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
-    /// Its name in the folder.
+    /// Name in the folder.
     pub file: String,
-    /// How many tokens it has.
+    /// Number of tokens.
     pub tokens: u64,
 }
 
-/// What was left out or changed on the way from files to tokens.
+/// Counts of documents that were left out or changed on the way from files to tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextEntry {
-    /// Documents without a byte, which are left out.
+    /// Empty documents, which are left out.
     pub empty_documents: u64,
     /// Documents in which bytes that are not UTF-8 were replaced.
     pub replaced_documents: u64,
-    /// U+FFFD that stand for such bytes.
+    /// Number of U+FFFD that replace such bytes.
     pub replacements: u64,
-    /// Documents whose tokens do not stand for exactly their bytes, because the tokenizer changes text;
-    /// 0 means that bits per byte are exact.
+    /// Documents whose tokens do not stand for exactly their bytes, because the tokenizer changes text. Bits per byte
+    /// are exact if this is 0.
     pub inexact_documents: u64,
 }
 
@@ -133,19 +134,19 @@ pub struct TextEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceEntry {
-    /// Its path, as the inputs named it. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// Path as the inputs named it. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub path: String,
-    /// The bytes of the path in hexadecimal, if they are not UTF-8.
+    /// Bytes of the path in hexadecimal, if they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_bytes: Option<String>,
-    /// How it was read. Versions that did not know JSON, CSV and TSV did not write this.
+    /// Format in which it was read. Absent in manifests of versions without JSON, CSV and TSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Its size on disk.
+    /// Size on disk.
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Documents in it, empty ones included.
+    /// Number of documents, including empty ones.
     pub documents: u64,
 }
 
@@ -166,11 +167,11 @@ impl SourceEntry {
         }
     }
 
-    /// Whether both are the same file, read in the same way. A manifest without a format says that the file was
-    /// read as the versions did that knew plain text, JSON lines and Parquet only.
-    pub(crate) fn is_same(&self, of_manifest: &Self) -> bool {
+    /// Whether both are the same file, read in the same way. A manifest without a format was written by a version that
+    /// knew only plain text, JSON lines and Parquet.
+    pub(crate) fn is_same(&self, in_manifest: &Self) -> bool {
         let old = [Format::Text, Format::JsonLines, Format::Parquet];
-        let format = match of_manifest.format {
+        let format = match in_manifest.format {
             None => self.format.filter(|format| old.contains(format)),
             format => format,
         };
@@ -178,14 +179,14 @@ impl SourceEntry {
             && *self
                 == Self {
                     format,
-                    ..of_manifest.clone()
+                    ..in_manifest.clone()
                 }
     }
 }
 
 impl Manifest {
-    /// The name of the file in its folder.
-    pub const FILE: &str = files::MANIFEST;
+    /// Name of the file in its folder.
+    pub const FILE: &str = MANIFEST;
 
     pub(crate) fn new(
         tokenizer: TokenizerEntry,
@@ -210,7 +211,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// A folder without one, and a file that is damaged or of another version.
+    /// A folder without a manifest, and a manifest that is damaged or of another version.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self, DataError> {
         let folder = folder.as_ref();
         let path = folder.join(Self::FILE);
@@ -219,12 +220,12 @@ impl Manifest {
             reason,
         };
         let json = fs::read_to_string(&path).map_err(|reason| match reason.kind() {
-            std::io::ErrorKind::NotFound if crate::build::is_unfinished(folder) => dataset(
-                "this dataset is not finished: run the same foretoken data build again to go on"
+            std::io::ErrorKind::NotFound if token_folder::is_unfinished(folder) => dataset(
+                "this dataset is not finished: run the same foretoken data build again to continue"
                     .into(),
             ),
             std::io::ErrorKind::NotFound if folder.is_dir() => dataset(format!(
-                "there is no {}: not a folder that foretoken data build has written",
+                "there is no {} in it: name a folder that foretoken data build has written",
                 Self::FILE
             )),
             std::io::ErrorKind::NotFound => DataError::Missing {
@@ -240,10 +241,11 @@ impl Manifest {
             reason: printable(&reason),
         };
         let value: serde_json::Value = serde_json::from_str(&json)
-            .map_err(|error| damaged(format!("not JSON ({error}): build the dataset again")))?;
+            .map_err(|error| damaged(format!("is not JSON ({error}): build the dataset again")))?;
         if value["format"] != FORMAT || value["version"] != VERSION {
             return Err(damaged(format!(
-                "its format is {} version {}, this program reads {FORMAT:?} version {VERSION}",
+                "its format is {} version {}, but this program reads {FORMAT:?} version {VERSION}: build the dataset \
+                 again",
                 value["format"], value["version"]
             )));
         }
@@ -253,7 +255,7 @@ impl Manifest {
         match shards.find(|shard| !is_plain(&shard.file)) {
             None => Ok(manifest),
             Some(shard) => Err(damaged(format!(
-                "{:?} is not the name of a file beside it: build the dataset again",
+                "{:?} is not the name of a file in the same folder: build the dataset again",
                 shard.file
             ))),
         }
@@ -265,7 +267,7 @@ impl Manifest {
     }
 }
 
-/// Whether this is the name of a file in the manifest's own folder, fit to stand in a message of one line.
+/// Whether this is the name of a file in the manifest's own folder, without control characters.
 fn is_plain(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(Component::Normal(_)))

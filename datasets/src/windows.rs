@@ -1,53 +1,50 @@
-//! Which windows of a text are read, and in which order: pure functions, no state, no list of
-//! windows in memory.
+//! Windows of a text and their order: pure functions, without state and without a list of windows in memory.
 //!
-//! A window is `context + 1` consecutive tokens: the first `context` are inputs, the last `context`
-//! targets.
+//! A window is `context + 1` consecutive tokens: the first `context` are inputs, the last `context` are targets.
 //!
 //! Not here: where documents start ([`DocumentIndex`]), and which text a row is read from
 //! ([`Mixture`](crate::Mixture)).
 
+mod documents;
 #[cfg(test)]
 mod tests;
-pub(crate) mod window;
+mod window;
+
+use documents::DocumentWindows;
+pub use window::Window;
 
 use crate::{
     DataError, DocumentIndex,
-    documents::DocumentWindows,
     permutation::{Permutation, below, random_of},
 };
 
-pub use window::Window;
-
-/// How training goes through a text.
+/// Order in which training reads the windows of a text.
 #[derive(Clone, Debug, Default)]
 pub enum WindowOrder {
-    /// In epochs of windows that do not overlap, see [`Windows`].
+    /// Epochs of windows that do not overlap, see [`Windows`].
     #[default]
     Epoch,
-    /// Each window starts anywhere, independently of the others.
+    /// Independent windows, each of which starts anywhere.
     Random,
-    /// In epochs of windows that start where a document does, or `context` tokens further on, and
+    /// Epochs of windows that start at the start of a document, or a multiple of `context` tokens after it, and that
     /// count no target of another document.
     Documents(DocumentIndex),
 }
 
-/// The training windows: which one is read at row `row` of step `step`.
+/// Training windows: a function from step and row to a window.
 ///
-/// Training is a sequence of rows, `rows` of them per step. A row depends on nothing but (seed,
-/// step, row): resuming, or dealing rows to several devices or to micro-batches, cannot change what
-/// is read.
+/// Training is a sequence of rows, with `rows` rows per step. A row depends on (seed, step, row) only: resuming, or
+/// distributing rows over devices or micro-batches, cannot change what is read.
 ///
-/// - [`Epoch`](WindowOrder::Epoch): the sequence is cut into epochs. Within an epoch the windows
-///   start `context` tokens apart, so no target is read twice, and a permutation keyed by (seed,
-///   epoch) puts them in order: each window once. Where the first window starts, from 0 up to
-///   `context`, is drawn for each epoch, so that over the epochs every token is met at every place
-///   of a window. The price is at most `2 · context` tokens at the ends of the text, other ones each
-///   time, that an epoch leaves out.
-/// - [`Random`](WindowOrder::Random): each window starts at a place drawn uniformly from all.
-/// - [`Documents`](WindowOrder::Documents): epochs too, of windows that count each target of each
-///   document once. A document's first input is the end-of-text token before it, so that its first
-///   token is a target; its last target is the end-of-text token after it.
+/// - [`Epoch`](WindowOrder::Epoch): the sequence is divided into epochs. Within an epoch the windows start `context`
+///   tokens apart, so no target is read twice, and a permutation keyed by (seed, epoch) decides their order. The start
+///   of the first window is drawn for each epoch from `0..context`, so that over many epochs every token occurs at
+///   every position of a window. In return, an epoch leaves out up to `2 · context` tokens at the ends of the text;
+///   they differ from epoch to epoch.
+/// - [`Random`](WindowOrder::Random): each window starts at a position drawn uniformly.
+/// - [`Documents`](WindowOrder::Documents): epochs of windows that count each target of each document once. The first
+///   input of a document is the end-of-text token before it, so that its first token is a target. Its last target is
+///   the end-of-text token after it.
 #[derive(Clone, Debug)]
 pub struct Windows {
     order: Order,
@@ -61,23 +58,22 @@ enum Order {
     Epoch {
         /// Windows in an epoch.
         windows: usize,
-        /// How many places the first window of an epoch may start at.
+        /// Number of positions at which the first window of an epoch may start.
         phases: usize,
     },
     Random {
-        /// How many places a window may start at.
+        /// Number of positions at which a window may start.
         places: usize,
     },
     Documents(DocumentWindows),
 }
 
 impl Windows {
-    /// The windows of a text of `tokens` tokens, for steps of `rows` rows (all micro-batches
-    /// together).
+    /// Creates the windows of a text of `tokens` tokens, for steps of `rows` rows (all micro-batches together).
     ///
     /// # Errors
     ///
-    /// A text shorter than one window; documents of another text.
+    /// A text shorter than one window, and a document index of another text.
     ///
     /// # Panics
     ///
@@ -92,8 +88,7 @@ impl Windows {
         check_length("training", tokens, context)?;
         let order = match order {
             WindowOrder::Epoch => {
-                // The most windows that fit wherever the first one starts, and one where the text
-                // is too short for that.
+                // As many windows as fit wherever the first one starts, but at least one.
                 let windows = ((tokens - context) / context).max(1);
                 Order::Epoch {
                     windows,
@@ -115,8 +110,8 @@ impl Windows {
         })
     }
 
-    /// Windows in an epoch. A random order has none: there it is how many windows it takes to read
-    /// as many targets as the text has.
+    /// Returns the number of windows in an epoch. A random order has no epochs: there it is the number of windows that
+    /// have as many targets as the text.
     pub fn per_epoch(&self) -> usize {
         match &self.order {
             Order::Epoch { windows, .. } => *windows,
@@ -125,12 +120,12 @@ impl Windows {
         }
     }
 
-    /// Rows in a step.
+    /// Returns the number of rows in a step.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The window at row `row` of step `step`, both counted from 0.
+    /// Returns the window at row `row` of step `step`, both counted from 0.
     ///
     /// # Panics
     ///
@@ -144,9 +139,9 @@ impl Windows {
         self.nth(step as u64 * self.rows as u64 + row as u64)
     }
 
-    /// The window at `index` of the sequence.
+    /// Returns the window at `index` of the sequence of all rows.
     pub(crate) fn nth(&self, index: u64) -> Window {
-        let whole = |offset| Window {
+        let full = |offset| Window {
             offset,
             counted: 0..self.context,
         };
@@ -157,11 +152,11 @@ impl Windows {
                 let mut random = random_of(purpose, self.seed, index / windows);
                 let phase = below(*phases as u64, &mut random) as usize;
                 let window = Permutation::draw(windows, &mut random).apply(index % windows);
-                whole(phase + window as usize * self.context)
+                full(phase + window as usize * self.context)
             }
             Order::Random { places } => {
                 let mut random = random_of(b"foretoken/windows/random", self.seed, index);
-                whole(below(*places as u64, &mut random) as usize)
+                full(below(*places as u64, &mut random) as usize)
             }
             Order::Documents(documents) => {
                 let windows = documents.count() as u64;
@@ -174,11 +169,10 @@ impl Windows {
     }
 }
 
-/// The evaluation windows: fixed ones that count each target of a text (each token but the first)
-/// exactly once.
+/// Evaluation windows: a fixed set that counts each target of a text (each token but the first) exactly once.
 ///
-/// They start `context` tokens apart, from 0. Where the last one would run over the end it starts
-/// earlier, and does not count the targets that the one before it has counted.
+/// They start `context` tokens apart, from 0. If the last one would extend past the end it starts earlier, and does not
+/// count the targets of the window before it.
 #[derive(Clone, Debug)]
 pub struct EvaluationWindows {
     targets: usize,
@@ -186,7 +180,7 @@ pub struct EvaluationWindows {
 }
 
 impl EvaluationWindows {
-    /// The windows of a text of `tokens` tokens.
+    /// Creates the windows of a text of `tokens` tokens.
     ///
     /// # Errors
     ///
@@ -203,12 +197,12 @@ impl EvaluationWindows {
         })
     }
 
-    /// How many windows cover the text.
+    /// Returns the number of windows that cover the text.
     pub fn count(&self) -> usize {
         self.targets.div_ceil(self.context)
     }
 
-    /// The window at `index`, below [`count`](Self::count), in the order of the text.
+    /// Returns the window at `index`, below [`count`](Self::count), in the order of the text.
     pub fn window(&self, index: usize) -> Window {
         let first_target = index * self.context;
         let offset = first_target.min(self.targets - self.context);

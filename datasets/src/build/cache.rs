@@ -1,4 +1,4 @@
-//! Folders of tokens that are built once, where nobody has to name them.
+//! Token folders in a cache, each of which is built once and found again by its inputs and options.
 
 use std::{
     fs,
@@ -10,34 +10,33 @@ use super::{
     BuildOptions, Monitor, build_in, dataset,
     identity::{Identity, identities},
     scan::hash_file,
-    sha256,
 };
 use crate::{
     DataError, SourceFile,
-    files::write_atomically,
+    files::{sha256, write_atomically},
     find_sources,
     manifest::{Manifest, SplitBy},
 };
 
-/// The extension of the folder beside the root that remembers which files were found to make which tokens.
-const KNOWN: &str = "known";
+/// Extension of the folder beside the cache that notes which token folder belongs to which files.
+const NOTES: &str = "known";
 
-/// A file that has changed so lately may change again without its time telling: clocks tick.
+/// Age from which a file's time of change is trusted. A younger file may change again without a new time, because the
+/// clock of the file system is coarse.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// The folder under `root` that holds the tokens of `options`, built there unless it is complete. It is
-/// named after the first input, the tokenizer, and a hash of the options and of what every file holds:
-/// other text gets another folder, whatever its path, size and time say.
+/// Returns the folder under `root` that holds the tokens of `options`, and builds it if it is not complete. Its name
+/// consists of the first input, the tokenizer, and a hash of the options and of the contents of every file, so that
+/// different text gets a different folder whatever its path, size and time.
 ///
-/// Files whose inode, size, and times of writing and of change are those of an earlier call are not read
-/// again. The time of change (`ctime`) cannot be set by a program, and where there is none files are
-/// always read.
+/// A file is not read again if its inode, size, modification time and change time are those of an earlier call. The
+/// change time (`ctime`) cannot be set by a program. On systems without it, files are always read.
 ///
-/// Where another process is building the same folder, waits for it.
+/// If another process is building the same folder, the call waits for it.
 ///
 /// # Errors
 ///
-/// Fails as [`build`](super::build()) does.
+/// The errors of [`build`](super::build()), and a pipe among the inputs.
 pub fn build_cached(
     options: &BuildOptions,
     root: &Path,
@@ -47,15 +46,15 @@ pub fn build_cached(
     if let Some(pipe) = sources.iter().find(|file| file.is_pipe) {
         return Err(dataset(
             &pipe.path,
-            "is a pipe, which can be read only once: make tokens of it with foretoken data build, and name their \
-             folder"
+            "is a pipe, which can be read only once: build its tokens with foretoken data build, and name the token \
+             folder instead"
                 .into(),
         ));
     }
     let recipe = format!("{:?}\n", options.recipe(SplitBy::Document)?);
     let identities = identities(&sources)?;
-    let note = known(&recipe, &sources, identities.as_deref())
-        .map(|name| root.with_extension(KNOWN).join(name));
+    let note = note_name(&recipe, &sources, identities.as_deref())
+        .map(|name| root.with_extension(NOTES).join(name));
     if let Some(note) = &note
         && let Ok(name) = fs::read_to_string(note)
         && is_plain(&name)
@@ -74,14 +73,14 @@ pub fn build_cached(
     }
     let name = name(options, &sources, &key);
     let folder = root.join(&name);
-    let is_of_these = |manifest: &Manifest| {
+    let matches = |manifest: &Manifest| {
         let of_folder = manifest.sources.iter().map(|source| &source.sha256);
         of_folder.eq(&hashes)
     };
-    if !Manifest::read(&folder).is_ok_and(|manifest| is_of_these(&manifest)) {
+    if !Manifest::read(&folder).is_ok_and(|manifest| matches(&manifest)) {
         let path = folder.join(Manifest::FILE);
         let built = build_in(options, &folder, monitor, true)?;
-        if !is_of_these(&built.manifest) {
+        if !matches(&built.manifest) {
             let _ = fs::remove_file(path);
             return Err(dataset(
                 &sources[0].path,
@@ -93,15 +92,19 @@ pub fn build_cached(
     if let (Some(note), Some(identities)) = (note, identities)
         && is_settled(&identities)
     {
-        // A note that cannot be written costs the next run some reading.
-        let _ = fs::create_dir_all(root.with_extension(KNOWN))
+        // Without the note, the next run has to read the files again.
+        let _ = fs::create_dir_all(root.with_extension(NOTES))
             .and_then(|()| write_atomically(&note, name.as_bytes()));
     }
     Ok(folder)
 }
 
-/// The name of the note on files of these identities.
-fn known(recipe: &str, sources: &[SourceFile], identities: Option<&[Identity]>) -> Option<String> {
+/// Returns the name of the note about files of these identities.
+fn note_name(
+    recipe: &str,
+    sources: &[SourceFile],
+    identities: Option<&[Identity]>,
+) -> Option<String> {
     let mut key = recipe.to_owned();
     for (file, identity) in sources.iter().zip(identities?) {
         let path = file.path.canonicalize().ok()?;
@@ -110,7 +113,7 @@ fn known(recipe: &str, sources: &[SourceFile], identities: Option<&[Identity]>) 
     Some(sha256(key.as_bytes()))
 }
 
-/// Whether a name is that of a folder right below the root.
+/// Whether a name is fit for a folder directly below the root.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name

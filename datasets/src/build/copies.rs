@@ -1,4 +1,4 @@
-//! Copies of pipes in the folder of a build: a build reads its files more than once.
+//! Copies of pipes in the folder of a build, which reads its inputs more than once.
 
 use std::{ffi::OsStr, fs, path::Path, path::PathBuf};
 
@@ -7,18 +7,18 @@ use crate::{DataError, SourceFile, source::copy_pipe};
 
 const PREFIX: &str = "build.pipe-";
 
-/// Whether a file in the folder of a build is the copy of a pipe.
+/// Whether a file in the folder of a build is a copy of a pipe.
 pub(super) fn is_copy(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// The copies that a build has made. They are removed with it.
+/// Copies of a build. Dropping this removes them.
 #[derive(Debug, Default)]
 pub(super) struct Copies(Vec<PathBuf>);
 
 impl Copies {
-    /// Copies the pipes among the files into the folder, one after the other. What a build that was killed has left
-    /// there is removed.
+    /// Copies the pipes among the files into the folder, one after the other. First it removes copies that a killed build
+    /// has left there.
     pub(super) fn make(
         files: &mut [SourceFile],
         folder: &Path,
@@ -26,7 +26,7 @@ impl Copies {
     ) -> Result<Self, DataError> {
         let left = fs::read_dir(folder).into_iter().flatten().flatten();
         for copy in left.filter(|entry| is_copy(&entry.file_name())) {
-            // What stays behind does no harm: it is written over, or not read.
+            // A copy that cannot be removed is overwritten or never read.
             let _ = fs::remove_file(copy.path());
         }
         let mut copies = Self::default();

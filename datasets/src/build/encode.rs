@@ -1,5 +1,5 @@
-//! The second pass over the files: documents → ids → token files, in the order of the documents whatever
-//! the number of threads, and from where an interrupted build stopped.
+//! The second pass over the files, which encodes documents and writes token files. The output has the order of the
+//! documents whatever the number of threads, and continues where an interrupted build stopped.
 
 use std::{
     fs,
@@ -21,38 +21,27 @@ use super::{
 use crate::{
     DataError, SourceFile, TokenFileWriter, Tokenizer,
     documents::DocumentIndexWriter,
-    files::TOKENIZER,
     manifest::{ShardEntry, TokensEntry},
+    token_folder::{SPLITS, TOKENIZER, documents_file, shard_file},
 };
 
-/// The two splits, as their files are named.
-pub(super) const SIDES: [&str; 2] = ["train", "valid"];
-
-/// Pieces are encoded in batches of at least so much text, or so many pieces.
+/// Bytes of text that complete a batch of pieces, which is encoded in parallel.
 const BATCH_BYTES: usize = 4 << 20;
+/// Number of pieces that complete a batch.
 const BATCH_PIECES: usize = 2048;
 
-/// The least time between two notes in the journal, each of which waits for the disk.
-const NOTE_EVERY: Duration = Duration::from_secs(5);
+/// Minimum interval between two notes in the journal, each of which waits for the disk.
+const NOTE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The file that says where the documents of a split start.
-pub(crate) fn documents_file(side: &str) -> String {
-    format!("{side}.documents")
-}
-
-fn shard_file(side: &str, index: usize) -> String {
-    format!("{side}-{index:05}.tokens")
-}
-
-/// Removes what earlier builds left in a folder, apart from the files named.
+/// Removes the files of earlier builds from a folder, except those in `keep`.
 pub(super) fn sweep(folder: &Path, keep: &[&str]) -> Result<(), DataError> {
     let entries = fs::read_dir(folder).map_err(write_error(folder))?;
     for entry in entries {
         let path = entry.map_err(write_error(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = name == TOKENIZER
-            || SIDES.iter().any(|side| {
-                let rest = name.strip_prefix(side);
+            || SPLITS.iter().any(|split| {
+                let rest = name.strip_prefix(split);
                 rest.is_some_and(|rest| {
                     rest == ".documents" || (rest.starts_with('-') && rest.ends_with(".tokens"))
                 })
@@ -64,7 +53,7 @@ pub(super) fn sweep(folder: &Path, keep: &[&str]) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Encodes what the journal does not have yet, and finishes all files. Returns the sums over everything.
+/// Encodes the documents that the journal does not list yet, and finishes all files. Returns the totals over all documents.
 pub(super) fn encode(
     files: &[SourceFile],
     options: &BuildOptions,
@@ -76,7 +65,7 @@ pub(super) fn encode(
 ) -> Result<State, DataError> {
     let mut writer = match Writer::resume(journal.state(), options, tokenizer, out) {
         Ok(writer) => writer,
-        // What the journal promises is not there: somebody else was at work. Begin anew.
+        // The files that the journal lists are missing or changed: start again.
         Err(DataError::TokenFile { .. } | DataError::Read { .. }) => {
             sweep(out, &[TOKENIZER])?;
             journal.note(&State::default())?;
@@ -102,19 +91,19 @@ pub(super) fn encode(
             let pieces = Pieces::new(
                 files,
                 &options.read,
-                scan.share,
+                scan.split_rule,
                 &scan.long,
                 Box::new(settled),
                 monitor,
             );
-            send_batches(after(pieces, done), &sender);
+            send_batches(skip_done(pieces, done), &sender);
         });
         for batch in batches {
             for piece in &encode_batch(batch?, options.special_tokens, tokenizer)? {
                 writer.append(piece)?;
             }
             report(&writer.state);
-            if noted.elapsed() >= NOTE_EVERY {
+            if noted.elapsed() >= NOTE_INTERVAL {
                 writer.sync()?;
                 journal.note(&writer.state)?;
                 noted = Instant::now();
@@ -133,25 +122,25 @@ pub(super) fn encode(
     }
 }
 
-/// Leaves out the pieces of so many documents, and of the next one so many pieces.
-fn after(
+/// Skips the pieces of the given number of documents, and then the given number of pieces of the next document.
+fn skip_done(
     pieces: impl Iterator<Item = Result<Piece, DataError>>,
-    (mut documents, mut of_next): (u64, u64),
+    (mut documents, mut pieces_of_next): (u64, u64),
 ) -> impl Iterator<Item = Result<Piece, DataError>> {
     pieces.skip_while(move |piece| match piece {
         Ok(piece) if documents > 0 => {
             documents -= u64::from(piece.last);
             true
         }
-        Ok(_) if of_next > 0 => {
-            of_next -= 1;
+        Ok(_) if pieces_of_next > 0 => {
+            pieces_of_next -= 1;
             true
         }
         _ => false,
     })
 }
 
-/// Groups pieces into batches until there are no more, an error comes, or nobody takes them.
+/// Groups pieces into batches until the pieces end, an error occurs, or the receiver is dropped.
 fn send_batches(
     pieces: impl Iterator<Item = Result<Piece, DataError>>,
     sender: &SyncSender<Result<Vec<Piece>, DataError>>,
@@ -162,7 +151,7 @@ fn send_batches(
         let piece = match piece {
             Ok(piece) => piece,
             Err(error) => {
-                // What was read before the error, or the interruption, counts.
+                // Pieces read before an error or an interruption are still encoded.
                 let _ = sender
                     .send(Ok(batch))
                     .and_then(|()| sender.send(Err(error)));
@@ -181,7 +170,7 @@ fn send_batches(
     let _ = sender.send(Ok(batch));
 }
 
-/// A piece as ids: its part in each split, or nothing where that is empty.
+/// An encoded piece: its part in each split, or `None` if that is empty.
 struct Encoded {
     parts: [Option<Part>; 2],
     replaced: usize,
@@ -231,8 +220,8 @@ fn encode_batch(
         .collect()
 }
 
-/// How many tokens of a piece are for training, if `wanted` bytes of its text are. It is cut between tokens,
-/// so that both parts together are its encoding: a token across the border is for training.
+/// Returns how many tokens of a piece are for training if `wanted` bytes of its text are. The piece is cut between tokens,
+/// so that both parts together are its encoding; a token across the border is for training.
 fn train_tokens(ids: &[u32], wanted: usize, text: &str, lengths: &[usize]) -> usize {
     if wanted == text.len() {
         return ids.len();
@@ -247,10 +236,10 @@ fn train_tokens(ids: &[u32], wanted: usize, text: &str, lengths: &[usize]) -> us
         .count()
 }
 
-/// Both splits as they are written.
+/// Writer of both splits.
 struct Writer {
     state: State,
-    sides: [Side; 2],
+    splits: [SplitWriter; 2],
 }
 
 impl Writer {
@@ -260,9 +249,13 @@ impl Writer {
         tokenizer: &Tokenizer,
         out: &Path,
     ) -> Result<Self, DataError> {
-        let side = |name, entry| Side::resume(name, entry, options.shard_tokens, tokenizer, out);
+        let split =
+            |name, entry| SplitWriter::resume(name, entry, options.shard_tokens, tokenizer, out);
         Ok(Self {
-            sides: [side(SIDES[0], &state.train)?, side(SIDES[1], &state.valid)?],
+            splits: [
+                split(SPLITS[0], &state.train)?,
+                split(SPLITS[1], &state.valid)?,
+            ],
             state: state.clone(),
         })
     }
@@ -275,8 +268,8 @@ impl Writer {
             text,
             open,
         } = &mut self.state;
-        for (((side, entry), part), begun) in self
-            .sides
+        for (((split, entry), part), begun) in self
+            .splits
             .iter_mut()
             .zip([train, valid])
             .zip(&piece.parts)
@@ -284,10 +277,10 @@ impl Writer {
         {
             if let Some(part) = part {
                 if !*begun {
-                    side.begin(entry)?;
+                    split.begin(entry)?;
                     *begun = true;
                 }
-                side.append(entry, part)?;
+                split.append(entry, part)?;
             }
         }
         open.pieces += 1;
@@ -304,33 +297,33 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the disk has everything that the state counts.
+    /// Waits until everything that the state counts is on disk.
     fn sync(&mut self) -> Result<(), DataError> {
-        self.sides.iter_mut().try_for_each(Side::sync)
+        self.splits.iter_mut().try_for_each(SplitWriter::sync)
     }
 
     fn finish(self) -> Result<State, DataError> {
         let mut state = self.state;
-        let [train, valid] = self.sides;
+        let [train, valid] = self.splits;
         train.finish(&mut state.train)?;
         valid.finish(&mut state.valid)?;
         Ok(state)
     }
 }
 
-/// One split as it is written: shards of equal length, and where documents start.
-struct Side {
+/// Writer of one split: shards of equal length, and the document index.
+struct SplitWriter {
     name: &'static str,
     folder: PathBuf,
     vocab_size: usize,
     end_of_text: Option<u32>,
     shard_tokens: u64,
-    /// The shard that is not full yet, if it has any token.
+    /// Shard that is not full yet. `None` if it would have no token.
     shard: Option<TokenFileWriter>,
     starts: DocumentIndexWriter,
 }
 
-impl Side {
+impl SplitWriter {
     fn resume(
         name: &'static str,
         entry: &TokensEntry,
@@ -363,7 +356,7 @@ impl Side {
         })
     }
 
-    /// Begins a document.
+    /// Starts a document, with an end-of-text token before every document but the first.
     fn begin(&mut self, entry: &mut TokensEntry) -> Result<(), DataError> {
         if entry.tokens > 0 {
             let border = self.end_of_text.ok_or_else(|| {
@@ -394,9 +387,11 @@ impl Side {
                     none.insert(TokenFileWriter::create(&path, self.vocab_size)?)
                 }
             };
-            let room = self.shard_tokens - shard.tokens() as u64;
-            let (now, later) =
-                ids.split_at(ids.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            let capacity = self.shard_tokens - shard.tokens() as u64;
+            let (now, later) = ids.split_at(
+                ids.len()
+                    .min(usize::try_from(capacity).unwrap_or(usize::MAX)),
+            );
             shard.append(now)?;
             entry.tokens += now.len() as u64;
             ids = later;

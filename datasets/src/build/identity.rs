@@ -1,30 +1,32 @@
-//! Whether a file is still the one that was read, told without reading it.
+//! Detects that a file has changed without reading it.
 
 use std::time::Duration;
 
 use crate::{DataError, SourceFile};
 
-/// Properties of a file that change with every change of its contents. The time of change
-/// (`ctime`) is set by the system alone: `touch -r`, `rsync -t`, `tar` and backups set the time of writing.
+/// Properties of a file that change with every change of its contents. Only the operating system sets the change time
+/// (`ctime`), while `touch -r`, `rsync -t`, `tar` and backups set the modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,
     bytes: u64,
+    /// Modification time, since 1970.
     written: Duration,
+    /// Change time, since 1970.
     changed: Duration,
 }
 
 impl Identity {
-    /// Whether the file last changed before a time since 1970.
+    /// Whether the change time is before `time`, counted since 1970.
     pub(super) fn changed_before(&self, time: Duration) -> bool {
         self.changed < time
     }
 
     #[cfg(unix)]
-    fn of(metadata: &std::fs::Metadata) -> Option<Self> {
+    fn from_metadata(metadata: &std::fs::Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
-        // Times before 1970 are as unknown as no time.
+        // Times before 1970 are treated as unknown.
         let time = |seconds: i64, nanoseconds: i64| {
             let seconds = u64::try_from(seconds).ok()?;
             Some(Duration::new(seconds, u32::try_from(nanoseconds).ok()?))
@@ -39,13 +41,12 @@ impl Identity {
     }
 
     #[cfg(not(unix))]
-    fn of(_: &std::fs::Metadata) -> Option<Self> {
+    fn from_metadata(_: &std::fs::Metadata) -> Option<Self> {
         None
     }
 }
 
-/// The identities of files; `None` where one has none, as a pipe, or any file of a system without times of
-/// change.
+/// Returns the identities of files. `None` if one has none: a pipe, or any file on a system without change times.
 pub(super) fn identities(files: &[SourceFile]) -> Result<Option<Vec<Identity>>, DataError> {
     let mut identities = Vec::with_capacity(files.len());
     for file in files {
@@ -53,7 +54,7 @@ pub(super) fn identities(files: &[SourceFile]) -> Result<Option<Vec<Identity>>, 
             path: file.path.clone(),
             reason,
         })?;
-        match Identity::of(&metadata) {
+        match Identity::from_metadata(&metadata) {
             Some(identity) => identities.push(identity),
             None => return Ok(None),
         }

@@ -1,4 +1,4 @@
-//! What an unfinished build has done, so that the same build can go on.
+//! Journal of an unfinished build, from which the same build continues.
 
 use std::{
     fs,
@@ -9,14 +9,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildOptions, Monitor, dataset, scan::Scan, sha256, write_error};
+use super::{BuildOptions, Monitor, dataset, scan::Scan, write_error};
 use crate::{
     DataError, Tokenizer,
-    files::{self, LockFile, TOKENIZER, write_atomically},
+    files::{LockFile, sha256, write_atomically},
     manifest::{Manifest, Recipe, SourceEntry, TextEntry, TokensEntry},
+    token_folder::{JOURNAL, TOKENIZER},
 };
 
-/// Everything that decides what comes out of a build.
+/// Everything that determines the output of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) recipe: Recipe,
@@ -25,13 +26,13 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(options: &BuildOptions, scan: &Scan) -> Result<Self, DataError> {
-        let recipe = options.recipe(scan.share.by)?;
+        let recipe = options.recipe(scan.split_rule.by)?;
         let sources = scan.sources.clone();
         Ok(Self { recipe, sources })
     }
 
-    /// Whether a complete folder is what this plan makes.
-    pub(super) fn made(&self, manifest: &Manifest) -> bool {
+    /// Whether a complete folder is the output of this plan.
+    pub(super) fn produces(&self, manifest: &Manifest) -> bool {
         let same = |(ours, theirs): (&SourceEntry, &SourceEntry)| ours.is_same(theirs);
         self.recipe == manifest.recipe
             && self.sources.len() == manifest.sources.len()
@@ -39,32 +40,33 @@ impl Plan {
     }
 }
 
-/// How far a build is, at a point where everything it counts is on disk.
+/// Progress of a build at a point where everything it counts is on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
     /// Documents read, empty ones included.
     pub(super) documents: u64,
-    /// The shards listed are finished; the rest of the tokens is in the one after them.
+    /// The listed shards are finished; the remaining tokens are in the next shard.
     pub(super) train: TokensEntry,
     pub(super) valid: TokensEntry,
     pub(super) text: TextEntry,
-    /// The document after these, where some of its pieces are on disk.
+    /// The next document, some of whose pieces may be on disk.
     #[serde(default)]
-    pub(super) open: Open,
+    pub(super) open: OpenDocument,
 }
 
-/// The pieces of a document that has not ended.
+/// Document whose end has not been written yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Open {
+pub(super) struct OpenDocument {
+    /// Number of pieces on disk.
     pub(super) pieces: u64,
-    /// Whether there are tokens of it in each split.
+    /// Whether each split has tokens of it.
     pub(super) begun: [bool; 2],
     pub(super) replacements: u64,
-    /// Its tokens stand for exactly its bytes.
+    /// Whether its tokens stand for exactly its bytes.
     pub(super) exact: bool,
 }
 
-impl Default for Open {
+impl Default for OpenDocument {
     fn default() -> Self {
         Self {
             pieces: 0,
@@ -91,12 +93,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) const FILE: &str = files::JOURNAL;
+    pub(super) const FILE: &str = JOURNAL;
 
-    /// The journal of a folder; starts one where the folder is neither complete nor begun.
+    /// Opens the journal of a folder, or starts one. The journal of a `complete` folder is not written.
     pub(super) fn open(folder: &Path, complete: bool) -> Result<Self, DataError> {
         let path = folder.join(Self::FILE);
-        // A journal that cannot be read is one of another version: the build starts anew.
+        // A journal that cannot be read comes from another version: the build starts again.
         let contents = fs::read(&path)
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
@@ -108,7 +110,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The tokenizer that an interrupted build of this plan has made, and the SHA-256 of its file.
+    /// Returns the tokenizer of an interrupted build of this plan, and the SHA-256 of its file.
     pub(super) fn tokenizer(&self, folder: &Path, plan: &Plan) -> Option<(Tokenizer, String)> {
         let path = folder.join(TOKENIZER);
         let sha256 = sha256(&fs::read(&path).ok()?);
@@ -117,7 +119,7 @@ impl Journal {
         same.then(|| Some((Tokenizer::load(path).ok()?, sha256)))?
     }
 
-    /// Begins anew.
+    /// Starts the journal of a plan from the beginning.
     pub(super) fn start(&mut self, plan: Plan, tokenizer: String) -> Result<(), DataError> {
         self.contents = Contents {
             plan: Some(plan),
@@ -131,7 +133,7 @@ impl Journal {
         &self.contents.state
     }
 
-    /// Notes a state, all of which must be on disk.
+    /// Records a state, all of which must be on disk.
     pub(super) fn note(&mut self, state: &State) -> Result<(), DataError> {
         self.contents.state = state.clone();
         self.write()
@@ -152,7 +154,8 @@ impl Journal {
     }
 }
 
-/// Keeps a second process out of a folder; where one is at work there, waits for it or fails.
+/// Locks a folder against other processes. If another process holds the lock, this waits for it if `wait`, and fails
+/// otherwise.
 pub(super) fn lock(folder: &Path, wait: bool, monitor: Monitor<'_>) -> Result<LockFile, DataError> {
     loop {
         if let Some(lock) = LockFile::try_take_folder(folder).map_err(write_error(folder))? {
@@ -161,7 +164,7 @@ pub(super) fn lock(folder: &Path, wait: bool, monitor: Monitor<'_>) -> Result<Lo
         if !wait {
             return Err(dataset(
                 folder,
-                "another foretoken process is writing here: wait for it, or name another --out"
+                "another foretoken process is writing to this folder: wait for it, or name another --out"
                     .into(),
             ));
         }

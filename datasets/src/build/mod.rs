@@ -1,19 +1,19 @@
-//! Text files → a folder of tokens.
+//! Builds a token folder from text files.
 //!
 //! ```text
 //! OUT/
-//!   manifest.json         what it holds and what it was made of; written last
+//!   manifest.json         contents and origin; written last
 //!   tokenizer.json        loads in Hugging Face tokenizers
-//!   train-00000.tokens …  token files, each of as many tokens as asked for but the last
+//!   train-00000.tokens …  token files, all but the last with the requested number of tokens
 //!   valid-00000.tokens …
-//!   train.documents       where each document starts
+//!   train.documents       start of each document
 //!   valid.documents
 //! ```
 //!
-//! The files are read twice: once to check and count what is in them ([`scan`]), once to make tokens of
-//! it ([`encode`]); training a tokenizer reads them once more. While a build is at work its folder holds
-//! a journal, `.build.json`, from which the same build goes on after a crash. What comes out depends on
-//! the inputs and the options alone: not on the number of threads, nor on how often it was interrupted.
+//! The files are read twice: once to check and count their contents ([`scan`]), and once to encode them ([`encode`]).
+//! Training a tokenizer reads them once more. During a build the folder holds a journal, `.build.json`, from which the
+//! same build continues after a crash. The output depends only on the inputs and the options, not on the number of
+//! threads or interruptions.
 
 mod cache;
 mod copies;
@@ -30,44 +30,41 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use sha2::{Digest, Sha256};
-
 use crate::{
     DataError, InvalidUtf8, ReadOptions, Sources, Tokenizer, TokenizerSpec, TrainOptions,
-    files::{LockFile, TOKENIZER, is_file_or_part, write_atomically},
+    files::{LockFile, is_file_or_part, sha256, write_atomically},
     find_sources,
     manifest::{Manifest, Recipe, SplitBy, TokenizerEntry},
+    token_folder::{SPLITS, TOKENIZER, documents_file},
 };
 
 pub use cache::build_cached;
 use copies::{Copies, is_copy};
-pub(crate) use encode::documents_file;
 use encode::encode;
 use journal::{Journal, Plan};
 pub use pieces::MAX_UNCUT_BYTES;
 use pieces::Pieces;
 use scan::Scan;
 
-/// How text files become a folder of tokens.
+/// Options of a build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
     /// Files, folders, globs and pipes.
     pub inputs: Vec<PathBuf>,
-    /// How text becomes ids.
+    /// Tokenizer to load or to train.
     pub tokenizer: TokenizerSpec,
-    /// How files become documents.
+    /// How documents are read from files.
     pub read: ReadOptions,
-    /// Share of the documents that is for validation, from 0 to below 1.
+    /// Share of validation, from 0 to below 1.
     pub valid: f64,
-    /// Tokens in a token file.
+    /// Tokens per token file.
     pub shard_tokens: u64,
-    /// Whether special tokens that are written out in the text are read as tokens; otherwise they are
-    /// text like any other.
+    /// Whether names of special tokens in the text are encoded as these tokens instead of as text.
     pub special_tokens: bool,
 }
 
 impl BuildOptions {
-    /// Tokens in a token file where nobody says otherwise: 200 MB of 16-bit ids.
+    /// Default number of tokens per token file: 200 MB of 16-bit ids.
     pub const DEFAULT_SHARD_TOKENS: u64 = 100_000_000;
 
     fn recipe(&self, split_by: SplitBy) -> Result<Recipe, DataError> {
@@ -97,25 +94,25 @@ impl BuildOptions {
     }
 }
 
-/// How far a build is.
+/// Progress of a build.
 #[derive(Clone, Copy, Debug)]
 pub enum BuildProgress {
-    /// Copying a pipe: bytes so far.
+    /// A pipe is being copied: number of bytes so far.
     Copying(u64),
-    /// The first pass over the files: bytes on disk.
+    /// The first pass over the files is running.
     Scanning {
-        /// Read so far.
+        /// Bytes on disk read so far.
         bytes: u64,
-        /// In all.
+        /// Bytes on disk to read in total.
         total: u64,
     },
-    /// Training the tokenizer.
+    /// The tokenizer is being trained.
     Training,
-    /// Making tokens: bytes of text.
+    /// The documents are being encoded.
     Encoding {
-        /// Encoded so far, by this build and the interrupted ones before it.
+        /// Bytes of text encoded so far, by this build and the interrupted builds before it.
         bytes: u64,
-        /// In all.
+        /// Bytes of text in total.
         total: u64,
         /// Documents so far.
         documents: u64,
@@ -124,14 +121,14 @@ pub enum BuildProgress {
     },
 }
 
-/// Who watches a build, and may stop it.
+/// Progress callback and interrupt flag of a build.
 #[derive(Clone, Copy)]
 pub struct Monitor<'a> {
-    /// Is told how far the build is; called from several threads.
+    /// Callback that receives the progress, from several threads.
     pub report: &'a (dyn Fn(BuildProgress) + Sync),
-    /// Stops the build at the next document, once true.
+    /// Flag that stops the build at the next document once it is true.
     pub interrupt: &'a AtomicBool,
-    /// Whether a tokenizer that is trained may draw its own progress bars on a terminal.
+    /// Whether tokenizer training may draw its own progress bars on a terminal.
     pub bars: bool,
 }
 
@@ -150,37 +147,31 @@ impl fmt::Debug for Monitor<'_> {
     }
 }
 
-/// What a build found to do.
+/// Result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The folder's manifest.
+    /// Manifest of the folder.
     pub manifest: Manifest,
-    /// Whether the folder was complete before, from the same inputs and options.
+    /// Whether the folder was already complete, from the same inputs and options.
     pub already: bool,
-    /// Bytes of text that an interrupted build had encoded before.
+    /// Bytes of text that interrupted builds had encoded before.
     pub resumed_bytes: u64,
-    /// Files in the input folders that were passed over because of their extension.
+    /// Files in the input folders that were skipped because of their extension.
     pub skipped: Vec<PathBuf>,
 }
 
-/// Whether a folder holds a build that was cut short.
-pub(crate) fn is_unfinished(folder: &Path) -> bool {
-    folder.join(Journal::FILE).exists() && !folder.join(Manifest::FILE).exists()
-}
-
-/// Builds the folder `out`, or goes on with it where a build of the same inputs and options was
-/// interrupted. The result is the same, byte for byte, as of a build that never was.
+/// Builds the token folder `out`, or continues an interrupted build of the same inputs and options. Interruptions do not
+/// change a byte of the result.
 ///
 /// # Errors
 ///
-/// What [`find_sources`] and [`documents`](crate::documents) refuse; options that make no sense; a folder
-/// that holds something else; and what the disk refuses. An interrupted or failed build leaves a folder
-/// that is not taken for a dataset.
+/// The errors of [`find_sources`] and [`documents`](crate::documents), options out of range, a folder that holds other
+/// files, and errors of the disk. The folder of an interrupted or failed build is not taken for a dataset.
 pub fn build(options: &BuildOptions, out: &Path, monitor: Monitor<'_>) -> Result<Built, DataError> {
     build_in(options, out, monitor, false)
 }
 
-/// [`build`]; where another build is at work in the folder, waits for it or fails.
+/// Does what [`build`] does. If another build is running in the folder, this waits for it if `wait`, and fails otherwise.
 fn build_in(
     options: &BuildOptions,
     out: &Path,
@@ -192,7 +183,7 @@ fn build_in(
     if out.is_file() || holds_something_else(out) {
         return Err(dataset(
             out,
-            "holds something else: name another --out, or empty it first".into(),
+            "holds files that no build has written: name another --out, or empty it first".into(),
         ));
     }
     fs::create_dir_all(out).map_err(write_error(out))?;
@@ -200,14 +191,14 @@ fn build_in(
     let complete = out.join(Manifest::FILE).exists();
     let mut journal = Journal::open(out, complete)?;
 
-    // Removed when the build ends, however it does.
+    // Dropping the copies removes them when the build ends or fails.
     let _copies = Copies::make(&mut files, out, monitor)?;
     let identities = identity::identities(&files)?;
     let scan = Scan::new(&files, &options.read, options.valid, monitor)?;
     let plan = Plan::new(options, &scan)?;
     if complete {
         let manifest = Manifest::read(out)?;
-        if !plan.made(&manifest) {
+        if !plan.produces(&manifest) {
             return Err(dataset(
                 out,
                 "holds a dataset of other inputs or options: name another --out, or remove it"
@@ -224,21 +215,21 @@ fn build_in(
     }
 
     let (tokenizer, tokenizer_sha256) = match journal.tokenizer(out, &plan) {
-        Some(made_before) => made_before,
+        Some(from_interrupted) => from_interrupted,
         None => {
             let training = TrainOptions {
                 end_of_text: scan.filled() > 1,
                 progress: monitor.bars,
             };
-            // A vocabulary of characters has those of both splits, so that validation cannot meet one
-            // that has no id; merges are learned from the training text alone.
+            // A vocabulary of characters covers both splits, so that no character of the validation text is without an
+            // id. Merges are learned from the training text only.
             let train_only = matches!(options.tokenizer, TokenizerSpec::Bpe { .. });
             (monitor.report)(BuildProgress::Training);
             let settled = |text: &str| Tokenizer::settled_for_training(&options.tokenizer, text);
             let texts = Pieces::new(
                 &files,
                 &options.read,
-                scan.share,
+                scan.split_rule,
                 &scan.long,
                 Box::new(settled),
                 monitor,
@@ -271,7 +262,8 @@ fn build_in(
         monitor,
     )?;
 
-    // The hashes in the manifest are of the first pass, the tokens of the second.
+    // The hashes in the manifest come from the first pass and the tokens from the second, so the files must not have
+    // changed in between.
     let now = identity::identities(&files)?;
     if let (Some(before), Some(now)) = (identities, now)
         && let Some((file, _)) = files
@@ -293,7 +285,7 @@ fn build_in(
         state.text,
         plan.sources,
     );
-    let indexes = encode::SIDES.map(documents_file);
+    let indexes = SPLITS.map(documents_file);
     let kept: Vec<&str> = [&manifest.train, &manifest.valid]
         .into_iter()
         .flat_map(|split| &split.shards)
@@ -313,13 +305,13 @@ fn build_in(
     })
 }
 
-/// Whether a folder has files and no build has ever begun in it.
+/// Whether a folder has files although no build was ever started in it.
 fn holds_something_else(folder: &Path) -> bool {
     let begun = folder.join(Manifest::FILE).exists() || folder.join(Journal::FILE).exists();
     let Ok(mut entries) = fs::read_dir(folder) else {
         return false;
     };
-    // A build begins with its lock and its journal, of which there may only be a part yet, and with copies.
+    // A build starts with its lock, its journal, which may exist only in part, and copies of pipes.
     let own = |name: &OsStr| {
         name == LockFile::NAME || is_file_or_part(name, Journal::FILE) || is_copy(name)
     };
@@ -331,7 +323,7 @@ fn check(options: &BuildOptions, out: &Path) -> Result<(), DataError> {
         return Err(dataset(
             out,
             format!(
-                "the share of validation is {}: it must be from 0 to below 1, such as 0.01",
+                "the share of validation is {}: give a number from 0 to below 1, such as 0.01",
                 options.valid
             ),
         ));
@@ -340,13 +332,12 @@ fn check(options: &BuildOptions, out: &Path) -> Result<(), DataError> {
         crate::mapped::check_regular(path)?;
     }
     if options.shard_tokens == 0 {
-        return Err(dataset(out, "a shard of 0 tokens holds nothing".into()));
+        return Err(dataset(
+            out,
+            "a shard of 0 tokens holds nothing: give a number of at least 1".into(),
+        ));
     }
     Ok(())
-}
-
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
 }
 
 fn dataset(path: &Path, reason: String) -> DataError {

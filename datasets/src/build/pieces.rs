@@ -1,41 +1,41 @@
-//! Documents in pieces that can be encoded one by one: the ids of all pieces, one after the other, are
-//! those of the document. Only a piece is in memory, however long the document is.
+//! Cuts documents into pieces that are encoded independently: the ids of all pieces, concatenated, are the ids of the
+//! document. Only one piece is in memory, however long the document is.
 
 use std::{mem, slice};
 
-use super::{Monitor, dataset, scan::Long, scan::Share};
+use super::{Monitor, dataset, scan::LongDocument, scan::SplitRule};
 use crate::{
     DataError, ReadOptions, SourceFile,
     reader::{Part, Parts, parts},
 };
 
-/// Bytes that a document may have without a place to cut it. Few tokenizers need as much: those whose words
-/// this crate does not know, which get a document whole, and GPT-2's, whose words have no limit. What
-/// Hugging Face `tokenizers` takes to encode a text at once is about a hundred times the text.
+/// Maximum number of bytes of a document without a place to cut it. Few tokenizers need long pieces: those whose word
+/// rules this crate does not know, which must encode a whole document at once, and GPT-2's, whose words have no maximum
+/// length. To encode a text at once, Hugging Face `tokenizers` needs about a hundred times the memory of the text.
 pub const MAX_UNCUT_BYTES: usize = 16 << 20;
 
-/// A stretch of a document that is encoded by itself.
+/// Part of a document that is encoded by itself.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) text: String,
     /// Bytes of the text that are for training; the rest is for validation.
     pub(super) train: usize,
-    /// How many U+FFFD were put in for invalid bytes, up to the end of the piece.
+    /// Number of U+FFFD that replace invalid bytes, counted since the previous piece.
     pub(super) replaced: usize,
     /// Whether the document ends here.
     pub(super) last: bool,
 }
 
-/// The end of a beginning of a text after which it can be cut, 0 where there is none.
+/// Function that returns the last offset at which a text can be cut, or 0 if there is none.
 pub(super) type Settled<'a> = Box<dyn Fn(&str) -> usize + Send + 'a>;
 
-/// The pieces of all documents of some files, one after the other.
+/// Iterator over the pieces of all documents of some files.
 pub(super) struct Pieces<'a> {
     files: slice::Iter<'a, SourceFile>,
     options: &'a ReadOptions,
-    share: Share,
-    /// The documents of more than one part that follow.
-    long: slice::Iter<'a, Long>,
+    split_rule: SplitRule,
+    /// Remaining documents of more than one part.
+    long: slice::Iter<'a, LongDocument>,
     settled: Settled<'a>,
     monitor: Monitor<'a>,
     file: Option<(&'a SourceFile, Parts)>,
@@ -43,17 +43,17 @@ pub(super) struct Pieces<'a> {
     failed: bool,
 }
 
-/// A document that has begun.
+/// Document that is being read.
 #[derive(Default)]
 struct Document<'a> {
-    /// Findings of the first pass; `None` for a document of one part.
-    long: Option<&'a Long>,
-    /// Text that was read and not handed out yet.
+    /// Facts from the first pass; `None` for a document of one part.
+    long: Option<&'a LongDocument>,
+    /// Text that was read and not returned yet.
     held: String,
     replaced: usize,
-    /// Bytes of `held` in which no place to cut was found.
+    /// Bytes of `held` that have no place to cut.
     uncut: usize,
-    /// Characters that have been handed out.
+    /// Characters returned so far.
     characters: u64,
 }
 
@@ -61,15 +61,15 @@ impl<'a> Pieces<'a> {
     pub(super) fn new(
         files: &'a [SourceFile],
         options: &'a ReadOptions,
-        share: Share,
-        long: &'a [Long],
+        split_rule: SplitRule,
+        long: &'a [LongDocument],
         settled: Settled<'a>,
         monitor: Monitor<'a>,
     ) -> Self {
         Self {
             files: files.iter(),
             options,
-            share,
+            split_rule,
             long: long.iter(),
             settled,
             monitor,
@@ -79,7 +79,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// The next part, and the file that it is of.
+    /// Returns the next part and its file.
     fn part(&mut self) -> Result<Option<(&'a SourceFile, Part)>, DataError> {
         self.monitor.check()?;
         loop {
@@ -115,7 +115,7 @@ impl<'a> Pieces<'a> {
                 false => document.cut(&self.settled, file)?,
             };
             if end > 0 || part.last {
-                let piece = document.take(end, part.last, self.share);
+                let piece = document.take(end, part.last, self.split_rule);
                 if !part.last {
                     self.document = Some(document);
                 }
@@ -131,7 +131,7 @@ impl Document<'_> {
     /// Returns how many bytes of the held text to cut off, or 0 if none can be cut yet.
     fn cut(&mut self, settled: &Settled<'_>, file: &SourceFile) -> Result<usize, DataError> {
         let too_long = self.held.len() > MAX_UNCUT_BYTES;
-        // What has been looked at in vain is looked at again when it has doubled.
+        // After an unsuccessful search, the next one waits until the text has doubled, so that the cost stays linear.
         if self.held.len() < 2 * self.uncut && !too_long {
             return Ok(0);
         }
@@ -141,8 +141,8 @@ impl Document<'_> {
             return Err(dataset(
                 &file.path,
                 format!(
-                    "a document has more than {} MiB without a place where its tokenizer lets it be cut: split \
-                     the text into documents, with --separator or as JSON lines, or take bpe:VOCAB, char or byte",
+                    "a document has more than {} MiB without a place where the tokenizer allows a cut: split the text \
+                     into documents, with --separator or as JSON lines, or use bpe:VOCAB, char or byte",
                     MAX_UNCUT_BYTES >> 20
                 ),
             ));
@@ -150,14 +150,14 @@ impl Document<'_> {
         Ok(end)
     }
 
-    fn take(&mut self, end: usize, last: bool, share: Share) -> Piece {
+    fn take(&mut self, end: usize, last: bool, split_rule: SplitRule) -> Piece {
         let rest = self.held.split_off(end);
         let text = mem::replace(&mut self.held, rest);
         let train = match self.long {
-            None => share.train_bytes(&text),
+            None => split_rule.train_bytes(&text),
             Some(long) => {
                 let characters = text.chars().count() as u64;
-                let train = share.train_characters(long);
+                let train = split_rule.train_characters(long);
                 let here = train.saturating_sub(self.characters);
                 self.characters += characters;
                 match here >= characters {
@@ -191,10 +191,10 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// A file is not what the first pass has read.
+/// Creates the error for a file that differs from what the first pass has read.
 pub(super) fn has_changed(file: &SourceFile) -> DataError {
     dataset(
         &file.path,
-        "has changed since the build began: build again".into(),
+        "has changed since the build started: build again".into(),
     )
 }

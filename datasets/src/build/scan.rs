@@ -1,5 +1,5 @@
-//! The first pass over the files: what is in them, whether all of it can be read, and which documents are
-//! for validation.
+//! The first pass over the files, which counts their contents, checks that everything can be read, and decides which
+//! documents are for validation.
 
 use std::{
     fs::File,
@@ -17,22 +17,22 @@ use crate::{
     reader::parts,
 };
 
-/// What the files hold.
+/// Contents of the files.
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) sources: Vec<SourceEntry>,
-    /// Which part of each document is for which split.
-    pub(super) share: Share,
-    /// The documents that come in more than one part, in their order.
-    pub(super) long: Vec<Long>,
+    /// Rule that divides documents between the two splits.
+    pub(super) split_rule: SplitRule,
+    /// Documents of more than one part, in order.
+    pub(super) long: Vec<LongDocument>,
     sums: Sums,
 }
 
 /// Facts about a document that are known only when all of it has been read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Long {
+pub(super) struct LongDocument {
     characters: u64,
-    /// Whether its hash puts it on the validation side.
+    /// Whether its hash assigns it to the validation split.
     valid: bool,
 }
 
@@ -41,11 +41,11 @@ pub(super) struct Long {
 struct Sums {
     /// All documents.
     documents: u64,
-    /// Those with text.
+    /// Documents with text.
     filled: u64,
     /// Bytes of text.
     bytes: u64,
-    /// Documents with text whose hash puts them on the validation side.
+    /// Documents with text whose hash assigns them to the validation split.
     valid: u64,
 }
 
@@ -68,7 +68,7 @@ impl Scan {
         valid: f64,
         monitor: Monitor<'_>,
     ) -> Result<Self, DataError> {
-        // Each file is read once for its hash, once for its documents.
+        // Each file is read once for its hash and once for its documents.
         let total = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
         let done = AtomicU64::new(0);
         let advance = |bytes: u64| {
@@ -76,7 +76,7 @@ impl Scan {
             (monitor.report)(BuildProgress::Scanning { bytes, total });
             monitor.check()
         };
-        let scanned: Vec<(SourceEntry, Sums, Vec<Long>)> = files
+        let scanned: Vec<(SourceEntry, Sums, Vec<LongDocument>)> = files
             .par_iter()
             .map(|file| scan_file(file, options, valid, &advance))
             .collect::<Result<_, _>>()?;
@@ -92,14 +92,14 @@ impl Scan {
                 },
             });
         }
-        let one_sided = sums.valid == 0 || sums.valid == sums.filled;
-        let by = match valid > 0.0 && one_sided {
+        let one_is_empty = sums.valid == 0 || sums.valid == sums.filled;
+        let by = match valid > 0.0 && one_is_empty {
             true => SplitBy::Position,
             false => SplitBy::Document,
         };
         let mut scan = Self {
             sources: Vec::with_capacity(files.len()),
-            share: Share { by, valid },
+            split_rule: SplitRule { by, valid },
             long: Vec::new(),
             sums,
         };
@@ -110,12 +110,12 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Documents with text in them.
+    /// Returns the number of documents with text.
     pub(super) fn filled(&self) -> u64 {
         self.sums.filled
     }
 
-    /// Bytes of text.
+    /// Returns the bytes of text.
     pub(super) fn bytes(&self) -> u64 {
         self.sums.bytes
     }
@@ -126,7 +126,7 @@ fn scan_file(
     options: &ReadOptions,
     valid: f64,
     advance: &(impl Fn(u64) -> Result<(), DataError> + Sync),
-) -> Result<(SourceEntry, Sums, Vec<Long>), DataError> {
+) -> Result<(SourceEntry, Sums, Vec<LongDocument>), DataError> {
     let (bytes, sha256) = hash_file(file, advance)?;
     let mut sums = Sums::default();
     let mut long = Vec::new();
@@ -146,7 +146,7 @@ fn scan_file(
             let valid = is_below(hasher.finalize_reset().as_slice(), valid);
             let filled = document_bytes > 0;
             if goes_on {
-                long.push(Long { characters, valid });
+                long.push(LongDocument { characters, valid });
             }
             sums.documents += 1;
             sums.bytes += document_bytes;
@@ -165,7 +165,7 @@ fn scan_file(
     ))
 }
 
-/// The bytes of a file and their SHA-256.
+/// Returns the number of bytes of a file and their SHA-256.
 pub(super) fn hash_file(
     file: &SourceFile,
     advance: &impl Fn(u64) -> Result<(), DataError>,
@@ -189,8 +189,8 @@ pub(super) fn hash_file(
     }
 }
 
-/// Whether the hash of a text puts it on the validation side: the first 8 bytes of its SHA-256, as a
-/// fraction of 1, lie below `share`.
+/// Whether the hash of a text assigns it to the validation split: the first 8 bytes of its SHA-256, as a fraction of 1,
+/// are below `share`.
 fn is_valid(text: &str, share: f64) -> bool {
     is_below(Sha256::digest(text.as_bytes()).as_slice(), share)
 }
@@ -198,19 +198,19 @@ fn is_valid(text: &str, share: f64) -> bool {
 fn is_below(hash: &[u8], share: f64) -> bool {
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
-    // 2^64 as a float; the 53 bits that a float keeps of the hash are plenty.
+    // The constant is 2^64. A float keeps 53 bits of the hash, which is precise enough.
     (u64::from_be_bytes(first) as f64) < share * 18_446_744_073_709_551_616.0
 }
 
-/// Which part of a document is for which split.
+/// Rule that divides documents between training and validation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Share {
+pub(super) struct SplitRule {
     pub(super) by: SplitBy,
     pub(super) valid: f64,
 }
 
-impl Share {
-    /// How many bytes of a document, from its start, are for training; the rest is for validation.
+impl SplitRule {
+    /// Returns how many bytes of a document, from its start, are for training. The rest is for validation.
     pub(super) fn train_bytes(self, text: &str) -> usize {
         match self.by {
             SplitBy::Document if is_valid(text, self.valid) => 0,
@@ -223,8 +223,8 @@ impl Share {
         }
     }
 
-    /// How many characters of a document are for training.
-    pub(super) fn train_characters(self, document: &Long) -> u64 {
+    /// Returns how many characters of a document, from its start, are for training.
+    pub(super) fn train_characters(self, document: &LongDocument) -> u64 {
         match self.by {
             SplitBy::Document if document.valid => 0,
             SplitBy::Document => document.characters,

@@ -3,13 +3,12 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{WindowOrder, Windows};
 
 /// The end-of-text token of these tests.
-const END: u32 = 0;
+pub(crate) const END: u32 = 0;
 
-/// Documents of the given lengths, an end-of-text token between them and, if asked for, after them.
-fn split(lengths: &[usize], end: bool) -> Split {
+/// Creates documents of the given lengths with an end-of-text token between them and, if `end`, after them.
+pub(crate) fn split(lengths: &[usize], end: bool) -> Split {
     let mut ids = vec![];
     for &length in lengths {
         ids.extend((1..).take(length));
@@ -28,12 +27,12 @@ fn starts(index: &DocumentIndex) -> Vec<usize> {
         .collect()
 }
 
-/// An index of these starts, whatever they are.
-fn index(starts: &[u64]) -> DocumentIndex {
+/// Builds an index of these starts without a text.
+pub(crate) fn index(starts: &[u64]) -> DocumentIndex {
     DocumentIndex(Starts::Memory(starts.into()))
 }
 
-/// The file of these starts, as the head of `documents.rs` has it.
+/// Puts together the file of these starts, as the head of `documents.rs` describes it.
 fn file_of(starts: &[u64]) -> Vec<u8> {
     let numbers: Vec<u8> = starts
         .iter()
@@ -49,73 +48,12 @@ fn file_of(starts: &[u64]) -> Vec<u8> {
     .concat()
 }
 
-/// Checks the windows of some epochs against the text itself.
-fn check_epochs(lengths: &[usize], end: bool, context: usize, seed: u64) {
-    let split = split(lengths, end);
-    let tokens = split.tokens();
-    let ids = split.to_vec(0..tokens).unwrap();
-    // The document of a token is how many end-of-text tokens come before it.
-    let mut document = vec![0; tokens + 1];
-    for (place, &id) in ids.iter().enumerate() {
-        document[place + 1] = document[place] + usize::from(id == END);
-    }
-    let parts: Vec<Vec<usize>> = (0..=document[tokens])
-        .flat_map(|wanted| {
-            let targets: Vec<usize> = (1..tokens).filter(|&t| document[t] == wanted).collect();
-            let parts: Vec<_> = targets.chunks(context).map(<[usize]>::to_vec).collect();
-            parts
-        })
-        .collect();
-
-    let order = WindowOrder::Documents(DocumentIndex::scan(&split, END).unwrap());
-    let windows = Windows::new(&order, tokens, context, 3, seed).unwrap();
-    assert_eq!(windows.per_epoch(), parts.len());
-    for epoch in 0..2 {
-        let mut read: Vec<Vec<usize>> = (epoch * parts.len()..(epoch + 1) * parts.len())
-            .map(|i| {
-                let window = windows.window(i / 3, i % 3);
-                assert!(window.offset + context < tokens, "over the end of the text");
-                assert!(window.counted.end <= context && !window.counted.is_empty());
-                let first = window.offset + 1;
-                let at_the_end = window.offset == tokens - context - 1;
-                assert!(
-                    window.counted.start == 0 || at_the_end,
-                    "starts early without need"
-                );
-                window.counted.map(|place| first + place).collect()
-            })
-            .collect();
-        // Each part of each document, once.
-        read.sort_unstable();
-        assert_eq!(read, parts);
-    }
-}
-
-fn lengths() -> impl Strategy<Value = Vec<usize>> {
-    let length = prop_oneof![Just(0), Just(1), 0usize..8, 0usize..120];
-    prop::collection::vec(length, 1..40)
-}
-
-proptest! {
-    #[test]
-    fn every_target_of_every_document_once_per_epoch(
-        lengths in lengths(),
-        end: bool,
-        context in 1usize..20,
-        seed: u64,
-    ) {
-        let tokens = split(&lengths, end).tokens();
-        prop_assume!(tokens > context);
-        check_epochs(&lengths, end, context, seed);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
-    /// Whatever happens to a file, it is an error: every byte of it is checked.
+    /// Every byte of the file is checked, so any change is an error.
     #[test]
-    fn a_damaged_file_is_an_error(
+    fn damaged_file_is_an_error(
         documents in 0u64..50,
         changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
@@ -148,7 +86,7 @@ proptest! {
     }
 }
 
-/// A thousand, or what `PROPTEST_CASES` says.
+/// Number of cases: 1000, or `PROPTEST_CASES`.
 fn cases() -> u32 {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default().cases,
@@ -156,20 +94,8 @@ fn cases() -> u32 {
     }
 }
 
-/// More documents than one entry of the table stands for.
 #[test]
-fn many_documents() {
-    let lengths: Vec<usize> = (0..5000).map(|document| document * 7 % 23).collect();
-    check_epochs(&lengths, false, 5, 1);
-    // None of the first ones has a target, and the last one has the most.
-    let empty = [vec![0; 3000], vec![40]].concat();
-    check_epochs(&empty, true, 16, 1);
-    let windows = DocumentWindows::new(&index(&[0, 1, 2, 3]), 3, 2).unwrap();
-    assert_eq!(windows.count(), 2);
-}
-
-#[test]
-fn scanning_finds_the_documents() {
+fn scanning_finds_all_documents() {
     for (lengths, end, expected) in [
         (&[2, 3][..], false, &[0, 3][..]),
         (&[2, 3], true, &[0, 3]),
@@ -184,7 +110,7 @@ fn scanning_finds_the_documents() {
 }
 
 #[test]
-fn a_file_holds_what_was_written() {
+fn file_holds_what_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("documents");
     for lengths in [&[][..], &[0, 3, 1, 70], &[5; 1000]] {
@@ -194,19 +120,6 @@ fn a_file_holds_what_was_written() {
         assert_eq!(starts(&opened), starts(&scanned));
         let expected: Vec<u64> = starts(&scanned).iter().map(|&start| start as u64).collect();
         assert_eq!(fs::read(&path).unwrap(), file_of(&expected));
-    }
-}
-
-#[test]
-fn an_index_of_another_text_is_an_error() {
-    for (starts, tokens, part) in [
-        (&[0, 50, 101][..], 100, "101"),
-        (&[], 100, "no document"),
-        (&[100], 100, "no document"),
-    ] {
-        let error = DocumentWindows::new(&index(starts), tokens, 8).unwrap_err();
-        assert!(matches!(error, DataError::Dataset { .. }));
-        assert!(error.to_string().contains(part), "{error}");
     }
 }
 
@@ -222,7 +135,7 @@ fn starts_out_of_order_are_an_error() {
     let unfinished = DocumentIndex::open(&path).unwrap_err();
     assert!(unfinished.to_string().contains("byte 0"), "{unfinished}");
 
-    // A file that fits its checksum and makes no sense.
+    // The checksum is right, but the order of the starts is not.
     fs::write(&path, file_of(&[3, 9, 9])).unwrap();
     let error = DocumentIndex::open(&path).unwrap_err();
     assert!(

@@ -1,25 +1,25 @@
-//! Formats of text files, and what the name of a file says about its format.
+//! Formats of text files, and how the name of a file determines its format.
 
 use std::{ffi::OsStr, fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// How the documents lie in a file, underneath its compression.
+/// Format of the documents in a file, after decompression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Plain text.
     Text,
-    /// One JSON object per line.
+    /// JSON lines: one JSON object per line.
     #[serde(rename = "jsonl")]
     JsonLines,
-    /// JSON objects one after the other, or an array of them.
+    /// JSON objects in sequence, or one array of objects.
     Json,
-    /// A table with commas between its columns, whose first row names them.
+    /// Table with commas between columns, whose first row names the columns.
     Csv,
-    /// A table with tabs between its columns, whose first row names them.
+    /// Table with tabs between columns, whose first row names the columns.
     Tsv,
-    /// An Apache Parquet table, one document per row.
+    /// Apache Parquet table, one document per row.
     Parquet,
 }
 
@@ -34,7 +34,7 @@ impl Format {
         Self::Parquet,
     ];
 
-    /// The name by which a user states the format.
+    /// Returns the name by which a user states the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -60,30 +60,30 @@ impl FromStr for Format {
         let format = Self::ALL.into_iter().find(|format| format.name() == name);
         format.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("there is no format {name:?}; there are {names}")
+            format!("there is no format {name:?}: use one of {names}")
         })
     }
 }
 
-/// The extensions of files that are read from a folder, for messages.
-pub(super) const DATA_EXTENSIONS: &str =
+/// Extensions of the files that are read from a folder, for messages.
+pub(crate) const DATA_EXTENSIONS: &str =
     ".txt, .text, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet";
 
-/// A statement of a file's name about its format.
+/// Kind of a file, judged by the extension of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Named {
-    /// The extension of a corpus in this format.
+pub(crate) enum ExtensionKind {
+    /// A corpus in this format.
     Data(Format),
-    /// No extension, or that of markup or source code: text, but not necessarily part of a corpus, so it is not
-    /// taken from a folder.
+    /// Text without an extension, or markup or source code. It is not taken from a folder, because it may not belong
+    /// to the corpus.
     Writing,
-    /// An extension that is none of these.
+    /// Any other extension.
     Unknown,
 }
 
-impl Named {
-    /// Looks at the extension below that of a compression: `text.jsonl.gz` is named as JSON lines.
-    pub(super) fn of(path: &Path) -> Self {
+impl ExtensionKind {
+    /// Looks at the extension before that of a compression: `text.jsonl.gz` is JSON lines.
+    pub(crate) fn from_path(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default();
         let name = name.to_string_lossy().to_ascii_lowercase();
         let name = [".gz", ".zst", ".zstd"]
@@ -100,7 +100,7 @@ impl Named {
             "csv" => Self::Data(Format::Csv),
             "tsv" => Self::Data(Format::Tsv),
             "parquet" => Self::Data(Format::Parquet),
-            // Markup that people write by hand, and logs.
+            // Markup written by hand, and logs.
             "markdown" | "rst" | "org" | "adoc" | "asciidoc" | "tex" | "log" => Self::Writing,
             // Source code.
             "c" | "h" | "cc" | "cpp" | "cxx" | "hh" | "hpp" | "hxx" | "cu" | "cuh" | "m" | "mm"
@@ -117,8 +117,8 @@ impl Named {
     }
 }
 
-/// The extension of a file, for messages: `.tar.gz` is told whole.
-pub(super) fn extension(path: &Path) -> String {
+/// Returns the extension of a file for messages, together with that of a compression: `.tar.gz`.
+pub(crate) fn extension(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     let name = Path::new(name);
     let last = name.extension().unwrap_or_default();
@@ -135,32 +135,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extensions_say_the_format() {
+    fn extensions_determine_the_format() {
         let cases = [
             (
-                Named::Data(Format::Text),
+                ExtensionKind::Data(Format::Text),
                 "a.txt a.text a.md b/a.TXT.zst a.b.md.gz a.txt.zstd",
             ),
-            (Named::Data(Format::JsonLines), "a.jsonl.gz a.ndjson"),
             (
-                Named::Data(Format::Json),
+                ExtensionKind::Data(Format::JsonLines),
+                "a.jsonl.gz a.ndjson",
+            ),
+            (
+                ExtensionKind::Data(Format::Json),
                 "a.json c4-train.00000-of-01024.json.gz",
             ),
-            (Named::Data(Format::Csv), "a.csv A.CSV.GZ"),
-            (Named::Data(Format::Tsv), "a.tsv"),
-            (Named::Data(Format::Parquet), "a.parquet.zst"),
+            (ExtensionKind::Data(Format::Csv), "a.csv A.CSV.GZ"),
+            (ExtensionKind::Data(Format::Tsv), "a.tsv"),
+            (ExtensionKind::Data(Format::Parquet), "a.parquet.zst"),
             (
-                Named::Writing,
+                ExtensionKind::Writing,
                 "a LICENSE txt enwik8.gz txt/a main.rs paper.tex syslog.log",
             ),
             (
-                Named::Unknown,
+                ExtensionKind::Unknown,
                 "a.txt.bz2 a.txt.gz.gz a.bin a.tar.gz a.xml a.ipynb a.docx .bashrc a.",
             ),
         ];
         for (named, names) in cases {
             for name in names.split(' ') {
-                assert_eq!(Named::of(Path::new(name)), named, "{name}");
+                assert_eq!(ExtensionKind::from_path(Path::new(name)), named, "{name}");
             }
         }
         assert_eq!(extension(Path::new("b.c/a.tar.gz")), ".tar.gz");
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_called_alike_everywhere() {
+    fn formats_have_the_same_name_in_json_and_in_options() {
         for format in Format::ALL {
             assert_eq!(format.name().parse(), Ok(format));
             let json = serde_json::to_string(&format).unwrap();

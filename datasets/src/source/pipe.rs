@@ -1,4 +1,4 @@
-//! Reading a pipe once, into a file.
+//! Copies a pipe into a file, because a pipe can be read only once.
 
 use std::{
     fs::File,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::DataError;
 
-/// How long a named pipe may be without a program that writes to it.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time within which a program has to open a named pipe for writing.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long nothing may happen before `advance` is asked again whether to go on.
-const TICK: Duration = Duration::from_millis(100);
+/// Maximum interval between two calls of `advance`.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much is read at once.
+/// Bytes per read.
 const BLOCK: usize = 1 << 18;
 
 enum Message {
@@ -25,15 +25,15 @@ enum Message {
     Bytes(Vec<u8>),
 }
 
-/// Copies everything that comes out of a pipe into the file `to`, and returns how many bytes that were.
-/// `advance` is told how many there are so far, several times a second, and can stop the copying by an error.
+/// Copies everything that comes out of a pipe into the file `to`, and returns the number of bytes. `advance` is called
+/// several times a second with the number of bytes so far; its error stops the copying.
 ///
-/// A thread of its own opens and reads the pipe, for both can last for ever. It ends with the pipe.
+/// A separate thread opens and reads the pipe, because both calls can block for ever. The thread ends with the pipe.
 ///
 /// # Errors
 ///
-/// A named pipe that nobody opens for writing within some seconds; a pipe that cannot be read, a copy that
-/// cannot be written; and those of `advance`.
+/// A named pipe that no program opens for writing within [`OPEN_TIMEOUT`], a pipe that cannot be read, a copy that
+/// cannot be written, and any error of `advance`.
 pub(crate) fn copy_pipe(
     path: &Path,
     to: &Path,
@@ -58,35 +58,35 @@ pub(crate) fn copy_pipe(
     let began = Instant::now();
     let (mut opened, mut bytes) = (false, 0);
     loop {
-        match messages.recv_timeout(TICK) {
+        match messages.recv_timeout(POLL_INTERVAL) {
             Ok(Ok(Message::Opened)) => opened = true,
             Ok(Ok(Message::Bytes(block))) => {
                 copy.write_all(&block).map_err(write_error)?;
                 bytes += block.len() as u64;
             }
             Ok(Err(reason)) => return Err(failed(reason)),
-            Err(RecvTimeoutError::Timeout) if !opened && began.elapsed() >= PATIENCE => {
+            Err(RecvTimeoutError::Timeout) if !opened && began.elapsed() >= OPEN_TIMEOUT => {
                 return Err(DataError::Dataset {
                     path: path.into(),
                     reason: format!(
-                        "is a pipe, and for {} seconds no program has opened it to write: start that program first",
-                        PATIENCE.as_secs()
+                        "is a pipe that no program has opened for writing within {} seconds: start that program first",
+                        OPEN_TIMEOUT.as_secs()
                     ),
                 });
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // The pipe is at its end.
+            // The reading thread has ended: the pipe is at its end.
             Err(RecvTimeoutError::Disconnected) => return Ok(bytes),
         }
         advance(bytes)?;
     }
 }
 
-/// Sends what comes out of the pipe, as long as somebody receives it.
+/// Sends the bytes of the pipe until it ends or the receiver is dropped.
 fn read(path: &Path, sender: &SyncSender<io::Result<Message>>) -> io::Result<()> {
     let mut pipe = File::open(path)?;
-    let mut going = sender.send(Ok(Message::Opened)).is_ok();
-    while going {
+    let mut connected = sender.send(Ok(Message::Opened)).is_ok();
+    while connected {
         let mut block = vec![0; BLOCK];
         let count = match pipe.read(&mut block) {
             Ok(0) => break,
@@ -95,7 +95,7 @@ fn read(path: &Path, sender: &SyncSender<io::Result<Message>>) -> io::Result<()>
             Err(error) => return Err(error),
         };
         block.truncate(count);
-        going = sender.send(Ok(Message::Bytes(block))).is_ok();
+        connected = sender.send(Ok(Message::Bytes(block))).is_ok();
     }
     Ok(())
 }

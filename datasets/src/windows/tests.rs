@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Split, permutation::tests::check_uniform};
 
-/// The windows of the `epoch` order.
+/// Creates windows in the `epoch` order.
 fn epoch(tokens: usize, context: usize, rows: usize, seed: u64) -> Windows {
     Windows::new(&WindowOrder::Epoch, tokens, context, rows, seed).unwrap()
 }
 
-/// One of each order, of a text of 5000 tokens in which every 37th ends a document.
+/// Creates windows in each order for a text of 5000 tokens, in which every 37th token ends a document.
 fn each_order() -> [Windows; 3] {
     let ids = (1..=5000).map(|place| u32::from(place % 37 != 0)).collect();
     let split = Split::from_ids(ids, [1, 1].into());
@@ -23,14 +23,14 @@ fn each_order() -> [Windows; 3] {
     .map(|order| Windows::new(&order, 5000, 16, 12, 11).unwrap())
 }
 
-/// `count` rows from the start of training, in order.
+/// Returns the first `count` rows of training.
 fn sequence(windows: &Windows, count: usize) -> Vec<Window> {
     (0..count)
         .map(|i| windows.window(i / windows.rows(), i % windows.rows()))
         .collect()
 }
 
-/// Their offsets, where all targets count.
+/// Returns the offsets of the first `count` rows, all of whose targets count.
 fn offsets(windows: &Windows, count: usize) -> Vec<usize> {
     let offset = |window: Window| {
         assert_eq!(window.counted, 0..windows.context);
@@ -41,7 +41,7 @@ fn offsets(windows: &Windows, count: usize) -> Vec<usize> {
 
 proptest! {
     #[test]
-    fn every_window_once_per_epoch(
+    fn every_window_occurs_once_per_epoch(
         context in 1usize..40,
         beyond in 1usize..2000,
         rows in 1usize..20,
@@ -59,7 +59,7 @@ proptest! {
             prop_assert_eq!(&sorted, &expected);
             let end = sorted[per_epoch - 1] + context + 1;
             prop_assert!(end <= tokens);
-            prop_assert!(phase + (tokens - end) < 2 * context, "more is left out than promised");
+            prop_assert!(phase + (tokens - end) < 2 * context, "too many tokens are left out");
         }
     }
 
@@ -79,7 +79,7 @@ proptest! {
 }
 
 #[test]
-fn each_epoch_and_each_seed_has_its_order() {
+fn each_epoch_and_each_seed_has_its_own_order() {
     let order = |seed| {
         let windows = epoch(1000, 10, 8, seed);
         let offsets = offsets(&windows, 20 * windows.per_epoch());
@@ -92,9 +92,9 @@ fn each_epoch_and_each_seed_has_its_order() {
     assert_eq!(distinct.len(), 40);
 }
 
-/// A text barely longer than one window has only as many phases as there are places for it.
+/// A text barely longer than one window has fewer phases than `context`.
 #[test]
-fn every_alignment_is_read() {
+fn every_phase_occurs() {
     for (tokens, context, places) in [(1000, 16, 16), (20, 16, 4), (17, 16, 1), (32, 16, 16)] {
         let windows = epoch(tokens, context, 4, 3);
         let offsets = offsets(&windows, 300 * windows.per_epoch());
@@ -104,7 +104,7 @@ fn every_alignment_is_read() {
 }
 
 #[test]
-fn any_number_of_workers_reads_the_same() {
+fn any_number_of_workers_reads_the_same_windows() {
     for windows in each_order() {
         let expected = sequence(&windows, 1200);
         for workers in [1, 7] {
@@ -113,7 +113,7 @@ fn any_number_of_workers_reads_the_same() {
                 let handles: Vec<_> = (0..workers)
                     .map(|worker| {
                         let windows = &windows;
-                        // Backwards, so that nothing can depend on the order of the calls.
+                        // In reverse, so that a dependence on the order of the calls would show.
                         scope.spawn(move || {
                             let rows = (0..1200).rev().filter(|i| i % workers == worker);
                             rows.map(|i| (i, windows.window(i / 12, i % 12)))
@@ -134,22 +134,22 @@ fn any_number_of_workers_reads_the_same() {
 }
 
 #[test]
-fn steps_of_other_sizes_read_the_same_sequence() {
+fn step_size_does_not_change_the_sequence() {
     let order = |rows| offsets(&epoch(5000, 16, rows, 11), 960);
     assert_eq!(order(32), order(8));
     assert_eq!(order(32), order(5));
 }
 
-/// The order is part of what a run is: changing it changes every run that is resumed.
+/// The order is part of the definition of a run: a change would alter every run that is resumed.
 #[test]
-fn the_order_is_pinned() {
+fn epoch_order_is_pinned() {
     let windows = epoch(1000, 10, 4, 42);
     assert_eq!(offsets(&windows, 6), [98, 48, 838, 158, 978, 258]);
     assert_eq!(windows.window(1_000_000, 3).offset, 594);
 }
 
 #[test]
-fn a_short_text_is_an_error_with_both_numbers() {
+fn short_text_is_an_error_with_both_lengths() {
     let new = |tokens| Windows::new(&WindowOrder::Random, tokens, 64, 1, 0);
     let training = new(64).unwrap_err();
     let evaluation = EvaluationWindows::new(64, 64).unwrap_err();
@@ -173,7 +173,7 @@ fn a_short_text_is_an_error_with_both_numbers() {
 }
 
 #[test]
-fn the_other_orders_are_pinned() {
+fn random_and_document_orders_are_pinned() {
     let [_, random, documents] = each_order();
     let first = |windows| {
         let first = sequence(windows, 6).into_iter();
@@ -185,9 +185,9 @@ fn the_other_orders_are_pinned() {
     assert_eq!(far, [2995, 3583]);
 }
 
-/// Where a window starts, and where the next one does after it.
+/// Both single starts and pairs of consecutive starts are uniform.
 #[test]
-fn random_windows_start_anywhere() {
+fn random_windows_start_anywhere_uniformly() {
     let places = 40;
     let windows = Windows::new(&WindowOrder::Random, 16 + places, 16, 8, 3).unwrap();
     let offsets = offsets(&windows, 200_000);
@@ -198,13 +198,13 @@ fn random_windows_start_anywhere() {
         pairs[pair[0] * places + pair[1]] += 1;
     }
     check_uniform(&starts, 1., places - 1);
-    // Pairs that overlap: the sums over rows and over columns are the same counts.
+    // The pairs overlap, so the sums over rows and over columns are the same counts.
     check_uniform(&pairs, 1., places * places - 1);
     assert_eq!(windows.per_epoch(), 4, "16 + 39 targets in windows of 16");
 }
 
 #[test]
-fn seeds_and_orders_do_not_share_their_numbers() {
+fn seeds_and_orders_have_independent_random_numbers() {
     let random = |seed| {
         let windows = Windows::new(&WindowOrder::Random, 1000, 10, 1, seed).unwrap();
         offsets(&windows, 50)
@@ -216,5 +216,5 @@ fn seeds_and_orders_do_not_share_their_numbers() {
         .chunks(documents.per_epoch())
         .map(|epoch| epoch.iter().map(|window| window.offset).collect())
         .collect();
-    assert_eq!(epochs.len(), 4, "each epoch has its order");
+    assert_eq!(epochs.len(), 4, "each epoch has its own order");
 }

@@ -10,7 +10,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     folder
 }
 
-/// The paths found, relative to the folder, and those skipped.
+/// Returns the paths found and the paths skipped, relative to the folder.
 fn found(
     folder: &tempfile::TempDir,
     inputs: &[&str],
@@ -35,7 +35,7 @@ fn found(
 }
 
 #[test]
-fn mixed_inputs_come_in_their_order_and_once() {
+fn inputs_are_found_in_order_and_only_once() {
     let folder = folder(&[
         ("a/b.txt", b"1"),
         ("a.txt", b"2"),
@@ -63,7 +63,7 @@ fn mixed_inputs_come_in_their_order_and_once() {
 }
 
 #[test]
-fn an_unknown_extension_needs_a_stated_format() {
+fn unknown_extension_needs_a_stated_format() {
     let folder = folder(&[
         ("a.xyz", b"text"),
         ("b.zip", b"PK\x03\x04"),
@@ -121,10 +121,10 @@ fn an_unknown_extension_needs_a_stated_format() {
     assert_eq!(files.len(), 6);
 }
 
-/// A glob and a folder find the same files, and each file has the name that it has.
+/// A glob and a folder find the same files, under their exact names.
 #[cfg(unix)]
 #[test]
-fn globs_leave_hidden_files_and_take_names_of_any_bytes() {
+fn globs_skip_hidden_files_and_match_names_of_any_bytes() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
     let folder = folder(&[
         ("a/._a.txt", b"no"),
@@ -159,10 +159,10 @@ fn globs_leave_hidden_files_and_take_names_of_any_bytes() {
     assert!(matches!(none, Err(DataError::NoMatch { .. })));
 }
 
-/// Devices and sockets are refused at once; of pipes it is known that they are.
+/// Devices and sockets are refused at once, and pipes are marked as pipes.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_no_file_is_told_without_opening_it() {
+fn devices_sockets_and_pipes_are_recognised_without_opening_them() {
     let folder = folder(&[("a.txt", b"1")]);
     let socket = folder.path().join("socket.txt");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -179,7 +179,7 @@ fn what_is_no_file_is_told_without_opening_it() {
         panic!("{sources:?}");
     };
     assert!(file.is_pipe && file.format == Format::JsonLines && file.path == pipe);
-    // Nobody names them in a folder or by a glob.
+    // A folder or a glob skips them.
     for input in ["", "*"] {
         let sources = find_sources(&[folder.path().join(input)], None).unwrap();
         assert_eq!(
@@ -191,7 +191,7 @@ fn what_is_no_file_is_told_without_opening_it() {
 }
 
 #[test]
-fn sizes_are_those_on_disk() {
+fn reported_sizes_are_the_sizes_on_disk() {
     let folder = folder(&[("a.txt", b"12345")]);
     let sources = find_sources(&[folder.path().into()], None).unwrap();
     assert_eq!(sources.files[0].bytes, 5);
@@ -200,7 +200,7 @@ fn sizes_are_those_on_disk() {
 
 #[cfg(unix)]
 #[test]
-fn links_are_followed_without_going_in_circles() {
+fn links_are_followed_without_endless_recursion() {
     use std::os::unix::fs::symlink;
     let folder = folder(&[("a/b/text.txt", b"text"), ("other/far.txt", b"far")]);
     let at = |path: &str| folder.path().join(path);
@@ -215,7 +215,7 @@ fn links_are_followed_without_going_in_circles() {
 }
 
 #[test]
-fn what_finds_nothing_is_named() {
+fn inputs_without_files_are_named_in_the_error() {
     let folder = folder(&[("folder/picture.png", b"no"), ("folder/.text.txt", b"no")]);
     let error = found(&folder, &["folder"]).unwrap_err();
     assert!(matches!(error, DataError::Dataset { .. }));
@@ -234,7 +234,7 @@ fn what_finds_nothing_is_named() {
 }
 
 #[test]
-fn token_folders_are_no_text() {
+fn json_files_of_token_folders_are_skipped() {
     let folder = folder(&[
         ("a.txt", b"1"),
         ("data/manifest.json", b"{\"text\": \"1\"}\n"),

@@ -1,6 +1,6 @@
-//! The files below a folder: all of them, or those that a glob matches. Names may be any bytes. Hidden files
-//! and folders are left alone, unless the glob spells out their dot; so are the JSON files of token folders, which
-//! are no text.
+//! Walks a folder for all files, or for those that a glob matches. Names may be any bytes. Hidden files and folders
+//! are skipped, unless the glob spells out their dot. The JSON files of token folders are skipped, because they are
+//! not text.
 
 use std::{
     ffi::OsStr,
@@ -11,9 +11,9 @@ use std::{
 use glob::{MatchOptions, Pattern};
 use walkdir::WalkDir;
 
-use crate::{DataError, files};
+use crate::{DataError, token_folder};
 
-/// Result of a walk, in the byte order of the paths.
+/// Result of a walk, sorted by the bytes of the paths.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Regular files.
@@ -22,12 +22,12 @@ pub(super) struct Found {
     pub(super) others: Vec<PathBuf>,
 }
 
-/// All files below a folder.
+/// Finds all files below a folder.
 pub(super) fn folder(root: &Path) -> Result<Found, DataError> {
     walk(root, root, None)
 }
 
-/// The files that a glob matches.
+/// Finds the files that a glob matches.
 pub(super) fn glob(pattern: &Path) -> Result<Found, DataError> {
     let bad = |error: glob::PatternError| DataError::BadPattern {
         pattern: pattern.display().to_string(),
@@ -53,20 +53,20 @@ pub(super) fn glob(pattern: &Path) -> Result<Found, DataError> {
     walk(start, &root, Some(&glob))
 }
 
-/// Whether a path has a character that means something in a glob.
+/// Whether a path has a character with a meaning in a glob.
 pub(super) fn has_wildcard(path: &OsStr) -> bool {
     let bytes = path.as_encoded_bytes();
     bytes.iter().any(|byte| b"*?[".contains(byte))
 }
 
-/// The part of a glob from its first wildcard on.
+/// Part of a glob from its first wildcard on.
 struct Glob {
     whole: Pattern,
     /// One pattern per component.
     parts: Vec<Pattern>,
     /// Whether a component begins with a dot.
     hidden: bool,
-    /// Components before the first `**`: each is the name at its depth.
+    /// Number of components before the first `**`. Each of them matches the name at its own depth.
     fixed: usize,
 }
 
@@ -77,7 +77,7 @@ impl Glob {
         require_literal_leading_dot: true,
     };
 
-    /// How deep a file can lie that matches.
+    /// Returns the greatest depth at which a file can match.
     fn depth(&self) -> usize {
         match self.fixed == self.parts.len() {
             true => self.fixed,
@@ -85,7 +85,7 @@ impl Glob {
         }
     }
 
-    /// Whether a file of this name at this depth, or one below it, can match.
+    /// Whether a file or folder of this name at this depth, or a file below it, can match.
     fn admits(&self, depth: usize, name: &OsStr) -> bool {
         match depth {
             0 => true,
@@ -105,8 +105,8 @@ impl Glob {
     }
 }
 
-/// A name as text: each byte that is no part of a character becomes a private character of its own, so that
-/// different names are different texts.
+/// Converts a name to text: each byte that is not part of a UTF-8 character becomes a private-use character of its
+/// own, so that different names give different texts.
 fn spelled(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
@@ -121,7 +121,8 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// Walks from `start`, and names what it finds as below `root`, which is empty where `start` is `.` for short.
+/// Walks from `start` and reports paths below `root`. The two differ when the glob is relative: then `start` is `.` and
+/// `root` is empty.
 fn walk(start: &Path, root: &Path, glob: Option<&Glob>) -> Result<Found, DataError> {
     let admitted = |depth: usize, path: &Path| {
         let name = path.file_name().unwrap_or_default();
@@ -147,20 +148,20 @@ fn walk(start: &Path, root: &Path, glob: Option<&Glob>) -> Result<Found, DataErr
             Ok(entry) if belongs_to_tokens(entry.path()) => {}
             Ok(entry) if entry.file_type().is_file() => found.files.push(named(entry.path())),
             Ok(entry) => found.others.push(named(entry.path())),
-            // A link to a folder that it lies in: its files are found without it.
+            // A link to a folder that contains it: the files of that folder are found without it.
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => {
                 let path = error.path().unwrap_or(start).to_path_buf();
                 let depth = error.depth();
                 let reason = io::Error::from(error);
                 match reason.kind() {
-                    // A link to nothing. Editors leave hidden ones behind.
+                    // A dangling link. Editors leave hidden ones behind.
                     io::ErrorKind::NotFound if path != start => {
                         if admitted(depth, &path) && wanted(&path) {
                             found.others.push(named(&path));
                         }
                     }
-                    // There is nothing that a glob could match.
+                    // The start of the glob does not exist, so nothing matches it.
                     io::ErrorKind::NotFound if glob.is_some() => {}
                     _ => {
                         return Err(DataError::Read {
@@ -177,16 +178,17 @@ fn walk(start: &Path, root: &Path, glob: Option<&Glob>) -> Result<Found, DataErr
     Ok(found)
 }
 
-/// Whether a file is the manifest or the tokenizer of a token folder, complete or in the making. Each file is asked rather
-/// than its folder, as another process may be building there.
+/// Whether a file is the manifest or the tokenizer of a token folder, complete or unfinished. This is decided for each
+/// file instead of once per folder, because another process may be building there.
 fn belongs_to_tokens(path: &Path) -> bool {
     let is = |name: &str| path.file_name().is_some_and(|found| found == name);
     let beside = |name: &str| path.with_file_name(name).exists();
-    is(files::MANIFEST) && beside(files::TOKENIZER)
-        || is(files::TOKENIZER) && (beside(files::MANIFEST) || beside(files::JOURNAL))
+    is(token_folder::MANIFEST) && beside(token_folder::TOKENIZER)
+        || is(token_folder::TOKENIZER)
+            && (beside(token_folder::MANIFEST) || beside(token_folder::JOURNAL))
 }
 
-/// `PathBuf` compares component by component; bytes are what other tools sort by.
+/// Sorts by bytes, as other tools do. `PathBuf` would compare component by component.
 fn sort_by_bytes(paths: &mut [PathBuf]) {
     paths.sort_by(|a, b| {
         let (a, b) = (a.as_os_str(), b.as_os_str());
