@@ -1,7 +1,6 @@
-//! Well-known corpora: what there is, by `corpora.toml`, and how its files come into a folder. How one
-//! file is transferred and how a zip archive is unpacked have files of their own below this one.
+//! Fetches the well-known corpora of `corpora.toml` into a folder. Transferring one file and unpacking an archive are
+//! in `download`.
 
-mod archive;
 mod download;
 
 use std::{
@@ -15,63 +14,63 @@ use serde::Deserialize;
 use self::download::Download;
 use crate::{DataError, files::LockFile};
 
-/// A corpus that can be fetched by its name.
+/// Corpus that can be fetched by its name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusEntry {
-    /// Its name.
+    /// Name of the corpus.
     pub name: String,
-    /// What it is, in a line.
+    /// Description in one line.
     pub what: String,
-    /// The licence that it comes under.
+    /// Licence of the text.
     pub licence: String,
-    /// Where to read more about it.
+    /// Address of a page about it.
     pub homepage: String,
-    /// What is fetched.
+    /// Files to fetch.
     pub files: Vec<CorpusFile>,
 }
 
 impl CorpusEntry {
-    /// How many bytes are fetched, as far as is known.
+    /// Returns the number of bytes to fetch, over the files of known size.
     pub fn bytes(&self) -> u64 {
         self.files.iter().filter_map(|file| file.bytes).sum()
     }
 }
 
-/// A file of a corpus: a text itself, or a zip archive with texts in it.
+/// File of a corpus: a text, or a zip archive of texts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusFile {
-    /// Where it is fetched from.
+    /// Address to fetch it from.
     pub url: String,
-    /// Its name in the folder.
+    /// Name in the folder.
     pub name: String,
-    /// Its size, where known.
+    /// Size, if known.
     pub bytes: Option<u64>,
-    /// Its SHA-256 in hexadecimal, where known.
+    /// SHA-256 in hexadecimal, if known.
     pub sha256: Option<String>,
-    /// Those who made the corpus held this text out, to evaluate on.
+    /// Whether the publisher of the corpus intends this text for evaluation.
     #[serde(default)]
     pub validation: bool,
-    /// The texts in the archive; none when the file is not one.
+    /// Texts to unpack; empty if the file is not an archive.
     #[serde(default)]
     pub unpack: Vec<CorpusMember>,
 }
 
-/// A text in a zip archive.
+/// Text in a zip archive.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusMember {
-    /// Its name in the archive.
+    /// Name in the archive.
     pub member: String,
-    /// Its name in the folder.
+    /// Name in the folder.
     pub name: String,
-    /// Those who made the corpus held this text out, to evaluate on.
+    /// Whether the publisher of the corpus intends this text for evaluation.
     #[serde(default)]
     pub validation: bool,
 }
 
-/// The corpora that can be fetched.
+/// Returns the corpora that can be fetched.
 pub fn corpora() -> &'static [CorpusEntry] {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -87,34 +86,33 @@ pub fn corpora() -> &'static [CorpusEntry] {
     &CORPORA
 }
 
-/// Where to fetch from.
+/// Options of [`fetch`].
 #[derive(Clone, Debug, Default)]
 pub struct FetchOptions {
-    /// Take each file from `MIRROR/CORPUS/FILE` instead of its own address.
+    /// Mirror to use instead of the addresses of the files: each file is fetched from `MIRROR/CORPUS/FILE`.
     pub mirror: Option<String>,
 }
 
-/// A text that is in the folder now.
+/// Text that is in the folder after [`fetch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where it is.
+    /// Path of the text.
     pub path: PathBuf,
-    /// Those who made the corpus held it out, to evaluate on.
+    /// Whether the publisher of the corpus intends this text for evaluation.
     pub validation: bool,
-    /// Its SHA-256, or that of the archive it comes from, is the expected one. Where none is known,
-    /// this is false.
+    /// Whether the SHA-256 of the text, or of its archive, is known and was checked.
     pub verified: bool,
 }
 
-/// Brings the files of a corpus into a folder; what is there already is checked and left alone.
-/// A transfer that breaks off, or is interrupted, leaves `FILE.part` behind, from which the next call
-/// goes on. `progress` is told the file, how many bytes of it are there, and how many it has.
+/// Fetches the files of a corpus into a folder. Files that exist are checked and not changed. A transfer that breaks off
+/// or is interrupted leaves `FILE.part` behind, from which the next call continues. `progress` is called with the name of
+/// the file, the number of bytes so far, and their total if known.
 ///
 /// # Errors
 ///
-/// [`DataError::Fetch`] when a server cannot be reached or has not the file, when a transfer breaks
-/// off, and when a file (fetched now, or found in the folder) is not the expected one;
-/// [`DataError::Interrupted`] once `interrupt` is set; and files that cannot be read or written.
+/// [`DataError::Fetch`] if a server cannot be reached or does not have the file, if a transfer breaks off, and if a file
+/// (new or existing) is not the expected one; [`DataError::Interrupted`] once `interrupt` is set; and errors of reading
+/// and writing files.
 pub fn fetch(
     entry: &CorpusEntry,
     folder: &Path,
@@ -134,7 +132,7 @@ pub fn fetch(
         return Err(DataError::Dataset {
             path: folder.into(),
             reason:
-                "another foretoken process is writing here: wait for it, or name another folder"
+                "another foretoken process is writing to this folder: wait for it, or name another folder"
                     .into(),
         });
     };
@@ -153,7 +151,7 @@ pub fn fetch(
             None => file.url.clone(),
         };
         let path = folder.join(&file.name);
-        let verified = download.obtain(file, &url, &path)?;
+        let verified = download.ensure_file(file, &url, &path)?;
         if file.unpack.is_empty() {
             fetched.push(Fetched {
                 path,
@@ -164,7 +162,7 @@ pub fn fetch(
         }
         for member in &file.unpack {
             let target = folder.join(&member.name);
-            download.unpack(&path, member, &target)?;
+            download.ensure_unpacked(&path, member, &target)?;
             fetched.push(Fetched {
                 path: target,
                 validation: member.validation,

@@ -1,8 +1,8 @@
-//! One file from a server, or out of an archive, to its place: whole and checked, or not at all.
+//! Transfers one file from a server, or unpacks one from an archive. The target is complete and checked, or absent.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, BufReader, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -10,16 +10,18 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use ureq::{Agent, http::Uri};
+use zip::{ZipArchive, result::ZipError};
 
-use super::{CorpusFile, CorpusMember, archive};
+use super::{CorpusFile, CorpusMember};
 use crate::DataError;
 
-/// How much is read and written at once, and how often the user can interrupt.
+/// Bytes that are read and written at once. The interrupt flag is checked after each chunk.
 const CHUNK: usize = 1 << 17;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server may be silent within a transfer.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum time without a byte from the server within a transfer.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Transfers of one corpus.
 pub(super) struct Download<'a> {
     corpus: &'a str,
     agent: Agent,
@@ -35,11 +37,11 @@ impl<'a> Download<'a> {
     ) -> Self {
         let config = Agent::config_builder()
             .user_agent(concat!("foretoken/", env!("CARGO_PKG_VERSION")))
-            // Ranges and lengths are those of the file as it is.
+            // With a content encoding, ranges and lengths would not be those of the file.
             .accept_encoding("identity")
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(SILENCE_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
             .build();
         Self {
             corpus,
@@ -49,8 +51,8 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Sees to it that the file is at `path`. Returns whether its hash is known to be right.
-    pub(super) fn obtain(
+    /// Ensures that the file is at `path`, and returns whether its hash was checked.
+    pub(super) fn ensure_file(
         &mut self,
         file: &CorpusFile,
         url: &str,
@@ -60,7 +62,7 @@ impl<'a> Download<'a> {
             let size = size_of(path)?;
             if let Some(bytes) = file.bytes.filter(|&bytes| bytes != size) {
                 return Err(self.failed(format!(
-                    "{} has {size} bytes, not {bytes}: move it away to have it fetched",
+                    "{} has {size} bytes, not {bytes}: move it away and fetch it again",
                     path.display()
                 )));
             }
@@ -68,7 +70,7 @@ impl<'a> Download<'a> {
                 let found = self.sha256(path)?;
                 if !found.eq_ignore_ascii_case(expected) {
                     return Err(self.failed(format!(
-                        "{} has SHA-256 {found}, not {expected}: move it away to have it fetched",
+                        "{} has SHA-256 {found}, not {expected}: move it away and fetch it again",
                         path.display()
                     )));
                 }
@@ -91,17 +93,19 @@ impl<'a> Download<'a> {
             _ => None,
         };
         if let Some(wrong) = wrong {
-            // Or the next call would go on from it.
+            // Otherwise the next call would continue from this file.
             fs::remove_file(&part).map_err(write_error(&part))?;
             return Err(self.failed(format!(
-                "what came from {url} has {wrong}: the file has changed there, or was damaged on the way"
+                "the file from {url} has {wrong}: it has changed on the server, or was damaged on the way; fetch it \
+                 again, or try a mirror"
             )));
         }
         fs::rename(&part, path).map_err(write_error(path))?;
         Ok(expected.is_some())
     }
 
-    /// Hugging Face says the SHA-256 of a large file beside the address that it redirects to.
+    /// Asks the server for the SHA-256 of a file. Hugging Face states it for a large file, in the response that redirects
+    /// to the storage.
     fn linked_sha256(&self, url: &str) -> Option<String> {
         let request = self.agent.head(url).config().max_redirects(0).build();
         let response = request.call().ok()?;
@@ -111,7 +115,7 @@ impl<'a> Download<'a> {
         is_sha256.then(|| tag.to_owned())
     }
 
-    /// Fetches what is missing of the file into `part`.
+    /// Fetches the missing bytes of the file into `part`.
     fn transfer(
         &mut self,
         file: &CorpusFile,
@@ -126,7 +130,7 @@ impl<'a> Download<'a> {
         if have > 0 && file.bytes == Some(have) {
             return Ok(());
         }
-        let instead = format!(
+        let advice = format!(
             "fetch {} elsewhere and put it at {}",
             file.url,
             path.display()
@@ -139,18 +143,18 @@ impl<'a> Download<'a> {
             request.call().map_err(|error| {
                 let host = url.parse::<Uri>().ok();
                 let host = host.as_ref().and_then(|uri| uri.host()).unwrap_or(url);
-                self.failed(format!("cannot reach {host} ({error}); {instead}"))
+                self.failed(format!("cannot reach {host} ({error}); {advice}"))
             })
         };
         self.check_interrupt()?;
         let mut response = call(have)?;
-        let goes_on = |response: &ureq::http::Response<ureq::Body>| {
+        let continues = |response: &ureq::http::Response<ureq::Body>| {
             let range = response.headers().get("content-range");
             let range = range.and_then(|range| range.to_str().ok()).unwrap_or("");
             response.status() == 206 && range.starts_with(&format!("bytes {have}-"))
         };
-        if have > 0 && !goes_on(&response) {
-            // Servers without ranges send the whole file; some refuse a range, or send another.
+        if have > 0 && !continues(&response) {
+            // A server without ranges sends the whole file; some refuse the range, or send another one.
             have = 0;
             if response.status() != 200 {
                 response = call(0)?;
@@ -158,14 +162,14 @@ impl<'a> Download<'a> {
         }
         let status = response.status();
         if !status.is_success() {
-            return Err(self.failed(format!("{url} answers {status}; {instead}")));
+            return Err(self.failed(format!("{url} answers {status}; {advice}")));
         }
         let total = response.body().content_length().map(|rest| have + rest);
         if let (Some(total), Some(bytes)) = (total, file.bytes)
             && total != bytes
         {
             return Err(self.failed(format!(
-                "{url} has {total} bytes, not {bytes}: the file has changed there"
+                "{url} has {total} bytes, not {bytes}: the file has changed on the server; {advice}"
             )));
         }
         let total = total.or(file.bytes);
@@ -184,12 +188,12 @@ impl<'a> Download<'a> {
             None => return Ok(()),
         };
         Err(self.failed(format!(
-            "the transfer from {url} broke off after {done} bytes{reason}: start it again to go on from there"
+            "the transfer from {url} broke off after {done} bytes{reason}: fetch again to continue from there"
         )))
     }
 
-    /// Hands what is read to `write`, in chunks. Returns why reading ended early, if it did, and how
-    /// many bytes there are then.
+    /// Reads `input` in chunks and passes each to `write`. Returns the error that ended reading early, if any, and the
+    /// number of bytes, counted from `done`.
     fn copy(
         &mut self,
         name: &str,
@@ -214,8 +218,8 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Sees to it that a member of an archive is at `target`.
-    pub(super) fn unpack(
+    /// Ensures that a member of an archive is unpacked at `target`.
+    pub(super) fn ensure_unpacked(
         &mut self,
         path: &Path,
         member: &CorpusMember,
@@ -225,36 +229,49 @@ impl<'a> Download<'a> {
             path: path.into(),
             reason,
         };
-        let mut archive = File::open(path).map_err(unreadable)?;
-        let found = archive::find(&mut archive, &member.member).map_err(unreadable)?;
+        let not_found = || {
+            self.failed(format!(
+                "{} holds no {}: move the archive away and fetch it again",
+                path.display(),
+                member.member
+            ))
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut archive =
+            ZipArchive::new(BufReader::new(file)).map_err(|error| unreadable(error.into()))?;
+        let content = archive
+            .by_name(&member.member)
+            .map_err(|error| match error {
+                ZipError::FileNotFound => not_found(),
+                error => unreadable(error.into()),
+            })?;
+        let size = content.size();
         if target.exists() {
             let mut crc32 = crc32fast::Hasher::new();
             self.read(target, |chunk| crc32.update(chunk))?;
-            return if size_of(target)? == found.size && crc32.finalize() == found.crc32 {
+            return if size_of(target)? == size && crc32.finalize() == content.crc32() {
                 Ok(())
             } else {
                 Err(self.failed(format!(
-                    "{} is not what {} holds: move it away to have it unpacked",
+                    "{} differs from {} in {}: move it away and fetch again",
                     target.display(),
+                    member.member,
                     path.display()
                 )))
             };
         }
         let part = part_of(target);
         let mut output = File::create(&part).map_err(write_error(&part))?;
-        let mut crc32 = crc32fast::Hasher::new();
-        let mut content = archive::open(&mut archive, &found).map_err(unreadable)?;
-        let (error, done) =
-            self.copy(&member.name, &mut content, 0, Some(found.size), |chunk| {
-                crc32.update(chunk);
-                output.write_all(chunk).map_err(write_error(&part))
-            })?;
-        if let Some(reason) = error {
-            return Err(unreadable(reason));
-        }
-        if done != found.size || crc32.finalize() != found.crc32 {
+        // At the end of the content its CRC-32 is checked. One byte more than the stated size is enough to notice content
+        // that expands further.
+        let mut content = content.take(size.saturating_add(1));
+        let (error, done) = self.copy(&member.name, &mut content, 0, Some(size), |chunk| {
+            output.write_all(chunk).map_err(write_error(&part))
+        })?;
+        if error.is_some() || done != size {
+            let reason = error.map_or(String::new(), |error| format!(" ({error})"));
             return Err(self.failed(format!(
-                "{} in {} is damaged: move the archive away to have it fetched",
+                "{} in {} is damaged{reason}: move the archive away and fetch it again",
                 member.member,
                 path.display()
             )));
@@ -301,7 +318,7 @@ impl<'a> Download<'a> {
     }
 }
 
-/// Where a file is as long as it is not whole.
+/// Returns the path of a partial file.
 fn part_of(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
