@@ -1,19 +1,18 @@
-//! What can go wrong between a text and a batch: one enum, one sentence per variant, saying what is
-//! wrong and what to do about it.
+//! Errors of this crate: one enum, with one sentence per variant that says what is wrong and what to do about it.
 
 use std::{io, path::PathBuf};
 
-/// An error of this crate. `Display` is a single line that can be shown to a user as it is.
+/// Error of this crate. Its `Display` is a single line for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The path does not exist and holds no glob character.
+    /// The path does not exist and is not a glob.
     #[error("there is no file {}: check the path, it is relative to the current directory", .path.display())]
     Missing {
         /// The path as it was given.
         path: PathBuf,
     },
 
-    /// The glob is well formed, and no file matches it.
+    /// The glob is well formed, but no file matches it.
     #[error(
         "no file matches {pattern}: check the pattern, it is relative to the current directory"
     )]
@@ -22,23 +21,23 @@ pub enum DataError {
         pattern: String,
     },
 
-    /// The glob itself is malformed.
+    /// The glob is malformed.
     #[error("{pattern} is not a glob: {reason}")]
     BadPattern {
         /// The glob as it was given.
         pattern: String,
-        /// What the glob parser says.
+        /// Message of the glob parser.
         reason: String,
     },
 
-    /// A folder where a file is expected.
+    /// The path is a folder, but a file is expected.
     #[error("{0} is a directory: give a file, or a glob such as {0}/*.txt", .path.display())]
     Directory {
         /// The path of the folder.
         path: PathBuf,
     },
 
-    /// The file, or all the files together, hold no byte.
+    /// The file, or all files together, hold no text.
     #[error("{pattern} is empty: give a file with text in it")]
     Empty {
         /// The path or glob as it was given.
@@ -58,12 +57,12 @@ pub enum DataError {
         offset: usize,
     },
 
-    /// The file exists and cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {reason}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         reason: io::Error,
     },
 
@@ -72,14 +71,14 @@ pub enum DataError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         reason: io::Error,
     },
 
-    /// A run that reads more tokens than there are numbers for.
+    /// The number of tokens that a run reads overflows.
     #[error(
-        "{steps} steps of {accumulation} times {batch} windows of {context} tokens are more than can be counted: lower one \
-         of them"
+        "{steps} steps of {accumulation} times {batch} windows of {context} tokens are too many to count: lower one of \
+         these numbers"
     )]
     TooManyRows {
         /// Steps of the run.
@@ -92,7 +91,7 @@ pub enum DataError {
         context: usize,
     },
 
-    /// A split holds less than one window.
+    /// A split is shorter than one window.
     #[error(
         "the {split} text has {tokens} tokens, fewer than the {needed} of one window (context + 1): \
          give more text, or a smaller context"
@@ -106,7 +105,7 @@ pub enum DataError {
         needed: usize,
     },
 
-    /// A token id that the tokenizer does not have.
+    /// A token id is outside the vocabulary of the tokenizer.
     #[error(
         "token id {id} at position {position} is outside the vocabulary of {vocab_size} tokens: \
          use the tokenizer that these ids were made with"
@@ -114,25 +113,25 @@ pub enum DataError {
     TokenOutOfVocabulary {
         /// The id.
         id: u32,
-        /// How many tokens the vocabulary has; ids run from 0 up to it, exclusive.
+        /// Number of tokens in the vocabulary; all ids are below it.
         vocab_size: usize,
-        /// Index of the id in what was to be decoded.
+        /// Index of the id among the ids to decode.
         position: usize,
     },
 
-    /// Splits that are to be one, made with different tokenizers.
+    /// Splits of different vocabularies cannot be joined.
     #[error(
-        "tokens of different vocabularies ({one} and {other} tokens) do not make one split: build all \
+        "tokens of different vocabularies ({one} and {other} tokens) cannot be joined to one split: build all \
          files with the same tokenizer"
     )]
     MixedVocabularies {
-        /// Tokens in the vocabulary of the first.
+        /// Number of tokens in the vocabulary of the first split.
         one: usize,
-        /// Tokens in the vocabulary of one that differs.
+        /// Number of tokens in the vocabulary of a split that differs.
         other: usize,
     },
 
-    /// A character that a `char` tokenizer never saw.
+    /// A character is not in the vocabulary of a `char` tokenizer.
     #[error(
         "the character {character:?} at byte {offset} is not among the {vocab_size} characters of \
          the vocabulary: remove it, or train with the byte tokenizer"
@@ -142,7 +141,7 @@ pub enum DataError {
         character: char,
         /// Offset of the character in the text, in bytes.
         offset: usize,
-        /// How many characters the vocabulary has.
+        /// Number of characters in the vocabulary.
         vocab_size: usize,
     },
 
@@ -156,26 +155,26 @@ pub enum DataError {
         spec: String,
     },
 
-    /// A byte-pair encoding of no possible size.
+    /// The size of a byte-pair encoding is out of range.
     #[error(
-        "{spec}: VOCAB in bpe:VOCAB is a whole number from {min} (256 bytes and <|endoftext|>) to {max}; \
-         8k is 8192"
+        "{spec} is not a tokenizer: VOCAB in bpe:VOCAB is a whole number from {min} (256 bytes and <|endoftext|>) to \
+         {max}; 8k is 8192"
     )]
     VocabSize {
         /// The specification as it was given.
         spec: String,
-        /// The fewest tokens.
+        /// Minimum number of tokens.
         min: usize,
-        /// The most tokens.
+        /// Maximum number of tokens.
         max: usize,
     },
 
-    /// The tokenizer of a file fails at its work.
+    /// A tokenizer fails to train, encode or decode.
     #[error("the tokenizer cannot {action}: {reason}: use another tokenizer, such as byte")]
     Tokenize {
-        /// What it was to do.
+        /// Action that failed, such as `encode this text`.
         action: &'static str,
-        /// What Hugging Face `tokenizers` says.
+        /// Message of Hugging Face `tokenizers`.
         reason: String,
     },
 
@@ -188,12 +187,12 @@ pub enum DataError {
         reason: String,
     },
 
-    /// A document cannot be read out of its file.
+    /// A document cannot be read from its file.
     #[error("{}, {place}: {reason}", .path.display())]
     Document {
         /// The file.
         path: PathBuf,
-        /// Where in it: `line 7`, `row 12`, …
+        /// Place in the file: `line 7`, `row 12`, …
         place: String,
         /// What is wrong there and what to do.
         reason: String,
@@ -204,22 +203,22 @@ pub enum DataError {
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// Where in the file, in bytes.
+        /// Offset in the file, in bytes.
         offset: u64,
         /// What is wrong there and what to do.
         reason: String,
     },
 
-    /// A folder or a setting does not make a dataset.
+    /// A folder, a file or a setting is not valid for a dataset.
     #[error("{}: {reason}", .path.display())]
     Dataset {
-        /// The folder, or the file in it.
+        /// The folder, the file, or the name of the setting.
         path: PathBuf,
         /// What is wrong and what to do.
         reason: String,
     },
 
-    /// A well-known corpus cannot be had.
+    /// A well-known corpus cannot be fetched.
     #[error("{name}: {reason}")]
     Fetch {
         /// The corpus, or its file.

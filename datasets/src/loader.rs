@@ -1,5 +1,5 @@
-//! Which batches a run reads, through Burn's `DataLoader`. An item of a loader is one window, that
-//! is one row of a batch.
+//! Loaders of training and evaluation batches, which implement Burn's `DataLoader`. An item of a loader is one window,
+//! which becomes one row of a batch.
 
 #[cfg(test)]
 mod tests;
@@ -21,23 +21,23 @@ use crate::{
     windows::{EvaluationWindows, Window, WindowOrder, Windows},
 };
 
-/// A dataset to train on.
+/// Dataset to train on.
 #[derive(Clone, Debug)]
 pub struct TrainSource {
-    /// What errors call it.
+    /// Name in error messages.
     pub name: String,
-    /// Its tokens.
+    /// Tokens of the dataset.
     pub split: Split,
-    /// How training goes through them.
+    /// Order in which its windows are read.
     pub order: WindowOrder,
-    /// How much its targets count.
+    /// Loss weights of its targets.
     pub loss_weights: LossWeights,
-    /// Its part of the rows, relative to the weights of the other datasets; see [`Mixture`].
+    /// Share of the rows, relative to the weights of the other datasets; see [`Mixture`].
     pub weight: f64,
 }
 
 impl TrainSource {
-    /// A dataset that is read in epochs, with all weights 1.
+    /// Creates a dataset that is read in epochs, with all weights 1.
     pub fn new(name: impl Into<String>, split: Split) -> Self {
         Self {
             name: name.into(),
@@ -49,30 +49,30 @@ impl TrainSource {
     }
 }
 
-/// How a training loader reads datasets.
+/// Configuration of a training loader.
 #[derive(Clone, Debug)]
 pub struct TrainLoaderConfig {
-    /// Inputs in a row.
+    /// Inputs per row.
     pub context: usize,
-    /// Rows in a micro-batch, which is what the loader yields.
+    /// Rows per micro-batch. The loader yields one micro-batch at a time.
     pub batch: usize,
-    /// Micro-batches in a step. Micro-batch m holds the rows from m · batch of the step's
-    /// batch · accumulation, so 4 micro-batches of 8 read what one of 32 does.
+    /// Micro-batches per step. A step has batch · accumulation rows, of which micro-batch m holds those from m · batch,
+    /// so 4 micro-batches of 8 rows read the same rows as one of 32.
     pub accumulation: usize,
-    /// Steps in the run.
+    /// Steps of the run.
     pub steps: usize,
-    /// Decides on the order of the windows, see [`Windows`], and of the datasets, see [`Mixture`].
+    /// Seed for the order of the windows, see [`Windows`], and of the datasets, see [`Mixture`].
     pub seed: u64,
 }
 
 impl TrainLoaderConfig {
-    /// The loader of a whole run, for batches on `device`. With several datasets each is read as it
-    /// would be alone, and the rows are mixed.
+    /// Creates the loader of a whole run, for batches on `device`. Each dataset is read in the same order as if it were
+    /// the only one; a [`Mixture`] decides which dataset comes next.
     ///
     /// # Errors
     ///
-    /// More tokens than can be counted; no dataset; one shorter than one window; weights that are none, or those of other tokens. Of
-    /// several datasets, the error says which.
+    /// A number of tokens that overflows, no dataset, a dataset shorter than one window, and weights that are not valid
+    /// or belong to other tokens. With several datasets, the error names the dataset.
     pub fn init(
         &self,
         datasets: &[TrainSource],
@@ -126,20 +126,20 @@ impl TrainLoaderConfig {
     }
 }
 
-/// How an evaluation loader reads a split.
+/// Configuration of an evaluation loader.
 #[derive(Clone, Debug)]
 pub struct EvalLoaderConfig {
-    /// Inputs in a row.
+    /// Inputs per row.
     pub context: usize,
-    /// Rows in a batch, at most.
+    /// Maximum number of rows per batch.
     pub batch: usize,
-    /// How many windows to read, spread evenly over the split; `None`, or more than there are: the
-    /// whole split, each target once.
+    /// Number of windows to read, spread evenly over the split. With `None`, or more than the split has, each target of
+    /// the split is read once.
     pub windows: Option<usize>,
 }
 
 impl EvalLoaderConfig {
-    /// The loader of one evaluation, for batches on `device`.
+    /// Creates the loader of one evaluation, for batches on `device`.
     ///
     /// # Errors
     ///
@@ -164,17 +164,16 @@ impl EvalLoaderConfig {
     }
 }
 
-/// The windows of a run, as batches in the order in which they are read. Iterating twice gives the
-/// same batches.
+/// Loader that yields the windows of a run as batches. Iterating twice gives the same batches.
 ///
-/// An iterator reads a few batches ahead, on a thread that ends with it: one iterator over many
-/// steps keeps a device busier than one for each step.
+/// An iterator reads a few batches ahead, on a thread that ends with it. One iterator over many steps therefore keeps a
+/// device busier than one for each step.
 ///
-/// In training, item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation, so steps a to b
-/// are `slice(a * R, b * R)`.
+/// In training, item i is row i mod R of step ⌊i / R⌋, where R = batch · accumulation. Steps a to b are
+/// `slice(a * R, b * R)`.
 ///
-/// In evaluation, all batches have the same shape, because backends that compile their kernels do so
-/// for each shape anew: the last one is filled up with rows of which no target counts.
+/// In evaluation, all batches have the same shape, because some backends compile their kernels for each shape. The last
+/// batch is padded with rows without targets that count.
 #[derive(Clone)]
 pub struct WindowLoader {
     reader: Arc<Reader>,
@@ -182,20 +181,20 @@ pub struct WindowLoader {
     device: Device,
 }
 
-/// Items → a batch.
+/// Reads the batch of a range of items.
 struct Reader {
     rows: Rows,
     context: usize,
     batch: usize,
 }
 
-/// Which window an item is.
+/// Assignment of windows to items.
 enum Rows {
     Training {
         mixture: Mixture,
         datasets: Vec<Dataset>,
     },
-    /// `count` windows are read, of those that there are, spread evenly.
+    /// `count` of the windows, spread evenly.
     Evaluation {
         split: Split,
         weights: LossWeights,
@@ -204,7 +203,7 @@ enum Rows {
     },
 }
 
-/// A [`TrainSource`] cut into windows.
+/// [`TrainSource`] that has been cut into windows.
 struct Dataset {
     split: Split,
     loss_weights: LossWeights,
@@ -292,7 +291,7 @@ impl DataLoader<TokenBatch> for WindowLoader {
     }
 }
 
-/// Items `start..end` of a loader that holds `items`.
+/// Returns items `start..end` of a loader that holds `items`.
 fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
     assert!(
         start <= end && end <= items.len(),
@@ -302,7 +301,8 @@ fn slice(items: &Range<usize>, start: usize, end: usize) -> Range<usize> {
     items.start + start..items.start + end
 }
 
-/// The batches of a loader, read ahead on a thread that ends with them. Tensors are made on the thread that asks for them.
+/// Iterator over the batches of a loader, which reads ahead on a thread that ends with it. Tensors are created on the
+/// thread that iterates.
 pub struct Batches {
     host: Prefetch<HostBatch>,
     device: Device,

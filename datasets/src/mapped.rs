@@ -1,4 +1,4 @@
-//! Files that are read as memory.
+//! Memory-mapped files.
 
 use std::{
     fs::{self, File},
@@ -11,18 +11,19 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 
-/// A file without checksums is told from others by at most `SAMPLES` pieces of `SAMPLE` bytes.
+/// Bytes of a sample. The fingerprint of a file without checksums hashes samples.
 const SAMPLE: usize = 1 << 20;
+/// Maximum number of samples.
 const SAMPLES: usize = 1024;
 
-/// Refuses a device or a pipe, which may wait for ever when it is opened, and cannot be read more than once.
+/// Refuses a device or a pipe: opening one may block for ever, and a pipe can be read only once.
 pub(crate) fn check_regular(path: &Path) -> Result<(), DataError> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Err(DataError::Read {
             path: path.into(),
-            reason: io::Error::other("it is a device or a pipe, and not a file"),
+            reason: io::Error::other("it is a device or a pipe, not a regular file"),
         }),
-        // Reading says what else may be wrong.
+        // Reading the file reports any other error.
         _ => Ok(()),
     }
 }
@@ -36,19 +37,17 @@ pub(crate) fn map(path: &Path) -> Result<Mmap, DataError> {
             reason,
         },
     };
-    // Asked before opening, which waits for a writer where the path is a pipe.
+    // This comes before opening, which would wait for a writer if the path were a pipe.
     let metadata = fs::metadata(path).map_err(read_error)?;
     if metadata.is_dir() {
         return Err(DataError::Directory { path: path.into() });
     }
     check_regular(path)?;
     let file = File::open(path).map_err(read_error)?;
-    // SAFETY: the bytes of the map must not change, and the file must not become shorter, for as long as
-    // the map lives. No program can enforce that on a file, so it is asked of the user, in the
-    // documentation of the types that map one. All bytes are valid as numbers, and what is read as a
-    // length or an index is checked when a file is opened: a changed file gives other numbers or an
-    // error. A shortened one raises SIGBUS (an exception on Windows, where a mapped file cannot be
-    // shortened), which ends the process.
+    // SAFETY: the bytes of the map must not change, and the file must not be truncated, while the map exists. A program
+    // cannot enforce this, so the documentation of the types that map a file requires it of the user. All bytes are
+    // valid numbers, and lengths and indices are checked when a file is opened, so a changed file gives other numbers or
+    // an error. A truncated file raises SIGBUS, which ends the process (Windows does not allow truncating a mapped file).
     unsafe { Mmap::map(&file) }.map_err(read_error)
 }
 
@@ -60,10 +59,10 @@ pub(crate) fn sample(bytes: &[u8], hasher: &mut Sha256) {
     }
 }
 
-/// Up to `most` of the numbers below `count`: the first, the last and others evenly between.
+/// Returns up to `most` of the numbers below `count`: the first, the last and others spread evenly between them.
 pub(crate) fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
     let chosen = count.min(most);
-    // In u128, for no count is too large to be multiplied there.
+    // The product of two counts always fits into u128.
     (0..chosen).map(move |i| match chosen {
         1 => 0,
         _ => (i as u128 * (count - 1) as u128 / (chosen - 1) as u128) as usize,

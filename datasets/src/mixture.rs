@@ -1,5 +1,4 @@
-//! Several datasets in one sequence of rows: which dataset a row is read from, and which row of that
-//! dataset it is.
+//! Mixture of several datasets into one sequence of rows.
 
 #[cfg(test)]
 mod tests;
@@ -14,38 +13,38 @@ use crate::{
     permutation::{Permutation, random_of},
 };
 
-/// Rows over which the shares of the datasets are exact.
+/// Number of rows in a block, over which the shares of the datasets are exact.
 const BLOCK: u64 = 65_536;
 
-/// Datasets that take turns by their weights.
+/// Assignment of rows to datasets in proportion to their weights.
 ///
-/// The rows come in blocks of 65536. Every block holds the same number of rows of each dataset, its
-/// share of the weights rounded by the largest remainder, and a permutation keyed by (seed, block)
-/// puts them in order. The rows of a dataset stay in their own order, so that it goes through its
-/// epochs as it would alone. What a row is depends on nothing but (seed, row).
+/// Rows are divided into blocks of 65536. Every block has the same number of rows of each dataset: the share of its weight,
+/// rounded by the largest-remainder method. A permutation keyed by (seed, block) decides their order. The rows of one
+/// dataset keep their own order, so its epochs are the same as without the others. The assignment of a row depends on
+/// (seed, row) only.
 #[derive(Debug)]
 pub struct Mixture {
-    /// Rows of each dataset in a block.
+    /// Number of rows of each dataset in a block.
     shares: Vec<u64>,
     seed: u64,
-    /// The block that was asked for last: the next row most often lies in it.
+    /// Most recent block, which usually has the next row too.
     latest: Mutex<Option<Arc<Block>>>,
 }
 
-/// A block, written out.
+/// Assignment of all rows of a block.
 #[derive(Debug)]
 struct Block {
     number: u64,
-    /// Of each row: its dataset, and how many rows of that dataset come before it in the block.
+    /// Dataset of each row, and the number of earlier rows of that dataset in the block.
     rows: Vec<(u16, u16)>,
 }
 
 impl Mixture {
-    /// Mixes datasets, each given by its name and its weight.
+    /// Creates a mixture of datasets, each given by its name and its weight.
     ///
     /// # Errors
     ///
-    /// No dataset; a weight that is not a positive number, or that is too small a part of all.
+    /// No dataset, a weight that is not a positive finite number, and a weight too small for one row per block.
     pub fn new(datasets: &[(&str, f64)], seed: u64) -> Result<Self, DataError> {
         let wrong = |name: &str, reason: String| DataError::Dataset {
             path: PathBuf::from(name),
@@ -83,13 +82,12 @@ impl Mixture {
         })
     }
 
-    /// How many rows of each dataset every block of 65536 rows holds.
+    /// Returns the number of rows of each dataset in a block of 65536 rows.
     pub fn shares(&self) -> &[u64] {
         &self.shares
     }
 
-    /// The dataset that row `row` of the whole sequence is read from, and the index of the row in
-    /// the sequence of that dataset.
+    /// Returns the dataset of row `row`, and the index of the row within that dataset.
     pub fn place(&self, row: u64) -> (usize, u64) {
         if self.shares.len() == 1 {
             return (0, row);
@@ -105,12 +103,12 @@ impl Mixture {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
             Some(block) if block.number == number => block.clone(),
-            _ => latest.insert(Arc::new(self.write_out(number))).clone(),
+            _ => latest.insert(Arc::new(self.assign(number))).clone(),
         }
     }
 
-    fn write_out(&self, number: u64) -> Block {
-        // Dataset d has the numbers from `ends[d - 1]` up to `ends[d]`.
+    fn assign(&self, number: u64) -> Block {
+        // Dataset d has the positions from `ends[d - 1]` up to `ends[d]` of the permutation.
         let ends: Vec<u64> = self
             .shares
             .iter()
@@ -127,7 +125,7 @@ impl Mixture {
             let dataset = ends.partition_point(|&end| end <= place);
             let rank = ranks[dataset];
             ranks[dataset] += 1;
-            // Both below BLOCK, as no dataset has less than a row, and there are at least two.
+            // Both are below BLOCK: there are at least two datasets, and each has at least one row.
             (dataset as u16, rank as u16)
         };
         Block {
@@ -137,7 +135,7 @@ impl Mixture {
     }
 }
 
-/// `BLOCK` dealt out by weight: the method of the largest remainder, ties to the first.
+/// Divides the rows of a block by weight, with the largest-remainder method; ties go to the first dataset.
 fn shares(weights: &[f64]) -> Vec<u64> {
     // Relative to the largest, so that the sum stays finite.
     let largest = weights.iter().copied().fold(0., f64::max);

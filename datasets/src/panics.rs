@@ -1,4 +1,4 @@
-//! Panics of libraries that read what anybody may have written.
+//! Catches panics of libraries that parse untrusted files.
 
 use std::{
     cell::Cell,
@@ -7,12 +7,12 @@ use std::{
 };
 
 thread_local! {
-    /// Whether a panic on this thread is caught by [`catch`], and so nobody needs to hear of it.
+    /// Whether [`catch`] handles panics on this thread, so that they are not printed.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` returns, or nothing where it panics. The panic is not printed: what went wrong is an error,
-/// and whoever handles that says so in a line.
+/// Runs `work` and returns its result, or `None` if it panics. The panic is not printed, because the caller turns it into
+/// an error.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -34,12 +34,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_are_caught_and_do_not_last() {
+    fn panics_are_caught_also_when_nested() {
         assert_eq!(catch(|| 7), Some(7));
         let inner = || catch(|| panic!("of a library")).unwrap_or(3);
         assert_eq!(catch(inner), Some(3));
         assert!(!CAUGHT.get());
         assert_eq!(catch(|| -> u8 { panic!("again") }), None);
-        assert!(!CAUGHT.get(), "a panic of our own must be heard");
+        assert!(!CAUGHT.get(), "other panics must still be printed");
     }
 }

@@ -1,15 +1,13 @@
-//! A permutation of `0..n` that is computed, not stored: a few keys, whatever n is. And the random
-//! numbers that such orders are drawn from.
+//! Permutations of `0..n` that are computed instead of stored, and the random numbers that define them.
 
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
 
-/// The random numbers of one `number`, such as an epoch, for one purpose.
+/// Creates the generator of one stream, such as that of epoch `number`, for one purpose.
 ///
-/// The purpose is part of the key: another use of the same seed, such as drawing weights, must not
-/// see the same stream.
+/// The purpose is part of the key, so that other uses of the same seed, such as drawing weights, are independent.
 pub(crate) fn random_of(purpose: &[u8; 24], seed: u64, number: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -19,22 +17,21 @@ pub(crate) fn random_of(purpose: &[u8; 24], seed: u64, number: u64) -> ChaCha8Rn
     random
 }
 
-/// A number below `bound`, uniform but for a bias of `bound / 2^64`.
+/// Draws a number below `bound`, uniform except for a bias of `bound / 2^64`.
 pub(crate) fn below(bound: u64, random: &mut impl RngCore) -> u64 {
     let product = u128::from(random.next_u64()) * u128::from(bound);
     (product >> 64) as u64
 }
 
-/// Feistel rounds. Four make a permutation that cannot be told from a random one if their functions
-/// cannot (Luby and Rackoff 1988); the others are for small domains, where functions of few bits
-/// are weak.
+/// Number of Feistel rounds. Four pseudo-random round functions make a pseudo-random permutation (Luby and Rackoff 1988).
+/// The other rounds are for small domains, where round functions of few bits are weak.
 const ROUNDS: usize = 8;
 
-/// A permutation of `0..size`.
+/// Permutation of `0..size`.
 ///
-/// A Feistel network permutes `0..4^k`, the first such range that holds the domain. Walking along
-/// its cycle until it comes back into the domain makes a permutation of that (Black and Rogaway
-/// 2002); fewer than four steps are expected.
+/// A Feistel network permutes `0..4^k`, the smallest such range that contains the domain. Following its cycle until it
+/// returns to the domain gives a permutation of the domain (Black and Rogaway 2002). The expected number of steps is
+/// below four.
 pub(crate) struct Permutation {
     size: u64,
     keys: [u64; ROUNDS],
@@ -49,7 +46,7 @@ impl Permutation {
         }
     }
 
-    /// Where `index`, below `size`, goes.
+    /// Returns the image of `index`, which is below `size`.
     pub(crate) fn apply(&self, mut index: u64) -> u64 {
         let bits = u64::BITS - (self.size - 1).leading_zeros();
         let half = bits.div_ceil(2);
@@ -95,8 +92,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Where each number goes, and which two come first: 64 fills the range of the Feistel network,
-    /// 20 and 5 do not.
+    /// The image of each number and the first two numbers are uniform. A size of 64 fills the range of the Feistel
+    /// network; 20 and 5 do not.
     #[test]
     fn permutations_are_uniform() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
@@ -110,11 +107,11 @@ pub(crate) mod tests {
                 }
                 firsts[image[0] * size + image[1]] += 1;
             }
-            // A permutation fills a cell in every row and column of `places`, which leaves
-            // (n - 1)^2 degrees of freedom, and makes Pearson's statistic larger by n / (n - 1).
+            // A permutation fills one cell in every row and column of `places`. This leaves (n - 1)^2 degrees of freedom
+            // and makes Pearson's statistic larger by n / (n - 1).
             let ratio = size as f64 / (size - 1) as f64;
             check_uniform(&places, ratio, (size - 1).pow(2));
-            // No number comes twice.
+            // No number occurs twice, so the cells of equal pairs are left out.
             let pairs: Vec<u32> = (0..size * size)
                 .filter(|cell| cell / size != cell % size)
                 .map(|cell| firsts[cell])
@@ -123,14 +120,13 @@ pub(crate) mod tests {
         }
     }
 
-    /// [`check_shares`] for cells that are equally likely.
+    /// Does what [`check_shares`] does, for cells that are equally likely.
     pub(crate) fn check_uniform(counts: &[u32], ratio: f64, freedom: usize) {
         let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
         check_shares(counts, &vec![expected; counts.len()], ratio, freedom);
     }
 
-    /// Pearson's chi-square statistic, divided by `ratio`, must lie within 5 standard deviations of
-    /// its mean.
+    /// Checks that Pearson's chi-square statistic, divided by `ratio`, is within 5 standard deviations of its mean.
     pub(crate) fn check_shares(counts: &[u32], expected: &[f64], ratio: f64, freedom: usize) {
         let square =
             |(&count, expected): (&u32, &f64)| (f64::from(count) - expected).powi(2) / expected;

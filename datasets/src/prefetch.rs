@@ -1,5 +1,4 @@
-//! Batches made ahead of their use, on a thread of their own. The order and the content are those of
-//! making each one when it is asked for.
+//! Prefetching of batches on a separate thread. It changes neither the order nor the content of the batches.
 
 use std::{
     any::Any,
@@ -13,32 +12,32 @@ use burn::data::{dataloader::Progress, dataset::DatasetError};
 
 use crate::DataError;
 
-/// How many batches wait at most.
+/// Maximum number of batches that wait for their use.
 const AHEAD: usize = 2;
 
-/// What a thread makes of items, a batch at a time. Dropping it ends the thread.
+/// Iterator over values that a thread makes from batches of items. Dropping it ends the thread.
 pub(crate) struct Prefetch<T> {
     items: Range<usize>,
-    /// The item after those that were handed over.
+    /// Item after the last batch returned.
     next: usize,
-    /// `None` after the end. A thread that could not be started is reported as the first item.
-    maker: Option<io::Result<Maker<T>>>,
+    /// `None` after the end. If the thread could not be started, the error is returned as the first batch.
+    producer: Option<io::Result<Producer<T>>>,
 }
 
-struct Maker<T> {
-    /// Each with the item after it.
-    made: Receiver<Result<(T, usize), DataError>>,
+struct Producer<T> {
+    /// Values, each with the item after its batch.
+    values: Receiver<Result<(T, usize), DataError>>,
     thread: JoinHandle<()>,
 }
 
 impl<T: Send + 'static> Prefetch<T> {
-    /// Starts to make the batches of `items`.
+    /// Starts a thread that calls `make` for each batch of `items`.
     pub(crate) fn new(
         items: Range<usize>,
         batch: usize,
         make: impl Fn(Range<usize>) -> Result<T, DataError> + Send + 'static,
     ) -> Self {
-        let (sender, made) = sync_channel(AHEAD);
+        let (sender, values) = sync_channel(AHEAD);
         let Range { mut start, end } = items;
         let work = move || {
             loop {
@@ -48,7 +47,7 @@ impl<T: Send + 'static> Prefetch<T> {
                 }
                 let result = make(start..next).map(|value| (value, next));
                 let last = result.is_err();
-                // It cannot be sent where nobody waits for it any more.
+                // Sending fails once the iterator is dropped.
                 if sender.send(result).is_err() || last {
                     break;
                 }
@@ -59,24 +58,24 @@ impl<T: Send + 'static> Prefetch<T> {
         Self {
             next: items.start,
             items,
-            maker: Some(thread.map(|thread| Maker { made, thread })),
+            producer: Some(thread.map(|thread| Producer { values, thread })),
         }
     }
 }
 
 impl<T> Prefetch<T> {
-    /// How many items were handed over.
+    /// Returns the number of items in the batches returned so far.
     pub(crate) fn progress(&self) -> Progress {
         let done = self.next - self.items.start;
         Progress::new(done, self.items.len(), Some("windows".into()))
     }
 }
 
-impl<T> Maker<T> {
-    /// Ends the thread; returns what it panicked with.
+impl<T> Producer<T> {
+    /// Ends the thread, and returns the payload of its panic, if it panicked.
     fn end(self) -> Option<Box<dyn Any + Send>> {
-        // A thread that waits for room ends when nobody receives any more.
-        drop(self.made);
+        // Without a receiver, a thread that waits for the channel ends.
+        drop(self.values);
         self.thread.join().err()
     }
 }
@@ -85,22 +84,22 @@ impl<T> Iterator for Prefetch<T> {
     type Item = Result<T, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let maker = match self.maker.take()? {
-            Ok(maker) => maker,
+        let producer = match self.producer.take()? {
+            Ok(producer) => producer,
             Err(error) => return Some(Err(DatasetError::new(error))),
         };
-        match maker.made.recv() {
+        match producer.values.recv() {
             Ok(Ok((value, next))) => {
                 self.next = next;
-                self.maker = Some(Ok(maker));
+                self.producer = Some(Ok(producer));
                 Some(Ok(value))
             }
             Ok(Err(error)) => {
-                maker.end();
+                producer.end();
                 Some(Err(DatasetError::new(error)))
             }
-            // The thread has ended: it is done, or it panicked.
-            Err(_) => maker.end().map(|panic| {
+            // The thread has ended normally or has panicked.
+            Err(_) => producer.end().map(|panic| {
                 let message = format!("reading a batch panicked: {}", text_of(&*panic));
                 Err(DatasetError::new(io::Error::other(message)))
             }),
@@ -110,8 +109,8 @@ impl<T> Iterator for Prefetch<T> {
 
 impl<T> Drop for Prefetch<T> {
     fn drop(&mut self) {
-        if let Some(Ok(maker)) = self.maker.take() {
-            maker.end();
+        if let Some(Ok(producer)) = self.producer.take() {
+            producer.end();
         }
     }
 }
@@ -133,14 +132,14 @@ mod tests {
 
     use super::*;
 
-    type Made = Result<Range<usize>, DataError>;
+    type Batch = Result<Range<usize>, DataError>;
 
-    fn echo(items: Range<usize>) -> Made {
+    fn echo(items: Range<usize>) -> Batch {
         Ok(items)
     }
 
     #[test]
-    fn batches_come_in_order_and_progress_counts_what_was_handed_over() {
+    fn batches_come_in_order_and_progress_counts_their_items() {
         let mut prefetch = Prefetch::new(10..31, 8, echo);
         assert_eq!(prefetch.progress().items_processed, 0);
         let mut seen = vec![];
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_read_is_the_end() {
+    fn empty_range_has_no_batch() {
         assert!(Prefetch::new(3..3, 8, echo).next().is_none());
         assert!(Prefetch::new(3..9, 0, echo).next().is_none());
         let mut last = Prefetch::new(usize::MAX - 1..usize::MAX, 8, echo);
@@ -161,7 +160,7 @@ mod tests {
         assert!(last.next().is_none());
     }
 
-    /// The channel is full, half full or empty; the thread is at work or done.
+    /// The thread ends whether the channel is full, half full or empty, and whether it is working or done.
     #[test]
     fn dropping_early_ends_the_thread() {
         for batches in [1, 2, 3, 5, 100_000] {
@@ -178,15 +177,15 @@ mod tests {
                     thread::yield_now();
                 }
                 drop(prefetch);
-                // Two waited, and one was on its way when there was no room.
+                // Two waited in the channel, and one for space in the channel.
                 assert!(made.load(Ordering::Relaxed) <= full);
-                assert_eq!(Arc::strong_count(&made), 1, "the thread is still there");
+                assert_eq!(Arc::strong_count(&made), 1, "the thread is still running");
             }
         }
     }
 
     #[test]
-    fn an_error_comes_in_its_turn_and_once() {
+    fn error_is_returned_once_after_the_batches_before_it() {
         let fail_at_5 = |items: Range<usize>| match items.start {
             5 => Err(DataError::Interrupted),
             _ => echo(items),
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_and_not_a_wait() {
+    fn panic_of_the_thread_is_an_error() {
         let panic_at_2 = |items: Range<usize>| match items.start {
             2 => panic!("item {}", items.start),
             _ => echo(items),

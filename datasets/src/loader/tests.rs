@@ -5,7 +5,7 @@ use burn::{Tensor, tensor::Int};
 use super::*;
 use crate::{Corpus, TokenizerSpec};
 
-/// 1000 characters of 1 and 2 bytes, 900 of them for training; ids repeat every 23.
+/// Creates a corpus of 1000 characters of 1 and 2 bytes, 900 of them for training; ids repeat every 23.
 fn corpus() -> Corpus {
     let alphabet = "abcdefghijklmnopqrstuvé";
     let text: String = alphabet.chars().cycle().take(1000).collect();
@@ -39,7 +39,7 @@ fn ids(tensor: &Tensor<2, Int>) -> Vec<Vec<i64>> {
     ids.chunks(tensor.dims()[1]).map(<[i64]>::to_vec).collect()
 }
 
-/// Inputs of all rows that a loader yields, in order.
+/// Returns the inputs of all rows that a loader yields.
 fn rows(loader: &dyn DataLoader<TokenBatch>) -> Vec<Vec<i64>> {
     loader
         .iter()
@@ -48,7 +48,7 @@ fn rows(loader: &dyn DataLoader<TokenBatch>) -> Vec<Vec<i64>> {
 }
 
 #[test]
-fn rows_are_the_windows_and_targets_are_one_further() {
+fn rows_are_windows_and_targets_are_shifted_by_one() {
     let (corpus, loader) = (corpus(), train(6, 2));
     let tokens = corpus.train.tokens();
     let windows = Windows::new(&WindowOrder::Epoch, tokens, 16, 12, 5).unwrap();
@@ -72,7 +72,7 @@ fn rows_are_the_windows_and_targets_are_one_further() {
             assert_eq!(inputs[row], slice(offset));
             assert_eq!(targets[row], slice(offset + 1));
         }
-        // The last letter of the alphabet is the one of two bytes.
+        // The last letter of the alphabet is the only one of two bytes.
         let two_bytes = targets.iter().flatten().filter(|&&id| id == 22).count();
         assert_eq!(batch.target_tokens, 6 * 16);
         assert_eq!(batch.target_bytes, 6 * 16 + two_bytes);
@@ -81,12 +81,12 @@ fn rows_are_the_windows_and_targets_are_one_further() {
 }
 
 #[test]
-fn accumulation_reads_what_one_large_batch_does() {
+fn accumulation_reads_the_same_rows_as_one_large_batch() {
     assert_eq!(rows(&train(8, 4)), rows(&train(32, 1)));
 }
 
 #[test]
-fn resuming_and_dealing_read_what_one_run_does() {
+fn slices_read_the_same_rows_as_one_run() {
     let loader = train(8, 4);
     let whole = rows(&loader);
     assert_eq!(whole.len(), loader.num_items());
@@ -118,7 +118,7 @@ fn progress_counts_windows() {
 #[test]
 fn evaluation_is_exact_over_the_whole_split() {
     let split = corpus().valid;
-    // 99 targets: six full windows, and a seventh of which 3 count.
+    // The 99 targets are six full windows, and a seventh in which 3 targets count.
     for batch in [1, 4, 7, 64] {
         let mut counted = vec![];
         let (mut tokens, mut bytes) = (0, 0);
@@ -172,7 +172,7 @@ fn ids_have_the_integer_type_of_the_device() {
 }
 
 #[test]
-fn a_split_shorter_than_a_window_is_an_error() {
+fn split_shorter_than_a_window_is_an_error() {
     let split = corpus().valid;
     let config = EvalLoaderConfig {
         context: 100,
@@ -191,7 +191,7 @@ fn a_split_shorter_than_a_window_is_an_error() {
 }
 
 #[test]
-fn a_run_of_more_tokens_than_can_be_counted_is_refused() {
+fn run_with_overflowing_token_count_is_refused() {
     let config = TrainLoaderConfig {
         context: 16,
         batch: 8,

@@ -11,9 +11,9 @@ fn mixture(weights: &[f64], seed: u64) -> Mixture {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
-    /// Exact shares in every block, and each dataset in its own order over all blocks.
+    /// Shares are exact in every block, and each dataset keeps its order over all blocks.
     #[test]
-    fn each_dataset_goes_through_its_own_rows(
+    fn shares_are_exact_and_each_dataset_keeps_its_order(
         weights in prop::collection::vec(0.01f64..10., 1..9),
         seed: u64,
     ) {
@@ -36,7 +36,7 @@ proptest! {
     }
 
     #[test]
-    fn one_dataset_is_as_it_is_alone(weight in 1e-300f64..1e300, seed: u64, row: u64) {
+    fn mixture_of_one_dataset_changes_nothing(weight in 1e-300f64..1e300, seed: u64, row: u64) {
         prop_assert_eq!(mixture(&[weight], seed).place(row), (0, row));
     }
 }
@@ -47,7 +47,7 @@ fn shares_are_rounded_by_the_largest_remainder() {
         (&[1., 3.][..], &[16_384, 49_152][..]),
         (&[1., 1., 1.], &[21_846, 21_845, 21_845]),
         (&[0.5, 0.25, 0.25], &[32_768, 16_384, 16_384]),
-        // 65536 / 7 = 9362.29, and twice, and four times that: .29, .57 and .14.
+        // 65536 / 7 = 9362.29; the remainders for weights 1, 2 and 4 are .29, .57 and .14.
         (&[1., 2., 4.], &[9362, 18_725, 37_449]),
         (&[f64::MAX, f64::MAX], &[32_768, 32_768]),
         (&[65_535., 1.], &[65_535, 1]),
@@ -56,9 +56,9 @@ fn shares_are_rounded_by_the_largest_remainder() {
     }
 }
 
-/// In runs of rows inside a block the datasets are mixed as by chance.
+/// Stretches of rows within a block have the datasets in the expected proportions.
 #[test]
-fn runs_inside_a_block_are_mixed_uniformly() {
+fn datasets_are_uniform_within_a_block() {
     let mixture = mixture(&[1., 2., 5.], 7);
     let (run, runs) = (2048, 32);
     let mut counts = vec![];
@@ -75,8 +75,8 @@ fn runs_inside_a_block_are_mixed_uniformly() {
         .cycle()
         .take(counts.len())
         .collect();
-    // In a block both the runs and the datasets have their sums: that makes Pearson's statistic
-    // larger by n / (n - 1) and leaves (31)(2) degrees of freedom, in each of four blocks.
+    // In a block, the sums over stretches and over datasets are fixed. This makes Pearson's statistic larger by
+    // n / (n - 1) and leaves 31 · 2 degrees of freedom in each of the four blocks.
     let ratio = BLOCK as f64 / (BLOCK - 1) as f64;
     check_shares(&counts, &expected, ratio, 4 * (runs - 1) * 2);
 }
@@ -95,9 +95,9 @@ fn blocks_and_seeds_have_their_own_order() {
     assert_ne!(order(1, 5), order(2, 5));
 }
 
-/// The order is part of what a run is: changing it changes every run that is resumed.
+/// The order is part of the definition of a run: a change would alter every run that is resumed.
 #[test]
-fn the_order_is_pinned() {
+fn mixture_order_is_pinned() {
     let mixture = mixture(&[1., 2.], 42);
     let rows = (0..6).chain([100 * BLOCK + 77]);
     let places: Vec<_> = rows.map(|row| mixture.place(row)).collect();
@@ -106,7 +106,7 @@ fn the_order_is_pinned() {
 }
 
 #[test]
-fn weights_that_mix_nothing_are_errors_that_name_the_dataset() {
+fn invalid_weights_are_errors_that_name_the_dataset() {
     for (weights, name) in [
         (&[][..], "mixture"),
         (&[("code", 0.)], "code"),

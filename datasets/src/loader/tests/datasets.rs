@@ -1,4 +1,4 @@
-//! Loaders of every order, with weights, and of mixtures.
+//! Tests of loaders with every window order, with weights, and with mixtures.
 
 use std::{fs, slice, thread};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{DocumentIndex, TokenWeights};
 
-/// A source of each order, of texts of different lengths; documents end at `e`.
+/// Creates a source of each order, with texts of different lengths; token 4 ends a document.
 fn each_source() -> Vec<TrainSource> {
     let split = |tokens| {
         let ids = (0..tokens).map(|place| (place * 5 % 23) as u32).collect();
@@ -39,7 +39,7 @@ fn loader_of(datasets: &[TrainSource]) -> WindowLoader {
     config.init(datasets, &Device::flex()).unwrap()
 }
 
-/// A loader of each order, and one of a mixture of all with different weights.
+/// Creates a loader of each order, and one of a mixture of all with different weights.
 fn each_loader() -> Vec<WindowLoader> {
     let sources = each_source();
     let mut loaders: Vec<_> = sources
@@ -61,10 +61,10 @@ fn each_loader() -> Vec<WindowLoader> {
     loaders
 }
 
-/// A row: inputs, targets, weights.
+/// Inputs, targets and weights of a row.
 type RowValues = (Vec<i64>, Vec<i64>, Vec<f32>);
 
-/// All that a batch says of its rows.
+/// Returns the values of all rows of a batch.
 fn values(batch: &TokenBatch) -> Vec<RowValues> {
     let (inputs, targets) = (ids(&batch.inputs), ids(&batch.targets));
     let count = batch.inputs.dims().iter().product();
@@ -83,7 +83,7 @@ fn all_values(loader: &dyn DataLoader<TokenBatch>) -> Vec<RowValues> {
 }
 
 #[test]
-fn reading_ahead_gives_what_reading_does() {
+fn reading_ahead_gives_the_same_batches_as_direct_reads() {
     let loaders = each_loader()
         .into_iter()
         .chain([eval(4, None), eval(3, Some(5))]);
@@ -107,7 +107,7 @@ fn reading_ahead_gives_what_reading_does() {
 }
 
 #[test]
-fn any_number_of_workers_reads_the_same() {
+fn any_number_of_workers_reads_the_same_rows() {
     for loader in each_loader() {
         let whole = all_values(&loader);
         for workers in [1, 7] {
@@ -133,7 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
 
     #[test]
-    fn resuming_anywhere_reads_what_one_run_does(start in 0usize..=300) {
+    fn resuming_anywhere_reads_the_same_rows_as_one_run(start in 0usize..=300) {
         for loader in each_loader() {
             let whole = all_values(&loader);
             prop_assert_eq!(&all_values(&*loader.slice(start, 300)), &whole[start..]);
@@ -142,7 +142,7 @@ proptest! {
 }
 
 #[test]
-fn a_mixture_reads_the_rows_of_each_dataset_in_order() {
+fn mixture_reads_the_rows_of_each_dataset_in_order() {
     let sources = each_source();
     let alone: Vec<_> = sources
         .iter()
@@ -158,7 +158,7 @@ fn a_mixture_reads_the_rows_of_each_dataset_in_order() {
     assert!(read.iter().all(|&rows| rows > 60), "{read:?}");
 }
 
-/// A source of the epoch order with weights in a file.
+/// Creates a source of the epoch order with weights in a file.
 fn with_weights(weights: &[f32]) -> (tempfile::TempDir, TrainSource) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
@@ -172,7 +172,7 @@ fn with_weights(weights: &[f32]) -> (tempfile::TempDir, TrainSource) {
 }
 
 #[test]
-fn unit_weights_are_no_weights() {
+fn weights_of_one_are_omitted() {
     let plain = loader_of(&each_source()[..1]);
     let (_folder, from_file) = with_weights(&[1.; 900]);
     let constant = TrainSource {
@@ -193,8 +193,8 @@ fn unit_weights_are_no_weights() {
 }
 
 #[test]
-fn sums_are_those_of_the_targets_that_count() {
-    // Of every five tokens, one does not count.
+fn batch_sums_cover_only_targets_that_count() {
+    // One of every five tokens does not count.
     let weights: Vec<f32> = (0..900u16)
         .map(|token| f32::from(token % 5) * 0.1 + f32::from(token % 5) / 3e6)
         .collect();
@@ -222,9 +222,9 @@ fn sums_are_those_of_the_targets_that_count() {
     }
 }
 
-/// Targets of another document do not count, whatever they weigh.
+/// Targets of another document do not count, whatever their weight.
 #[test]
-fn weights_and_documents_go_together() {
+fn weights_apply_only_within_a_document() {
     let source = TrainSource {
         loss_weights: LossWeights::Constant(0.25),
         ..each_source().remove(2)
@@ -246,14 +246,14 @@ fn weights_and_documents_go_together() {
 }
 
 #[test]
-fn a_weight_that_is_none_ends_the_batches() {
+fn invalid_weight_ends_the_batches() {
     let mut weights = vec![1.; 900];
     weights[450] = f32::NAN;
     let (_folder, source) = with_weights(&weights);
     let loader = loader_of(&[source]);
     let mut batches = loader.iter();
     let good = batches.by_ref().take_while(Result::is_ok).count();
-    // 55 windows of an epoch, in 6 rows each: it is met in one of the first ten batches.
+    // An epoch has 55 windows and a batch 6 rows, so the weight is read in one of the first ten batches.
     assert!(good < 10);
     assert!(batches.next().is_none());
     let error = loader.iter().find_map(Result::err).unwrap();
