@@ -1,4 +1,4 @@
-//! Bytes on disk → bytes of the file: gzip and zstd are taken off, and what is read is counted.
+//! Decompression of gzip and zstd, and the count of bytes read from disk.
 
 use std::{
     fs::File,
@@ -9,28 +9,28 @@ use std::{
     },
 };
 
-use super::MAX_DECOMPRESSED_BYTES;
+use super::{message::NUL, options::MAX_DECOMPRESSED_BYTES};
 use crate::{DataError, SourceFile};
 
 pub(super) type Reader = Box<dyn Read + Send>;
 
-/// A file without its compression.
+/// Opened file, after decompression.
 pub(super) struct Opened {
-    /// All of it.
+    /// Reader of the file from its beginning.
     pub(super) reader: Reader,
-    /// Up to [`HEAD`] bytes that it begins with.
+    /// First bytes of the file, at most [`HEAD`].
     pub(super) head: Vec<u8>,
-    /// Whether it was compressed.
+    /// Whether the file is compressed.
     pub(super) decompressed: bool,
 }
 
-/// How many bytes are looked at before a file is read.
+/// Number of bytes that are inspected before a file is read.
 pub(super) const HEAD: usize = 4096;
 
-/// How much is read from disk at once.
+/// Bytes per read from disk.
 const BLOCK: usize = 1 << 17;
 
-/// Opens a file, and keeps in `position` how many bytes of it are read.
+/// Opens a file, and counts in `position` the bytes read from it.
 pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opened, DataError> {
     let failed = |reason| DataError::Read {
         path: file.path.clone(),
@@ -42,20 +42,20 @@ pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opene
     };
     let head = head(&mut counted, 4).map_err(failed)?;
     let is_gzip = head.starts_with(&[0x1f, 0x8b]);
-    // A frame, or a skippable frame, with which parallel compressors begin.
+    // A frame, or a skippable frame, which parallel compressors write first.
     let is_zstd = matches!(
         head[..],
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]
     );
-    let whole = BufReader::with_capacity(BLOCK, io::Cursor::new(head).chain(counted));
+    let input = BufReader::with_capacity(BLOCK, io::Cursor::new(head).chain(counted));
     let mut reader: Reader = if is_gzip {
         Box::new(Decoder {
             compression: "gzip",
             left: MAX_DECOMPRESSED_BYTES,
-            decoder: flate2::bufread::MultiGzDecoder::new(whole),
+            decoder: flate2::bufread::MultiGzDecoder::new(input),
         })
     } else if is_zstd {
-        let mut decoder = zstd::Decoder::with_buffer(whole).map_err(failed)?;
+        let mut decoder = zstd::Decoder::with_buffer(input).map_err(failed)?;
         // Dumps made with `zstd --long=31` exist.
         decoder
             .window_log_max(if cfg!(target_pointer_width = "64") {
@@ -70,7 +70,7 @@ pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opene
             decoder,
         })
     } else {
-        Box::new(whole)
+        Box::new(input)
     };
     let head = self::head(&mut reader, HEAD).map_err(failed)?;
     Ok(Opened {
@@ -80,13 +80,14 @@ pub(super) fn open(file: &SourceFile, position: &Arc<AtomicU64>) -> Result<Opene
     })
 }
 
-/// The first bytes, as many as asked for where there are so many.
+/// Reads the first `bytes` bytes, or all if there are fewer.
 fn head(reader: &mut impl Read, bytes: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     reader.take(bytes as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
+/// File that counts the bytes read from it.
 struct Counted {
     file: File,
     position: Arc<AtomicU64>,
@@ -100,10 +101,10 @@ impl Read for Counted {
     }
 }
 
-/// Says of an error which it is that failed, the disk or what lies on it, and ends what has no end.
+/// Decoder whose errors tell damaged data from a failing disk, and which limits the decompressed size.
 struct Decoder<R> {
     compression: &'static str,
-    /// How many bytes may still come.
+    /// Remaining bytes up to the limit.
     left: u64,
     decoder: R,
 }
@@ -120,7 +121,7 @@ impl<R: Read> Read for Decoder<R> {
         })?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
             let reason = format!(
-                "its {} data expands to more than {} GiB, the most that is read: decompress and split the file",
+                "its {} data expands to more than {} GiB, the limit: decompress and split the file",
                 self.compression,
                 MAX_DECOMPRESSED_BYTES >> 30
             );
@@ -130,11 +131,8 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// The reason to refuse a NUL byte, and what to do.
-pub(super) const NUL: &str = "this is no text, or text in UTF-16 (iconv -f UTF-16 -t UTF-8 converts that); name a file of text";
-
-/// Passes bytes on up to the first NUL, which no text has: a binary file whose beginning looks like text, or
-/// one that a crash has filled with zeros.
+/// Reader that fails at the first NUL byte, which text does not contain. Binary files that begin like text do, and files
+/// that a crash has filled with zeros.
 pub(super) struct WithoutNul<R> {
     reader: R,
     offset: u64,
@@ -164,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_expands_without_end_is_ended() {
+    fn decompressed_size_is_limited() {
         let mut decoder = Decoder {
             compression: "gzip",
             left: 1000,

@@ -1,5 +1,4 @@
-//! JSON that is not told by its lines: objects one after the other, however they are laid out, or one array of
-//! them. Only the object at hand is in memory.
+//! JSON: objects in sequence, in any layout of lines, or one array of objects. Only one object at a time is in memory.
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,8 +6,11 @@ use std::{
 };
 
 use super::{
-    BoxedDocuments, Document, InvalidUtf8, LONGEST_RECORD, ReadOptions, compression, json_lines,
-    wrong,
+    compression,
+    document::{BoxedDocuments, Document},
+    json_lines,
+    message::wrong,
+    options::{InvalidUtf8, MAX_RECORD_BYTES, ReadOptions},
 };
 use crate::DataError;
 
@@ -26,7 +28,7 @@ pub(super) fn documents(
         field: options.text_field.clone(),
         invalid: options.invalid_utf8,
         object: Vec::new(),
-        place: Place::Start,
+        position: Position::Start,
     })
 }
 
@@ -36,15 +38,15 @@ struct Objects<R> {
     field: String,
     invalid: InvalidUtf8,
     object: Vec<u8>,
-    place: Place,
+    position: Position,
 }
 
-/// Position in the file, which decides what may come next.
+/// Position in the file, which determines what may follow.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
-    /// Nothing was read.
+enum Position {
+    /// Start of the file: an object, an array, or the end.
     Start,
-    /// Outside of any array: an object or the end.
+    /// Between objects that are not in an array: an object or the end.
     Outside,
     /// After the bracket that opens the array: an object, or the bracket that closes it.
     ArrayStart,
@@ -57,43 +59,45 @@ enum Place {
 }
 
 impl<R: BufRead> Objects<R> {
-    /// The next object is put into `object`; returns the line that it begins in, or nothing at the end.
+    /// Reads the next object into `object`, and returns the line in which it begins; `None` at the end.
     fn next_object(&mut self) -> Result<Option<u64>, DataError> {
         loop {
             let byte = self
                 .bytes
                 .skip_white_space()
-                .map_err(|reason| self.unread(reason))?;
+                .map_err(|reason| self.read_error(reason))?;
             let line = self.bytes.line;
-            let expected = match (self.place, byte) {
-                // The mark of UTF-8, which is no part of a document here.
-                (Place::Start, Some(0xef)) if self.bytes.take_mark() => continue,
-                (Place::Start, Some(b'[')) => {
-                    self.step(Place::ArrayStart);
+            let expected = match (self.position, byte) {
+                // A byte-order mark, which is not part of a document.
+                (Position::Start, Some(0xef)) if self.bytes.take_mark() => continue,
+                (Position::Start, Some(b'[')) => {
+                    self.step(Position::ArrayStart);
                     continue;
                 }
-                (Place::ArrayStart | Place::AfterElement, Some(b']')) => {
-                    self.step(Place::AfterArray);
+                (Position::ArrayStart | Position::AfterElement, Some(b']')) => {
+                    self.step(Position::AfterArray);
                     continue;
                 }
-                (Place::AfterElement, Some(b',')) => {
-                    self.step(Place::Element);
+                (Position::AfterElement, Some(b',')) => {
+                    self.step(Position::Element);
                     continue;
                 }
-                (Place::Start | Place::Outside, Some(b'{')) => {
-                    self.place = Place::Outside;
-                    return self.frame().map(|()| Some(line));
+                (Position::Start | Position::Outside, Some(b'{')) => {
+                    self.position = Position::Outside;
+                    return self.read_object().map(|()| Some(line));
                 }
-                (Place::ArrayStart | Place::Element, Some(b'{')) => {
-                    self.place = Place::AfterElement;
-                    return self.frame().map(|()| Some(line));
+                (Position::ArrayStart | Position::Element, Some(b'{')) => {
+                    self.position = Position::AfterElement;
+                    return self.read_object().map(|()| Some(line));
                 }
-                (Place::Start | Place::Outside | Place::AfterArray, None) => return Ok(None),
-                (Place::Start, _) => "an object, or an array of objects",
-                (Place::Outside | Place::Element, _) => "an object",
-                (Place::ArrayStart, _) => "an object, or the end of the array",
-                (Place::AfterElement, _) => "a comma, or the end of the array",
-                (Place::AfterArray, _) => "nothing more after the array",
+                (Position::Start | Position::Outside | Position::AfterArray, None) => {
+                    return Ok(None);
+                }
+                (Position::Start, _) => "an object, or an array of objects",
+                (Position::Outside | Position::Element, _) => "an object",
+                (Position::ArrayStart, _) => "an object, or the end of the array",
+                (Position::AfterElement, _) => "a comma, or the end of the array",
+                (Position::AfterArray, _) => "nothing more after the array",
             };
             let found = match byte {
                 Some(byte) if byte.is_ascii_graphic() => format!("{:?}", char::from(byte)),
@@ -101,20 +105,20 @@ impl<R: BufRead> Objects<R> {
                 None => "the end of the file".into(),
             };
             let reason = format!(
-                "expected {expected}, found {found}: each text has to be a field of an object, and objects come one \
-                 after the other or in one array"
+                "expected {expected}, found {found}: each text must be a field of an object, and the objects must be in \
+                 sequence or in one array"
             );
             return Err(self.wrong(line, reason));
         }
     }
 
-    fn step(&mut self, place: Place) {
+    fn step(&mut self, position: Position) {
         self.bytes.reader.consume(1);
-        self.place = place;
+        self.position = position;
     }
 
-    /// Puts the bytes of an object into `object`, from its brace to the one that closes it.
-    fn frame(&mut self) -> Result<(), DataError> {
+    /// Reads the bytes of an object into `object`, from its opening brace to its closing one.
+    fn read_object(&mut self) -> Result<(), DataError> {
         let begin = self.bytes.line;
         self.object.clear();
         let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -122,10 +126,10 @@ impl<R: BufRead> Objects<R> {
             let block = match self.bytes.reader.fill_buf() {
                 Ok(block) => block,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(reason) => return Err(self.unread(reason)),
+                Err(reason) => return Err(self.read_error(reason)),
             };
             if block.is_empty() {
-                let reason = "the file ends within this object: it was cut, or a brace is missing";
+                let reason = "the file ends within this object: get the whole file, or add the missing brace";
                 return Err(self.wrong(begin, reason.into()));
             }
             let mut used = 0;
@@ -160,17 +164,17 @@ impl<R: BufRead> Objects<R> {
             if closed {
                 return Ok(());
             }
-            if self.object.len() > LONGEST_RECORD {
+            if self.object.len() > MAX_RECORD_BYTES {
                 let reason = format!(
-                    "this object is longer than {} MiB: split the text, or put in the brace that is missing",
-                    LONGEST_RECORD >> 20
+                    "this object is longer than {} MiB: split the text, or add the missing brace",
+                    MAX_RECORD_BYTES >> 20
                 );
                 return Err(self.wrong(begin, reason));
             }
         }
     }
 
-    fn unread(&self, reason: std::io::Error) -> DataError {
+    fn read_error(&self, reason: std::io::Error) -> DataError {
         DataError::Read {
             path: self.path.clone(),
             reason,
@@ -195,14 +199,14 @@ impl<R: BufRead> Iterator for Objects<R> {
     }
 }
 
-/// Bytes with the number of the line they are in, counted from 1.
+/// Reader that counts lines from 1.
 struct Bytes<R> {
     reader: R,
     line: u64,
 }
 
 impl<R: BufRead> Bytes<R> {
-    /// The next byte that is no white space, which is not consumed.
+    /// Consumes white space, and returns the byte after it without consuming it.
     fn skip_white_space(&mut self) -> std::io::Result<Option<u8>> {
         loop {
             let block = match self.reader.fill_buf() {
@@ -225,7 +229,7 @@ impl<R: BufRead> Bytes<R> {
         }
     }
 
-    /// Consumes a byte-order mark, which is in the buffer whole at the beginning of a file.
+    /// Consumes a byte-order mark and returns whether there was one. At the start of a file, the buffer holds all of it.
     fn take_mark(&mut self) -> bool {
         let mark = b"\xef\xbb\xbf";
         let begins = self
@@ -247,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// The texts, read with so many bytes in memory at a time.
+    /// Reads the texts with a buffer of `block` bytes.
     fn read(json: &[u8], block: usize) -> Result<Vec<String>, String> {
         let objects = Objects {
             path: "a.json".into(),
@@ -258,7 +262,7 @@ mod tests {
             field: "text".into(),
             invalid: InvalidUtf8::Refuse,
             object: Vec::new(),
-            place: Place::Start,
+            position: Position::Start,
         };
         objects
             .map(|document| document.map(|document| document.text))
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_may_be_laid_out_in_any_way() {
+    fn objects_may_have_any_layout() {
         let texts = ["a", "\"]}\\", "c"];
         for json in [
             r#"[{"text": "a"}, {"text": "\"]}\\"}, {"text": "c"}]"#,
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn errors_name_the_line() {
         for (json, line, expected) in [
             ("[1, 2]", 1, "an object, or the end of the array, found '1'"),
             (
@@ -309,7 +313,11 @@ mod tests {
                 2,
                 "there is no field \"text\"",
             ),
-            ("{\"text\": \"a\"}\n{\"text\" \"b\"}", 2, "no JSON object"),
+            (
+                "{\"text\": \"a\"}\n{\"text\" \"b\"}",
+                2,
+                "not a JSON object",
+            ),
             (
                 "{\"version\": 1, \"data\": [{\"text\": \"a\"}]}",
                 1,
@@ -331,7 +339,7 @@ mod tests {
     }
 
     proptest! {
-        /// The texts are those that `serde_json` reads of the whole file, however its bytes arrive.
+        /// The texts are those that `serde_json` reads from the whole file, whatever the size of the buffer.
         #[test]
         fn arrays_are_read_as_serde_reads_them(
             texts in prop::collection::vec("[ -~é\n\t\"\\\\{}\\[\\]]{0,20}", 0..8),
@@ -353,7 +361,7 @@ mod tests {
         fn any_bytes_give_documents_or_an_error(json in "[\\[\\]{},\"a: \n\\\\]{0,40}", block in 1_usize..9) {
             let found = read(json.as_bytes(), block);
             let value: Result<Vec<serde_json::Value>, _> = serde_json::from_str(&json);
-            // A key may be missing, but what is no JSON is never read.
+            // A key may be missing, but malformed JSON is always an error.
             if json.trim_start().starts_with('[') && value.is_err() {
                 prop_assert!(found.is_err());
             }

@@ -1,4 +1,4 @@
-//! JSON lines: an object per line, of which one string is the document.
+//! JSON lines: one object per line, one string of which is the document.
 
 use std::{
     fmt,
@@ -12,8 +12,10 @@ use serde::de::{
 };
 
 use super::{
-    BoxedDocuments, Document, FIELD_ADVICE, InvalidUtf8, MAX_LINE_BYTES, NOT_UTF8_ADVICE,
-    ReadOptions, compression, name_list, wrong,
+    compression,
+    document::{BoxedDocuments, Document},
+    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list, wrong},
+    options::{InvalidUtf8, MAX_LINE_BYTES, ReadOptions},
 };
 use crate::DataError;
 
@@ -53,8 +55,8 @@ impl Iterator for Lines {
                 Ok(bytes) if bytes as u64 > MAX_LINE_BYTES => {
                     let place = format!("line {}", self.number + 1);
                     let reason = format!(
-                        "the line has more than {} MiB, the most that is read as one: split its text over several \
-                         lines, or write it as plain text, which has no limit",
+                        "the line has more than {} MiB, the limit: split its text over several lines, or write it as \
+                         plain text, which has no limit",
                         MAX_LINE_BYTES >> 20
                     );
                     return Some(Err(wrong(&self.path, place, reason)));
@@ -67,7 +69,7 @@ impl Iterator for Lines {
             }
             let mut line = &self.line[..];
             if self.number == 1 {
-                // A byte-order mark is no part of a document here.
+                // A byte-order mark is not part of the document.
                 line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
             }
             let line = line.trim_ascii();
@@ -80,11 +82,11 @@ impl Iterator for Lines {
     }
 }
 
-/// The document in one object, or what is wrong with it. Only its text must be right: what other fields hold
-/// need not even be UTF-8.
+/// Extracts the document from an object; the error is a message. Only the text field must be valid: other fields need
+/// not even be UTF-8.
 pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result<Document, String> {
     let error = match object(line, field) {
-        Ok(value) => return found(value, line, field),
+        Ok(value) => return text_of(value, line, field),
         Err(error) => error,
     };
     // Python's `json` writes numbers that JSON does not have.
@@ -93,9 +95,9 @@ pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result
     if numbers.is_some()
         && let Ok(value) = object(line, field)
     {
-        return found(value, line, field);
+        return text_of(value, line, field);
     }
-    // What is wrong may be the text's Unicode alone, be it bytes or escapes such as \ud800.
+    // The only fault may be invalid Unicode in the text: bytes, or escapes such as \ud800.
     if let Ok(Some(RawText(mut bytes))) = object(line, field) {
         let surrogates = replace_surrogates(&mut bytes);
         match (invalid, str::from_utf8(line)) {
@@ -114,7 +116,7 @@ pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result
             }
             (InvalidUtf8::Refuse, _) if surrogates > 0 => {
                 return Err(format!(
-                    "{field:?} has half of a surrogate pair, such as \\ud800, which is no character: mend the line, \
+                    "{field:?} has half of a surrogate pair, such as \\ud800, which is not a character: fix the line, \
                      or build it with foretoken data build --invalid-utf8 replace"
                 ));
             }
@@ -125,20 +127,19 @@ pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&place).unwrap_or(&message);
     Err(format!(
-        "no JSON object: {message} at column {}; what is needed is an object such as {{\"{field}\": \"…\"}}",
+        "this is not a JSON object: {message} at column {}; write an object such as {{\"{field}\": \"…\"}}",
         error.column()
     ))
 }
 
-/// The document that a field holds, in a line that is an object.
-fn found(value: Option<Field>, line: &[u8], field: &str) -> Result<Document, String> {
+/// Returns the document in the value of the text field, or a message. `line` is the whole object.
+fn text_of(value: Option<Field>, line: &[u8], field: &str) -> Result<Document, String> {
     match value {
         Some(Field::Text(text)) => Ok(Document { text, replaced: 0 }),
         Some(Field::Null) => Ok(Document::default()),
-        Some(Field::Other(kind)) => Err(format!(
-            "{field:?} is {kind}, not a string: if another field is the text, name it with --text-field, or in an \
-             experiment with data.text_field"
-        )),
+        Some(Field::Other(kind)) => {
+            Err(format!("{field:?} is {kind}, not a string; {FIELD_ADVICE}"))
+        }
         None => {
             let object: serde_json::Map<String, serde_json::Value> =
                 serde_json::from_slice(line).unwrap_or_default();
@@ -150,8 +151,8 @@ fn found(value: Option<Field>, line: &[u8], field: &str) -> Result<Document, Str
     }
 }
 
-/// The line with 0 for each `NaN`, `Infinity` and `-Infinity` outside strings; `None` where there is none.
-/// The numbers are as long as what they replace, so that columns stay.
+/// Replaces each `NaN`, `Infinity` and `-Infinity` outside strings by a zero; `None` if there is none. The zeros are as long
+/// as the names, so that columns in messages stay correct.
 fn without_python_numbers(line: &[u8]) -> Option<Vec<u8>> {
     let mut changed = None;
     let (mut at, mut in_string) = (0, false);
@@ -180,7 +181,7 @@ fn without_python_numbers(line: &[u8]) -> Option<Vec<u8>> {
     changed
 }
 
-/// The value of one field of an object; the other fields are passed over without being built.
+/// Reads the value of one field of an object. The values of other fields are skipped and not built.
 fn object<'de, T: Deserialize<'de>>(
     line: &'de [u8],
     field: &str,
@@ -212,7 +213,7 @@ fn object<'de, T: Deserialize<'de>>(
     Ok(value)
 }
 
-/// Whether a key is the one looked for.
+/// Comparison of a key with the one wanted.
 struct KeyIs<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for KeyIs<'_> {
@@ -235,6 +236,7 @@ impl Visitor<'_> for KeyIs<'_> {
     }
 }
 
+/// Value of the text field.
 enum Field {
     Text(String),
     Null,
@@ -291,8 +293,8 @@ impl<'de> Deserialize<'de> for Field {
     }
 }
 
-/// A string whose Unicode nobody has looked at: `serde_json` hands out a lone surrogate as the three
-/// bytes that it would have in UTF-8 if it were a character.
+/// String with unchecked Unicode. `serde_json` returns a lone surrogate as the three bytes that it would have in UTF-8 if it
+/// were a character.
 struct RawText(Vec<u8>);
 
 impl<'de> Deserialize<'de> for RawText {
@@ -319,7 +321,7 @@ impl<'de> Deserialize<'de> for RawText {
     }
 }
 
-/// Puts U+FFFD, which has as many bytes, in the place of every surrogate. Returns how many there were.
+/// Replaces every surrogate by U+FFFD, which has as many bytes, and returns the number of surrogates.
 fn replace_surrogates(bytes: &mut [u8]) -> usize {
     let mut count = 0;
     let mut at = 0;

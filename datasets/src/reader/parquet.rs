@@ -1,6 +1,5 @@
-//! Parquet: a row per document, of which one column is read. A file that is damaged, or made to do
-//! harm, is an error: pages are checked for what would make the decoders allocate without bound, and
-//! a panic of theirs is caught.
+//! Parquet: one document per row, from one column. A damaged or hostile file is an error: pages that would make the
+//! decoders allocate without bound are refused, and panics of the decoders are caught.
 
 use std::{
     fs::File,
@@ -26,12 +25,14 @@ use ::parquet::{
 };
 
 use super::{
-    BoxedDocuments, Document, FIELD_ADVICE, InvalidUtf8, MAX_HELD_PARQUET_BYTES, NOT_UTF8_ADVICE,
-    ReadOptions, compression::Opened, name_list, wrong,
+    compression::Opened,
+    document::{BoxedDocuments, Document},
+    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list, wrong},
+    options::{InvalidUtf8, MAX_HELD_PARQUET_BYTES, ReadOptions},
 };
 use crate::{DataError, SourceFile, panics};
 
-/// How many rows are decoded at once.
+/// Number of rows that are decoded at once.
 const BATCH: usize = 1024;
 
 pub(super) fn documents(
@@ -50,8 +51,8 @@ pub(super) fn documents(
         limited.read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > MAX_HELD_PARQUET_BYTES {
             let reason = format!(
-                "a Parquet file that is compressed as a whole is held in memory, and this one has more than \
-                 {} MiB: decompress it first; Parquet compresses its columns itself",
+                "the compressed Parquet file expands to more than {} MiB, the limit, because it is held in memory: \
+                 decompress it first; Parquet compresses its columns itself",
                 MAX_HELD_PARQUET_BYTES >> 20
             );
             return Err(wrong(&file.path, "compression", reason));
@@ -64,7 +65,7 @@ pub(super) fn documents(
     };
     let (column, descriptor) = find_column(table.as_ref(), &options.text_field)
         .map_err(|reason| wrong(&file.path, "schema", reason))?;
-    // What was read to open it is no progress.
+    // Reading the footer does not count as progress.
     position.store(0, Ordering::Relaxed);
     let rows = u64::try_from(table.metadata().file_metadata().num_rows()).unwrap_or(0);
     Ok(Box::new(Rows {
@@ -87,7 +88,7 @@ fn damaged(file: &SourceFile, reason: String) -> DataError {
     wrong(&file.path, "footer", reason)
 }
 
-/// Runs the decoder, and makes of all that can go wrong in it one line.
+/// Runs the decoder, and turns its errors and panics into a message of one line.
 fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
     match panics::catch(decode) {
         Some(Ok(value)) => Ok(value),
@@ -96,10 +97,10 @@ fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
             let error: Vec<&str> = error.split_whitespace().collect();
             let error = error.join(" ");
             Err(format!(
-                "the Parquet file is damaged, or made in a way that is not supported ({error})"
+                "the Parquet file is damaged or uses an unsupported feature ({error}): fetch or write it again"
             ))
         }
-        None => Err("the Parquet file is damaged".into()),
+        None => Err("the Parquet file is damaged: fetch or write it again".into()),
     }
 }
 
@@ -119,7 +120,7 @@ fn find_column(table: &dyn FileReader, field: &str) -> Result<(usize, ColumnDesc
     let column = schema.column(index);
     if column.max_rep_level() > 0 {
         return Err(format!(
-            "the column {field:?} holds lists: a text is needed in each row; {FIELD_ADVICE}"
+            "the column {field:?} holds lists, not strings; {FIELD_ADVICE}"
         ));
     }
     if column.physical_type() != Type::BYTE_ARRAY {
@@ -131,7 +132,7 @@ fn find_column(table: &dyn FileReader, field: &str) -> Result<(usize, ColumnDesc
     Ok((index, column))
 }
 
-/// A row group that is being read.
+/// Row group that is being read.
 struct Group {
     reader: ColumnReaderImpl<ByteArrayType>,
     rows_left: usize,
@@ -145,8 +146,9 @@ struct Rows {
     next_group: usize,
     group: Option<Group>,
     batch: vec::IntoIter<Option<ByteArray>>,
-    /// How many rows are handed out, and how many there are.
+    /// Number of rows that have been returned.
     row: u64,
+    /// Number of rows in the file.
     rows: u64,
     invalid: InvalidUtf8,
     bytes: u64,
@@ -154,7 +156,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// The next rows; none when the file is at its end.
+    /// Reads the next rows; empty at the end of the file.
     fn read_batch(&mut self) -> ParquetResult<Vec<Option<ByteArray>>> {
         loop {
             let Some(group) = &mut self.group else {
@@ -182,7 +184,7 @@ impl Rows {
                     .read_records(BATCH, Some(&mut levels), None, &mut texts)?;
             if rows > group.rows_left || rows == 0 && group.rows_left > 0 {
                 return Err(ParquetError::General(format!(
-                    "row group {} has not the number of rows it says",
+                    "row group {} does not have the number of rows that it states",
                     self.next_group - 1
                 )));
             }
@@ -247,8 +249,8 @@ impl Iterator for Rows {
     }
 }
 
-/// Passes on the pages of a column, unless one claims to hold more than it can: the decoders allocate
-/// what a page claims before they look for it.
+/// Reader that refuses pages that claim to hold more values than they can. The decoders allocate memory for the claimed
+/// number before they read the values.
 struct CheckedPages {
     pages: Box<dyn PageReader>,
     nullable: bool,
@@ -260,7 +262,7 @@ impl CheckedPages {
     fn check(&self, page: &Page) -> ParquetResult<()> {
         let claimed = page.num_values() as usize;
         let plausible = match page {
-            // Each text has a length of four bytes before it.
+            // Each text is preceded by its length in four bytes.
             Page::DictionaryPage { buf, .. } => claimed <= buf.len() / 4,
             _ => {
                 claimed <= self.rows
@@ -272,12 +274,12 @@ impl CheckedPages {
         if plausible {
             Ok(())
         } else {
-            let reason = format!("a page says that it holds {claimed} texts, which it cannot");
+            let reason = format!("a page states an impossible number of {claimed} texts");
             Err(ParquetError::General(reason))
         }
     }
 
-    /// How many lengths a page with delta-encoded lengths says that it holds.
+    /// Returns the stated number of lengths in a page with delta-encoded lengths.
     fn lengths(&self, page: &Page) -> Option<u64> {
         if !matches!(
             page.encoding(),

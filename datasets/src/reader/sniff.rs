@@ -1,14 +1,14 @@
-//! The first bytes of a file, by which one is told that is not what its name says: compressed in a way that is
-//! not read, binary, in another encoding of Unicode, or JSON under the name of a plain text.
+//! Recognises by its first bytes a file that is not what its name says: compressed in an unsupported way, binary, in
+//! another encoding of Unicode, or JSON under the name of a plain text.
 
 use std::path::Path;
 
 use serde::de::IgnoredAny;
 
-use super::compression::{HEAD, NUL};
+use super::{compression::HEAD, message::NUL};
 use crate::{DataError, Format};
 
-/// Kinds of binary files: what they are, the offset and the bytes that say so, and what to do with them.
+/// Kinds of binary files: description, offset of the magic bytes, magic bytes, and advice.
 const KINDS: [(&str, usize, &[u8], &str); 26] = [
     ("compressed twice", 0, b"\x1f\x8b\x08", UNPACK_ONCE),
     ("compressed twice", 0, b"\x28\xb5\x2f\xfd", UNPACK_ONCE),
@@ -49,7 +49,7 @@ const KINDS: [(&str, usize, &[u8], &str); 26] = [
         "unpack it first",
     ),
     (
-        "a ZIP archive, as .docx, .xlsx, .npz and .pt files are too",
+        "a ZIP archive (.docx, .xlsx, .npz and .pt files are ZIP archives, too)",
         0,
         b"PK\x03\x04",
         "unpack it, and name the files of text in it",
@@ -112,7 +112,7 @@ const KINDS: [(&str, usize, &[u8], &str); 26] = [
         "a file of tokens",
         0,
         b"FORETOKN",
-        "name its folder as data.path, it is built already",
+        "name its folder as data.path, because it is already built",
     ),
     (
         "text in UTF-32",
@@ -130,8 +130,8 @@ const KINDS: [(&str, usize, &[u8], &str); 26] = [
 const UNPACK_ONCE: &str = "unpack it once";
 const UNPACK_ARCHIVE: &str = "unpack it, and name the files of text in it";
 
-/// Refuses a file in which no text of the format can be, judged by its first bytes, with its compression taken off.
-/// `stated` is the format that the user states, if he does; nothing else lets JSON be read as plain text.
+/// Refuses a file whose first decompressed bytes show that it is not text of the format. `stated` is the format that the
+/// user states, if any; only a stated format allows reading JSON as plain text.
 pub(super) fn check(
     path: &Path,
     format: Format,
@@ -139,14 +139,14 @@ pub(super) fn check(
     head: &[u8],
 ) -> Result<(), DataError> {
     if format == Format::Parquet {
-        // Its reader knows better.
+        // The reader of Parquet gives better messages.
         return Ok(());
     }
     let reason = match binary(head) {
         Some(reason) => reason,
         None if format == Format::Text && stated.is_none() && is_json(head) => {
-            "looks like JSON, and its name does not say so: state the format with --format jsonl, for an object per \
-             line, --format json, or --format text to read it as it stands (data.format in an experiment)"
+            "looks like JSON, but its name does not say so: state the format with --format jsonl for one object per \
+             line, --format json for other JSON, or --format text for plain text (data.format in an experiment)"
                 .into()
         }
         None => return Ok(()),
@@ -157,7 +157,7 @@ pub(super) fn check(
     })
 }
 
-/// The reason why these cannot be the first bytes of a text.
+/// Returns why these cannot be the first bytes of a text, if they cannot.
 fn binary(head: &[u8]) -> Option<String> {
     let kind = KINDS.iter().find(|(_, offset, magic, _)| {
         let there = head.get(*offset..);
@@ -172,7 +172,7 @@ fn binary(head: &[u8]) -> Option<String> {
     memchr::memchr(0, head).map(|offset| format!("byte {offset} is NUL: {NUL}"))
 }
 
-/// Whether a text begins with a JSON object that has a key, or with an array of them, as far as can be seen.
+/// Whether a text begins with a JSON object that has a key, or with an array of such objects, as far as `head` shows.
 fn is_json(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = text.trim_ascii_start();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_files_are_told_by_their_first_bytes() {
+    fn binary_files_are_recognised_by_their_first_bytes() {
         let mut tar = vec![b'a'; 512];
         tar[257..262].copy_from_slice(b"ustar");
         for (head, kind) in [
@@ -229,12 +229,12 @@ mod tests {
             );
             assert!(!error.contains("--format text"), "{error}");
         }
-        let of_table = check(Path::new("a"), Format::Parquet, None, b"PAR1\0");
-        assert!(of_table.is_ok());
+        let parquet = check(Path::new("a"), Format::Parquet, None, b"PAR1\0");
+        assert!(parquet.is_ok());
     }
 
     #[test]
-    fn json_is_no_plain_text_unless_that_is_stated() {
+    fn json_is_read_as_plain_text_only_if_stated() {
         let long = format!("{{\"id\": 7, \"text\": \"{}", "x".repeat(8000));
         let long = &long.as_bytes()[..HEAD];
         for head in [
@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_people_write_is_text(text in "[a-zA-Z\"'.,;:!?\\[\\](){} \t\r\né叫🦀0-9-]{0,300}") {
+        fn prose_is_text(text in "[a-zA-Z\"'.,;:!?\\[\\](){} \t\r\né叫🦀0-9-]{0,300}") {
             let is_json = text.trim_start().starts_with(['{', '[']);
             prop_assert!(is_json || refusal(text.as_bytes()).is_none(), "{text}");
         }

@@ -1,8 +1,7 @@
-//! CSV and TSV: a row per document, of which one column is read; the first row names the columns.
+//! CSV and TSV: one document per row, from one column. The first row names the columns.
 //!
-//! A cell may stand in quotes, in which a quote is doubled, and separators and line ends mean nothing. The crate
-//! `csv` takes cells apart, and would make something of anything: what does not follow these rules is found and
-//! refused before it reads it.
+//! A cell may be quoted; then it may contain separators and line ends, and quotes in it are doubled. The crate `csv`
+//! divides rows into cells and accepts anything, so violations of these rules are detected before it.
 
 use std::{
     io::{self, Read},
@@ -12,8 +11,10 @@ use std::{
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
 use super::{
-    BoxedDocuments, Document, InvalidUtf8, LONGEST_RECORD, ReadOptions, compression, name_list,
-    wrong,
+    compression,
+    document::{BoxedDocuments, Document},
+    message::{NOT_UTF8_ADVICE, name_list, wrong},
+    options::{InvalidUtf8, MAX_RECORD_BYTES, ReadOptions},
 };
 use crate::DataError;
 
@@ -52,7 +53,7 @@ fn find_column(header: &ByteRecord, field: &str, separator: u8) -> Result<usize,
         let names = name_list(names.iter().map(|name| &**name));
         let separated = match header.len() {
             1 => format!(
-                ", which is one, as nothing in it is separated by {:?}",
+                ", a single column, because the row does not contain {:?}",
                 char::from(separator)
             ),
             _ => String::new(),
@@ -65,7 +66,7 @@ fn find_column(header: &ByteRecord, field: &str, separator: u8) -> Result<usize,
     match columns.next() {
         None => Ok(column),
         Some(other) => Err(format!(
-            "columns {} and {} are both called {field:?}: rename one",
+            "columns {} and {} are both named {field:?}: rename one",
             column + 1,
             other + 1
         )),
@@ -94,8 +95,7 @@ impl Iterator for Rows {
         let document = Document::new(cell.to_vec(), self.invalid);
         Some(document.map_err(|valid| {
             let reason = format!(
-                "byte {} of the text is not UTF-8: convert the file first (iconv -t UTF-8), or build it with foretoken \
-                 data build --invalid-utf8 replace",
+                "byte {} of the text is not UTF-8: {NOT_UTF8_ADVICE}",
                 valid + 1
             );
             wrong(&self.path, format!("line {line}"), reason)
@@ -122,8 +122,8 @@ fn failure(path: &Path, error: csv::Error) -> DataError {
             expected_len, len, ..
         } => {
             let reason = format!(
-                "the row has {len} cells, the first row has {expected_len}: put cells that hold the separator or a \
-                 line end in quotes"
+                "the row has {len} cells, but the first row has {expected_len}: quote cells that contain the separator or \
+                 a line end"
             );
             wrong(path, format!("line {line}"), reason)
         }
@@ -134,7 +134,7 @@ fn failure(path: &Path, error: csv::Error) -> DataError {
     }
 }
 
-/// A break of the rules of quotes, and its line.
+/// Violation of the rules of quotes.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 struct Fault {
@@ -142,11 +142,11 @@ struct Fault {
     reason: &'static str,
 }
 
-const AFTER_QUOTE: &str = "after the quote that ends a cell comes more text: double quotes within a cell; if quotes \
-                           mean nothing here, convert the file to JSON lines";
-const OPEN_QUOTE: &str = "the quote that begins a cell here is never closed: close it; if quotes mean nothing here, \
-                          convert the file to JSON lines";
-const WHOLE_ROWS: &str = "the quotes that begin here enclose tabs and line ends, so they may as well be text in \
+const AFTER_QUOTE: &str = "there is more text after the quote that ends a cell: double the quotes within cells; if \
+                           quotes are plain characters in this file, convert it to JSON lines";
+const OPEN_QUOTE: &str = "the quote that begins a cell here is never closed: close it; if quotes are plain characters \
+                          in this file, convert it to JSON lines";
+const WHOLE_ROWS: &str = "the quotes that begin here enclose tabs and line ends, so they may be plain characters in \
                           several rows: convert the file to JSON lines";
 const LONG_CELL: &str = "the row is longer than 32 MiB: close its quotes, or split the text";
 
@@ -155,11 +155,11 @@ enum State {
     CellStart,
     Plain,
     Quoted,
-    /// After a quote in a quoted cell: it ends the cell, or is the first of two.
+    /// After a quote in a quoted cell, which ends the cell or is the first of two.
     QuoteInQuoted,
 }
 
-/// Passes bytes on as long as they follow the rules of quotes.
+/// Reader that fails where bytes violate the rules of quotes.
 struct Checked<R> {
     reader: R,
     separator: u8,
@@ -167,9 +167,9 @@ struct Checked<R> {
     line: u64,
     /// Line in which the quoted cell begins.
     begin: u64,
-    /// Whether the quoted cell holds separators, and line ends.
+    /// Whether the quoted cell contains separators, and whether it contains line ends.
     holds: [bool; 2],
-    /// Bytes of the row.
+    /// Bytes of the row so far.
     length: usize,
     started: bool,
     done: bool,
@@ -213,7 +213,7 @@ impl<R> Checked<R> {
                 State::QuoteInQuoted if !ends_cell => {
                     return Err(self.fault(self.line, AFTER_QUOTE));
                 }
-                // Tables with tabs are often written without regard to quotes.
+                // Programs often write tables with tabs without quoting.
                 State::QuoteInQuoted if self.separator == b'\t' && self.holds == [true; 2] => {
                     return Err(self.fault(self.begin, WHOLE_ROWS));
                 }
@@ -226,7 +226,7 @@ impl<R> Checked<R> {
                     self.length = 0;
                 }
             }
-            if self.length > LONGEST_RECORD {
+            if self.length > MAX_RECORD_BYTES {
                 return Err(self.fault(self.line, LONG_CELL));
             }
         }
@@ -251,7 +251,7 @@ impl<R: Read> Read for Checked<R> {
         let mut bytes = &buffer[..count];
         if !self.started && count > 0 {
             self.started = true;
-            // A byte-order mark is no part of a cell; `csv` passes over it, too.
+            // A byte-order mark is not part of a cell; `csv` skips it, too.
             bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         }
         self.check(bytes).map_err(invalid)?;
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_column_that_is_asked_for_is_read() {
+    fn column_of_the_given_name_is_read() {
         let csv = "\u{feff}id,text,more text\r\n1,\"a, \"\"b\"\"\nc\",x\r\n\r\n2,5\" pipe,\n3,,z\n4,\"\",\"\"";
         assert_eq!(
             read(csv.as_bytes(), b',', "text").unwrap(),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_table_is_named_with_its_line() {
+    fn errors_name_the_line() {
         for (table, separator, line, expected) in [
             (
                 "id,body\n1,a\n",
@@ -311,23 +311,23 @@ mod tests {
                 1,
                 "no column \"text\": it has \"id\", \"body\"",
             ),
-            ("id;text\n1;a\n", b',', 1, "which is one"),
+            ("id;text\n1;a\n", b',', 1, "a single column"),
             (
                 "text,text\n1,a\n",
                 b',',
                 1,
-                "columns 1 and 2 are both called \"text\"",
+                "columns 1 and 2 are both named \"text\"",
             ),
             (
                 "id,text\n1,a\n2,b,c\n",
                 b',',
                 3,
-                "3 cells, the first row has 2",
+                "3 cells, but the first row has 2",
             ),
-            ("id,text\n1\n", b',', 2, "1 cells, the first row has 2"),
+            ("id,text\n1\n", b',', 2, "1 cells, but the first row has 2"),
             ("id,text\n1,\"a\n2,b\n", b',', 2, "never closed"),
             ("id,text\n1,a\n2,\"b\" c\n", b',', 3, "after the quote"),
-            // Quotation marks of people, in two rows.
+            // Quotation marks of prose, in two rows.
             (
                 "id\ttext\n1\t\"Wait.\n2\tHe left.\"\n",
                 b'\t',
@@ -339,7 +339,7 @@ mod tests {
         ] {
             let mut bytes = table.as_bytes().to_vec();
             if line == 0 {
-                // As Latin-1.
+                // Encodes the table as Latin-1.
                 bytes = table.chars().map(|character| character as u8).collect();
             }
             let error = read(&bytes, separator, "text").unwrap_err();
@@ -356,9 +356,9 @@ mod tests {
     }
 
     proptest! {
-        /// Cells of any text are read back as `csv` writes them.
+        /// Cells of any text that `csv` writes are read back unchanged.
         #[test]
-        fn tables_are_read_as_they_were_written(
+        fn tables_are_read_as_written(
             texts in prop::collection::vec("[ -~é\n\r\t\",]{0,12}", 1..8),
             tabs in any::<bool>(),
         ) {
@@ -376,7 +376,7 @@ mod tests {
         }
 
         #[test]
-        fn quotes_are_checked_in_whatever_pieces_they_come(
+        fn quotes_are_checked_the_same_in_any_pieces(
             table in "[a\",\t\n\r]{0,30}",
             split in any::<prop::sample::Index>(),
         ) {

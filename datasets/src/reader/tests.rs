@@ -3,7 +3,6 @@ use std::{fs, io::Cursor};
 use proptest::prelude::*;
 
 use super::{text::Parts as TextParts, *};
-use crate::Format;
 
 fn read_all(
     name: &str,
@@ -34,7 +33,7 @@ fn line_error(lines: &[u8], invalid_utf8: InvalidUtf8) -> String {
     error
 }
 
-/// What stands between the separators, as one would write it without reading in blocks.
+/// Returns the documents between the separators, computed without reading in blocks.
 fn pieces(text: &str, separator: &str) -> Vec<String> {
     let parts: Vec<&str> = text.split(separator).collect();
     let last = parts.len() - 1;
@@ -56,7 +55,7 @@ fn pieces(text: &str, separator: &str) -> Vec<String> {
         .collect()
 }
 
-/// The documents, each in its parts.
+/// Reads the documents, each as its parts.
 fn parts_of(
     bytes: &[u8],
     separator: Option<&str>,
@@ -104,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_are_the_text_whatever_its_bytes(
+    fn parts_join_to_the_text_whatever_its_bytes(
         bytes in prop::collection::vec(
             prop_oneof![
                 Just(b'a'), Just(b'\n'), Just(0xC3), Just(0xA9), Just(0x80), Just(0xF0), Just(0x9F),
@@ -117,18 +116,18 @@ proptest! {
     ) {
         let documents = parts_of(&bytes, None, [block, part], InvalidUtf8::Replace);
         prop_assert_eq!(documents.len(), 1);
-        let whole = Document::new(bytes, InvalidUtf8::Replace).unwrap();
+        let expected = Document::new(bytes, InvalidUtf8::Replace).unwrap();
         let text: String = documents[0].iter().map(|part| part.text.as_str()).collect();
-        prop_assert_eq!(text, whole.text);
+        prop_assert_eq!(text, expected.text);
         let replaced: usize = documents[0].iter().map(|part| part.replaced).sum();
-        prop_assert_eq!(replaced, whole.replaced);
+        prop_assert_eq!(replaced, expected.replaced);
         let longest = documents[0].iter().map(|part| part.text.len()).max();
         prop_assert!(longest <= Some(3 * (part.max(2) + block + 4)));
     }
 }
 
 #[test]
-fn an_empty_separator_is_refused() {
+fn empty_separator_is_refused() {
     let options = ReadOptions {
         separator: Some(String::new()),
         ..ReadOptions::default()
@@ -138,7 +137,7 @@ fn an_empty_separator_is_refused() {
 }
 
 #[test]
-fn invalid_utf8_in_text() {
+fn invalid_utf8_in_text_is_refused_or_replaced() {
     let bytes = b"fine|caf\xc3\xa9 \xff\xfe|\xf0\x9f\xa6";
     let mut options = ReadOptions::default();
     for (separator, offset) in [(None, 11), (Some("|".to_owned()), 11)] {
@@ -172,7 +171,7 @@ fn text_is_not_interpreted() {
 }
 
 #[test]
-fn lines_of_json() {
+fn json_lines_give_their_text_field() {
     let lines = concat!(
         "\u{feff}{\"text\": \"one\\nline\", \"n\": [1, {\"text\": \"inner\"}]}\r\n",
         "\r\n  \n",
@@ -186,7 +185,7 @@ fn lines_of_json() {
 }
 
 #[test]
-fn what_is_wrong_with_a_line_is_named() {
+fn error_in_a_line_names_the_fault() {
     let wrong = |line: &str| {
         let lines = format!("{{\"text\": \"fine\"}}\n\n{line}\n");
         let error = line_error(lines.as_bytes(), InvalidUtf8::Refuse);
@@ -219,7 +218,7 @@ fn what_is_wrong_with_a_line_is_named() {
 }
 
 #[test]
-fn only_the_text_of_a_line_must_be_right() {
+fn only_the_text_field_of_a_line_must_be_valid() {
     let lines =
         br#"{"score": NaN, "text": "NaN \"Infinity\" is text", "low": [-Infinity, {"x": Infinity}]}
 {"id": "\ud800", "text": "fine"}
@@ -237,7 +236,7 @@ fn only_the_text_of_a_line_must_be_right() {
     for (line, advice) in [
         (br#"{"text": NaN}"#.to_vec(), "--text-field"),
         (br#"{"score": NaN, "body": "x"}"#.to_vec(), "--text-field"),
-        (br#"{"text": Nan}"#.to_vec(), "what is needed is an object"),
+        (br#"{"text": Nan}"#.to_vec(), "write an object"),
         (
             b"{\"text\": \"caf\xe9\"}".to_vec(),
             "--invalid-utf8 replace",
@@ -253,7 +252,7 @@ fn only_the_text_of_a_line_must_be_right() {
 }
 
 #[test]
-fn a_line_has_a_limit() {
+fn length_of_a_line_is_limited() {
     let line = |bytes: usize| format!("{{\"text\": \"{}\"}}\n", "x".repeat(bytes - 13));
     let longest = line(MAX_LINE_BYTES as usize);
     assert_eq!(longest.len() as u64, MAX_LINE_BYTES);
@@ -268,7 +267,7 @@ fn a_line_has_a_limit() {
 }
 
 #[test]
-fn invalid_unicode_in_json() {
+fn invalid_unicode_in_json_is_refused_or_replaced() {
     let bytes = b"{\"text\": \"a\xff\"}";
     let error = line_error(bytes, InvalidUtf8::Refuse);
     assert!(
@@ -290,7 +289,7 @@ fn invalid_unicode_in_json() {
     assert_eq!(replaced(escape), ("a\u{fffd}b\u{fffd}🦀".into(), 2));
     let elsewhere = b"{\"other\": \"\xff\", \"text\": \"fine\"}";
     assert_eq!(replaced(elsewhere), ("fine".into(), 0));
-    // Replacing characters is no licence for other errors.
+    // Replacing characters does not excuse other errors.
     for line in [
         &b"{\"text\": \"a\tb\"}"[..],
         b"{\"text\": \"\xff",

@@ -1,5 +1,5 @@
-//! Plain text: one document, or those between separators; handed out in parts, so that no document is
-//! in memory whole.
+//! Plain text: one document, or the documents between separators. It is read in parts, so that documents may be larger
+//! than memory.
 
 use std::{
     io::Read,
@@ -9,10 +9,14 @@ use std::{
 
 use memchr::memmem::Finder;
 
-use super::{BoxedParts, InvalidUtf8, PART, Part, ReadOptions, compression};
+use super::{
+    compression,
+    document::{BoxedParts, PART, Part},
+    options::{InvalidUtf8, ReadOptions},
+};
 use crate::DataError;
 
-/// How much is read at once.
+/// Bytes per read.
 const BLOCK: usize = 1 << 16;
 
 pub(super) fn parts(
@@ -23,8 +27,7 @@ pub(super) fn parts(
     if options.separator.as_deref() == Some("") {
         return Err(DataError::Dataset {
             path: path.into(),
-            reason: "an empty separator separates nothing: leave it away, or give one such as <|endoftext|>"
-                .into(),
+            reason: "the separator is empty: omit it, or give one such as <|endoftext|>".into(),
         });
     }
     Ok(Box::new(Parts::new(
@@ -36,7 +39,7 @@ pub(super) fn parts(
     )))
 }
 
-/// The parts of the documents between the separators.
+/// Iterator over the parts of the documents between the separators.
 pub(super) struct Parts<R> {
     path: PathBuf,
     reader: R,
@@ -47,19 +50,22 @@ pub(super) struct Parts<R> {
     buffer: Vec<u8>,
     /// Offset of the buffer in the file.
     offset: u64,
-    /// Start of the next part in the buffer; `searched` is the position up to which separators were looked for.
+    /// Start of the next part in the buffer.
     start: usize,
+    /// Position in the buffer before which no separator begins.
     searched: usize,
-    /// There is a separator before the document.
+    /// Whether a separator precedes the document.
     separated: bool,
-    /// A part of the document has been handed out.
+    /// Whether a part of the document has been returned.
     begun: bool,
+    /// Whether the reader is at its end.
     ended: bool,
+    /// Whether the last part has been returned.
     finished: bool,
 }
 
 impl<R: Read> Parts<R> {
-    /// Reads `block` bytes at a time, and hands out parts of about `part` bytes.
+    /// Creates the iterator, which reads `block` bytes at a time and returns parts of about `part` bytes.
     pub(super) fn new(
         path: PathBuf,
         reader: R,
@@ -102,8 +108,8 @@ impl<R: Read> Parts<R> {
                 self.finished = true;
                 return self.last(self.start..self.buffer.len(), false);
             }
-            self.note_searched();
-            // Two bytes more are kept back, for the newline that belongs to a separator.
+            self.mark_searched();
+            // Two more bytes are kept, for the newline that belongs to a separator.
             let end = self.character_start(self.searched.saturating_sub(2));
             if end >= self.start + self.part {
                 let part = self.text(self.start..end, false);
@@ -115,7 +121,7 @@ impl<R: Read> Parts<R> {
         }
     }
 
-    /// The last part of a document.
+    /// Returns the last part of a document.
     fn last(&mut self, range: Range<usize>, before_separator: bool) -> Result<Part, DataError> {
         let Range { start, mut end } = range;
         if before_separator {
@@ -130,7 +136,7 @@ impl<R: Read> Parts<R> {
         part
     }
 
-    /// Bytes of the newline behind a separator.
+    /// Returns the length of the newline that follows a separator at the start of a document.
     fn leading_newline(&self, bytes: &[u8]) -> usize {
         if !self.separated || self.begun {
             return 0;
@@ -150,8 +156,8 @@ impl<R: Read> Parts<R> {
         })
     }
 
-    /// A separator may have begun in what is there, but not before `searched`.
-    fn note_searched(&mut self) {
+    /// Marks the buffer as searched, except for its end, where a separator may have begun.
+    fn mark_searched(&mut self) {
         let begun = match &self.separator {
             Some(separator) => separator.needle().len() - 1,
             None => 0,
@@ -159,8 +165,8 @@ impl<R: Read> Parts<R> {
         self.searched = self.start.max(self.buffer.len().saturating_sub(begun));
     }
 
-    /// The last place up to `end` where no character of UTF-8 is cut. Bytes that are not UTF-8 are the
-    /// same errors on both sides of it.
+    /// Returns the last position up to `end` that does not divide a UTF-8 character. Dividing the text there keeps the
+    /// errors of invalid bytes the same.
     fn character_start(&self, end: usize) -> usize {
         let continues = |at: &usize| self.buffer.get(*at).is_some_and(|byte| byte >> 6 == 0b10);
         let back = end.saturating_sub(3)..=end;
