@@ -1,5 +1,4 @@
-//! The tokens that a model is trained on or judged by, read as one stream wherever they lie: in
-//! memory, in a token file, or in several of these.
+//! Training or validation tokens, read as one stream from memory, from a token file, or from several of these.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,19 +6,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{DataError, TokenFile};
 
-/// How many tokens are in memory at a time when a whole split is read.
+/// Number of tokens in memory at a time when a whole split is read.
 const CHUNK: usize = 1 << 16;
 
-/// Tokens in their order, and the bytes of text that they stand for. Cloning shares the tokens.
+/// Sequence of tokens, and the number of bytes of text that each stands for. Cloning shares the tokens.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// Each with where it ends in the stream.
+    /// Shards, each with its end in the stream.
     shards: Arc<[(usize, Shard)]>,
-    /// Bytes of each token of the vocabulary, by id. All ids in the shards are below its length.
+    /// Bytes of text of each token of the vocabulary, by id. All ids in the shards are below its length.
     token_lengths: Arc<[usize]>,
 }
 
-/// A piece of the stream.
+/// Contiguous range of the stream.
 #[derive(Clone, Debug)]
 enum Shard {
     Memory(Arc<[u32]>),
@@ -57,8 +56,8 @@ impl Shard {
 }
 
 impl Split {
-    /// Tokens in memory. `token_lengths` are the bytes that each token of the vocabulary stands for,
-    /// by id, see [`Tokenizer::token_lengths`](crate::Tokenizer::token_lengths).
+    /// Creates a split of tokens in memory. `token_lengths` are the bytes of text of each token of the vocabulary, by id;
+    /// see [`Tokenizer::token_lengths`](crate::Tokenizer::token_lengths).
     ///
     /// # Panics
     ///
@@ -71,12 +70,11 @@ impl Split {
         Self::new([Shard::Memory(ids.into())], token_lengths)
     }
 
-    /// The tokens of files, one after the other. No token is read.
+    /// Joins files in sequence, without reading their tokens.
     ///
     /// # Errors
     ///
-    /// A file of another vocabulary. That the ids of foreign files are in the vocabulary is checked
-    /// when they are read.
+    /// A file of another vocabulary. The ids of foreign files are checked when they are read.
     pub fn from_files(
         files: Vec<TokenFile>,
         token_lengths: Arc<[usize]>,
@@ -88,7 +86,7 @@ impl Split {
         Ok(Self::new(shards, token_lengths))
     }
 
-    /// The tokens of splits, one after the other.
+    /// Joins splits in sequence.
     ///
     /// # Errors
     ///
@@ -127,12 +125,12 @@ impl Split {
         }
     }
 
-    /// How many tokens there are.
+    /// Returns the number of tokens.
     pub fn tokens(&self) -> usize {
         self.shards.last().map_or(0, |(end, _)| *end)
     }
 
-    /// Copies the ids from the token at `start` on, as many as `out` holds.
+    /// Fills `out` with the ids from position `start` on.
     ///
     /// # Errors
     ///
@@ -145,7 +143,7 @@ impl Split {
         let tokens = self.tokens();
         assert!(
             start <= tokens && out.len() <= tokens - start,
-            "a split of {tokens} tokens has not {} from {start} on",
+            "a split of {tokens} tokens does not have {} from {start} on",
             out.len()
         );
         let (mut at, mut rest) = (start, out);
@@ -162,11 +160,11 @@ impl Split {
         Ok(())
     }
 
-    /// The ids of some tokens, in memory.
+    /// Returns the ids of a range of tokens.
     ///
     /// # Errors
     ///
-    /// Those of [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     ///
     /// # Panics
     ///
@@ -177,7 +175,7 @@ impl Split {
         Ok(ids)
     }
 
-    /// How many bytes of text some tokens of this vocabulary stand for.
+    /// Returns the number of bytes of text that some tokens of this vocabulary stand for.
     ///
     /// # Panics
     ///
@@ -186,11 +184,11 @@ impl Split {
         ids.iter().map(|&id| self.token_lengths[id as usize]).sum()
     }
 
-    /// How many bytes of text all tokens stand for. Reads all of them.
+    /// Returns the number of bytes of text that all tokens stand for. It reads all of them.
     ///
     /// # Errors
     ///
-    /// Those of [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn bytes(&self) -> Result<usize, DataError> {
         let mut ids = vec![0; CHUNK.min(self.tokens())];
         let mut bytes = 0;
@@ -205,12 +203,12 @@ impl Split {
         Ok(bytes)
     }
 
-    /// SHA-256 that tells splits of different tokens apart, see [`TokenFile::fingerprint`] for those in
-    /// files. The same tokens cut into other shards, or elsewhere, have another one.
+    /// Returns a SHA-256 that differs between splits of different tokens; see [`TokenFile::fingerprint`] for files. The same
+    /// tokens in other shards have another fingerprint.
     ///
     /// # Errors
     ///
-    /// None as yet: that is for places of tokens where reading can fail.
+    /// None at present; storage whose reading can fail may need one.
     pub fn fingerprint(&self) -> Result<[u8; 32], DataError> {
         let mut hasher = Sha256::new();
         for (end, shard) in self.shards.iter() {
@@ -220,7 +218,7 @@ impl Split {
         Ok(hasher.finalize().into())
     }
 
-    /// How many bytes the tokens take in their files.
+    /// Returns the number of bytes of the tokens in their files.
     pub(crate) fn stored_bytes(&self) -> u64 {
         let bytes = |(_, shard): &(usize, Shard)| match shard {
             Shard::File(file) => file.token_bytes() as u64,
@@ -229,11 +227,11 @@ impl Split {
         self.shards.iter().map(bytes).sum()
     }
 
-    /// Checks all files from begin to end, and tells `progress` now and then how many bytes are done.
+    /// Checks every byte of all files. `progress` is called with the number of bytes that have been checked.
     ///
     /// # Errors
     ///
-    /// The first damage that is found, see [`TokenFile::verify`].
+    /// The first damage; see [`TokenFile::verify`].
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), DataError> {
         let mut done = 0;
         for (_, shard) in self.shards.iter() {
@@ -256,7 +254,7 @@ mod tests {
     use super::*;
     use crate::TokenFileWriter;
 
-    /// Ids below 300; not periodic in any length of a block.
+    /// Creates ids below 300 that are not periodic in the length of a block.
     fn ids(count: usize) -> Vec<u32> {
         (0..count as u32)
             .map(|i| i.wrapping_mul(2_654_435_761) >> 16 & 0xFF)
@@ -275,7 +273,7 @@ mod tests {
         TokenFile::open(path).unwrap()
     }
 
-    /// A split over files that hold `ids` between them, cut at `cuts`.
+    /// Creates a split of files that together hold `ids`, divided at `cuts`.
     fn in_files(folder: &TempDir, ids: &[u32], cuts: &[usize]) -> Split {
         let bounds = [&[0], cuts, &[ids.len()]].concat();
         let files = bounds
@@ -288,7 +286,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20))]
         #[test]
-        fn any_cut_into_shards_reads_as_one(
+        fn any_division_into_shards_reads_as_one_stream(
             tokens in 0usize..100_000,
             shards in prop::sample::select(vec![1usize, 2, 7]),
             places in prop::collection::vec(any::<prop::sample::Index>(), 6),
@@ -302,10 +300,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut split = in_files(&folder, &ids, &cuts);
             prop_assert_eq!(split.shards.len(), shards);
-            let whole = Split::from_ids(ids.clone(), lengths(300));
+            let in_ids = Split::from_ids(ids.clone(), lengths(300));
             let mut expected = ids;
             if in_memory {
-                split = Split::concat(vec![split, whole.clone()]).unwrap();
+                split = Split::concat(vec![split, in_ids.clone()]).unwrap();
                 expected = expected.repeat(2);
             }
             prop_assert_eq!(split.tokens(), expected.len());
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_read_what_one_does() {
+    fn concurrent_threads_read_the_right_ids() {
         let folder = tempfile::tempdir().unwrap();
         let ids = ids(300_000);
         let split = in_files(&folder, &ids, &[1, 70_000, 70_000, 200_003]);
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_limited_to_the_vocabulary() {
+    fn ids_of_files_are_limited_to_the_vocabulary() {
         let folder = tempfile::tempdir().unwrap();
         let ours = file(&folder, "ours", &[0, 1, 2], 300);
         let error = Split::from_files(vec![ours], lengths(299)).unwrap_err();
@@ -363,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_of_different_vocabularies_do_not_join() {
+    fn splits_of_different_vocabularies_are_not_joined() {
         let split = |vocab_size| Split::from_ids(vec![0, 1], lengths(vocab_size));
         let error = Split::concat(vec![split(4), split(4), split(5)]).unwrap_err();
         assert!(
@@ -373,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_splits_apart() {
+    fn different_splits_have_different_fingerprints() {
         let folder = tempfile::tempdir().unwrap();
         let ids = ids(1000);
         let other: Vec<u32> = ids.iter().map(|id| id ^ 1).collect();
@@ -394,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn verifying_finds_damage_that_nobody_read() {
+    fn verify_finds_damage_in_unread_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let ids = ids(100_000);
         let split = in_files(&folder, &ids, &[50_000]);

@@ -1,21 +1,18 @@
-//! Token files: token ids on disk, read through a memory map. Opening one reads its header and its
-//! checksums; a block of tokens is checked when it is first read, so that a damaged file is an error
-//! and never a wrong number.
+//! Token files: token ids on disk, read through a memory map. Opening a file checks its header and the list of checksums;
+//! each block of tokens is checked when it is first read. So damage is an error and never a wrong id.
 //!
-//! The format of foretoken, little-endian, is
+//! The format of foretoken, in which all numbers are little-endian:
 //!
 //! ```text
 //! 64 bytes        "FORETOKN" | version u32 = 1 | bytes per token u32 | tokens u64 | vocab_size u64
 //!                 | bytes per block u32 = 65536 | zeros | CRC-32 of the 60 bytes before
-//! tokens          u16 each for a vocabulary of up to 65536 tokens, else u32
-//! 4 bytes/block   CRC-32 of each block of 64 KiB of tokens, of which the last may be shorter
+//! tokens          u16 each if the vocabulary has at most 65536 tokens, else u32
+//! 4 bytes/block   CRC-32 of each block of 64 KiB of tokens; the last block may be shorter
 //! 4 bytes         CRC-32 of these checksums
 //! ```
 //!
-//! Until a file is finished its header is zero. The files of llm.c, modded-nanoGPT and nanoGPT are
-//! read as they are; they hold no checksums, and those of nanoGPT no header (see [`width`]).
-//!
-//! Not here: several files read as one stream, which is a [`Split`](crate::Split).
+//! The header is zero until the file is finished. Files of llm.c, modded-nanoGPT and nanoGPT can be read, too; they have no
+//! checksums, and those of nanoGPT have no header (see [`width`]). [`Split`](crate::Split) reads several files as one stream.
 
 mod format;
 #[cfg(test)]
@@ -40,41 +37,41 @@ use format::{BLOCK, Fault, Layout};
 
 pub use writer::TokenFileWriter;
 
-/// An open token file. Clones share the map, and what of it has been checked.
+/// Open token file. Clones share the map and the record of checked blocks.
 ///
-/// The file must not be changed while it is open: reading what has been cut off ends the process
-/// with a signal, and a change in a block that has been checked goes unnoticed.
+/// The file must not change while it is open: reading beyond a new end terminates the process with a signal, and a change
+/// in a checked block is not noticed.
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     path: Arc<Path>,
     map: Arc<Mmap>,
     layout: Layout,
-    /// One bit per block: set once it has been found good.
+    /// One bit per block, set once its check has succeeded.
     checked: Arc<[AtomicU64]>,
 }
 
 impl TokenFile {
-    /// Opens a token file of foretoken, llm.c or modded-nanoGPT, by what it begins with, or one of
-    /// nanoGPT, which has no header and 2 bytes per id, by its name: `*.bin`. The tokens themselves are not read.
+    /// Opens a token file without reading its tokens. Files of foretoken, llm.c and modded-nanoGPT are recognised by their
+    /// first bytes. A file named `*.bin` without a header is one of nanoGPT, with 2 bytes per id.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, that is none of these, that was not finished, whose header or
-    /// checksums are damaged, or whose length is not the one that its header gives.
+    /// A file that cannot be read, that is not a token file, that is not finished, whose header or checksums are damaged,
+    /// or whose length differs from that in its header.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
-        Self::open_by(path.as_ref(), |bytes| match bytes.len() % 2 {
+        Self::open_as(path.as_ref(), |bytes| match bytes.len() % 2 {
             0 => Ok(2),
             _ => width::width(bytes, 1 << 16, None),
         })
     }
 
-    /// Opens a token file whose ids are below `vocab_size`. A file without a header may have 2 or 4 bytes per id:
-    /// which of both is told by its ids and the vocabulary, unless `id_bytes` states it.
+    /// Opens a token file whose ids are below `vocab_size`. A file without a header may have 2 or 4 bytes per id;
+    /// `id_bytes` states the number, otherwise the ids and the vocabulary determine it.
     ///
     /// # Errors
     ///
     /// The errors of [`open`](Self::open) and [`with_vocab_size`](Self::with_vocab_size); a file without a header that
-    /// can be read in both ways, if nothing is stated; and a statement that the file contradicts.
+    /// can be read in both ways, if `id_bytes` is `None`; and an `id_bytes` that the file contradicts.
     pub fn open_with(
         path: impl AsRef<Path>,
         vocab_size: usize,
@@ -84,15 +81,15 @@ impl TokenFile {
         if let Some(stated) = id_bytes.filter(|stated| ![2, 4].contains(stated)) {
             return Err(DataError::Dataset {
                 path: "data.id_bytes".into(),
-                reason: format!("{stated} is no width of ids: state 2 or 4"),
+                reason: format!("{stated} is not a possible number of bytes per id: state 2 or 4"),
             });
         }
-        let file = Self::open_by(path, |bytes| width::width(bytes, vocab_size, id_bytes))?;
+        let file = Self::open_as(path, |bytes| width::width(bytes, vocab_size, id_bytes))?;
         match id_bytes {
             Some(stated) if stated != file.layout.width => Err(DataError::Dataset {
                 path: path.into(),
                 reason: format!(
-                    "its header says that ids have {} bytes, and data.id_bytes is {stated}: remove the key (--id-bytes)",
+                    "its header says that ids have {} bytes, but data.id_bytes (--id-bytes) is {stated}: omit it",
                     file.layout.width
                 ),
             }),
@@ -100,72 +97,69 @@ impl TokenFile {
         }
     }
 
-    fn open_by(
+    fn open_as(
         path: &Path,
         width: impl FnOnce(&[u8]) -> Result<usize, Fault>,
     ) -> Result<Self, DataError> {
         let map = mapped::map(path)?;
-        let layout = Layout::read(&map, path, width).map_err(|fault| fault.of(path))?;
+        let layout = Layout::read(&map, path, width).map_err(|fault| fault.into_error(path))?;
         Ok(Self {
             path: path.into(),
             map: map.into(),
             layout,
-            checked: nothing_checked(&layout),
+            checked: none_checked(&layout),
         })
     }
 
-    /// Limits the ids to those below `vocab_size`. A file of foretoken knows its own vocabulary, and
-    /// only that is accepted.
+    /// Requires all ids to be below `vocab_size`. For a file of foretoken, it must be the `vocab_size` in the header.
     ///
     /// # Errors
     ///
-    /// A file of another vocabulary. Ids are compared when they are read.
+    /// A file of another vocabulary. Ids are checked when they are read.
     pub fn with_vocab_size(mut self, vocab_size: usize) -> Result<Self, DataError> {
         match self.layout.vocab_size {
             Some(own) if own != vocab_size => Err(DataError::Dataset {
                 path: self.path.to_path_buf(),
                 reason: format!(
-                    "its tokens are of a vocabulary of {own}, the tokenizer has {vocab_size}: use the \
-                     tokenizer that the file was made with"
+                    "its tokens are of a vocabulary of {own} tokens, but the tokenizer has {vocab_size}: use the tokenizer that \
+                     the file was made with"
                 ),
             }),
             Some(_) => Ok(self),
             None => {
                 self.layout.vocab_size = Some(vocab_size);
-                self.checked = nothing_checked(&self.layout);
+                self.checked = none_checked(&self.layout);
                 Ok(self)
             }
         }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many tokens there are.
+    /// Returns the number of tokens.
     pub fn tokens(&self) -> usize {
         self.layout.tokens
     }
 
-    /// The number that all ids are below. Of a foreign file it is not known until
-    /// [`with_vocab_size`](Self::with_vocab_size) says it.
+    /// Returns the number that all ids are below. It is unknown for a foreign file until
+    /// [`with_vocab_size`](Self::with_vocab_size) sets it.
     pub fn vocab_size(&self) -> Option<usize> {
         self.layout.vocab_size
     }
 
-    /// Bytes that the tokens take in the file.
+    /// Returns the number of bytes of the tokens in the file.
     pub(crate) fn token_bytes(&self) -> usize {
         self.layout.token_bytes()
     }
 
-    /// Copies the ids from the token at `start` on, as many as `out` holds. Blocks that have not been
-    /// read before are checked first.
+    /// Fills `out` with the ids from position `start` on. Blocks that are read for the first time are checked.
     ///
     /// # Errors
     ///
-    /// A block whose checksum does not match, or an id outside the vocabulary, with its place in the
-    /// file.
+    /// A block whose checksum does not match, or an id outside the vocabulary, with its offset in the file.
     ///
     /// # Panics
     ///
@@ -174,7 +168,7 @@ impl TokenFile {
         let tokens = self.tokens();
         assert!(
             start <= tokens && out.len() <= tokens - start,
-            "a file of {tokens} tokens has not {} from {start} on",
+            "a file of {tokens} tokens does not have {} from {start} on",
             out.len()
         );
         if out.is_empty() {
@@ -189,12 +183,12 @@ impl TokenFile {
         Ok(())
     }
 
-    /// Checks all blocks, whether or not they have been checked before, and tells `progress` after
-    /// each how many bytes of tokens are done.
+    /// Checks all blocks, including those that have been checked before. After each block, `progress` is called with the
+    /// number of bytes of tokens that have been checked.
     ///
     /// # Errors
     ///
-    /// Those of [`read`](Self::read), for the first block that is not right.
+    /// The errors of [`read`](Self::read), for the first faulty block.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), DataError> {
         for block in 0..self.layout.blocks() {
             self.check(block)?;
@@ -204,9 +198,9 @@ impl TokenFile {
         Ok(())
     }
 
-    /// SHA-256 that tells files of different tokens apart: over the count, the bytes per token and the
-    /// checksums; of a foreign file, which has none, over up to 1024 pieces of 1 MiB, spread evenly,
-    /// so over all tokens of a file of up to 1 GiB.
+    /// Returns a SHA-256 that differs between files of different tokens. It covers the count, the bytes per token and the
+    /// checksums. For a foreign file, which has no checksums, it covers up to 1024 evenly spread pieces of 1 MiB, which are
+    /// all tokens of a file of up to 1 GiB.
     pub fn fingerprint(&self) -> [u8; 32] {
         let layout = &self.layout;
         let mut hasher = Sha256::new();
@@ -223,7 +217,7 @@ impl TokenFile {
 
     fn check_once(&self, block: usize) -> Result<(), DataError> {
         let (word, bit) = (&self.checked[block / 64], 1 << (block % 64));
-        // The bit alone is shared, and the bytes never change: no other memory has to be seen with it.
+        // Relaxed suffices: threads share only the bit, and the bytes of the map do not change.
         if word.load(Ordering::Relaxed) & bit == 0 {
             self.check(block)?;
             word.fetch_or(bit, Ordering::Relaxed);
@@ -234,7 +228,7 @@ impl TokenFile {
     fn check(&self, block: usize) -> Result<(), DataError> {
         let place = self.layout.block(block);
         self.check_bytes(block, place)
-            .map_err(|fault| fault.of(&self.path))
+            .map_err(|fault| fault.into_error(&self.path))
     }
 
     fn check_bytes(&self, block: usize, place: Range<usize>) -> Result<(), Fault> {
@@ -246,8 +240,8 @@ impl TokenFile {
                 return Err(Fault::new(
                     place.start,
                     format!(
-                        "the {} bytes from here do not match their checksum, the file is damaged: copy or \
-                         build it again",
+                        "the {} bytes from here do not match their checksum, so the file is damaged: copy or build \
+                         it again",
                         bytes.len()
                     ),
                 ));
@@ -255,13 +249,13 @@ impl TokenFile {
         }
         match layout.vocab_size {
             Some(vocab_size) => format::check_ids(bytes, layout.width, vocab_size)
-                .map_err(|fault| fault.behind(place.start)),
+                .map_err(|fault| fault.shifted(place.start)),
             None => Ok(()),
         }
     }
 }
 
-fn nothing_checked(layout: &Layout) -> Arc<[AtomicU64]> {
+fn none_checked(layout: &Layout) -> Arc<[AtomicU64]> {
     let words = layout.blocks().div_ceil(64);
     (0..words).map(|_| AtomicU64::new(0)).collect()
 }

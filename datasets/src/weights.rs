@@ -1,4 +1,4 @@
-//! How much each target counts in the loss.
+//! Loss weights of targets.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{DataError, mapped};
 
-/// The weights of the targets of a dataset.
+/// Loss weights of the targets of a dataset.
 #[derive(Clone, Debug)]
 pub enum LossWeights {
-    /// One weight for all, at least 0: with 2 each target counts twice.
+    /// One weight of at least 0 for all targets.
     Constant(f32),
-    /// One weight for each token, wherever it is a target.
+    /// One weight per token, used when the token is a target.
     PerToken(TokenWeights),
 }
 
-/// Every target counts once.
+/// Returns a weight of 1 for all targets.
 impl Default for LossWeights {
     fn default() -> Self {
         Self::Constant(1.)
@@ -27,19 +27,22 @@ impl Default for LossWeights {
 }
 
 impl LossWeights {
-    /// Whether these can be the weights of a text of `tokens` tokens.
+    /// Checks that these are valid weights for a text of `tokens` tokens.
     pub(crate) fn check(&self, tokens: usize) -> Result<(), DataError> {
         match self {
             Self::Constant(weight) if is_weight(*weight) => Ok(()),
             Self::Constant(weight) => Err(DataError::Dataset {
                 path: PathBuf::from("the loss weight"),
-                reason: format!("{weight} is no weight: give a finite number of at least 0"),
+                reason: format!(
+                    "{weight} is not a valid weight: give a finite number of at least 0"
+                ),
             }),
             Self::PerToken(file) => file.check(tokens),
         }
     }
 
-    /// SHA-256 that tells these weights from others; of a file over 1 GiB, from evenly spread pieces.
+    /// Returns a SHA-256 that differs between different weights. It covers evenly spread pieces of a file over 1 GiB, and
+    /// all of a smaller one.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         match self {
@@ -52,7 +55,7 @@ impl LossWeights {
         hasher.finalize().into()
     }
 
-    /// Fills `out` with the weights of the tokens from `start`.
+    /// Fills `out` with the weights of the tokens from `start` on.
     pub(crate) fn read(&self, start: usize, out: &mut [f32]) -> Result<(), DataError> {
         match self {
             Self::Constant(weight) => {
@@ -68,15 +71,15 @@ fn is_weight(weight: f32) -> bool {
     weight.is_finite() && weight >= 0.
 }
 
-/// A file of nothing but little-endian `f32`, one for each token of a text, each at least 0. It is
-/// mapped, not read: what is wrong with a weight shows when the weight is met. Cloning shares it.
+/// Memory-mapped file of one little-endian `f32` of at least 0 per token of a text, without a header. Each weight is
+/// checked when it is read. Cloning shares the map.
 #[derive(Clone, Debug)]
 pub struct TokenWeights {
     path: Arc<Path>,
     map: Arc<Mmap>,
 }
 
-/// Bytes of a weight.
+/// Bytes per weight.
 const BYTES: usize = size_of::<f32>();
 
 impl TokenWeights {
@@ -98,8 +101,8 @@ impl TokenWeights {
             return Err(self.wrong(
                 self.map.len(),
                 format!(
-                    "the file ends here, and the weights of {tokens} tokens are {BYTES} bytes each: \
-                     write one little-endian f32 for each token of the text"
+                    "the file ends here, but {tokens} tokens need a weight of {BYTES} bytes each: write one \
+                     little-endian f32 for each token of the text"
                 ),
             ));
         }
@@ -114,8 +117,7 @@ impl TokenWeights {
                 return Err(self.wrong(
                     token * BYTES,
                     format!(
-                        "a loss weight of {weight}, for token {token}: write finite numbers of at \
-                         least 0"
+                        "the loss weight of token {token} is {weight}: write finite numbers of at least 0"
                     ),
                 ));
             }
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_those_of_the_file() {
+    fn weights_of_a_file_are_read_unchanged() {
         let (_folder, weights) = open(&[0., 0.5, -0., 3., f32::MIN_POSITIVE]);
         weights.check(5).unwrap();
         let mut out = [9.; 4];
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_length_is_an_error() {
+    fn wrong_length_is_an_error() {
         for (weights, tokens) in [(3, 2), (3, 4), (0, 1), (3, usize::MAX)] {
             let (_folder, file) = open(&vec![1.; weights]);
             let error = file.check(tokens).unwrap_err();
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_weight_is_an_error_where_it_is_met() {
+    fn invalid_weight_is_an_error_when_it_is_read() {
         for wrong in [-1., f32::NAN, f32::INFINITY, -f32::MIN_POSITIVE] {
             let (_folder, file) = open(&[1., 1., wrong, 1.]);
             file.check(4).unwrap();
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_error() {
+    fn missing_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = TokenWeights::open(folder.path().join("none")).unwrap_err();
         assert!(matches!(error, DataError::Missing { .. }));

@@ -1,18 +1,18 @@
-//! What the bytes of a token file mean: headers, places and lengths, of the format of foretoken and of
-//! the foreign ones. Nothing here opens a file.
+//! Meaning of the bytes of a token file: headers, offsets and lengths in the format of foretoken and in foreign formats.
+//! Files are opened elsewhere.
 
 use std::{ops::Range, path::Path};
 
 use crate::DataError;
 
-/// Bytes of tokens under one checksum.
+/// Bytes of tokens per checksum.
 pub(super) const BLOCK: usize = 65536;
-/// Bytes of the header of foretoken.
+/// Bytes of the header in the format of foretoken.
 pub(super) const HEADER: usize = 64;
 
 const MAGIC: [u8; 8] = *b"FORETOKN";
 const VERSION: u32 = 1;
-/// Where the fields of the header are.
+/// Offsets of the fields of the header.
 const VERSION_AT: usize = 8;
 const WIDTH_AT: usize = 12;
 const TOKENS_AT: usize = 16;
@@ -21,16 +21,17 @@ const BLOCK_AT: usize = 32;
 const ZEROS_AT: usize = 36;
 const CRC_AT: usize = 60;
 
-/// The files of llm.c begin with 256 numbers of 4 bytes: magic, version, tokens, others that mean
-/// nothing.
+/// Bytes of the header of llm.c, which has 256 numbers of 4 bytes: magic, version, number of tokens, and unused ones.
 const LLM_C_HEADER: usize = 1024;
+/// Versions of the format of llm.c.
 const LLM_C: [LlmC; 2] = [
+    // GPT-2.
     LlmC {
         magic: 20_240_520,
         version: 1,
         width: 2,
     },
-    // That of Llama 3.
+    // Llama 3.
     LlmC {
         magic: 20_240_801,
         version: 7,
@@ -45,7 +46,7 @@ struct LlmC {
 }
 
 impl LlmC {
-    fn start(&self) -> [u8; 8] {
+    fn first_bytes(&self) -> [u8; 8] {
         (u64::from(self.version) << 32 | u64::from(self.magic)).to_le_bytes()
     }
 }
@@ -53,7 +54,7 @@ impl LlmC {
 const EXPECTED: &str = "expected a file of foretoken data build, of llm.c or modded-nanoGPT, or of nanoGPT with a \
                         name that ends in .bin";
 
-/// What is wrong, and where: an error that does not know its file yet.
+/// Fault at an offset. It becomes an error once the file is known.
 #[derive(Debug)]
 pub(super) struct Fault {
     offset: usize,
@@ -68,13 +69,13 @@ impl Fault {
         }
     }
 
-    /// The fault, seen from `start` bytes earlier.
-    pub(super) fn behind(mut self, start: usize) -> Self {
+    /// Moves the fault `start` bytes towards the end of the file.
+    pub(super) fn shifted(mut self, start: usize) -> Self {
         self.offset += start;
         self
     }
 
-    pub(super) fn of(self, path: &Path) -> DataError {
+    pub(super) fn into_error(self, path: &Path) -> DataError {
         DataError::TokenFile {
             path: path.into(),
             offset: self.offset as u64,
@@ -83,7 +84,7 @@ impl Fault {
     }
 }
 
-/// Where everything is in a file of known length.
+/// Location of tokens and checksums in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Offset of the first token.
@@ -91,15 +92,15 @@ pub(super) struct Layout {
     /// Bytes per token: 2 or 4.
     pub(super) width: usize,
     pub(super) tokens: usize,
-    /// The number that all ids are below, where it is known.
+    /// Number that all ids are below, if it is known.
     pub(super) vocab_size: Option<usize>,
     /// Whether a checksum of each block follows the tokens.
     pub(super) checksums: bool,
 }
 
 impl Layout {
-    /// The layout of a file that holds `bytes`. Its checksums are right in themselves; the tokens are
-    /// not looked at, unless `width` does so to find out the bytes per token of a file without a header.
+    /// Reads the layout of a file of these `bytes`, and checks the checksum of its checksums. Tokens are not read, except
+    /// by `width`, which determines the bytes per token of a file without a header.
     pub(super) fn read(
         bytes: &[u8],
         path: &Path,
@@ -111,7 +112,7 @@ impl Layout {
         if unfinished(bytes) {
             return Err(Fault::new(
                 0,
-                "the file was not finished: run the command that writes it again",
+                "the file is not finished: run the command that writes it again",
             ));
         }
         if bytes.starts_with(&MAGIC) {
@@ -122,8 +123,8 @@ impl Layout {
                 return Self::llm_c(bytes, format);
             }
         }
-        // Without a header anything could be tokens. What comes this close to one is no accident.
-        for start in [MAGIC, LLM_C[0].start(), LLM_C[1].start()] {
+        // Without a header, any bytes could be tokens. Bytes that are almost a header are a damaged header.
+        for start in [MAGIC, LLM_C[0].first_bytes(), LLM_C[1].first_bytes()] {
             if start.starts_with(bytes) {
                 return Err(cut(bytes.len()));
             }
@@ -131,7 +132,7 @@ impl Layout {
             if equal + 1 >= start.len() {
                 return Err(Fault::new(
                     0,
-                    "the header is damaged, or not that of a file of tokens: copy or build it again",
+                    "the header is damaged, or it is not that of a token file: copy or build the file again",
                 ));
             }
         }
@@ -147,7 +148,7 @@ impl Layout {
     fn foretoken(bytes: &[u8]) -> Result<Self, Fault> {
         let header = Header::read(bytes)?;
         let width = width_of(header.vocab_size);
-        // No sum overflows in u128.
+        // No sum overflows a u128.
         let token_bytes = u128::from(header.tokens) * width as u128;
         let table = token_bytes.div_ceil(BLOCK as u128) * 4 + 4;
         check_length(bytes, HEADER as u128 + token_bytes + table)?;
@@ -162,7 +163,7 @@ impl Layout {
         if crc32fast::hash(&bytes[table.clone()]) != u32_at(bytes, table.end) {
             return Err(Fault::new(
                 table.start,
-                "the checksums do not match their own checksum, the file is damaged: copy or build it again",
+                "the checksums do not match their own checksum, so the file is damaged: copy or build it again",
             ));
         }
         Ok(layout)
@@ -175,12 +176,17 @@ impl Layout {
         let (version, tokens) = (u32_at(bytes, 4), u32_at(bytes, 8));
         if version != format.version {
             let expected = format.version;
-            let reason = format!("version {version} of the llm.c format, expected {expected}");
+            let reason = format!(
+                "the llm.c format has version {version}, but this program reads version {expected}: convert the file again"
+            );
             return Err(Fault::new(4, reason));
         }
-        // There it is a signed number.
+        // In llm.c, this is a signed number.
         if tokens > i32::MAX as u32 {
-            let reason = format!("a negative number of tokens: {}", tokens as i32);
+            let reason = format!(
+                "the file has a negative number of tokens, {}: convert it again",
+                tokens as i32
+            );
             return Err(Fault::new(8, reason));
         }
         let token_bytes = u128::from(tokens) * format.width as u128;
@@ -212,36 +218,39 @@ impl Layout {
         self.token_bytes().div_ceil(BLOCK)
     }
 
-    /// Where a block is in the file.
+    /// Returns the range of a block in the file.
     pub(super) fn block(&self, index: usize) -> Range<usize> {
         let end = self.token_bytes().min((index + 1) * BLOCK);
         self.start + index * BLOCK..self.start + end
     }
 
-    /// Where the checksums of the blocks are in the file; their own follows.
+    /// Returns the range of the checksums of the blocks in the file. Their own checksum follows.
     pub(super) fn table(&self) -> Range<usize> {
         let start = self.start + self.token_bytes();
         start..start + self.blocks() * 4
     }
 }
 
-/// What the header of a finished file of foretoken says.
+/// Header of a finished file in the format of foretoken.
 pub(super) struct Header {
     pub(super) tokens: u64,
     pub(super) vocab_size: usize,
 }
 
 impl Header {
-    /// The header that `bytes` begin with.
+    /// Reads the header at the start of `bytes`.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Fault> {
         let header: &[u8; HEADER] = bytes.first_chunk().ok_or_else(|| cut(bytes.len()))?;
         if !header.starts_with(&MAGIC) {
-            return Err(Fault::new(0, "this is not a token file of foretoken"));
+            return Err(Fault::new(
+                0,
+                "this is not a token file of foretoken: name another file",
+            ));
         }
         if crc32fast::hash(&header[..CRC_AT]) != u32_at(header, CRC_AT) {
             return Err(Fault::new(
                 0,
-                "the header does not match its checksum, the file is damaged: copy or build it again",
+                "the header does not match its checksum, so the file is damaged: copy or build it again",
             ));
         }
         let version = u32_at(header, VERSION_AT);
@@ -249,7 +258,7 @@ impl Header {
             return Err(Fault::new(
                 VERSION_AT,
                 format!(
-                    "version {version} of the format, expected {VERSION}: use a newer foretoken"
+                    "the format has version {version}, but this program reads version {VERSION}: use a newer foretoken"
                 ),
             ));
         }
@@ -258,28 +267,32 @@ impl Header {
             .ok()
             .filter(|&vocab_size| is_vocab_size(vocab_size))
             .ok_or_else(|| {
-                let reason = format!("a vocabulary of {vocab_size} tokens, expected at most 2^32");
+                let reason = format!("the vocabulary has {vocab_size} tokens, expected at most 2^32: build the file again");
                 Fault::new(VOCAB_SIZE_AT, reason)
             })?;
         let width = u32_at(header, WIDTH_AT);
         if width as usize != width_of(vocab_size) {
-            let reason = format!("{width} bytes per token in a vocabulary of {vocab_size}");
+            let reason = format!(
+                "the header states {width} bytes per token for a vocabulary of {vocab_size} tokens: build the file again"
+            );
             return Err(Fault::new(WIDTH_AT, reason));
         }
         let block = u32_at(header, BLOCK_AT);
         if block as usize != BLOCK {
-            let reason = format!("{block} bytes per block, expected {BLOCK}");
+            let reason = format!(
+                "the header states {block} bytes per block, expected {BLOCK}: use a newer foretoken"
+            );
             return Err(Fault::new(BLOCK_AT, reason));
         }
         if let Some(place) = header[ZEROS_AT..CRC_AT].iter().position(|&byte| byte != 0) {
-            let reason = "expected zero: use a newer foretoken";
+            let reason = "the header has an unknown field: use a newer foretoken";
             return Err(Fault::new(ZEROS_AT + place, reason));
         }
         let tokens = u64_at(header, TOKENS_AT);
         Ok(Self { tokens, vocab_size })
     }
 
-    /// The bytes of a header.
+    /// Returns the bytes of the header.
     pub(super) fn to_bytes(&self) -> [u8; HEADER] {
         let mut header = [0; HEADER];
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -295,23 +308,23 @@ impl Header {
     }
 }
 
-/// Whether ids of a vocabulary can be written down at all.
+/// Whether 32 bits suffice for the ids of a vocabulary.
 pub(super) fn is_vocab_size(vocab_size: usize) -> bool {
     vocab_size.saturating_sub(1) <= u32::MAX as usize
 }
 
-/// Bytes per token of a vocabulary.
+/// Returns the bytes per token of a vocabulary.
 pub(super) fn width_of(vocab_size: usize) -> usize {
     if vocab_size <= 1 << 16 { 2 } else { 4 }
 }
 
-/// Whether a file begins as one that is being written. One of nanoGPT with 32 times token 0 at its
-/// start would, too: it is better refused than a file without its last tokens read.
+/// Whether a file begins like an unfinished one. A file of nanoGPT that begins with token 0 32 times does so, too; refusing
+/// it is better than reading a file without its last tokens.
 pub(super) fn unfinished(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0; HEADER])
 }
 
-/// The ids that some bytes are, of `width` bytes each.
+/// Decodes ids of `width` bytes each.
 pub(super) fn decode(bytes: &[u8], width: usize, out: &mut [u32]) {
     if width == 2 {
         for (id, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
@@ -324,7 +337,7 @@ pub(super) fn decode(bytes: &[u8], width: usize, out: &mut [u32]) {
     }
 }
 
-/// The bytes that some ids are, of `width` bytes each.
+/// Encodes ids as `width` bytes each.
 pub(super) fn encode(ids: &[u32], width: usize, out: &mut Vec<u8>) {
     if width == 2 {
         out.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
@@ -333,7 +346,7 @@ pub(super) fn encode(ids: &[u32], width: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Finds the first id that is not in the vocabulary.
+/// Checks that all ids are in the vocabulary.
 pub(super) fn check_ids(bytes: &[u8], width: usize, vocab_size: usize) -> Result<(), Fault> {
     let outside = |id: &u32| *id as usize >= vocab_size;
     let found = if width == 2 {
@@ -362,7 +375,7 @@ pub(super) fn outside_vocabulary(offset: usize, id: u32, vocab_size: usize) -> F
 fn cut(length: usize) -> Fault {
     Fault::new(
         length,
-        "the file ends within its header, it was cut: copy or build it again",
+        "the file ends within its header, so it was cut: copy or build it again",
     )
 }
 
@@ -370,13 +383,13 @@ fn check_length(bytes: &[u8], expected: u128) -> Result<(), Fault> {
     let length = bytes.len();
     if (length as u128) < expected {
         let reason = format!(
-            "the file ends here, by its header it has {expected} bytes, it was cut: copy or build it again"
+            "the file ends here, but its header requires {expected} bytes, so it was cut: copy or build it again"
         );
         return Err(Fault::new(length, reason));
     }
     if (length as u128) > expected {
         let reason = format!(
-            "by its header the file ends here, and it goes on to byte {length}: copy or build it again"
+            "the file ends here by its header, but it continues to byte {length}: copy or build it again"
         );
         return Err(Fault::new(expected as usize, reason));
     }

@@ -1,4 +1,4 @@
-//! Writing and reading, damage, and everything that is not what it should be.
+//! Tests of writing, reading, damage and invalid input.
 
 mod foreign;
 mod hostile;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Vocabularies of 2 and of 4 bytes per token, at the border between them.
+/// Largest vocabulary of 2 bytes per token, and smallest of 4 bytes.
 const VOCABULARIES: [usize; 2] = [65_536, 65_537];
 
-/// Ids below `vocab_size`, the largest among them; not periodic in any length of a block.
+/// Creates ids below `vocab_size`, including the largest, that are not periodic in the length of a block.
 fn ids(count: usize, vocab_size: usize) -> Vec<u32> {
     let scattered = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
     let id = |i| match i % 101 {
@@ -26,7 +26,7 @@ fn ids(count: usize, vocab_size: usize) -> Vec<u32> {
     (0..count).map(id).collect()
 }
 
-/// The file that holds some ids, put together from the description of the format alone.
+/// Creates the file of some ids from the description of the format, independently of the writer.
 fn file_of(ids: &[u32], vocab_size: usize) -> Vec<u8> {
     let width = if vocab_size > 65_536 { 4 } else { 2 };
     let tokens: Vec<u8> = ids
@@ -62,7 +62,7 @@ fn in_folder(name: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The place in the file that an error names. It names the file as well.
+/// Returns the offset that an error names, and checks that it names the file.
 fn offset(error: &DataError) -> u64 {
     let DataError::TokenFile { offset, path, .. } = error else {
         panic!("{error}");
@@ -73,7 +73,7 @@ fn offset(error: &DataError) -> u64 {
 }
 
 #[test]
-fn all_sizes_around_the_borders_of_blocks_survive() {
+fn sizes_around_block_borders_are_written_and_read() {
     let (_folder, path) = in_folder("tokens");
     for vocab_size in VOCABULARIES {
         let block = if vocab_size > 65_536 { 16_384 } else { 32_768 };
@@ -112,7 +112,7 @@ fn all_sizes_around_the_borders_of_blocks_survive() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn going_on_writes_what_writing_on_does(
+    fn reopened_file_has_the_same_bytes(
         vocab_size in prop::sample::select(&VOCABULARIES[..]),
         tokens in 0usize..100_000,
         trusted in any::<prop::sample::Index>(),
@@ -132,7 +132,7 @@ proptest! {
             writer.append(piece).unwrap();
         }
         writer.sync().unwrap();
-        // What comes next is lost in three ways.
+        // The tokens after `trusted` are lost in one of three ways.
         writer.append(&ids[trusted..trusted + beyond.index(tokens - trusted + 1)]).unwrap();
         match end {
             0 => drop(writer),
@@ -161,13 +161,13 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_gone_on_with_is_left_as_it_is() {
+fn file_that_cannot_be_reopened_is_unchanged() {
     let (_folder, path) = in_folder("tokens");
-    let whole = file_of(&[1, 2, 3], 10);
-    let unfinished = [&[0; 64], &whole[64..70]].concat();
+    let finished = file_of(&[1, 2, 3], 10);
+    let unfinished = [&[0; 64], &finished[64..70]].concat();
     let cases = [
-        (whole.clone(), 10, 4, "after 3 of 4 tokens"),
-        (whole.clone(), 11, 3, "vocabulary of 10"),
+        (finished.clone(), 10, 4, "after 3 of 4 tokens"),
+        (finished.clone(), 11, 3, "vocabulary of 10"),
         (unfinished.clone(), 10, 4, "after 3 of 4 tokens"),
         (unfinished[..69].to_vec(), 10, 3, "after 2 of 3 tokens"),
         (unfinished.clone(), 10, usize::MAX, "after 3 of"),
@@ -187,7 +187,7 @@ fn what_cannot_be_gone_on_with_is_left_as_it_is() {
         assert!(error.to_string().contains("tokens"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes, "{expected}");
     }
-    // The same ids are not those of a smaller vocabulary.
+    // An id is outside a smaller vocabulary.
     fs::write(&path, &unfinished).unwrap();
     let error = TokenFileWriter::reopen(&path, 3, 3).unwrap_err();
     assert_eq!(offset(&error), 68);
@@ -197,7 +197,7 @@ fn what_cannot_be_gone_on_with_is_left_as_it_is() {
 }
 
 #[test]
-fn an_unfinished_file_is_told() {
+fn unfinished_file_is_not_opened() {
     let (_folder, path) = in_folder("tokens.bin");
     let mut writer = TokenFileWriter::create(&path, 10).unwrap();
     for ids in [&[][..], &[1, 2, 3], &[4; 100_000]] {
@@ -212,7 +212,7 @@ fn an_unfinished_file_is_told() {
 }
 
 #[test]
-fn an_id_outside_the_vocabulary_is_not_written() {
+fn id_outside_the_vocabulary_is_not_written() {
     let (_folder, path) = in_folder("tokens");
     let mut writer = TokenFileWriter::create(&path, 10).unwrap();
     writer.append(&[9, 0]).unwrap();
@@ -227,7 +227,7 @@ fn an_id_outside_the_vocabulary_is_not_written() {
 }
 
 #[test]
-fn what_cannot_be_opened_or_written_is_named() {
+fn errors_of_opening_and_writing_name_the_file() {
     let (folder, path) = in_folder("missing/tokens");
     let error = TokenFile::open(&path).unwrap_err();
     assert!(matches!(error, DataError::Missing { .. }), "{error}");
@@ -244,7 +244,7 @@ fn what_cannot_be_opened_or_written_is_named() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_is_an_error() {
+fn full_disk_is_an_error() {
     let error = TokenFileWriter::create("/dev/full", 10).unwrap_err();
     assert!(matches!(error, DataError::Write { .. }), "{error}");
     assert!(error.to_string().contains("/dev/full"), "{error}");
@@ -253,7 +253,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_damaged_block_is_told_whenever_it_is_read() {
+fn damaged_block_is_an_error_at_every_read() {
     let (_folder, path) = in_folder("tokens");
     let ids = ids(100_000, 65_536);
     let good = file_of(&ids, 65_536);
@@ -271,7 +271,7 @@ fn a_damaged_block_is_told_whenever_it_is_read() {
             }
             let error = file.verify(&mut |_| {}).unwrap_err();
             assert_eq!(offset(&error), 64 + block as u64);
-            // The other blocks are as good as ever.
+            // The other blocks can still be read.
             for start in (0..100_000).step_by(1000) {
                 let blocks = start * 2 / 65_536..=(start * 2 + 1999) / 65_536;
                 if !blocks.contains(&(place / 65_536)) {
@@ -285,7 +285,7 @@ fn a_damaged_block_is_told_whenever_it_is_read() {
 }
 
 #[test]
-fn only_its_own_vocabulary_goes_with_a_file() {
+fn file_accepts_only_its_own_vocabulary() {
     let (_folder, path) = in_folder("tokens");
     fs::write(&path, file_of(&[1, 2], 10)).unwrap();
     let file = TokenFile::open(&path).unwrap();
@@ -299,7 +299,7 @@ fn only_its_own_vocabulary_goes_with_a_file() {
 }
 
 #[test]
-fn fingerprints_tell_tokens_apart() {
+fn different_tokens_have_different_fingerprints() {
     let (_folder, path) = in_folder("tokens");
     let print = |ids: &[u32], vocab_size| {
         fs::write(&path, file_of(ids, vocab_size)).unwrap();
@@ -322,10 +322,10 @@ fn fingerprints_tell_tokens_apart() {
     }
 }
 
-/// Ten gigabytes that take no room on the disk, and must take none in memory.
+/// Opens a sparse file of 10 GiB, which must not be read into memory.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_large_file_opens_without_being_read() {
+fn large_file_opens_without_being_read() {
     use std::io::{Seek, SeekFrom, Write};
 
     const TOKENS: usize = 5 << 30;
@@ -357,7 +357,7 @@ fn a_large_file_opens_without_being_read() {
         assert_eq!(out, [0; 1025]);
     }
     file.fingerprint();
-    // Other tests run meanwhile.
+    // Other tests run at the same time, so the bound is generous.
     let grown = resident().saturating_sub(before);
     assert!(grown < 512 << 20, "{grown} bytes");
 }

@@ -1,42 +1,43 @@
-//! Bytes per id of a token file that has no header: nanoGPT writes 2, and whoever has a larger vocabulary 4.
+//! Bytes per id of a token file without a header: nanoGPT writes 2, and larger vocabularies need 4.
 //!
-//! Neither the name nor the length tells. 4-byte ids read as 2-byte ones are twice as many, and nearly all of them
-//! small; 2-byte ids read as 4-byte ones are far outside any vocabulary. Where an ordinary text of 2-byte ids
-//! leaves no doubt nothing has to be stated; everything else has to be.
+//! Neither the name nor the length shows the number. In 4-byte ids read as 2-byte ids, every second id is nearly 0; 2-byte
+//! ids read as 4-byte ids are far outside any vocabulary. So ordinary text in 2-byte ids is recognised, and in all other
+//! cases the user has to state the number.
 
 use super::format::Fault;
 
-/// How much of a file is looked at: so many pieces of so many bytes, spread evenly.
+/// Maximum number of pieces of a file that are inspected. They are spread evenly.
 const PIECES: usize = 64;
+/// Bytes per piece.
 const PIECE: usize = 1 << 16;
 
-/// So many pairs of 2-byte ids that look like 4-byte ids are no chance.
-const SURE: usize = 64;
+/// Minimum number of pairs of 2-byte ids that cannot look like 4-byte ids by chance.
+const SURE_PAIRS: usize = 64;
 
-/// Ids of 4 bytes are below 2^20 in every vocabulary there is: their upper halves are below this.
-const SMALL: u16 = 1 << 4;
+/// Bound of the upper halves of 4-byte ids. All known vocabularies have less than 2^20 tokens.
+const UPPER_BOUND: u16 = 1 << 4;
 
-/// The width of the ids of a file without a header, in bytes. `stated` is what the user says about it.
+/// Returns the number of bytes per id of a file without a header. `stated` is the number that the user states.
 pub(super) fn width(
     bytes: &[u8],
     vocab_size: usize,
     stated: Option<usize>,
 ) -> Result<usize, Fault> {
-    let wide = Halves::of(bytes).filter(|halves| halves.look_wide(vocab_size));
+    let wide = Halves::new(bytes).filter(|halves| halves.look_wide(vocab_size));
     match stated {
         Some(width) if !bytes.len().is_multiple_of(width) => {
             let end = bytes.len() - bytes.len() % width;
             Err(Fault::new(
                 end,
                 format!(
-                    "part of an id of {width} bytes: the file was cut, or data.id_bytes is wrong"
+                    "the file ends within an id of {width} bytes: it was cut, or data.id_bytes (--id-bytes) is wrong"
                 ),
             ))
         }
         Some(2) => match wide {
-            Some(halves) if halves.pairs >= SURE => Err(Fault::new(
+            Some(halves) if halves.pairs >= SURE_PAIRS => Err(Fault::new(
                 0,
-                "data.id_bytes is 2, but these are ids of 4 bytes: every second pair of bytes is nearly 0; state \
+                "data.id_bytes is 2, but these are ids of 4 bytes, because every second pair of bytes is nearly 0: state \
                  data.id_bytes = 4 (--id-bytes 4)",
             )),
             _ => Ok(2),
@@ -45,8 +46,8 @@ pub(super) fn width(
             Some((offset, id)) => Err(Fault::new(
                 offset,
                 format!(
-                    "data.id_bytes is {width}, and as such the id here is {id}, outside the vocabulary of \
-                     {vocab_size} tokens: state data.id_bytes = 2 (--id-bytes 2), or use the tokenizer that the ids \
+                    "data.id_bytes is {width}, but then the id here is {id}, outside the vocabulary of {vocab_size} \
+                     tokens: state data.id_bytes = 2 (--id-bytes 2), or use the tokenizer that the ids \
                      were made with"
                 ),
             )),
@@ -54,11 +55,11 @@ pub(super) fn width(
         },
         None if !bytes.len().is_multiple_of(2) => Err(Fault::new(
             bytes.len() - 1,
-            "half a token: the file was cut, or is not one of nanoGPT, of 2 bytes per token",
+            "the file ends within a token of 2 bytes: it was cut, or it is not a token file of nanoGPT",
         )),
         None if wide.is_some() => Err(Fault::new(
             0,
-            "the file has no header, and its ids may be of 4 bytes or of 2: state data.id_bytes = 4, as their values \
+            "the file has no header, and its ids may have 4 bytes or 2: state data.id_bytes = 4, as their values \
              suggest, or 2 (--id-bytes)",
         )),
         None if vocab_size > 1 << 16 => Err(Fault::new(
@@ -72,18 +73,21 @@ pub(super) fn width(
     }
 }
 
-/// Ids of 4 bytes in their two halves.
+/// Statistics of the bytes read as 4-byte ids.
 struct Halves {
+    /// Number of 4-byte ids, each a pair of 2-byte ids.
     pairs: usize,
-    /// The largest lower half, upper half and id.
+    /// Largest lower half.
     lower: u16,
+    /// Largest upper half.
     upper: u16,
+    /// Largest id.
     id: u32,
 }
 
 impl Halves {
-    /// Nothing, unless the length is that of 4-byte ids.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    /// Inspects the bytes; `None` if the length is not a multiple of 4.
+    fn new(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() || !bytes.len().is_multiple_of(4) {
             return None;
         }
@@ -102,15 +106,15 @@ impl Halves {
         Some(halves)
     }
 
-    /// Whether these may well be ids of 4 bytes: they are all in the vocabulary, or their upper halves are small
-    /// and their lower halves are not, which those of 2-byte ids at odd and even places never are.
+    /// Whether these may be 4-byte ids: all are in the vocabulary, or the upper halves are small and the lower halves are
+    /// not. In 2-byte ids, odd and even positions do not differ like this.
     fn look_wide(&self, vocab_size: usize) -> bool {
         let in_vocabulary = (self.id as usize) < vocab_size;
-        in_vocabulary || (self.upper < SMALL && self.lower >= 1 << 8)
+        in_vocabulary || (self.upper < UPPER_BOUND && self.lower >= 1 << 8)
     }
 }
 
-/// The first id of 4 bytes that is outside the vocabulary, and its offset.
+/// Finds the first 4-byte id outside the vocabulary, and returns it with its offset.
 fn first_outside(bytes: &[u8], vocab_size: usize) -> Option<(usize, u32)> {
     pieces(bytes).find_map(|(start, piece)| {
         let mut ids = ids(piece).enumerate();
@@ -124,7 +128,7 @@ fn ids(piece: &[u8]) -> impl Iterator<Item = u32> {
     ids.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// The pieces that are looked at, with their offsets.
+/// Returns the pieces that are inspected, with their offsets.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let count = bytes.len().div_ceil(PIECE);
     crate::mapped::spread(count, PIECES).map(|piece| {
@@ -152,16 +156,16 @@ mod tests {
     fn refusal(bytes: &[u8], vocab_size: usize, stated: Option<usize>) -> String {
         width(bytes, vocab_size, stated)
             .unwrap_err()
-            .of("a.bin".as_ref())
+            .into_error("a.bin".as_ref())
             .to_string()
     }
 
     #[test]
-    fn what_nano_gpt_writes_needs_no_statement() {
+    fn files_of_nano_gpt_need_no_statement() {
         let text: Vec<u32> = (0..1000).map(|i| (i * 7919 + 13) % 50257).collect();
         for stated in [None, Some(2)] {
             assert_eq!(width(&narrow(&text), 50257, stated).unwrap(), 2);
-            // 65 characters, as in shakespeare_char.
+            // A vocabulary of 65 characters, as in shakespeare_char.
             let characters: Vec<u32> = text.iter().map(|id| id % 65).collect();
             assert_eq!(width(&narrow(&characters), 65, stated).unwrap(), 2);
             assert_eq!(width(&[], 65, stated).unwrap(), 2);
@@ -187,7 +191,7 @@ mod tests {
                 "{error}"
             );
         }
-        // With the tokenizer of another vocabulary they are still not taken for 2-byte ids.
+        // With the tokenizer of another vocabulary, they are still not read as 2-byte ids.
         let error = refusal(&wide(&large), 50_257, None);
         assert!(error.contains("data.id_bytes = 4"), "{error}");
         let error = refusal(&wide(&large), 50_257, Some(4));
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_above_16_bits_has_to_be_stated() {
+    fn width_has_to_be_stated_for_vocabularies_above_16_bits() {
         let ids: Vec<u32> = (0..1001).map(|i| (i * 7919 + 13) % 60_000).collect();
         let error = refusal(&narrow(&ids), 128_256, None);
         assert!(error.contains("cannot hold every id"), "{error}");
@@ -206,9 +210,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the ids are: the right width, or a refusal.
+        /// Any ids give the right width or a refusal.
         #[test]
-        fn ids_are_never_read_in_another_width(
+        fn ids_are_never_read_with_the_wrong_width(
             vocab_size in prop::sample::select(vec![65_usize, 300, 50_257, 65_536, 70_000, 200_000]),
             seeds in prop::collection::vec(any::<u32>(), 130..400),
             is_wide in any::<bool>(),

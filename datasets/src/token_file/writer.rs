@@ -1,4 +1,4 @@
-//! Writing a token file, and going on with one that was not finished.
+//! Writes a token file, and continues one that is not finished.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,25 +9,25 @@ use std::{
 use super::format::{self, BLOCK, Fault, HEADER, Header};
 use crate::DataError;
 
-/// Writes tokens to a file. Until it is [finished](Self::finish) the file cannot be opened, only
-/// [written on](Self::reopen).
+/// Writer of a token file. Until it is [finished](Self::finish), the file cannot be opened but only
+/// [reopened](Self::reopen) for writing.
 #[derive(Debug)]
 pub struct TokenFileWriter {
     path: PathBuf,
     file: File,
     vocab_size: usize,
     width: usize,
-    /// The checksums of the blocks before the last.
+    /// Checksums of the blocks before the last.
     table: Vec<u8>,
-    /// The last block, as far as it has come.
+    /// Bytes of the last block so far.
     block: Vec<u8>,
-    /// How much of it is in the file.
+    /// Number of bytes of the last block that are in the file.
     written: usize,
 }
 
 impl TokenFileWriter {
-    /// Begins a file for ids below `vocab_size`, in place of any that is there. That one must not be
-    /// open as a [`TokenFile`](super::TokenFile).
+    /// Creates a file for ids below `vocab_size`, replacing one that exists. The existing file must not be open as a
+    /// [`TokenFile`](super::TokenFile).
     ///
     /// # Errors
     ///
@@ -40,13 +40,12 @@ impl TokenFileWriter {
         Ok(writer)
     }
 
-    /// Goes on behind the first `tokens` tokens of a file; whatever follows them is dropped. The file
-    /// comes out as if it had been written without a break.
+    /// Continues a file after its first `tokens` tokens and drops the rest. The result is the same file as one that was
+    /// written without interruption.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or written, that is not one of this vocabulary, or that holds fewer
-    /// tokens.
+    /// A file that cannot be read or written, that has another vocabulary, or that has fewer tokens.
     pub fn reopen(
         path: impl AsRef<Path>,
         vocab_size: usize,
@@ -62,9 +61,9 @@ impl TokenFileWriter {
                 _ => write_error(path)(reason),
             })?;
         let mut writer = Self::new(path, file, vocab_size)?;
-        let end = writer.end_of_trusted(tokens)?;
+        let end = writer.check_kept(tokens)?;
         writer.file.set_len(end).map_err(write_error(path))?;
-        // A file that was finished no longer is.
+        // This makes a finished file unfinished.
         writer.put(0, &[0; HEADER])?;
         writer.read_back(tokens)?;
         Ok(writer)
@@ -72,8 +71,10 @@ impl TokenFileWriter {
 
     fn new(path: &Path, file: File, vocab_size: usize) -> Result<Self, DataError> {
         if !format::is_vocab_size(vocab_size) {
-            let reason = format!("there are no ids for a vocabulary of {vocab_size} tokens");
-            return Err(Fault::new(0, reason).of(path));
+            let reason = format!(
+                "a vocabulary of {vocab_size} tokens has more tokens than 2^32 ids: use a smaller one"
+            );
+            return Err(Fault::new(0, reason).into_error(path));
         }
         Ok(Self {
             path: path.into(),
@@ -90,33 +91,33 @@ impl TokenFileWriter {
     ///
     /// # Errors
     ///
-    /// An id outside the vocabulary: nothing is added then. A file that cannot be written, such as on
-    /// a full disk: [`tokens`](Self::tokens) tells how many were taken.
+    /// An id outside the vocabulary, in which case no token is added; a file that cannot be written, such as on a full
+    /// disk, in which case [`tokens`](Self::tokens) is the number of tokens added.
     pub fn append(&mut self, ids: &[u32]) -> Result<(), DataError> {
         if let Some(index) = ids.iter().position(|&id| id as usize >= self.vocab_size) {
             let offset = HEADER + (self.tokens() + index) * self.width;
             let fault = format::outside_vocabulary(offset, ids[index], self.vocab_size);
-            return Err(fault.of(&self.path));
+            return Err(fault.into_error(&self.path));
         }
         let mut rest = ids;
         while !rest.is_empty() {
             if self.block.len() == BLOCK {
                 self.close_block()?;
             }
-            let room = (BLOCK - self.block.len()) / self.width;
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let capacity = (BLOCK - self.block.len()) / self.width;
+            let (now, later) = rest.split_at(capacity.min(rest.len()));
             format::encode(now, self.width, &mut self.block);
             rest = later;
         }
         Ok(())
     }
 
-    /// How many tokens have been added.
+    /// Returns the number of tokens added so far.
     pub fn tokens(&self) -> usize {
         (self.table.len() / 4 * BLOCK + self.block.len()) / self.width
     }
 
-    /// Returns once all tokens are on the disk, from where [`reopen`](Self::reopen) goes on with them.
+    /// Waits until every token added so far is on disk, where [`reopen`](Self::reopen) can continue.
     ///
     /// # Errors
     ///
@@ -126,11 +127,11 @@ impl TokenFileWriter {
         self.sync_file()
     }
 
-    /// Completes the file, and returns once it is on the disk.
+    /// Completes the file and waits until it is on disk.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written. It can be reopened.
+    /// A file that cannot be written. It can still be reopened.
     pub fn finish(mut self) -> Result<(), DataError> {
         let tokens = self.tokens();
         if !self.block.is_empty() {
@@ -141,7 +142,7 @@ impl TokenFileWriter {
         let end = HEADER + tokens * self.width;
         let table = std::mem::take(&mut self.table);
         self.put(end, &table)?;
-        // The header says that all else is there, so it comes after all else.
+        // The header marks the file as finished, so it is written last.
         self.sync_file()?;
         let header = Header {
             tokens: tokens as u64,
@@ -151,7 +152,7 @@ impl TokenFileWriter {
         self.sync_file()
     }
 
-    /// Brings the last block to the file, as far as it has come.
+    /// Writes the bytes of the last block so far.
     fn flush(&mut self) -> Result<(), DataError> {
         let start = HEADER + self.table.len() / 4 * BLOCK;
         put(
@@ -181,9 +182,9 @@ impl TokenFileWriter {
         self.file.sync_all().map_err(write_error(&self.path))
     }
 
-    /// Where the first `tokens` tokens of the file end. That they are there, and that the file is one
-    /// of these, is checked before it is changed.
-    fn end_of_trusted(&mut self, tokens: usize) -> Result<u64, DataError> {
+    /// Returns the offset at which the first `tokens` tokens end. It checks, before the file is changed, that it is a token
+    /// file of this vocabulary and has these tokens.
+    fn check_kept(&mut self, tokens: usize) -> Result<u64, DataError> {
         let read_error = |reason| DataError::Read {
             path: self.path.clone(),
             reason,
@@ -194,31 +195,31 @@ impl TokenFileWriter {
             .take(HEADER as u64)
             .read_to_end(&mut header)
             .map_err(read_error)?;
-        let mut held = length.saturating_sub(HEADER as u64) / self.width as u64;
+        let mut stored = length.saturating_sub(HEADER as u64) / self.width as u64;
         if !format::unfinished(&header) {
-            let header = Header::read(&header).map_err(|fault| fault.of(&self.path))?;
+            let header = Header::read(&header).map_err(|fault| fault.into_error(&self.path))?;
             if header.vocab_size != self.vocab_size {
                 return Err(DataError::Dataset {
                     path: self.path.clone(),
                     reason: format!(
-                        "its tokens are of a vocabulary of {}, not of {}: delete it to write it anew",
+                        "its tokens are of a vocabulary of {} tokens, not of {}: delete it to write it again",
                         header.vocab_size, self.vocab_size
                     ),
                 });
             }
-            // Behind the tokens of a finished file are their checksums.
-            held = held.min(header.tokens);
+            // The tokens of a finished file are followed by their checksums.
+            stored = stored.min(header.tokens);
         }
-        if held < tokens as u64 {
+        if stored < tokens as u64 {
             let reason = format!(
-                "the file ends after {held} of {tokens} tokens that were written: delete it to write it anew"
+                "the file ends after {stored} of {tokens} tokens that were written: delete it to write it again"
             );
-            return Err(Fault::new(length as usize, reason).of(&self.path));
+            return Err(Fault::new(length as usize, reason).into_error(&self.path));
         }
         Ok((HEADER + tokens * self.width) as u64)
     }
 
-    /// Takes up the tokens that are there, and their checksums.
+    /// Reads the first `tokens` tokens of the file to compute their checksums.
     fn read_back(&mut self, tokens: usize) -> Result<(), DataError> {
         let path = self.path.clone();
         let read_error = |reason| DataError::Read {
@@ -238,7 +239,7 @@ impl TokenFileWriter {
             self.file.read_exact(&mut self.block).map_err(read_error)?;
             self.written = self.block.len();
             format::check_ids(&self.block, self.width, self.vocab_size)
-                .map_err(|fault| fault.behind(offset).of(&path))?;
+                .map_err(|fault| fault.shifted(offset).into_error(&path))?;
             offset += self.block.len();
             left -= self.block.len();
         }
@@ -246,7 +247,7 @@ impl TokenFileWriter {
     }
 }
 
-/// Writes at a place, not where the last write ended: one that failed may have ended anywhere.
+/// Writes at an offset, because a write that failed may have left the position anywhere.
 fn put(file: &mut File, offset: usize, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset as u64))?;
     file.write_all(bytes)

@@ -1,8 +1,8 @@
-//! Files as `numpy` writes them in the scripts of llm.c and nanoGPT.
+//! Tests of files that the scripts of llm.c and nanoGPT write with `numpy`.
 
 use super::*;
 
-/// `header = np.zeros(256, dtype=np.int32)`, three numbers set, and the tokens behind it.
+/// Creates a file of llm.c: `header = np.zeros(256, dtype=np.int32)` with three numbers set, and the tokens.
 pub(super) fn llm_c(magic: i32, version: i32, ids: &[u32]) -> Vec<u8> {
     let mut header = [0i32; 256];
     header[..3].copy_from_slice(&[magic, version, ids.len() as i32]);
@@ -16,7 +16,7 @@ pub(super) fn llm_c(magic: i32, version: i32, ids: &[u32]) -> Vec<u8> {
     bytes
 }
 
-/// `np.array(ids, dtype=np.uint16).tofile(…)`
+/// Creates a file of nanoGPT: `np.array(ids, dtype=np.uint16).tofile(…)`.
 pub(super) fn nano_gpt(ids: &[u32]) -> Vec<u8> {
     ids.iter()
         .flat_map(|id| (*id as u16).to_le_bytes())
@@ -30,7 +30,7 @@ fn open(name: &str, bytes: &[u8]) -> Result<TokenFile, DataError> {
 }
 
 #[test]
-fn foreign_files_read_as_they_are() {
+fn foreign_files_are_read() {
     let short = ids(100_000, 50_257);
     let long = ids(100_000, 128_256);
     for (name, bytes, ids, vocab_size) in [
@@ -50,7 +50,7 @@ fn foreign_files_read_as_they_are() {
         file.verify(&mut |_| {}).unwrap();
         assert!(file.with_vocab_size(vocab_size + 1).is_err());
 
-        // The largest id is at 7: one token less, and it is found there.
+        // With one token less in the vocabulary, the largest id is outside it; the first is at position 7.
         let file = open(name, &bytes).unwrap();
         read_all(&file).unwrap();
         let file = file.with_vocab_size(vocab_size - 1).unwrap();
@@ -68,7 +68,7 @@ fn foreign_files_read_as_they_are() {
 }
 
 #[test]
-fn the_rest_of_a_header_means_nothing() {
+fn unused_numbers_of_a_foreign_header_are_ignored() {
     let ids = ids(100, 50_257);
     let mut bytes = llm_c(20_240_520, 1, &ids);
     bytes[12..1024].fill(0xA5);
@@ -76,7 +76,7 @@ fn the_rest_of_a_header_means_nothing() {
 }
 
 #[test]
-fn what_is_no_token_file_is_told_with_its_place() {
+fn errors_of_other_files_name_the_offset() {
     let ids = ids(100, 50_257);
     let gpt_2 = llm_c(20_240_520, 1, &ids);
     let longer = [&gpt_2[..], &[1, 2]].concat();
@@ -87,18 +87,18 @@ fn what_is_no_token_file_is_told_with_its_place() {
         ("a.bin", &gpt_2[..1123], 1123, "1224 bytes"),
         ("a.bin", &gpt_2[..1000], 1000, "within its header"),
         ("a.bin", &gpt_2[..2], 2, "within its header"),
-        ("a.bin", &longer, 1224, "goes on to byte 1226"),
-        ("a.bin", &negative, 8, "negative number of tokens: -1"),
+        ("a.bin", &longer, 1224, "continues to byte 1226"),
+        ("a.bin", &negative, 8, "negative number of tokens, -1"),
         ("a.bin", &llm_c(20_240_520, 2, &ids), 4, "version 2"),
         ("a.bin", &llm_c(20_240_801, 1, &ids), 4, "version 1"),
-        // Examples with several answers, not a text.
+        // A file of llm.c with multiple-choice examples instead of text.
         (
             "a.bin",
             &llm_c(20_240_522, 1, &ids),
             0,
-            "not that of a file of tokens",
+            "not that of a token file",
         ),
-        ("a.bin", &bare[..199], 198, "half a token"),
+        ("a.bin", &bare[..199], 198, "within a token"),
         ("a.bin", &[], 0, "empty"),
         ("a.bin", &[0; 100], 0, "not finished"),
         ("a.bin", b"FORETOK", 7, "within its header"),
@@ -119,7 +119,7 @@ fn what_is_no_token_file_is_told_with_its_place() {
 }
 
 #[test]
-fn fingerprints_are_of_the_tokens() {
+fn fingerprints_depend_on_tokens_only() {
     let ids = ids(100_000, 50_257);
     let print = |bytes: Vec<u8>| open("a.bin", &bytes).unwrap().fingerprint();
     let mut header = llm_c(20_240_520, 1, &ids);

@@ -1,11 +1,11 @@
-//! Bytes that nobody wrote on purpose, and bytes that somebody did.
+//! Tests of damaged and hostile files.
 
 use std::env;
 
 use super::foreign::{llm_c, nano_gpt};
 use super::*;
 
-/// A small file of each format, with its name.
+/// Creates a small file of each format, with its name.
 fn files(ids: &[u32]) -> [(&'static str, Vec<u8>); 6] {
     let small: Vec<u32> = ids.iter().map(|id| id % 300).collect();
     let ours = file_of(&small, 300);
@@ -20,7 +20,7 @@ fn files(ids: &[u32]) -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
-/// What there is to read: the ids, or where in the file it is wrong. Opens and reads in all ways.
+/// Opens and reads a file in all ways, and returns the ids or the offset of the fault.
 fn outcome(path: &Path, bytes: &[u8]) -> Result<Vec<u32>, u64> {
     let place = |error: DataError| {
         let offset = offset(&error);
@@ -35,7 +35,7 @@ fn outcome(path: &Path, bytes: &[u8]) -> Result<Vec<u32>, u64> {
     assert!(file.token_bytes() <= bytes.len());
     file.fingerprint();
     let verified = file.verify(&mut |_| {});
-    // Token by token, from behind.
+    // Reads single tokens from the last to the first.
     let mut ids = vec![0; file.tokens()];
     let one_by_one = (0..ids.len())
         .rev()
@@ -58,7 +58,7 @@ fn outcome(path: &Path, bytes: &[u8]) -> Result<Vec<u32>, u64> {
     }
 }
 
-/// Puts bytes into a file without emptying it first, which costs more than all else.
+/// Writes the content of a file without truncating it first, because truncation would dominate the time of the tests.
 fn put(path: &Path, bytes: &[u8]) {
     use std::io::Write;
 
@@ -74,7 +74,7 @@ fn put(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn every_flipped_bit_is_told_or_means_nothing() {
+fn every_flipped_bit_is_an_error_or_ignored() {
     let ids = ids(11, 70_000);
     let folder = tempfile::tempdir().unwrap();
     for (kind, (name, good)) in files(&ids).into_iter().enumerate() {
@@ -88,12 +88,12 @@ fn every_flipped_bit_is_told_or_means_nothing() {
             put(&path, &bytes);
             let found = outcome(&path, &bytes);
             match kind {
-                // Here everything is under a checksum.
+                // All bytes are covered by checksums.
                 0 | 1 | 5 => assert!(found.is_err(), "byte {byte}"),
-                // The header decides, or means nothing.
+                // These bytes of the header are used, and the others are ignored.
                 2 | 3 if byte < 12 => assert!(found.is_err(), "byte {byte}"),
                 2 | 3 if byte < 1024 => assert_eq!(found, expected, "byte {byte}"),
-                // Tokens without a checksum: one id is another one.
+                // Without a checksum, one id changes.
                 _ => {
                     let (expected, start) = (expected.as_ref().unwrap(), good.len() - 11 * 2);
                     let (start, width) = match kind {
@@ -115,7 +115,7 @@ fn every_flipped_bit_is_told_or_means_nothing() {
 }
 
 #[test]
-fn every_cut_is_told_where_it_is() {
+fn errors_of_cut_files_name_the_offset() {
     let ids = ids(11, 70_000);
     let folder = tempfile::tempdir().unwrap();
     for (kind, (name, good)) in files(&ids).into_iter().enumerate().take(5) {
@@ -124,12 +124,12 @@ fn every_cut_is_told_where_it_is() {
             put(&path, &good[..length]);
             let found = outcome(&path, &good[..length]);
             match kind {
-                // Too short for a magic number to be recognised.
+                // An empty file has no magic number.
                 0 | 1 if length == 0 => assert_eq!(found, Err(0)),
                 0..4 => assert_eq!(found, Err(length as u64), "{length} bytes"),
                 _ if length == 0 => assert_eq!(found, Err(0)),
                 _ if length % 2 == 1 => assert_eq!(found, Err(length as u64 - 1)),
-                // Without a header, fewer tokens are just that.
+                // Without a header, a shorter file has fewer tokens.
                 _ => assert_eq!(found.unwrap().len(), length / 2),
             }
         }
@@ -145,7 +145,7 @@ fn every_cut_is_told_where_it_is() {
     }
 }
 
-/// One thing that happens to the bytes of a file.
+/// Change of the bytes of a file.
 #[derive(Clone, Debug)]
 enum Mutation {
     Flip(prop::sample::Index, u8),
@@ -154,10 +154,9 @@ enum Mutation {
     Insert(prop::sample::Index, Vec<u8>),
     Remove(prop::sample::Index, usize),
     Copy(prop::sample::Index, prop::sample::Index, usize),
-    /// A number of 4 or 8 bytes, mostly where a header has one.
+    /// Writes a number of 4 or 8 bytes, mostly at a field of the header.
     Number(usize, bool, u64),
-    /// All checksums of foretoken are set right, so that only the sense of the numbers is left to
-    /// object to.
+    /// Corrects all checksums of foretoken, so that only the meaning of the numbers can be wrong.
     Seal,
 }
 
@@ -251,7 +250,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// A thousand files, or as many as `PROPTEST_CASES` says.
+/// Configures a thousand cases, unless `PROPTEST_CASES` states another number.
 fn cases() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if env::var_os("PROPTEST_CASES").is_none() {
@@ -266,9 +265,9 @@ thread_local! {
 
 proptest! {
     #![proptest_config(cases())]
-    /// Whatever the bytes are: an error with its place, or exactly the tokens that are there.
+    /// Any bytes give an error with an offset in the file, or exactly the tokens in the file.
     #[test]
-    fn mutated_files_are_refused_or_read_right(
+    fn mutated_files_are_refused_or_read_correctly(
         ids in prop::collection::vec(0u32..70_000, 0..40),
         kind in 0usize..6,
         other_name: bool,
@@ -285,7 +284,7 @@ proptest! {
         put(&path, &bytes);
         if let Ok(read) = outcome(&path, &bytes) {
             if bytes.starts_with(b"FORETOKN") {
-                // There is one way to write down tokens and a vocabulary.
+                // Tokens and a vocabulary determine all bytes.
                 let vocab_size = TokenFile::open(&path).unwrap().vocab_size().unwrap();
                 prop_assert_eq!(bytes, file_of(&read, vocab_size));
             } else if bytes.starts_with(&20_240_520u32.to_le_bytes()) {
@@ -297,8 +296,7 @@ proptest! {
                 prop_assert_eq!(bytes, nano_gpt(&read));
             }
         } else if mutations.is_empty() && kind < 5 && (kind < 4 || !other_name) {
-            // An untouched file is only refused where it has neither a header nor the name, or where
-            // it holds nothing.
+            // An unchanged file is refused only if it has neither a header nor the right name, or if it is empty.
             prop_assert!(ids.is_empty() && kind == 4, "kind {}", kind);
         }
     }
