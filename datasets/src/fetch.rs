@@ -1,90 +1,18 @@
-//! Fetches the well-known corpora of `corpora.toml` into a folder. Transferring one file and unpacking an archive are
-//! in `download`.
+//! Fetches well-known corpora into a folder.
 
 mod download;
+mod registry;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{LazyLock, atomic::AtomicBool},
+    sync::atomic::AtomicBool,
 };
 
-use serde::Deserialize;
+pub use self::registry::{CorpusEntry, CorpusFile, CorpusMember, corpora};
 
 use self::download::Download;
 use crate::{DataError, files::LockFile};
-
-/// Corpus that can be fetched by its name.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorpusEntry {
-    /// Name of the corpus.
-    pub name: String,
-    /// Description in one line.
-    pub what: String,
-    /// Licence of the text.
-    pub licence: String,
-    /// Address of a page about it.
-    pub homepage: String,
-    /// Files to fetch.
-    pub files: Vec<CorpusFile>,
-}
-
-impl CorpusEntry {
-    /// Returns the number of bytes to fetch, over the files of known size.
-    pub fn bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.bytes).sum()
-    }
-}
-
-/// File of a corpus: a text, or a zip archive of texts.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorpusFile {
-    /// Address to fetch it from.
-    pub url: String,
-    /// Name in the folder.
-    pub name: String,
-    /// Size, if known.
-    pub bytes: Option<u64>,
-    /// SHA-256 in hexadecimal, if known.
-    pub sha256: Option<String>,
-    /// Whether the publisher of the corpus intends this text for evaluation.
-    #[serde(default)]
-    pub validation: bool,
-    /// Texts to unpack; empty if the file is not an archive.
-    #[serde(default)]
-    pub unpack: Vec<CorpusMember>,
-}
-
-/// Text in a zip archive.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorpusMember {
-    /// Name in the archive.
-    pub member: String,
-    /// Name in the folder.
-    pub name: String,
-    /// Whether the publisher of the corpus intends this text for evaluation.
-    #[serde(default)]
-    pub validation: bool,
-}
-
-/// Returns the corpora that can be fetched.
-pub fn corpora() -> &'static [CorpusEntry] {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Registry {
-        corpora: Vec<CorpusEntry>,
-    }
-    static CORPORA: LazyLock<Vec<CorpusEntry>> = LazyLock::new(|| {
-        let registry = toml::from_str::<Registry>(include_str!("../corpora.toml"));
-        registry
-            .expect("corpora.toml is part of the program")
-            .corpora
-    });
-    &CORPORA
-}
 
 /// Options of [`fetch`].
 #[derive(Clone, Debug, Default)]
@@ -104,15 +32,15 @@ pub struct Fetched {
     pub verified: bool,
 }
 
-/// Fetches the files of a corpus into a folder. Files that exist are checked and not changed. A transfer that breaks off
-/// or is interrupted leaves `FILE.part` behind, from which the next call continues. `progress` is called with the name of
-/// the file, the number of bytes so far, and their total if known.
+/// Fetches the files of a corpus into a folder. Files that exist are checked and not changed. A transfer that breaks
+/// off or is interrupted leaves `FILE.part` behind, from which the next call continues. `progress` is called with the
+/// name of the file, the number of bytes so far, and their total if known.
 ///
 /// # Errors
 ///
-/// [`DataError::Fetch`] if a server cannot be reached or does not have the file, if a transfer breaks off, and if a file
-/// (new or existing) is not the expected one; [`DataError::Interrupted`] once `interrupt` is set; and errors of reading
-/// and writing files.
+/// [`DataError::Fetch`] if a server cannot be reached or does not have the file, if a transfer breaks off, and if a
+/// file (new or existing) is not the expected one; [`DataError::Interrupted`] once `interrupt` is set; and errors of
+/// reading and writing files.
 pub fn fetch(
     entry: &CorpusEntry,
     folder: &Path,

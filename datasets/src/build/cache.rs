@@ -7,8 +7,11 @@ use std::{
 };
 
 use super::{
-    BuildOptions, Monitor, build_in, dataset,
+    error::dataset,
     identity::{Identity, identities},
+    monitor::Monitor,
+    options::BuildOptions,
+    run::build_in,
     scan::hash_file,
 };
 use crate::{

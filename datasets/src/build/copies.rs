@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, path::Path, path::PathBuf};
 
-use super::{BuildProgress, Monitor};
+use super::monitor::{BuildProgress, Monitor};
 use crate::{DataError, SourceFile, source::copy_pipe};
 
 const PREFIX: &str = "build.pipe-";
@@ -17,8 +17,8 @@ pub(super) fn is_copy(name: &OsStr) -> bool {
 pub(super) struct Copies(Vec<PathBuf>);
 
 impl Copies {
-    /// Copies the pipes among the files into the folder, one after the other. First it removes copies that a killed build
-    /// has left there.
+    /// Copies the pipes among the files into the folder, one after the other. First it removes copies that a killed
+    /// build has left there.
     pub(super) fn make(
         files: &mut [SourceFile],
         folder: &Path,

@@ -12,11 +12,12 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    BuildOptions, BuildProgress, Monitor, dataset,
+    error::{dataset, write_error},
     journal::{Journal, State},
+    monitor::{BuildProgress, Monitor},
+    options::BuildOptions,
     pieces::{Piece, Pieces},
     scan::Scan,
-    write_error,
 };
 use crate::{
     DataError, SourceFile, TokenFileWriter, Tokenizer,
@@ -53,7 +54,8 @@ pub(super) fn sweep(folder: &Path, keep: &[&str]) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Encodes the documents that the journal does not list yet, and finishes all files. Returns the totals over all documents.
+/// Encodes the documents that the journal does not list yet, and finishes all files. Returns the totals over all
+/// documents.
 pub(super) fn encode(
     files: &[SourceFile],
     options: &BuildOptions,
@@ -87,13 +89,13 @@ pub(super) fn encode(
     let result = thread::scope(|scope| {
         let (sender, batches) = mpsc::sync_channel(1);
         scope.spawn(move || {
-            let settled = |text: &str| tokenizer.settled(text, options.special_tokens);
+            let stable_prefix = |text: &str| tokenizer.stable_prefix(text, options.special_tokens);
             let pieces = Pieces::new(
                 files,
                 &options.read,
                 scan.split_rule,
                 &scan.long,
-                Box::new(settled),
+                Box::new(stable_prefix),
                 monitor,
             );
             send_batches(skip_done(pieces, done), &sender);
@@ -220,8 +222,8 @@ fn encode_batch(
         .collect()
 }
 
-/// Returns how many tokens of a piece are for training if `wanted` bytes of its text are. The piece is cut between tokens,
-/// so that both parts together are its encoding; a token across the border is for training.
+/// Returns how many tokens of a piece are for training if `wanted` bytes of its text are. The piece is cut between
+/// tokens, so that both parts together are its encoding; a token across the border is for training.
 fn train_tokens(ids: &[u32], wanted: usize, text: &str, lengths: &[usize]) -> usize {
     if wanted == text.len() {
         return ids.len();

@@ -9,7 +9,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildOptions, Monitor, dataset, scan::Scan, write_error};
+use super::{
+    error::{dataset, write_error},
+    monitor::Monitor,
+    options::BuildOptions,
+    scan::Scan,
+};
 use crate::{
     DataError, Tokenizer,
     files::{LockFile, sha256, write_atomically},

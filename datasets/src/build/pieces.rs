@@ -3,7 +3,11 @@
 
 use std::{mem, slice};
 
-use super::{Monitor, dataset, scan::LongDocument, scan::SplitRule};
+use super::{
+    error::dataset,
+    monitor::Monitor,
+    scan::{LongDocument, SplitRule},
+};
 use crate::{
     DataError, ReadOptions, SourceFile,
     reader::{Part, Parts, parts},
@@ -27,7 +31,7 @@ pub(super) struct Piece {
 }
 
 /// Function that returns the last offset at which a text can be cut, or 0 if there is none.
-pub(super) type Settled<'a> = Box<dyn Fn(&str) -> usize + Send + 'a>;
+pub(super) type StablePrefix<'a> = Box<dyn Fn(&str) -> usize + Send + 'a>;
 
 /// Iterator over the pieces of all documents of some files.
 pub(super) struct Pieces<'a> {
@@ -36,7 +40,7 @@ pub(super) struct Pieces<'a> {
     split_rule: SplitRule,
     /// Remaining documents of more than one part.
     long: slice::Iter<'a, LongDocument>,
-    settled: Settled<'a>,
+    stable_prefix: StablePrefix<'a>,
     monitor: Monitor<'a>,
     file: Option<(&'a SourceFile, Parts)>,
     document: Option<Document<'a>>,
@@ -63,7 +67,7 @@ impl<'a> Pieces<'a> {
         options: &'a ReadOptions,
         split_rule: SplitRule,
         long: &'a [LongDocument],
-        settled: Settled<'a>,
+        stable_prefix: StablePrefix<'a>,
         monitor: Monitor<'a>,
     ) -> Self {
         Self {
@@ -71,7 +75,7 @@ impl<'a> Pieces<'a> {
             options,
             split_rule,
             long: long.iter(),
-            settled,
+            stable_prefix,
             monitor,
             file: None,
             document: None,
@@ -112,7 +116,7 @@ impl<'a> Pieces<'a> {
             }
             let end = match part.last {
                 true => document.held.len(),
-                false => document.cut(&self.settled, file)?,
+                false => document.cut(&self.stable_prefix, file)?,
             };
             if end > 0 || part.last {
                 let piece = document.take(end, part.last, self.split_rule);
@@ -129,13 +133,17 @@ impl<'a> Pieces<'a> {
 
 impl Document<'_> {
     /// Returns how many bytes of the held text to cut off, or 0 if none can be cut yet.
-    fn cut(&mut self, settled: &Settled<'_>, file: &SourceFile) -> Result<usize, DataError> {
+    fn cut(
+        &mut self,
+        stable_prefix: &StablePrefix<'_>,
+        file: &SourceFile,
+    ) -> Result<usize, DataError> {
         let too_long = self.held.len() > MAX_UNCUT_BYTES;
         // After an unsuccessful search, the next one waits until the text has doubled, so that the cost stays linear.
         if self.held.len() < 2 * self.uncut && !too_long {
             return Ok(0);
         }
-        let end = settled(&self.held);
+        let end = stable_prefix(&self.held);
         self.uncut = if end == 0 { self.held.len() } else { 0 };
         if end == 0 && too_long {
             return Err(dataset(

@@ -10,7 +10,7 @@ use std::{
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{BuildProgress, Monitor};
+use super::monitor::{BuildProgress, Monitor};
 use crate::{
     DataError, ReadOptions, SourceFile,
     manifest::{SourceEntry, SplitBy},

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use ureq::{Agent, http::Uri};
 use zip::{ZipArchive, result::ZipError};
 
-use super::{CorpusFile, CorpusMember};
+use super::registry::{CorpusFile, CorpusMember};
 use crate::DataError;
 
 /// Bytes that are read and written at once. The interrupt flag is checked after each chunk.
@@ -104,8 +104,8 @@ impl<'a> Download<'a> {
         Ok(expected.is_some())
     }
 
-    /// Asks the server for the SHA-256 of a file. Hugging Face states it for a large file, in the response that redirects
-    /// to the storage.
+    /// Asks the server for the SHA-256 of a file. Hugging Face states it for a large file, in the response that
+    /// redirects to the storage.
     fn linked_sha256(&self, url: &str) -> Option<String> {
         let request = self.agent.head(url).config().max_redirects(0).build();
         let response = request.call().ok()?;
@@ -262,8 +262,8 @@ impl<'a> Download<'a> {
         }
         let part = part_of(target);
         let mut output = File::create(&part).map_err(write_error(&part))?;
-        // At the end of the content its CRC-32 is checked. One byte more than the stated size is enough to notice content
-        // that expands further.
+        // At the end of the content its CRC-32 is checked. One byte more than the stated size is enough to notice
+        // content that expands further.
         let mut content = content.take(size.saturating_add(1));
         let (error, done) = self.copy(&member.name, &mut content, 0, Some(size), |chunk| {
             output.write_all(chunk).map_err(write_error(&part))

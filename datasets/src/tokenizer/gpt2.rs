@@ -1,9 +1,8 @@
-//! GPT-2's pre-tokenizer (Radford et al. 2019, `encoder.py`): the words of a text, and where a long
-//! text can be cut without changing them.
+//! Pre-tokenizer of GPT-2 (Radford et al. 2019, `encoder.py`), which splits text into words, and positions at which a
+//! long text can be divided without changing its words.
 //!
-//! GPT-2's words have no greatest length: a genome or a base64 blob is one word. Byte-pair encodings that
-//! are trained here limit a word to [`MAX_WORD`] characters, by a pattern that Hugging Face `tokenizers`
-//! runs too.
+//! Words of GPT-2 have unlimited length: a genome or a base64 blob is one word. Byte-pair encodings that are trained
+//! here limit words to [`MAX_WORD`] characters, with a pattern that Hugging Face `tokenizers` supports, too.
 
 use std::sync::LazyLock;
 
@@ -17,112 +16,113 @@ use tokenizers::{
     utils::SysRegex,
 };
 
-/// Characters in a word of an encoding that is trained here; a longer run of letters, digits, signs or
-/// white space is several words. No published byte-pair encoding has a token of more than 128 characters
-/// (the longest of GPT-2, GPT-4 and Llama 3 are runs of 128 spaces), so that a word is never cut within
-/// two of the longest tokens. The limit is the field's remedy too: Llama 3's tokenizer cuts runs at 25 000
-/// characters, BERT's takes words of at most 100. A text of long words then takes time and memory in
-/// proportion to its length.
+/// Maximum number of characters in a word of an encoding that is trained here. A longer run of letters, digits, signs
+/// or white space is several words, so that time and memory are proportional to the length of a text. The longest
+/// tokens of published byte-pair encodings have 128 characters (runs of spaces in GPT-2, GPT-4 and Llama 3), so a word
+/// can hold two of them. Other tokenizers have such limits, too: Llama 3 splits runs at 25 000 characters, and BERT
+/// limits words to 100.
 pub(super) const MAX_WORD: usize = 256;
 
-/// GPT-2's pattern. Every character is in a word: the three classes, and white space in the last two
+/// Pattern of GPT-2. Every character is in a word: letters, numbers and others, and white space by the last two
 /// alternatives.
 const UNLIMITED: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// How a text is cut into words.
+/// Rule by which a text is split into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Words {
-    /// Words of any length, as GPT-2 cuts them.
+    /// Words of GPT-2, of any length.
     Unlimited,
-    /// GPT-2's words, cut after at most [`MAX_WORD`] characters and a space before them.
+    /// Words of GPT-2, of at most [`MAX_WORD`] characters and a space before them.
     Limited,
 }
 
 impl Words {
-    /// The words of a pre-tokenizer, if it makes these words and spells them in bytes.
-    pub(super) fn of(pre_tokenizer: &PreTokenizerWrapper) -> Option<Self> {
-        let spells = |byte_level: &ByteLevel, use_regex| {
+    /// Recognises a pre-tokenizer that splits text into these words and writes them in the byte-level alphabet.
+    pub(super) fn from_pre_tokenizer(pre_tokenizer: &PreTokenizerWrapper) -> Option<Self> {
+        let is_plain = |byte_level: &ByteLevel, use_regex| {
             byte_level.use_regex == use_regex && !byte_level.add_prefix_space
         };
         match pre_tokenizer {
-            PreTokenizerWrapper::ByteLevel(byte_level) if spells(byte_level, true) => {
+            PreTokenizerWrapper::ByteLevel(byte_level) if is_plain(byte_level, true) => {
                 Some(Self::Unlimited)
             }
             PreTokenizerWrapper::Sequence(sequence) => match sequence.as_ref() {
                 [
                     PreTokenizerWrapper::Split(split),
                     PreTokenizerWrapper::ByteLevel(byte_level),
-                ] if *split == limited_split() && spells(byte_level, false) => Some(Self::Limited),
+                ] if *split == limited_split() && is_plain(byte_level, false) => {
+                    Some(Self::Limited)
+                }
                 _ => None,
             },
             _ => None,
         }
     }
 
-    /// The words of a text, in order and nothing left out.
+    /// Splits a text into words, which together are the text.
     pub(super) fn split(self, text: &str) -> impl Iterator<Item = &str> {
         let regex = self.regex();
         regex.find_iter(text).map(|(start, end)| &text[start..end])
     }
 
-    /// The end of a beginning of `text` that has the same words whatever follows the text, and leaves the
-    /// words after it as they are; 0 where none is known.
+    /// Returns the length of a prefix of `text` whose words, and the words after it, are the same if both are split
+    /// apart, whatever follows `text`. 0 if none is known.
     ///
-    /// A line's end serves, see [`is_cut`], or else the end of a word but the last two. Whether a word ends
-    /// where it does depends on two characters after it at most (`'` may become `'ll`), or on where a run
-    /// of white space ends: on the two words that follow. At the end of a text a run of white space is one
-    /// word, so that none may be cut, unless the limit cuts it there anyway.
-    pub(super) fn settled(self, text: &str) -> usize {
-        let by_line = Self::settled_by_line(text);
+    /// The prefix ends at the end of a line (see [`is_boundary`]), or else at the end of a word before the last two.
+    /// The end of a word depends on at most two characters after it (`'` may become `'ll`), or on the end of a run of
+    /// white space, so at most on the next two words. White space at the end of a text is one word, so the prefix must
+    /// not end in it, unless the limit splits the run there.
+    pub(super) fn stable_prefix(self, text: &str) -> usize {
+        let by_line = Self::stable_lines(text);
         if by_line > 0 {
             return by_line;
         }
-        let mut settled = 0;
+        let mut stable = 0;
         let mut next = 0;
         let mut word = "";
         for (start, end) in self.regex().find_iter(text) {
             if next > 0 {
-                settled = next;
+                stable = next;
             }
             let is_full = self == Self::Limited && word.chars().count() == MAX_WORD;
             next = match text[..start].chars().next_back() {
-                Some(before) if is_solid(before) || is_full => start,
+                Some(before) if is_never_white(before) || is_full => start,
                 _ => 0,
             };
             word = &text[start..end];
         }
-        settled
+        stable
     }
 
-    /// Does what [`settled`](Self::settled) does, at the end of a line only.
-    pub(super) fn settled_by_line(text: &str) -> usize {
+    /// Returns what [`stable_prefix`](Self::stable_prefix) does, but only at the end of a line.
+    pub(super) fn stable_lines(text: &str) -> usize {
         memchr::memrchr_iter(b'\n', text.as_bytes())
             .map(|newline| newline + 1)
-            .find(|&at| at < text.len() && is_cut(text, at))
+            .find(|&at| at < text.len() && is_boundary(text, at))
             .unwrap_or(0)
     }
 
     fn regex(self) -> &'static SysRegex {
         static REGEXES: LazyLock<[SysRegex; 2]> = LazyLock::new(|| {
             [UNLIMITED, &limited_pattern()]
-                .map(|pattern| SysRegex::new(pattern).expect("the pattern is one"))
+                .map(|pattern| SysRegex::new(pattern).expect("the pattern is valid"))
         });
         &REGEXES[self as usize]
     }
 }
 
-/// GPT-2's pattern with an upper bound on every run.
+/// Returns the pattern of GPT-2 with an upper bound on every run.
 fn limited_pattern() -> String {
     UNLIMITED.replace('+', &format!("{{1,{MAX_WORD}}}"))
 }
 
 fn limited_split() -> Split {
     let pattern = SplitPattern::Regex(limited_pattern());
-    Split::new(pattern, SplitDelimiterBehavior::Isolated, false).expect("the pattern is one")
+    Split::new(pattern, SplitDelimiterBehavior::Isolated, false).expect("the pattern is valid")
 }
 
-/// Returns the pre-tokenizer that cuts [`Words::Limited`] in a `tokenizer.json`.
+/// Returns the pre-tokenizer that splits text into [`Words::Limited`] in a `tokenizer.json`.
 pub(super) fn limited_pre_tokenizer() -> PreTokenizerWrapper {
     let byte_level = ByteLevel::new(false, false, false);
     PreTokenizerWrapper::Sequence(Sequence::new(vec![
@@ -131,11 +131,10 @@ pub(super) fn limited_pre_tokenizer() -> PreTokenizerWrapper {
     ]))
 }
 
-/// Bytes of a piece, at least, but for the last one.
+/// Minimum number of bytes in a piece, except for the last one.
 pub(super) const PIECE: usize = 1 << 16;
 
-/// The pieces of a text, in order and nothing left out. Each but the last has `at_least` bytes, and
-/// they have the words that the whole has.
+/// Divides a text into pieces that have the same words as the text. Each but the last has at least `at_least` bytes.
 pub(super) fn pieces(text: &str, at_least: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -148,7 +147,7 @@ pub(super) fn pieces(text: &str, at_least: usize) -> impl Iterator<Item = &str> 
     })
 }
 
-/// [`pieces`] that own their text, for an iterator of which nothing else remains.
+/// Divides a text like [`pieces`], but takes ownership of it.
 pub(super) fn into_pieces(text: impl AsRef<str>) -> impl Iterator<Item = String> {
     let mut start = 0;
     std::iter::from_fn(move || {
@@ -162,27 +161,27 @@ pub(super) fn into_pieces(text: impl AsRef<str>) -> impl Iterator<Item = String>
     })
 }
 
-/// Where the first piece ends.
+/// Returns the length of the first piece.
 fn piece_end(text: &str, at_least: usize) -> usize {
     let bytes = text.as_bytes();
     (at_least.max(1)..text.len())
-        .find(|&at| bytes[at - 1] == b'\n' && is_cut(text, at))
+        .find(|&at| bytes[at - 1] == b'\n' && is_boundary(text, at))
         .unwrap_or(text.len())
 }
 
-/// Whether the newline at `at - 1` is a word of its own, whether or not the text ends at `at`.
+/// Whether the newline at `at - 1` is a word by itself, both in the text and if the text ended at `at`.
 ///
-/// So it is between a character that is not white and a letter. Only the last two alternatives can
-/// take a newline, and they take nothing else here: the word before ends before it, and the next
-/// begins after it. With the letter, `\s+(?!\S)` fails and `\s+` takes the newline; without, the
-/// former does. No alternative looks behind itself, and only the one that is left looks ahead.
-fn is_cut(text: &str, at: usize) -> bool {
+/// This holds between a character that is not white space and a letter. Only the last two alternatives match a newline,
+/// and here they match nothing else: the previous word ends before it, and the next begins after it. If the letter
+/// follows, `\s+(?!\S)` fails and `\s+` matches the newline; if the text ends, `\s+(?!\S)` matches it. No alternative
+/// looks behind, and only `\s+(?!\S)` looks ahead.
+fn is_boundary(text: &str, at: usize) -> bool {
     let before = text[..at - 1].chars().next_back();
-    text.as_bytes()[at].is_ascii_alphabetic() && before.is_some_and(is_solid)
+    text.as_bytes()[at].is_ascii_alphabetic() && before.is_some_and(is_never_white)
 }
 
-/// Whether a character is not white in any version of Unicode, and in ASCII no control character.
-fn is_solid(c: char) -> bool {
+/// Whether a character is white space in no version of Unicode, and not an ASCII control character.
+fn is_never_white(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric())
 }
 
@@ -191,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-    use super::{super::token_bytes::spelled, *};
+    use super::{super::token_bytes::to_byte_level, *};
 
     const BOTH: [Words; 2] = [Words::Unlimited, Words::Limited];
 
@@ -202,8 +201,8 @@ mod tests {
         }
     }
 
-    /// The reference: words in which characters stand for bytes.
-    fn spelled_words(words: Words, text: &str) -> Vec<String> {
+    /// Returns the reference words of the library, in the byte-level alphabet.
+    fn reference_words(words: Words, text: &str) -> Vec<String> {
         let reference = pre_tokenizer(words);
         let mut words = PreTokenizedString::from(text);
         reference.pre_tokenize(&mut words).unwrap();
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_are_after_newlines_between_a_solid_character_and_a_letter() {
+    fn boundaries_are_newlines_between_a_visible_character_and_a_letter() {
         let cut = |text| pieces(text, 1).collect::<Vec<_>>();
         assert_eq!(cut("a\nb.\nc"), ["a\n", "b.\n", "c"]);
         assert_eq!(cut("叫\nA"), ["叫\n", "A"]);
@@ -246,18 +245,21 @@ mod tests {
     #[test]
     fn pre_tokenizers_are_recognised() {
         for words in BOTH {
-            assert_eq!(Words::of(&pre_tokenizer(words)), Some(words));
+            assert_eq!(
+                Words::from_pre_tokenizer(&pre_tokenizer(words)),
+                Some(words)
+            );
         }
         for other in [
             ByteLevel::new(true, false, true),
             ByteLevel::new(false, false, false),
         ] {
-            assert_eq!(Words::of(&other.into()), None);
+            assert_eq!(Words::from_pre_tokenizer(&other.into()), None);
         }
     }
 
     #[test]
-    fn a_long_run_is_several_words() {
+    fn long_run_is_several_words() {
         for (run, expected) in [
             ("a".repeat(600), vec![256, 256, 88]),
             (format!(" {}", "7".repeat(256)), vec![257]),
@@ -272,20 +274,20 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_line_ends_is_settled_but_for_its_end() {
+    fn text_without_line_ends_has_a_long_stable_prefix() {
         for text in [
             "ACGT".repeat(10_000),
             " ".repeat(40_000),
             "word, ".repeat(8000),
         ] {
-            let left = text.len() - Words::Limited.settled(&text);
+            let left = text.len() - Words::Limited.stable_prefix(&text);
             assert!(left <= 2 * MAX_WORD, "{left} bytes left");
         }
         // Without a limit, a genome is one word.
-        assert_eq!(Words::Unlimited.settled(&"ACGT".repeat(10_000)), 0);
+        assert_eq!(Words::Unlimited.stable_prefix(&"ACGT".repeat(10_000)), 0);
     }
 
-    /// Texts of what words are told by, with runs about as long as the limit.
+    /// Generates texts of characters that decide where words end, with runs about as long as the limit.
     fn texts() -> impl Strategy<Value = String> {
         let runs = prop::sample::select(vec!["a", " ", "-", "1", "叫", "\t"]);
         let piece = prop_oneof![
@@ -312,29 +314,29 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn cutting_changes_no_word(text in texts()) {
+        fn pieces_have_the_words_of_the_text(text in texts()) {
             for words in BOTH {
                 let parts: Vec<&str> = pieces(&text, 1).collect();
                 prop_assert_eq!(parts.concat(), text.as_str());
-                let reference = spelled_words(words, &text);
+                let reference = reference_words(words, &text);
                 let of_parts: Vec<String> =
-                    parts.into_iter().flat_map(|part| spelled_words(words, part)).collect();
+                    parts.into_iter().flat_map(|part| reference_words(words, part)).collect();
                 prop_assert_eq!(&of_parts, &reference);
                 let ours: Vec<String> =
-                    words.split(&text).map(spelled).collect();
+                    words.split(&text).map(to_byte_level).collect();
                 prop_assert_eq!(ours, reference);
             }
         }
 
         #[test]
-        fn what_is_settled_has_its_words_whatever_follows(text in texts(), more in texts()) {
+        fn stable_prefix_keeps_its_words_whatever_follows(text in texts(), more in texts()) {
             let whole = format!("{text}{more}");
             for words in BOTH {
                 let reference: Vec<&str> = words.split(&whole).collect();
-                for settled in [words.settled(&text), Words::settled_by_line(&text)] {
-                    let (before, after) = whole.split_at(settled);
+                for stable in [words.stable_prefix(&text), Words::stable_lines(&text)] {
+                    let (before, after) = whole.split_at(stable);
                     let cut: Vec<&str> = words.split(before).chain(words.split(after)).collect();
-                    prop_assert_eq!(cut, reference.clone(), "cut at {}", settled);
+                    prop_assert_eq!(cut, reference.clone(), "divided at {}", stable);
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Tokenizers that Hugging Face `tokenizers` runs: any `tokenizer.json`, and byte-pair encodings
-//! trained here. That crate may panic on a file it did not write; nothing of that gets past here.
+//! Tokenizers that run on Hugging Face `tokenizers`: any `tokenizer.json`, and byte-pair encodings trained here. The
+//! crate may panic on malformed files; here, its panics become errors.
 
 use std::{cmp::Reverse, collections::HashMap, io::IsTerminal, sync::OnceLock};
 
@@ -12,58 +12,48 @@ use tokenizers::{
 };
 
 use super::{
-    END_OF_TEXT,
+    end_of_text::{END_OF_TEXT, END_OF_TEXT_NAMES},
     gpt2::{PIECE, Words, into_pieces, limited_pre_tokenizer, pieces},
-    token_bytes::{Spelling, TokenBytes, byte_token, spelled},
+    token_bytes::{Spelling, TokenBytes, byte_token, to_byte_level},
 };
 use crate::{DataError, panics};
 
-/// Tokens of the smallest byte-pair encoding: the bytes and the end of text.
+/// Number of tokens in the smallest byte-pair encoding: the bytes and the end of text.
 pub(super) const MIN_BPE_TOKENS: usize = 257;
 
-/// Token ids are below this. A vocabulary is a table, and a single id of 4e9 would make it fill the
-/// memory; the largest published ones have 2^18 tokens.
+/// Bound of token ids. A vocabulary is a table, which a single id of 4e9 would make too large for memory. The largest
+/// published vocabularies have 2^18 tokens.
 pub(super) const MAX_TOKENS: usize = 1 << 24;
 
-/// A pair of tokens that occurs once in the text is not merged: such a token is learned by heart.
+/// Minimum number of occurrences of a pair that is merged. A token that occurs once would only be memorised.
 const MIN_PAIR_COUNT: u64 = 2;
 
-/// Of the text to train on, only so many bytes are read: pairs are counted in 32 bits with a sign,
-/// and there are no more pairs than bytes.
+/// Maximum number of bytes of text to train on. The trainer counts pairs in signed 32-bit integers, and there are no
+/// more pairs than bytes.
 const MAX_TRAINING_BYTES: usize = i32::MAX as usize;
 
-/// Bytes of different words that are counted to train a byte-pair encoding. Where there are more, the rarer
-/// half is forgotten, as word2vec's `ReduceVocab` does: a word that is frequent is counted but for a few
-/// of its first times. The trainer holds some hundred bytes for each of these.
+/// Maximum number of bytes of different words that are counted for training, because the trainer needs some hundred
+/// bytes of memory for each. If there are more, the rarer half is dropped, like in `ReduceVocab` of word2vec. A
+/// frequent word loses only a few of its first occurrences.
 const MAX_TRAINING_WORDS: usize = 2 << 20;
 
-/// Pieces of text whose words are counted in parallel.
+/// Number of pieces of text whose words are counted in parallel.
 const COUNTED_AT_ONCE: usize = 32;
 
-/// Texts that are longer are encoded in parallel.
+/// Number of bytes above which a text is encoded in parallel.
 const LONG: usize = 1 << 18;
 
-/// What the end of a text is called, in the order in which they are looked for.
-const NAMES_OF_END_OF_TEXT: [&str; 7] = [
-    END_OF_TEXT,
-    "<|end_of_text|>",
-    "</s>",
-    "<eos>",
-    "<｜end▁of▁sentence｜>",
-    "<|eot_id|>",
-    "<|im_end|>",
-];
-
+/// Tokenizer of the library, with what is derived from it.
 #[derive(Debug)]
 pub(super) struct HuggingFace {
-    /// Takes special tokens in a text as text.
+    /// Tokenizer that encodes names of special tokens as text.
     tokenizer: Tokenizer,
-    /// The same, but with an eye for special tokens: made when it is first used.
+    /// Tokenizer that encodes names of special tokens as these tokens. It is created at its first use.
     with_special_tokens: OnceLock<Tokenizer>,
     json: String,
-    /// The words of a text, where the model takes them one by one and they are of a kind that is known.
+    /// Rule of splitting text into words, if it is a known one and the model encodes each word by itself.
     words: Option<Words>,
-    /// No special token has white space in its name, or begins with a letter.
+    /// Whether the names of all special tokens are without white space and do not begin with a letter.
     plain_specials: bool,
     spelling: Spelling,
     is_exact: bool,
@@ -71,11 +61,11 @@ pub(super) struct HuggingFace {
 }
 
 impl HuggingFace {
-    /// Reads a `tokenizer.json`. Truncation, padding and dropout are left out.
+    /// Reads a `tokenizer.json`, without truncation, padding and dropout.
     pub(super) fn from_json(json: &str) -> Result<(Self, TokenBytes), String> {
         let mut file: Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let Some(parts) = file.as_object_mut() else {
-            return Err("it is no JSON object".into());
+            return Err("it is not a JSON object".into());
         };
         for unwanted in ["truncation", "padding"] {
             parts.insert(unwanted.into(), Value::Null);
@@ -96,16 +86,16 @@ impl HuggingFace {
             && id as usize >= MAX_TOKENS
         {
             return Err(format!(
-                "its largest token id is {id}, and the limit is {MAX_TOKENS}"
+                "its largest token id is {id}, but ids must be below {MAX_TOKENS}"
             ));
         }
-        // The ids of added tokens are not read from the file but counted on from the model's.
+        // The library does not read the ids of added tokens from the file, but numbers them after those of the model.
         for (content, id) in declared {
             let given = tokenizer.token_to_id(&content);
             if given.is_none() || id.as_u64() != given.map(u64::from) {
                 return Err(format!(
-                    "its added token {content:?} has id {id}, where Hugging Face tokenizers gives {}: \
-                     number the added tokens without a gap, after those of the model",
+                    "its added token {content:?} has id {id}, but Hugging Face tokenizers gives it {}: number the added \
+                     tokens without a gap, after those of the model",
                     given.map_or("none".into(), |id| id.to_string())
                 ));
             }
@@ -113,13 +103,13 @@ impl HuggingFace {
         Self::new(tokenizer)
     }
 
-    /// Trains a byte-pair encoding. With the end of text, it has at most `vocab_size` tokens.
+    /// Trains a byte-pair encoding of at most `vocab_size` tokens, including the end of text.
     pub(super) fn train<T: AsRef<str> + Send>(
         vocab_size: usize,
         texts: impl Iterator<Item = Result<T, DataError>> + Send,
         progress: bool,
     ) -> Result<(Self, TokenBytes), DataError> {
-        // The bars are drawn on stderr, but each is followed by an empty line on stdout.
+        // The library draws bars on stderr, but prints an empty line on stdout after each.
         let visible =
             progress && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
         let trainer = BpeTrainer::builder()
@@ -151,7 +141,7 @@ impl HuggingFace {
         })
     }
 
-    /// The same with an end of text, if there is none.
+    /// Returns a copy with an end-of-text token.
     pub(super) fn with_end_of_text(&self) -> Result<(Self, TokenBytes), String> {
         let mut tokenizer = self.tokenizer.clone();
         add_end_of_text(&mut tokenizer)?;
@@ -161,7 +151,7 @@ impl HuggingFace {
     fn new(mut tokenizer: Tokenizer) -> Result<(Self, TokenBytes), String> {
         tokenizer.set_encode_special_tokens(true);
         let names = tokens_by_id(&tokenizer)?;
-        let spelling = Spelling::of(tokenizer.get_decoder());
+        let spelling = Spelling::from_decoder(tokenizer.get_decoder());
 
         let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         let mut tokens = TokenBytes::default();
@@ -179,13 +169,13 @@ impl HuggingFace {
             }
         }
 
-        let end_of_text = NAMES_OF_END_OF_TEXT.iter().find_map(|&name| {
+        let end_of_text = END_OF_TEXT_NAMES.iter().find_map(|&name| {
             let id = tokenizer.token_to_id(name)?;
             added.get(&id)?.special.then_some(id)
         });
         let words = tokenizer
             .get_pre_tokenizer()
-            .and_then(Words::of)
+            .and_then(Words::from_pre_tokenizer)
             .filter(|_| {
                 tokenizer.get_normalizer().is_none() && added.values().all(|token| token.special)
             });
@@ -193,11 +183,11 @@ impl HuggingFace {
             !token.content.contains(char::is_whitespace)
                 && !token.content.starts_with(|c: char| c.is_ascii_alphabetic())
         });
-        let swallows_spaces = added
+        let absorbs_spaces = added
             .values()
             .any(|token| !token.special && (token.lstrip || token.rstrip));
         let is_exact = spelling != Spelling::Other
-            && !swallows_spaces
+            && !absorbs_spaces
             && probes().iter().all(|probe| {
                 encode(&tokenizer, probe).is_ok_and(|ids| {
                     let bytes: Vec<&[u8]> = ids.iter().map(|&id| tokens.text(id)).collect();
@@ -235,18 +225,18 @@ impl HuggingFace {
         self.is_exact
     }
 
-    /// A text is what its tokens show, one after the other.
+    /// Whether the bytes of tokens in sequence are their text.
     pub(super) fn is_byte_level(&self) -> bool {
         self.spelling == Spelling::ByteLevel
     }
 
-    /// Whether the token is called after a byte, such as `<0x0A>`.
+    /// Whether the name of a token is that of a byte, such as `<0x0A>`.
     pub(super) fn is_byte(&self, id: u32) -> bool {
         let name = self.tokenizer.id_to_token(id);
         name.is_some_and(|name| byte_token(&name).is_some())
     }
 
-    /// What the post-processor puts before a text.
+    /// Returns the tokens that the post-processor puts before a text.
     pub(super) fn start_of_text(&self) -> Result<Vec<u32>, DataError> {
         const PROBE: &str = "a";
         let plain = encode(&self.tokenizer, PROBE)?;
@@ -273,14 +263,14 @@ impl HuggingFace {
         Ok(ids.concat())
     }
 
-    /// What [`encode`] does, without the crate's record of where every byte comes from: that takes
-    /// most of its time, and nobody asks.
+    /// Encodes like [`encode`], but without the library's record of the origin of every byte, which is not needed and
+    /// takes most of the time.
     fn encode_words(&self, words: Words, text: &str) -> Result<Vec<u32>, DataError> {
         let model = self.tokenizer.get_model();
         let mut ids = Vec::with_capacity(text.len() / 3);
         let encoded = guarded(|| {
             for word in words.split(text) {
-                let tokens = model.tokenize(&spelled(word))?;
+                let tokens = model.tokenize(&to_byte_level(word))?;
                 ids.extend(tokens.into_iter().map(|token| token.id));
             }
             Ok(())
@@ -288,20 +278,19 @@ impl HuggingFace {
         encoded.map(|()| ids).map_err(cannot_encode)
     }
 
-    /// The end of a beginning of a text that is encoded alike whatever follows, and leaves the encoding of
-    /// the rest as it is; 0 where none is known.
-    pub(super) fn settled(&self, text: &str, special_tokens: bool) -> usize {
+    /// Returns the length of a prefix that can be encoded apart from the rest, whatever follows; 0 if none is known.
+    pub(super) fn stable_prefix(&self, text: &str, special_tokens: bool) -> usize {
         match self.words {
-            // The name of a special token may be cut in the middle of a line, but not at its end.
-            Some(_) if special_tokens && self.plain_specials => Words::settled_by_line(text),
-            Some(words) if !special_tokens => words.settled(text),
+            // The name of a special token cannot extend over the end of a line.
+            Some(_) if special_tokens && self.plain_specials => Words::stable_lines(text),
+            Some(words) if !special_tokens => words.stable_prefix(text),
             _ => 0,
         }
     }
 
-    /// Does what [`settled`](Self::settled) does, for the words that [`train`](Self::train) counts.
-    pub(super) fn settled_for_training(text: &str) -> usize {
-        Words::Limited.settled(text)
+    /// Returns what [`stable_prefix`](Self::stable_prefix) does, for the words that [`train`](Self::train) counts.
+    pub(super) fn stable_prefix_for_training(text: &str) -> usize {
+        Words::Limited.stable_prefix(text)
     }
 
     pub(super) fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, DataError> {
@@ -321,7 +310,7 @@ impl HuggingFace {
     }
 }
 
-/// How often each word occurs in the texts; see [`MAX_TRAINING_BYTES`] and [`MAX_TRAINING_WORDS`].
+/// Counts the occurrences of each word, up to [`MAX_TRAINING_BYTES`] and [`MAX_TRAINING_WORDS`].
 fn count_words<T: AsRef<str> + Send>(
     texts: impl Iterator<Item = Result<T, DataError>>,
 ) -> Result<HashMap<String, u64>, DataError> {
@@ -358,9 +347,9 @@ fn count_words<T: AsRef<str> + Send>(
                     }
                 }
             }
-            // Piece by piece, so that no order of a hash table decides what is forgotten.
+            // The limit is checked after each piece, so that dropped words do not depend on the order of a hash table.
             if different > MAX_TRAINING_WORDS {
-                different = forget_rarer_half(&mut counts);
+                different = drop_rarer_half(&mut counts);
             }
         }
         if batch.len() < COUNTED_AT_ONCE {
@@ -371,9 +360,9 @@ fn count_words<T: AsRef<str> + Send>(
     failure.map_or(Ok(counts), Err)
 }
 
-/// Keeps the most frequent words, up to half of [`MAX_TRAINING_WORDS`]; among equals, a choice that has
-/// nothing to do with what the words are. Returns how many bytes are kept.
-fn forget_rarer_half(counts: &mut HashMap<String, u64>) -> usize {
+/// Keeps the most frequent words, up to half of [`MAX_TRAINING_WORDS`], and returns their bytes. A hash decides between
+/// words of equal counts, so that the choice is not related to their text.
+fn drop_rarer_half(counts: &mut HashMap<String, u64>) -> usize {
     let mut words: Vec<(String, u64)> = counts.drain().collect();
     words.sort_by_cached_key(|(word, count)| {
         (
@@ -390,8 +379,8 @@ fn forget_rarer_half(counts: &mut HashMap<String, u64>) -> usize {
     counts.keys().map(String::len).sum()
 }
 
-/// A trainer that has counted these words. The trainer counts for itself, all words of all texts; that it
-/// can be written and read as JSON is the way to give it a table.
+/// Creates a trainer with these counts of words. The trainer has no function that accepts counts, so they are set in
+/// its JSON form.
 fn with_words(
     trainer: &BpeTrainer,
     counts: HashMap<String, u64>,
@@ -399,7 +388,7 @@ fn with_words(
     let mut fields = serde_json::to_value(trainer)?;
     fields["words"] = counts
         .into_iter()
-        .map(|(word, count)| (spelled(&word), Value::from(count)))
+        .map(|(word, count)| (to_byte_level(&word), Value::from(count)))
         .collect::<serde_json::Map<_, _>>()
         .into();
     Ok(serde_json::from_value(fields)?)
@@ -424,7 +413,7 @@ fn add_end_of_text(tokenizer: &mut Tokenizer) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of each token, by id; `None` where there is a gap.
+/// Returns the name of each token, by id; `None` for a gap.
 fn tokens_by_id(tokenizer: &Tokenizer) -> Result<Vec<Option<String>>, String> {
     let vocabulary: HashMap<String, u32> = tokenizer.get_vocab(true);
     let size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
@@ -438,7 +427,7 @@ fn tokens_by_id(tokenizer: &Tokenizer) -> Result<Vec<Option<String>>, String> {
         }
         *place = Some(name);
     }
-    // Where the crate would put the next added token, which is not always after the last id.
+    // Id that the library would give to the next added token, which is not always after the last id.
     let in_model = tokenizer.get_model().get_vocab_size();
     let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
     let next = match added.keys().max() {
@@ -447,15 +436,15 @@ fn tokens_by_id(tokenizer: &Tokenizer) -> Result<Vec<Option<String>>, String> {
     };
     match names.get(next) {
         Some(Some(name)) => Err(format!(
-            "its ids have gaps, and the next one, {next}, belongs to {name:?}: number the tokens \
-             without a gap"
+            "its ids have gaps, and the next added token would get id {next} of {name:?}: number the tokens without a \
+             gap"
         )),
         _ => Ok(names),
     }
 }
 
-/// With a prefix for tokens inside a word, the second half of every merge has to have it: the crate
-/// cuts it off without looking.
+/// Checks that the second half of every merge begins with the prefix for tokens inside a word, because the library
+/// removes the prefix without checking.
 fn check_prefixes(model: &Value) -> Result<(), String> {
     let prefix = model["continuing_subword_prefix"].as_str().unwrap_or("");
     let merges = model["merges"].as_array().into_iter().flatten();
@@ -476,8 +465,8 @@ fn check_prefixes(model: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Texts in which little escapes a tokenizer that changes what it is given: every byte that UTF-8
-/// has, white space at the ends and in runs, capitals, and characters with other normal forms.
+/// Returns texts that most tokenizers that change text would change: every byte of UTF-8, white space at the ends and
+/// in runs, capitals, and characters with other normal forms.
 fn probes() -> [String; 3] {
     let mut all_bytes: String = ('\0'..='\u{7FF}').collect();
     all_bytes.extend((1..=0x10).filter_map(|high| char::from_u32(high * 0x1000)));
@@ -490,11 +479,11 @@ fn probes() -> [String; 3] {
     ]
 }
 
-/// What the crate says, in one line, also where it panics.
+/// Runs the library, and turns its errors and panics into a message of one line.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match panics::catch(work) {
         Some(Ok(value)) => Ok(value),
         Some(Err(error)) => Err(error.to_string().replace('\n', " ")),
-        None => Err("Hugging Face tokenizers panics".into()),
+        None => Err("Hugging Face tokenizers panicked".into()),
     }
 }

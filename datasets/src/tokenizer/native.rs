@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{END_OF_TEXT, token_bytes::byte_level_alphabet};
+use super::{end_of_text::END_OF_TEXT, token_bytes::byte_level_alphabet};
 
-/// Byte-pair encoding that merges nothing, over GPT-2's printable stand-ins for bytes.
+/// Writes the byte tokenizer as a byte-pair encoding without merges, over the printable characters with which GPT-2
+/// writes bytes.
 pub(super) fn byte(end_of_text: Option<u32>) -> String {
     let byte_level = json!({
         "type": "ByteLevel",
@@ -27,8 +28,8 @@ pub(super) fn byte(end_of_text: Option<u32>) -> String {
     tokenizer(byte_level.clone(), byte_level, model, end_of_text)
 }
 
-/// Every character is a word. The unknown token is required by the format; being absent from the
-/// vocabulary, it makes an unknown character an error there as it is here.
+/// Writes a char tokenizer as a model in which every character is a word. The format requires an unknown token; because
+/// it is not in the vocabulary, unknown characters are errors in the library, too.
 pub(super) fn char(characters: &[char], end_of_text: Option<u32>) -> String {
     let split = json!({
         "type": "Split",
@@ -78,7 +79,7 @@ fn tokenizer(
     format!("{json:#}\n")
 }
 
-/// `{token: id}`, with the ids in order.
+/// Returns `{token: id}`, in the order of the ids.
 fn numbered(characters: impl IntoIterator<Item = char>) -> Map<String, Value> {
     characters
         .into_iter()

@@ -1,12 +1,12 @@
-//! Which tokenizer is meant: the words of an experiment file and of the command line.
+//! Names of tokenizers in experiment files and on the command line.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::hugging_face::{MAX_TOKENS, MIN_BPE_TOKENS};
 use crate::DataError;
 
-/// A tokenizer by name. It is written, and read back with [`str::parse`], as `byte`, `char`,
-/// `bpe:8192` (`bpe:8k` is read too) or the path of a `tokenizer.json`.
+/// Tokenizer by name: `byte`, `char`, `bpe:8192` (or `bpe:8k`), or the path of a `tokenizer.json`. [`str::parse`] reads
+/// a name, and `Display` writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TokenizerSpec {
     /// One token per byte.
@@ -15,8 +15,8 @@ pub enum TokenizerSpec {
     Char,
     /// Byte-level byte-pair encoding, trained on the text.
     Bpe {
-        /// Tokens in the vocabulary: the 256 bytes, the merged ones and `<|endoftext|>`. It is
-        /// smaller where the text has fewer pairs.
+        /// Maximum number of tokens: the 256 bytes, merged tokens and `<|endoftext|>`. A text with few pairs gives
+        /// fewer.
         vocab_size: usize,
     },
     /// A `tokenizer.json` of Hugging Face.
@@ -36,7 +36,7 @@ impl FromStr for TokenizerSpec {
             let vocab_size = vocab_size(number).ok_or_else(|| bad_vocab_size(spec))?;
             return Ok(Self::Bpe { vocab_size });
         }
-        // A path is told by its look, so that a misspelt name is not searched for on the disk.
+        // A path is recognised by its form, so that a misspelt name is reported as such and not as a missing file.
         if spec.ends_with(".json") || spec.contains(['/', std::path::MAIN_SEPARATOR]) {
             return Ok(Self::File(spec.into()));
         }
@@ -55,14 +55,14 @@ impl fmt::Display for TokenizerSpec {
     }
 }
 
-/// `8192` or `8k`, if it is the size of a vocabulary.
+/// Parses `8192` or `8k`; `None` if it is not the size of a vocabulary.
 fn vocab_size(number: &str) -> Option<usize> {
     let (digits, unit) = match number.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1024),
         None => (number, 1),
     };
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None; // `parse` would take a sign
+        return None; // `parse` would accept a sign
     }
     let size = digits.parse::<usize>().ok()?.checked_mul(unit)?;
     (MIN_BPE_TOKENS..=MAX_TOKENS)
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_and_read() {
+    fn specs_are_read_and_written() {
         let bpe = |vocab_size| TokenizerSpec::Bpe { vocab_size };
         for (spec, expected, written) in [
             ("byte", TokenizerSpec::Byte, "byte"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_of_no_size_is_refused_with_what_is_expected() {
+    fn error_of_an_invalid_size_names_the_valid_ones() {
         for spec in [
             "bpe:",
             "bpe:256",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_refused_with_the_known_ones() {
+    fn error_of_an_unknown_name_names_the_known_ones() {
         for spec in ["", "words", "bpe", "Byte"] {
             let error = spec.parse::<TokenizerSpec>().unwrap_err();
             assert!(matches!(error, DataError::UnknownTokenizer { .. }));

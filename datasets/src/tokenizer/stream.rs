@@ -1,59 +1,58 @@
-//! Ids to text while they come, one after the other.
+//! Decoding of ids that arrive one at a time.
 
-use super::{Kind, Tokenizer};
+use super::convert::{Kind, Tokenizer};
 use crate::DataError;
 
-/// Decodes a text that grows by a token at a time, see [`Tokenizer::stream`].
+/// Decoder of a text that grows by one token at a time; see [`Tokenizer::stream`].
 #[derive(Debug)]
 pub struct TextStream<'t> {
     tokenizer: &'t Tokenizer,
-    held: Held,
+    pending: Pending,
 }
 
-/// What is known and not returned yet.
+/// Tokens or bytes whose text has not been returned yet.
 #[derive(Debug)]
-enum Held {
-    /// The text is the bytes of its tokens: those of a character that is not complete.
+enum Pending {
+    /// Bytes of an incomplete character, for tokenizers whose text is the bytes of its tokens.
     Bytes(Vec<u8>),
-    /// Only the decoder knows the text, and what it makes of a token depends on its neighbours.
+    /// Tokens for which the decoder is needed. The text that it gives for a token depends on the neighbouring tokens.
     Tokens {
-        /// The last tokens of the text.
+        /// Last tokens of the text.
         ids: Vec<u32>,
-        /// How many of them are neighbours only: their text has been returned.
-        settled: usize,
-        /// How many bytes of what they all decode to have been returned.
+        /// Number of `ids` whose text has been returned. They are kept as neighbours.
+        done: usize,
+        /// Bytes of the text of all `ids` that have been returned.
         returned: usize,
     },
 }
 
 impl Tokenizer {
-    /// Decodes tokens while they come, after those of `before`, which end with a whole character.
+    /// Creates a decoder for tokens that follow `before`, which ends with a complete character.
     ///
-    /// What [`push`](TextStream::push) and [`finish`](TextStream::finish) return, one after the other, is
-    /// what [`decode`](Self::decode) gives for all tokens, less what it gives for `before`. (Where `before` ends
-    /// with tokens such as `<0x0A>`, `decode` may take back a character of theirs for a byte that follows; what
-    /// was before a stream stands.) No character is returned in parts, and an id outside the
-    /// vocabulary stands for no text.
+    /// The results of [`push`](TextStream::push) and [`finish`](TextStream::finish) together are what
+    /// [`decode`](Self::decode) gives for all tokens, without what it gives for `before`. (If `before` ends with tokens
+    /// such as `<0x0A>`, `decode` may change their last character because of a byte that follows; a stream does not.)
+    /// No character is returned in parts. An id outside the vocabulary has no text.
     ///
     /// # Errors
     ///
-    /// As [`decode`](Self::decode).
+    /// The errors of [`decode`](Self::decode).
     pub fn stream(&self, before: &[u32]) -> Result<TextStream<'_>, DataError> {
-        let held = match self.is_bytes() {
-            true => Held::Bytes(Vec::new()),
-            false => Held::Tokens {
+        let pending = match self.is_bytes() {
+            true => Pending::Bytes(Vec::new()),
+            false => Pending::Tokens {
                 ids: before.to_vec(),
-                settled: before.len(),
+                done: before.len(),
                 returned: self.decode(before)?.len(),
             },
         };
         Ok(TextStream {
             tokenizer: self,
-            held,
+            pending,
         })
     }
 
-    /// Whether a token may be part of a character whatever text it decodes to by itself.
+    /// Whether a token may be part of a character, whatever text it decodes to by itself.
     pub(super) fn may_be_cut(&self, id: u32) -> bool {
         match &self.kind {
             Kind::HuggingFace(loaded) => loaded.is_byte(id),
@@ -63,23 +62,23 @@ impl Tokenizer {
 }
 
 impl TextStream<'_> {
-    /// The text that is certain now that `id` has come: often that of the token, nothing where its last character
-    /// may go on.
+    /// Adds a token, and returns the text that is now certain. It is often the text of the token, but empty if the last
+    /// character may be incomplete.
     ///
     /// # Errors
     ///
-    /// As [`Tokenizer::decode`].
+    /// The errors of [`Tokenizer::decode`].
     pub fn push(&mut self, id: u32) -> Result<String, DataError> {
         let tokenizer = self.tokenizer;
-        match &mut self.held {
-            Held::Bytes(bytes) => {
-                bytes.extend_from_slice(tokenizer.tokens.shown(id));
-                Ok(take_whole_characters(bytes))
+        match &mut self.pending {
+            Pending::Bytes(bytes) => {
+                bytes.extend_from_slice(tokenizer.tokens.displayed(id));
+                Ok(take_complete_characters(bytes))
             }
-            Held::Tokens { .. } if id as usize >= tokenizer.vocab_size() => Ok(String::new()),
-            Held::Tokens {
+            Pending::Tokens { .. } if id as usize >= tokenizer.vocab_size() => Ok(String::new()),
+            Pending::Tokens {
                 ids,
-                settled,
+                done,
                 returned,
             } => {
                 ids.push(id);
@@ -91,30 +90,29 @@ impl TextStream<'_> {
                     return Ok(String::new());
                 }
                 let new = text[text.floor_char_boundary(*returned)..].to_string();
-                // The tokens of this piece are neighbours enough for what follows, if they show anything without
-                // those before them.
-                let alone = tokenizer.decode(&ids[*settled..])?;
+                // The tokens of this text suffice as neighbours of the next ones if they decode to text without the
+                // tokens before them.
+                let alone = tokenizer.decode(&ids[*done..])?;
                 *returned = text.len();
                 if !alone.is_empty() {
-                    ids.drain(..*settled);
+                    ids.drain(..*done);
                     *returned = alone.len();
                 }
-                *settled = ids.len();
+                *done = ids.len();
                 Ok(new)
             }
         }
     }
 
-    /// The text that is held back, should nothing follow. Where it ends in the middle of a character, U+FFFD
-    /// stands for that.
+    /// Returns the remaining text if no token follows. An incomplete character becomes U+FFFD.
     ///
     /// # Errors
     ///
-    /// As [`Tokenizer::decode`].
+    /// The errors of [`Tokenizer::decode`].
     pub fn finish(&self) -> Result<String, DataError> {
-        Ok(match &self.held {
-            Held::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Held::Tokens { ids, returned, .. } => {
+        Ok(match &self.pending {
+            Pending::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Pending::Tokens { ids, returned, .. } => {
                 let text = self.tokenizer.decode(ids)?;
                 text[text.floor_char_boundary(*returned)..].to_string()
             }
@@ -122,17 +120,18 @@ impl TextStream<'_> {
     }
 }
 
-/// Takes the characters out of `bytes`, with U+FFFD for what is none; leaves the start of one that may go on.
-fn take_whole_characters(bytes: &mut Vec<u8>) -> String {
+/// Removes the complete characters from `bytes` and returns them, with U+FFFD for invalid bytes. The start of an
+/// incomplete character is kept.
+fn take_complete_characters(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut start = 0;
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         start += chunk.valid().len();
         let invalid = chunk.invalid();
-        let goes_on = start + invalid.len() == bytes.len()
+        let incomplete = start + invalid.len() == bytes.len()
             && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
-        if !invalid.is_empty() && !goes_on {
+        if !invalid.is_empty() && !incomplete {
             text.push(char::REPLACEMENT_CHARACTER);
             start += invalid.len();
         }

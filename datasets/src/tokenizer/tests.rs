@@ -1,17 +1,16 @@
-//! Of all kinds of tokenizers: what goes in comes out, what is saved is loaded, what is broken is
-//! refused.
+//! Tests of all kinds of tokenizers: decoding inverts encoding, loading inverts saving, and damaged files are refused.
 
-use std::sync::LazyLock;
+use std::{fs, sync::LazyLock};
 
 use proptest::prelude::*;
-
 use serde_json::{Map, Value, json};
 
-use super::*;
+use super::{convert::Kind, end_of_text::END_OF_TEXT, *};
+use crate::DataError;
 
 const TEXT: &str = "To be,\r\nor\tnot: él 叫 🦀\u{0}\u{301} <unk> [UNK]";
 
-/// English with something of everything.
+/// Creates text in English, other languages and code.
 fn mixed_text() -> String {
     let line = "It was the best of times, it wasn't the worst of times; 1859 pages.\n";
     let other = "Die Straße, l'été à Genève; 君の名は。 😀🦀\t\tfn main() { }\r\n\r\n   x = 1\n";
@@ -21,7 +20,7 @@ fn mixed_text() -> String {
 static BPE: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::from_spec("bpe:320", &mixed_text()).unwrap());
 
-/// As GPT-2's: trained, saved and loaded from its file.
+/// Tokenizer like that of GPT-2: trained, saved and loaded from its file.
 static FILE: LazyLock<Tokenizer> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
@@ -32,7 +31,7 @@ static FILE: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::from_spec(path.to_str().unwrap(), "").unwrap()
 });
 
-/// As Llama 2's: words begin with `▁`, and what is not in the vocabulary is bytes.
+/// Creates a tokenizer like that of Llama 2: words begin with `▁`, and text outside the vocabulary is written as bytes.
 fn llama() -> String {
     let mut vocab = Map::new();
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
@@ -89,7 +88,7 @@ fn llama() -> String {
     .to_string()
 }
 
-/// As BERT's: lowercase words in parts, and a token for the rest.
+/// Creates a tokenizer like that of BERT: parts of lowercase words, and a token for unknown words.
 fn word_piece() -> String {
     json!({
         "version": "1.0",
@@ -109,7 +108,7 @@ fn word_piece() -> String {
     .to_string()
 }
 
-/// As T5's: a unigram model.
+/// Creates a tokenizer like that of T5: a unigram model.
 fn unigram() -> String {
     json!({
         "version": "1.0",
@@ -136,7 +135,7 @@ fn added_token(id: usize, content: &str, special: bool) -> Value {
     })
 }
 
-/// The tokenizers that lose nothing, with and without an end of text.
+/// Returns the tokenizers that do not change text, with and without an end of text.
 fn lossless(text: &str) -> Vec<Tokenizer> {
     vec![
         Tokenizer::byte(),
@@ -161,13 +160,13 @@ fn ids_are_bytes_or_ranks_of_code_points() {
 }
 
 #[test]
-fn cut_characters_decode_with_a_mark() {
+fn incomplete_characters_decode_to_u_fffd() {
     assert_eq!(
         Tokenizer::byte().decode(&[0x61, 0xC3]).unwrap(),
         "a\u{FFFD}"
     );
     let crab = BPE.encode("🦀").unwrap();
-    assert!(crab.len() > 1, "not merged: it occurs too seldom");
+    assert!(crab.len() > 1, "not merged, because it is too rare");
     assert_eq!(BPE.decode(&crab[..1]).unwrap(), "\u{FFFD}");
     assert_eq!(BPE.token_text(crab[0]), "\u{FFFD}");
     assert_eq!(
@@ -176,7 +175,7 @@ fn cut_characters_decode_with_a_mark() {
     );
 }
 
-fn survives(tokenizer: &Tokenizer, text: &str) -> Result<(), TestCaseError> {
+fn check_round_trip(tokenizer: &Tokenizer, text: &str) -> Result<(), TestCaseError> {
     let ids = tokenizer.encode(text).unwrap();
     prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
     prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text);
@@ -191,21 +190,21 @@ fn survives(tokenizer: &Tokenizer, text: &str) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn any_text_survives(text in any::<String>(), before in "(\\PC|\\s){0,8}") {
+    fn decoding_inverts_encoding(text in any::<String>(), before in "(\\PC|\\s){0,8}") {
         let with_name = format!("{before}{END_OF_TEXT}{text}{END_OF_TEXT}");
         for tokenizer in lossless(&with_name) {
             prop_assert!(tokenizer.is_exact());
-            survives(&tokenizer, &text)?;
-            survives(&tokenizer, &with_name)?;
-            let border = |ids: &[u32]| ids
+            check_round_trip(&tokenizer, &text)?;
+            check_round_trip(&tokenizer, &with_name)?;
+            let ends = |ids: &[u32]| ids
                 .iter()
                 .filter(|&&id| Some(id) == tokenizer.end_of_text())
                 .count();
-            prop_assert_eq!(border(&tokenizer.encode(&with_name).unwrap()), 0);
+            prop_assert_eq!(ends(&tokenizer.encode(&with_name).unwrap()), 0);
             let ids = tokenizer.encode_with_special_tokens(&with_name).unwrap();
             prop_assert_eq!(tokenizer.decode(&ids).unwrap(), with_name.as_str());
             if tokenizer.end_of_text().is_some() {
-                prop_assert_eq!(border(&ids), 2 + text.matches(END_OF_TEXT).count());
+                prop_assert_eq!(ends(&ids), 2 + text.matches(END_OF_TEXT).count());
                 let parts = [&before, &text].map(|part| tokenizer.encode(part).unwrap());
                 let end = tokenizer.end_of_text().unwrap();
                 prop_assert_eq!(ids, [&parts[0][..], &[end], &parts[1], &[end]].concat());
@@ -216,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_survives_llama(text in any::<String>()) {
+    fn decoding_inverts_encoding_of_llama(text in any::<String>()) {
         let tokenizer = load(&llama());
         let ids = tokenizer.encode(&text).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_str());
@@ -228,10 +227,10 @@ proptest! {
 
 proptest! {
     #[test]
-    fn a_stream_is_the_text_of_all_its_tokens(
+    fn stream_gives_the_text_of_all_its_tokens(
         which in any::<prop::sample::Index>(),
         text in "(\\PC|</?s>|[ \\n]|the|ab|▁|é|叫|🦀){0,12}",
-        // Long runs of the first ids, among which are bytes, and any ids.
+        // Long runs of the first ids, which include bytes, and any ids.
         ids in prop::collection::vec((0_u32..260, any::<prop::sample::Index>(), 0..4), 0..40),
     ) {
         let files = [llama(), word_piece(), unigram()].map(|json| load(&json));
@@ -260,7 +259,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_of_a_text_holds_back_no_whole_character(text in "(\\PC|\\s){0,12}") {
+    fn stream_returns_complete_characters_at_once(text in "(\\PC|\\s){0,12}") {
         for tokenizer in lossless(&text) {
             let mut stream = tokenizer.stream(&[]).unwrap();
             let mut streamed = String::new();
@@ -268,11 +267,11 @@ proptest! {
             for id in tokenizer.encode(&text).unwrap() {
                 bytes.extend_from_slice(tokenizer.token_bytes(id));
                 streamed += &stream.push(id).unwrap();
-                let whole = match std::str::from_utf8(&bytes) {
-                    Ok(whole) => whole.len(),
-                    Err(cut) => cut.valid_up_to(),
+                let complete = match std::str::from_utf8(&bytes) {
+                    Ok(text) => text.len(),
+                    Err(error) => error.valid_up_to(),
                 };
-                prop_assert_eq!(&streamed, &text[..whole]);
+                prop_assert_eq!(&streamed, &text[..complete]);
             }
             prop_assert_eq!(stream.finish().unwrap(), "");
         }
@@ -280,7 +279,7 @@ proptest! {
 }
 
 #[test]
-fn a_stream_keeps_the_space_between_words() {
+fn stream_keeps_the_space_between_words() {
     let tokenizer = load(&llama());
     let pieces = |before: &str, text: &str| {
         let before = tokenizer.encode(before).unwrap();
@@ -292,13 +291,13 @@ fn a_stream_keeps_the_space_between_words() {
     };
     assert_eq!(pieces("", "the the"), ["the", " the", ""]);
     assert_eq!(pieces("the", "the the"), [" the", " the", ""]);
-    // A line break is a byte, and the first of a character as far as anybody knows.
+    // A line break is a byte token, which may be the start of a character.
     assert_eq!(pieces("the", "the\nthe"), [" the", "", "\nt", "he", ""]);
     assert_eq!(pieces("the\n", "the"), [" the", ""]);
 }
 
 #[test]
-fn a_token_that_the_tokenizer_does_not_have_streams_nothing() {
+fn unknown_id_has_no_text_in_a_stream() {
     for tokenizer in [Tokenizer::byte(), load(&llama())] {
         let mut stream = tokenizer.stream(&[]).unwrap();
         assert_eq!(stream.push(tokenizer.vocab_size() as u32).unwrap(), "");
@@ -307,7 +306,7 @@ fn a_token_that_the_tokenizer_does_not_have_streams_nothing() {
 }
 
 #[test]
-fn what_a_file_wants_before_a_text() {
+fn start_of_text_is_what_the_post_processor_adds() {
     assert_eq!(load(&llama()).start_of_text().unwrap(), [1]);
     let mut both: Value = serde_json::from_str(&llama()).unwrap();
     let end = json!({ "SpecialToken": { "id": "<s>", "type_id": 0 } });
@@ -322,7 +321,7 @@ fn what_a_file_wants_before_a_text() {
 }
 
 #[test]
-fn saved_and_loaded_is_the_same() {
+fn loaded_tokenizer_equals_the_saved_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let files = [llama(), word_piece(), unigram()].map(|json| load(&json));
@@ -342,13 +341,13 @@ fn saved_and_loaded_is_the_same() {
         assert_eq!(
             matches!(loaded.kind, Kind::HuggingFace(_)),
             matches!(tokenizer.kind, Kind::HuggingFace(_)),
-            "byte and char come back as what they were"
+            "byte and char tokenizers keep their kind"
         );
     }
 }
 
 #[test]
-fn kinds_differ() {
+fn different_tokenizers_are_not_equal() {
     let all = [lossless("ab"), vec![Tokenizer::char("abc"), load(&llama())]].concat();
     for (i, one) in all.iter().enumerate() {
         for (j, other) in all.iter().enumerate() {
@@ -358,13 +357,13 @@ fn kinds_differ() {
 }
 
 #[test]
-fn tokenizers_differ_by_what_ids_mean() {
+fn difference_compares_the_meaning_of_ids() {
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut file: Value = serde_json::from_str(&BPE.to_json()).unwrap();
         edit(&mut file);
         load(&file.to_string())
     };
-    // Other JSON, the same ids.
+    // Other JSON that gives the same ids.
     for harmless in [
         edited(&|file| {
             file["post_processor"] = json!({
@@ -386,7 +385,7 @@ fn tokenizers_differ_by_what_ids_mean() {
         assert_eq!(BPE.difference(&harmless), None);
         assert_eq!(harmless.difference(&BPE), None);
     }
-    // A special token more is in no text.
+    // An additional special token is not part of texts.
     let byte = Tokenizer::byte();
     assert_eq!(byte.difference(&byte.clone().with_end_of_text()), None);
     assert_eq!(byte.clone().with_end_of_text().difference(&byte), None);
@@ -399,7 +398,7 @@ fn tokenizers_differ_by_what_ids_mean() {
     assert_eq!(swapped.vocab_size(), BPE.vocab_size());
     let difference = BPE.difference(&swapped).unwrap();
     assert!(difference.contains("is \"a\" and \"b\""), "{difference}");
-    // The same tokens, and texts cut in another way.
+    // The same tokens, but texts are split differently.
     let cut = edited(&|file| {
         file["pre_tokenizer"] = json!({
             "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
@@ -416,9 +415,8 @@ fn tokenizers_differ_by_what_ids_mean() {
     assert!(BPE.difference(&Tokenizer::byte()).is_some());
 }
 
-/// What of a text is settled is encoded alike by itself, whatever follows.
 #[test]
-fn a_settled_beginning_keeps_its_encoding() {
+fn stable_prefix_keeps_its_encoding_whatever_follows() {
     let text = format!(
         "{}{}<|endoftext|>{}",
         mixed_text(),
@@ -431,18 +429,18 @@ fn a_settled_beginning_keeps_its_encoding() {
                 true => tokenizer.encode_with_special_tokens(text).unwrap(),
                 false => tokenizer.encode(text).unwrap(),
             };
-            let whole = encode(&text);
+            let expected = encode(&text);
             let places = text
                 .char_indices()
                 .map(|(at, _)| at)
                 .filter(|at| at % 370 < 7);
             for seen in places {
-                let settled = tokenizer.settled(&text[..seen], special);
-                let (before, after) = text.split_at(settled);
+                let stable = tokenizer.stable_prefix(&text[..seen], special);
+                let (before, after) = text.split_at(stable);
                 assert_eq!(
                     [encode(before), encode(after)].concat(),
-                    whole,
-                    "{settled} of {seen}"
+                    expected,
+                    "{stable} of {seen}"
                 );
             }
         }
@@ -469,24 +467,27 @@ fn specs_name_tokenizers() {
 }
 
 #[test]
-fn a_trained_vocabulary_has_the_bytes_first_and_the_end_last() {
+fn trained_vocabulary_has_the_bytes_first_and_the_end_of_text_last() {
     assert_eq!(BPE.vocab_size(), 320);
     assert_eq!(BPE.end_of_text(), Some(319));
     assert_eq!(BPE.token_text(319), END_OF_TEXT);
     assert_eq!(BPE.token_bytes(319), b"");
-    // As in GPT-2, the alphabet is in the order of its stand-ins: ! is 0 and the space 220.
+    // Like in GPT-2, bytes are in the order of the characters that stand for them: ! is 0 and the space 220.
     assert_eq!(BPE.token_bytes(0), b"!");
     assert_eq!(BPE.token_bytes(220), b" ");
     let mut bytes: Vec<u8> = (0..256).map(|id| BPE.token_bytes(id)[0]).collect();
     bytes.sort_unstable();
     assert!(bytes.into_iter().eq(0..=u8::MAX));
-    assert!(BPE.encode(" times").unwrap().len() < 3, "it has learned");
+    assert!(
+        BPE.encode(" times").unwrap().len() < 3,
+        "the word is merged"
+    );
 }
 
 #[test]
-fn a_small_text_gives_a_small_vocabulary() {
+fn small_text_gives_a_small_vocabulary() {
     let tokenizer = Tokenizer::from_spec("bpe:8k", "ab ab abc").unwrap();
-    // The bytes, `ab`, `Ġab` and the end; `abc` occurs once.
+    // The tokens are the bytes, `ab`, `Ġab` and the end of text; `abc` occurs only once.
     assert_eq!(tokenizer.vocab_size(), 259);
     assert_eq!(tokenizer.end_of_text(), Some(258));
     assert_eq!(tokenizer.encode("ab ab").unwrap(), [256, 257]);
@@ -513,9 +514,9 @@ fn training_is_deterministic() {
     }
 }
 
-/// However many rare words there are, those that are frequent later are learned.
+/// Words that are frequent only after many rare words are learned, too.
 #[test]
-fn rare_words_do_not_keep_frequent_ones_out() {
+fn rare_words_do_not_displace_frequent_ones() {
     let rare: String = (0..600_000u64).map(|i| format!("{} ", i * 7919)).collect();
     let frequent = "zebra ".repeat(5000);
     let texts = || [Ok(rare.as_str()), Ok(frequent.as_str())].into_iter();
@@ -542,7 +543,7 @@ fn training_stops_at_an_error() {
         assert!(matches!(error, Err(DataError::Interrupted)));
         assert_eq!(taken, 4);
     }
-    // The others want no text.
+    // The other kinds read no text.
     let texts = std::iter::from_fn(|| -> Option<Result<String, DataError>> { panic!("read") });
     let options = TrainOptions {
         end_of_text: true,
@@ -553,7 +554,7 @@ fn training_stops_at_an_error() {
 }
 
 #[test]
-fn ends_of_text() {
+fn end_of_text_is_found_or_added() {
     assert_eq!(Tokenizer::byte().end_of_text(), None);
     let byte = Tokenizer::byte().with_end_of_text();
     assert_eq!((byte.end_of_text(), byte.vocab_size()), (Some(256), 257));
@@ -563,7 +564,7 @@ fn ends_of_text() {
     let char = Tokenizer::char("ab").with_end_of_text();
     assert_eq!((char.end_of_text(), char.vocab_size()), (Some(2), 3));
 
-    // Special tokens only, and the names in their order.
+    // Only special tokens count, and the names have an order of preference.
     let mut file: Value = serde_json::from_str(&Tokenizer::byte().to_json()).unwrap();
     for (names, end) in [
         (
@@ -606,7 +607,7 @@ fn added_tokens_that_are_not_special_are_text() {
 }
 
 #[test]
-fn llama_spells_bytes_and_spaces() {
+fn llama_decodes_bytes_and_spaces() {
     let tokenizer = load(&llama());
     let id = |token: &str| {
         (0..tokenizer.vocab_size() as u32).find(|&id| tokenizer.token_text(id) == token)
@@ -616,7 +617,10 @@ fn llama_spells_bytes_and_spaces() {
     assert_eq!(ids[..3], [id(" the").unwrap(), id(" the").unwrap(), 3 + 10]);
     assert_eq!(tokenizer.token_bytes(3 + 10), b"\n");
     assert_eq!(tokenizer.token_lengths()[3 + 0xC3], 1);
-    assert!(!ids.contains(&2) && !ids.contains(&1), "no border: {ids:?}");
+    assert!(
+        !ids.contains(&2) && !ids.contains(&1),
+        "a special token: {ids:?}"
+    );
     let ids = tokenizer.encode_with_special_tokens("the</s>").unwrap();
     assert_eq!(ids, [id(" the").unwrap(), 2]);
     assert_eq!(tokenizer.decode(&ids).unwrap(), "the</s>");
@@ -624,7 +628,7 @@ fn llama_spells_bytes_and_spaces() {
 }
 
 #[test]
-fn where_only_the_decoder_knows() {
+fn text_of_word_pieces_is_that_of_the_decoder() {
     let tokenizer = load(&word_piece());
     assert!(!tokenizer.is_exact());
     let ids = tokenizer.encode("There x").unwrap();
@@ -635,7 +639,7 @@ fn where_only_the_decoder_knows() {
 }
 
 #[test]
-fn truncation_padding_and_dropout_are_passed_over() {
+fn truncation_padding_and_dropout_are_ignored() {
     let mut file: Value = serde_json::from_str(&BPE.to_json()).unwrap();
     file["truncation"] = json!({
         "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
@@ -649,19 +653,19 @@ fn truncation_padding_and_dropout_are_passed_over() {
 }
 
 #[test]
-fn long_texts_are_cut_where_it_does_not_matter() {
+fn long_text_has_the_ids_of_the_library() {
     let Kind::HuggingFace(loaded) = &BPE.kind else {
         panic!("{BPE:?}");
     };
     let library: tokenizers::Tokenizer = loaded.json().parse().unwrap();
     let text = mixed_text().repeat(400);
     assert!(text.len() > 1 << 18);
-    let whole = library.encode_fast(text.as_str(), false).unwrap();
-    assert_eq!(BPE.encode(&text).unwrap(), whole.get_ids());
+    let expected = library.encode_fast(text.as_str(), false).unwrap();
+    assert_eq!(BPE.encode(&text).unwrap(), expected.get_ids());
 }
 
 #[test]
-fn an_unknown_character_is_located() {
+fn error_of_an_unknown_character_names_its_position() {
     for (text, place) in [("éax", 3), ("<|endoftext|>x", 13)] {
         let tokenizer = Tokenizer::char("aé").with_end_of_text();
         let error = tokenizer.encode_with_special_tokens(text).unwrap_err();
@@ -680,7 +684,7 @@ fn an_unknown_character_is_located() {
 }
 
 #[test]
-fn an_id_out_of_vocabulary_is_located() {
+fn error_of_an_unknown_id_names_its_position() {
     for tokenizer in lossless("ab") {
         let id = tokenizer.vocab_size() as u32;
         let error = tokenizer.decode(&[1, 0, id]).unwrap_err();
@@ -702,7 +706,7 @@ fn an_id_out_of_vocabulary_is_located() {
 }
 
 #[test]
-fn a_file_that_holds_no_tokenizer_is_refused() {
+fn invalid_tokenizer_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let good = Tokenizer::char("abc").with_end_of_text().to_json();
@@ -747,7 +751,7 @@ fn a_file_that_holds_no_tokenizer_is_refused() {
 }
 
 #[test]
-fn gaps_are_empty_tokens() {
+fn gaps_in_ids_are_empty_tokens() {
     let file = Tokenizer::char("abc").to_json();
     let tokenizer = load(&file.replace("\"c\": 2", "\"c\": 7"));
     assert_eq!(tokenizer.vocab_size(), 8);
@@ -757,7 +761,7 @@ fn gaps_are_empty_tokens() {
     assert_eq!(tokenizer.with_end_of_text().end_of_text(), Some(3));
 }
 
-/// Cases of the hostile files: many, unless the environment asks for another number.
+/// Returns the number of hostile files: a thousand, unless `PROPTEST_CASES` states another number.
 fn cases() -> u32 {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default().cases,
@@ -802,7 +806,7 @@ proptest! {
             }
             let at = places[place.index(places.len())];
             let word = WORDS[with.index(WORDS.len())];
-            // Where a value begins and ends, roughly: most edits keep the file a JSON.
+            // The approximate range of a value, so that most edits keep the file valid JSON.
             let value = file[at..].find(": ").or_else(|| file[at..].find(':')).map(|colon| {
                 let start = at + colon + 1;
                 let end = file[start..].find([',', '}', ']', '\n']);
@@ -835,7 +839,7 @@ proptest! {
 }
 
 #[test]
-fn a_tokenizer_file_that_cannot_be_opened_is_named() {
+fn error_of_opening_and_saving_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing/tokenizer.json");
     let error = Tokenizer::load(&path).unwrap_err();

@@ -1,17 +1,17 @@
-//! The bytes behind each token: how a token is written in the text that it stands for.
+//! Bytes of text that each token stands for.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use tokenizers::{DecoderWrapper, normalizers::Replace};
 
-/// The bytes of each token of a vocabulary, by id.
+/// Bytes of each token of a vocabulary, by id.
 #[derive(Debug, Default)]
 pub(super) struct TokenBytes {
-    /// Of all tokens, one after the other.
+    /// Bytes of all tokens in sequence.
     bytes: Vec<u8>,
-    /// Where those of each token end.
+    /// End of the bytes of each token.
     ends: Vec<usize>,
-    /// Whether the token is a border between texts, which is written by its name and is no text.
+    /// Whether each token is special. The bytes of a special token are its name, which is not text.
     special: Vec<bool>,
 }
 
@@ -26,8 +26,9 @@ impl TokenBytes {
         self.ends.len()
     }
 
-    /// How a token is shown; a special one by its name. Nothing for an id without a token.
-    pub(super) fn shown(&self, id: u32) -> &[u8] {
+    /// Returns the bytes that display a token: its text, or the name of a special token. Empty for an id without a
+    /// token.
+    pub(super) fn displayed(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let Some(&end) = self.ends.get(id) else {
             return &[];
@@ -36,33 +37,33 @@ impl TokenBytes {
         &self.bytes[start..end]
     }
 
-    /// Whether a token is a border and no text.
+    /// Whether a token is special.
     pub(super) fn is_special(&self, id: u32) -> bool {
         self.special.get(id as usize) == Some(&true)
     }
 
-    /// The text that a token stands for: nothing for a special one.
+    /// Returns the text that a token stands for. Empty for a special token.
     pub(super) fn text(&self, id: u32) -> &[u8] {
         match self.special.get(id as usize) {
-            Some(false) => self.shown(id),
+            Some(false) => self.displayed(id),
             _ => &[],
         }
     }
 }
 
-/// How a vocabulary writes text, told from its decoder.
+/// Spelling of text in the tokens of a vocabulary, determined from its decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// Every byte is a character of [`byte_level_alphabet`].
+    /// Each byte is written as a character of [`byte_level_alphabet`].
     ByteLevel,
-    /// Text, in which `▁` may be a space and `<0x0A>` a byte.
+    /// Tokens are text, in which `▁` may stand for a space and `<0x0A>` for a byte.
     SentencePiece { underscores: bool, bytes: bool },
-    /// Only the decoder knows.
+    /// Any other spelling, for which the decoder is needed.
     Other,
 }
 
 impl Spelling {
-    pub(super) fn of(decoder: Option<&DecoderWrapper>) -> Self {
+    pub(super) fn from_decoder(decoder: Option<&DecoderWrapper>) -> Self {
         let decoders = match decoder {
             Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
             Some(decoder) => std::slice::from_ref(decoder),
@@ -81,7 +82,7 @@ impl Spelling {
                     underscores = true;
                 }
                 DecoderWrapper::ByteFallback(_) => bytes = true,
-                // Takes the space away that was put before the text: no matter of single tokens.
+                // This removes the space that was put before the text. It does not concern single tokens.
                 DecoderWrapper::Strip(_) => strip = true,
                 DecoderWrapper::Fuse(_) => {}
                 _ => return Self::Other,
@@ -94,13 +95,13 @@ impl Spelling {
         }
     }
 
-    /// The bytes that a token of the model stands for; `None` where only the decoder knows.
+    /// Returns the bytes that a token of the model stands for; `None` if the decoder is needed.
     pub(super) fn bytes(self, token: &str) -> Option<Vec<u8>> {
         match self {
             Self::ByteLevel => {
                 let bytes: Option<Vec<u8>> =
                     token.chars().map(|c| BYTES.get(&c).copied()).collect();
-                // As the decoder does: a token with a character that is no byte is as it is.
+                // Like the decoder, this leaves a token unchanged if a character of it does not stand for a byte.
                 Some(bytes.unwrap_or_else(|| token.into()))
             }
             Self::SentencePiece { underscores, bytes } => Some(match byte_token(token) {
@@ -113,7 +114,7 @@ impl Spelling {
     }
 }
 
-/// The byte of a token such as `<0x0A>`.
+/// Returns the byte of a token such as `<0x0A>`.
 pub(super) fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 {
@@ -123,20 +124,19 @@ pub(super) fn byte_token(token: &str) -> Option<u8> {
     }
 }
 
-/// A text as a byte-level model takes it.
-pub(super) fn spelled(text: &str) -> String {
+/// Writes the bytes of a text in [`byte_level_alphabet`].
+pub(super) fn to_byte_level(text: &str) -> String {
     static ALPHABET: LazyLock<Vec<char>> = LazyLock::new(|| byte_level_alphabet().collect());
-    let mut spelled = String::with_capacity(2 * text.len());
-    spelled.extend(text.bytes().map(|byte| ALPHABET[byte as usize]));
-    spelled
+    let mut characters = String::with_capacity(2 * text.len());
+    characters.extend(text.bytes().map(|byte| ALPHABET[byte as usize]));
+    characters
 }
 
 static BYTES: LazyLock<HashMap<char, u8>> =
     LazyLock::new(|| byte_level_alphabet().zip(0..=u8::MAX).collect());
 
-/// The character that stands for each byte in byte-level vocabularies, by byte (Radford et al.
-/// 2019, `encoder.py`): a printable byte is the character of that number, the others follow from
-/// U+0100.
+/// Returns the character that stands for each byte in byte-level vocabularies (Radford et al. 2019, `encoder.py`): a
+/// printable byte is the character of that code point, and the others are numbered from U+0100.
 pub(super) fn byte_level_alphabet() -> impl Iterator<Item = char> {
     let mut others = '\u{100}'..='\u{143}';
     (0..=u8::MAX).map(move |byte| match byte {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_of_tokens() {
+    fn tokens_have_the_bytes_of_their_spelling() {
         let bytes = |spelling: Spelling, token| spelling.bytes(token).unwrap();
         assert_eq!(bytes(Spelling::ByteLevel, "ĠaĊÃ©"), " a\né".as_bytes());
         assert_eq!(bytes(Spelling::ByteLevel, "Ã"), [0xC3]);
@@ -175,10 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn spelling_of_decoders() {
+    fn decoders_determine_the_spelling() {
         let spelling = |json: &str| {
             let decoder: DecoderWrapper = serde_json::from_str(json).unwrap();
-            Spelling::of(Some(&decoder))
+            Spelling::from_decoder(Some(&decoder))
         };
         let byte_level = r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true}"#;
         let sequence = |members: &str| format!(r#"{{"type":"Sequence","decoders":[{members}]}}"#);
@@ -203,19 +203,28 @@ mod tests {
         ] {
             assert_eq!(spelling(&other), Spelling::Other, "{other}");
         }
-        assert_eq!(Spelling::of(None), Spelling::Other);
+        assert_eq!(Spelling::from_decoder(None), Spelling::Other);
     }
 
     #[test]
-    fn a_special_token_is_shown_and_is_no_text() {
+    fn special_token_is_displayed_but_has_no_text() {
         let mut tokens = TokenBytes::default();
         tokens.push(b"ab", false);
         tokens.push(b"<end>", true);
         tokens.push(b"", false);
-        assert_eq!((tokens.shown(0), tokens.text(0)), (&b"ab"[..], &b"ab"[..]));
-        assert_eq!((tokens.shown(1), tokens.text(1)), (&b"<end>"[..], &b""[..]));
+        assert_eq!(
+            (tokens.displayed(0), tokens.text(0)),
+            (&b"ab"[..], &b"ab"[..])
+        );
+        assert_eq!(
+            (tokens.displayed(1), tokens.text(1)),
+            (&b"<end>"[..], &b""[..])
+        );
         for id in [2, 3, u32::MAX] {
-            assert_eq!((tokens.shown(id), tokens.text(id)), (&b""[..], &b""[..]));
+            assert_eq!(
+                (tokens.displayed(id), tokens.text(id)),
+                (&b""[..], &b""[..])
+            );
         }
     }
 }

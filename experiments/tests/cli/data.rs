@@ -592,7 +592,7 @@ fn mistakes_with_data() {
     assert_refused(
         &build(&["text.txt"], "byte", "mine", &[]),
         2,
-        &["mine", "something else"],
+        &["mine", "no build has written"],
     );
     assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 1);
 

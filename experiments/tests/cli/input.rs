@@ -112,7 +112,7 @@ fn ids_of_4_bytes_are_never_read_as_pairs() {
             );
         }
         let output = bench.run(&["data", command, "b", "--id-bytes", "2"]);
-        assert_refused(&output, 2, &["no folder of .bin files"]);
+        assert_refused(&output, 2, &["not a folder of .bin files"]);
     }
     assert_eq!(bench.split_tokens(&["narrow"]), (1000, 100));
     assert_eq!(
