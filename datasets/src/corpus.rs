@@ -51,9 +51,9 @@ impl Corpus {
         })
     }
 
-    /// Opens a folder that [`build`](crate::build()) has written, or a folder of `.bin` token files of nanoGPT or llm.c.
-    /// `.bin` files with the word `train` in their names are for training, those with `val` for evaluation. For them
-    /// `tokenizer` names the `tokenizer.json` that produced the ids, unless the folder holds one.
+    /// Opens a folder that [`build`](crate::build()) has written, or a folder of `.bin` token files of nanoGPT or
+    /// llm.c. `.bin` files with the word `train` in their names are for training, those with `val` for evaluation. For
+    /// them `tokenizer` names the `tokenizer.json` that produced the ids, unless the folder holds one.
     ///
     /// No token is read: the blocks of a file are checked when they are first used.
     ///
@@ -65,7 +65,8 @@ impl Corpus {
         Self::open_with(folder, tokenizer, None)
     }
 
-    /// Does what [`open`](Self::open) does; `id_bytes` states the bytes per id, 2 or 4, in `.bin` files without a header.
+    /// Does what [`open`](Self::open) does; `id_bytes` states the bytes per id, 2 or 4, in `.bin` files without a
+    /// header.
     ///
     /// # Errors
     ///

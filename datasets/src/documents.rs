@@ -134,7 +134,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(*number)
 }
 
-/// Checks the bytes of a file; the error is the offset and a description of what is wrong there.
+/// Checks the bytes of a file; the error is the offset and a description of the fault.
 fn check(bytes: &[u8]) -> Result<(), (usize, String)> {
     let length = bytes.len();
     if length < HEADER {

@@ -183,7 +183,7 @@ pub enum DataError {
     TokenizerFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason, with advice.
         reason: String,
     },
 
@@ -194,7 +194,7 @@ pub enum DataError {
         path: PathBuf,
         /// Place in the file: `line 7`, `row 12`, …
         place: String,
-        /// What is wrong there and what to do.
+        /// Fault and advice.
         reason: String,
     },
 
@@ -205,7 +205,7 @@ pub enum DataError {
         path: PathBuf,
         /// Offset in the file, in bytes.
         offset: u64,
-        /// What is wrong there and what to do.
+        /// Fault and advice.
         reason: String,
     },
 
@@ -214,7 +214,7 @@ pub enum DataError {
     Dataset {
         /// The folder, the file, or the name of the setting.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// Fault and advice.
         reason: String,
     },
 
@@ -223,7 +223,7 @@ pub enum DataError {
     Fetch {
         /// The corpus, or its file.
         name: String,
-        /// What went wrong and what to do instead.
+        /// Fault and advice.
         reason: String,
     },
 

@@ -101,8 +101,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Exclusive lock, such as on a folder. Dropping it releases the lock and removes the file. The operating system releases
-/// it when the process dies for any reason; a file without a lock on it has no effect.
+/// Exclusive lock, such as on a folder. Dropping it releases the lock and removes the file. The operating system
+/// releases it when the process dies for any reason; a file without a lock on it has no effect.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,

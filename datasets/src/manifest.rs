@@ -1,5 +1,5 @@
-//! `manifest.json`, which describes the contents and the origin of a token folder. A folder without one is not a dataset,
-//! because the file is written last.
+//! `manifest.json`, which describes the contents and the origin of a token folder. A folder without one is not a
+//! dataset, because the file is written last.
 
 use std::{
     ffi::OsStr,

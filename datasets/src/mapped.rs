@@ -46,8 +46,9 @@ pub(crate) fn map(path: &Path) -> Result<Mmap, DataError> {
     let file = File::open(path).map_err(read_error)?;
     // SAFETY: the bytes of the map must not change, and the file must not be truncated, while the map exists. A program
     // cannot enforce this, so the documentation of the types that map a file requires it of the user. All bytes are
-    // valid numbers, and lengths and indices are checked when a file is opened, so a changed file gives other numbers or
-    // an error. A truncated file raises SIGBUS, which ends the process (Windows does not allow truncating a mapped file).
+    // valid numbers, and lengths and indices are checked when a file is opened, so a changed file gives other numbers
+    // or an error. A truncated file raises SIGBUS, which ends the process (Windows does not allow truncating a mapped
+    // file).
     unsafe { Mmap::map(&file) }.map_err(read_error)
 }
 

@@ -18,10 +18,10 @@ const BLOCK: u64 = 65_536;
 
 /// Assignment of rows to datasets in proportion to their weights.
 ///
-/// Rows are divided into blocks of 65536. Every block has the same number of rows of each dataset: the share of its weight,
-/// rounded by the largest-remainder method. A permutation keyed by (seed, block) decides their order. The rows of one
-/// dataset keep their own order, so its epochs are the same as without the others. The assignment of a row depends on
-/// (seed, row) only.
+/// Rows are divided into blocks of 65536. Every block has the same number of rows of each dataset: the share of its
+/// weight, rounded by the largest-remainder method. A permutation keyed by (seed, block) decides their order. The rows
+/// of one dataset keep their own order, so its epochs are the same as without the others. The assignment of a row
+/// depends on (seed, row) only.
 #[derive(Debug)]
 pub struct Mixture {
     /// Number of rows of each dataset in a block.

@@ -11,8 +11,8 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` and returns its result, or `None` if it panics. The panic is not printed, because the caller turns it into
-/// an error.
+/// Runs `work` and returns its result, or `None` if it panics. The panic is not printed, because the caller turns it
+/// into an error.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

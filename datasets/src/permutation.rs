@@ -23,8 +23,8 @@ pub(crate) fn below(bound: u64, random: &mut impl RngCore) -> u64 {
     (product >> 64) as u64
 }
 
-/// Number of Feistel rounds. Four pseudo-random round functions make a pseudo-random permutation (Luby and Rackoff 1988).
-/// The other rounds are for small domains, where round functions of few bits are weak.
+/// Number of Feistel rounds. Four pseudo-random round functions make a pseudo-random permutation (Luby and Rackoff
+/// 1988). The other rounds are for small domains, where round functions of few bits are weak.
 const ROUNDS: usize = 8;
 
 /// Permutation of `0..size`.
@@ -107,8 +107,8 @@ pub(crate) mod tests {
                 }
                 firsts[image[0] * size + image[1]] += 1;
             }
-            // A permutation fills one cell in every row and column of `places`. This leaves (n - 1)^2 degrees of freedom
-            // and makes Pearson's statistic larger by n / (n - 1).
+            // A permutation fills one cell in every row and column of `places`. This leaves (n - 1)^2 degrees of
+            // freedom and makes Pearson's statistic larger by n / (n - 1).
             let ratio = size as f64 / (size - 1) as f64;
             check_uniform(&places, ratio, (size - 1).pow(2));
             // No number occurs twice, so the cells of equal pairs are left out.

@@ -40,8 +40,8 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Returns the number of bytes on disk that have been read. For Parquet, of which one column is read, it is the share of
-    /// the rows.
+    /// Returns the number of bytes on disk that have been read. For Parquet, of which one column is read, it is the
+    /// share of the rows.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
@@ -96,8 +96,8 @@ pub(crate) fn parts(file: &SourceFile, options: &ReadOptions) -> Result<Parts, D
 pub struct Documents(Parts);
 
 impl Documents {
-    /// Returns the number of bytes on disk that have been read. For Parquet, of which one column is read, it is the share of
-    /// the rows.
+    /// Returns the number of bytes on disk that have been read. For Parquet, of which one column is read, it is the
+    /// share of the rows.
     pub fn bytes_read(&self) -> u64 {
         self.0.bytes_read()
     }
@@ -123,18 +123,18 @@ impl Iterator for Documents {
     }
 }
 
-/// Opens a file to read its documents. Plain text is one document, or with a separator the texts between the separators; one
-/// newline directly before and one directly after a separator belong to it. JSON, CSV, TSV and Parquet have one document per
-/// object, line or row; a null is an empty document.
+/// Opens a file to read its documents. Plain text is one document, or with a separator the texts between the
+/// separators; one newline directly before and one directly after a separator belong to it. JSON, CSV, TSV and Parquet
+/// have one document per object, line or row; a null is an empty document.
 ///
 /// gzip and zstd are recognised by their first bytes, whatever the name of the file. Each document is held in memory;
 /// [`build`](crate::build()) reads plain text in parts.
 ///
 /// # Errors
 ///
-/// A file that cannot be opened; one that begins like a binary file, an archive, or text in UTF-16; plain text that begins
-/// like JSON, unless `options` state its format; a table that is damaged or lacks the column. The iterator returns every
-/// other error when it reads that place.
+/// A file that cannot be opened; one that begins like a binary file, an archive, or text in UTF-16; plain text that
+/// begins like JSON, unless `options` state its format; a table that is damaged or lacks the column. The iterator
+/// returns every other error when it reads that place.
 pub fn documents(file: &SourceFile, options: &ReadOptions) -> Result<Documents, DataError> {
     parts(file, options).map(Documents)
 }

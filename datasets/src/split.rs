@@ -56,8 +56,8 @@ impl Shard {
 }
 
 impl Split {
-    /// Creates a split of tokens in memory. `token_lengths` are the bytes of text of each token of the vocabulary, by id;
-    /// see [`Tokenizer::token_lengths`](crate::Tokenizer::token_lengths).
+    /// Creates a split of tokens in memory. `token_lengths` are the bytes of text of each token of the vocabulary, by
+    /// id; see [`Tokenizer::token_lengths`](crate::Tokenizer::token_lengths).
     ///
     /// # Panics
     ///
@@ -203,8 +203,8 @@ impl Split {
         Ok(bytes)
     }
 
-    /// Returns a SHA-256 that differs between splits of different tokens; see [`TokenFile::fingerprint`] for files. The same
-    /// tokens in other shards have another fingerprint.
+    /// Returns a SHA-256 that differs between splits of different tokens; see [`TokenFile::fingerprint`] for files. The
+    /// same tokens in other shards have another fingerprint.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Token files: token ids on disk, read through a memory map. Opening a file checks its header and the list of checksums;
-//! each block of tokens is checked when it is first read. So damage is an error and never a wrong id.
+//! Token files: token ids on disk, read through a memory map. Opening a file checks its header and the list of
+//! checksums; each block of tokens is checked when it is first read. So damage is an error and never a wrong id.
 //!
 //! The format of foretoken, in which all numbers are little-endian:
 //!
@@ -11,8 +11,9 @@
 //! 4 bytes         CRC-32 of these checksums
 //! ```
 //!
-//! The header is zero until the file is finished. Files of llm.c, modded-nanoGPT and nanoGPT can be read, too; they have no
-//! checksums, and those of nanoGPT have no header (see [`width`]). [`Split`](crate::Split) reads several files as one stream.
+//! The header is zero until the file is finished. Files of llm.c, modded-nanoGPT and nanoGPT can be read, too; they
+//! have no checksums, and those of nanoGPT have no header (see [`width`]). [`Split`](crate::Split) reads several files
+//! as one stream.
 
 mod format;
 #[cfg(test)]
@@ -39,8 +40,8 @@ pub use writer::TokenFileWriter;
 
 /// Open token file. Clones share the map and the record of checked blocks.
 ///
-/// The file must not change while it is open: reading beyond a new end terminates the process with a signal, and a change
-/// in a checked block is not noticed.
+/// The file must not change while it is open: reading beyond a new end terminates the process with a signal, and a
+/// change in a checked block is not noticed.
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     path: Arc<Path>,
@@ -51,13 +52,13 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// Opens a token file without reading its tokens. Files of foretoken, llm.c and modded-nanoGPT are recognised by their
-    /// first bytes. A file named `*.bin` without a header is one of nanoGPT, with 2 bytes per id.
+    /// Opens a token file without reading its tokens. Files of foretoken, llm.c and modded-nanoGPT are recognised by
+    /// their first bytes. A file named `*.bin` without a header is one of nanoGPT, with 2 bytes per id.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, that is not a token file, that is not finished, whose header or checksums are damaged,
-    /// or whose length differs from that in its header.
+    /// A file that cannot be read, that is not a token file, that is not finished, whose header or checksums are
+    /// damaged, or whose length differs from that in its header.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         Self::open_as(path.as_ref(), |bytes| match bytes.len() % 2 {
             0 => Ok(2),
@@ -121,8 +122,8 @@ impl TokenFile {
             Some(own) if own != vocab_size => Err(DataError::Dataset {
                 path: self.path.to_path_buf(),
                 reason: format!(
-                    "its tokens are of a vocabulary of {own} tokens, but the tokenizer has {vocab_size}: use the tokenizer that \
-                     the file was made with"
+                    "its tokens are of a vocabulary of {own} tokens, but the tokenizer has {vocab_size}: use the \
+                     tokenizer that the file was made with"
                 ),
             }),
             Some(_) => Ok(self),
@@ -183,8 +184,8 @@ impl TokenFile {
         Ok(())
     }
 
-    /// Checks all blocks, including those that have been checked before. After each block, `progress` is called with the
-    /// number of bytes of tokens that have been checked.
+    /// Checks all blocks, including those that have been checked before. After each block, `progress` is called with
+    /// the number of bytes of tokens that have been checked.
     ///
     /// # Errors
     ///
@@ -198,9 +199,9 @@ impl TokenFile {
         Ok(())
     }
 
-    /// Returns a SHA-256 that differs between files of different tokens. It covers the count, the bytes per token and the
-    /// checksums. For a foreign file, which has no checksums, it covers up to 1024 evenly spread pieces of 1 MiB, which are
-    /// all tokens of a file of up to 1 GiB.
+    /// Returns a SHA-256 that differs between files of different tokens. It covers the count, the bytes per token and
+    /// the checksums. For a foreign file, which has no checksums, it covers up to 1024 evenly spread pieces of 1 MiB,
+    /// which are all tokens of a file of up to 1 GiB.
     pub fn fingerprint(&self) -> [u8; 32] {
         let layout = &self.layout;
         let mut hasher = Sha256::new();

@@ -41,8 +41,8 @@ impl LossWeights {
         }
     }
 
-    /// Returns a SHA-256 that differs between different weights. It covers evenly spread pieces of a file over 1 GiB, and
-    /// all of a smaller one.
+    /// Returns a SHA-256 that differs between different weights. It covers evenly spread pieces of a file over 1 GiB,
+    /// and all of a smaller one.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         match self {

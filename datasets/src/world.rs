@@ -1,14 +1,12 @@
-//! The embedded corpus: a small synthetic world whose entropy is known exactly.
+//! Embedded corpus: a small synthetic world that writes text of exactly known entropy.
 //!
-//! A world is a probabilistic grammar: sentences that agree in person and number, also across a noun of
-//! the other number ("the bird near the foxes is calm"); a table of invented facts, decided by the
-//! seed; one- and two-digit sums; and two registers, one per document. Every draw returns `−log₂ P`
-//! of its text, so that the floor of any text drawn from a world, in bits per byte, is exact.
+//! A world is a probabilistic grammar: sentences that agree in person and number, also across a noun of the other
+//! number ("the bird near the foxes is calm"); invented facts, which depend on the seed; one- and two-digit sums; and
+//! two registers, one per document. Every draw returns `−log₂ P` of its text, so the floor of any text of a world, in
+//! bits per byte, is exact.
 //!
-//! A model `Q` can still do better than the floor on one particular text, by luck: as `E[Q/P] ≤ 1`,
-//! Markov's inequality bounds the probability that it does so by `k` bits in all by `2⁻ᵏ`.
-//!
-//! Not here: tokens and windows. A world only writes text.
+//! A model `Q` can still beat the floor on a particular text by luck: because `E[Q/P] ≤ 1`, Markov's inequality bounds
+//! the probability of beating it by `k` bits in total by `2⁻ᵏ`.
 
 mod grammar;
 mod lexicon;
@@ -23,15 +21,15 @@ use serde::{Deserialize, Serialize};
 
 use grammar::Grammar;
 
-/// Which world, and how much of its text to draw.
+/// Configuration of a world and of the lengths of its texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldConfig {
-    /// Decides the facts, and every document.
+    /// Seed of the facts and of all documents.
     pub seed: u64,
-    /// Least number of bytes of training text; the document that reaches it is finished.
+    /// Minimum number of bytes of training text, which ends with a complete document.
     pub train_bytes: usize,
-    /// The same for the validation text.
+    /// Minimum number of bytes of validation text, which ends with a complete document.
     pub valid_bytes: usize,
 }
 
@@ -45,25 +43,25 @@ impl Default for WorldConfig {
     }
 }
 
-/// An endless sequence of documents. Those of different streams are drawn independently.
+/// Endless sequence of documents. Different streams are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// What models are trained on.
+    /// Documents for training.
     Train,
-    /// What they are evaluated on.
+    /// Documents for evaluation.
     Valid,
 }
 
-/// A text, and what it costs a reader who knows the world perfectly.
+/// Text of a world, with its information content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// ASCII, so that bytes and characters are the same. Ends in the only newline it has.
+    /// Text in ASCII, so that bytes and characters are the same. Its only newline is at the end.
     pub text: String,
-    /// `−log₂` of the probability of the text, its newline included.
+    /// `−log₂` of the probability of the text, including its newline.
     pub bits: f64,
 }
 
-/// A world to draw documents from.
+/// Synthetic world from which documents are drawn.
 #[derive(Debug)]
 pub struct World {
     seed: u64,
@@ -71,7 +69,7 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a seed. Nothing is drawn yet.
+    /// Creates the world of a seed. No document is drawn yet.
     pub fn new(config: &WorldConfig) -> Self {
         let seed = config.seed;
         Self {
@@ -80,7 +78,7 @@ impl World {
         }
     }
 
-    /// Document `index` of a stream: a pure function of the world's seed and the arguments.
+    /// Returns document `index` of a stream. It is a pure function of the world's seed and the arguments.
     pub fn document(&self, stream: Stream, index: u64) -> Document {
         let purpose = match stream {
             Stream::Train => Purpose::Train,
@@ -91,8 +89,8 @@ impl World {
         Document { text, bits }
     }
 
-    /// The first documents of a stream, as many as it takes to reach `bytes`: their text, and its
-    /// `−log₂ P` in bits. Divided by the length of the text, that is the floor in bits per byte.
+    /// Returns the text of the first documents of a stream, of at least `bytes` bytes, and its `−log₂ P` in bits. The
+    /// bits divided by the length of the text are the floor in bits per byte.
     pub fn text(&self, stream: Stream, bytes: usize) -> (String, f64) {
         let mut text = String::with_capacity(bytes + 128);
         let mut bits = 0.0;
@@ -107,14 +105,14 @@ impl World {
         (text, bits)
     }
 
-    /// Entropy rate in bits per byte: the floor of an endless text, computed from the grammar.
+    /// Computes the entropy rate from the grammar: the floor of an endless text in bits per byte.
     pub fn entropy_rate(&self) -> f64 {
         let document = self.grammar.expected();
         document.bits / document.bytes
     }
 }
 
-/// What random numbers are for. Each purpose has its own, so that none depends on how many another used.
+/// Purpose of random numbers. Each purpose has a generator, so that none depends on how many numbers another used.
 #[derive(Clone, Copy)]
 enum Purpose {
     Facts = 0,
@@ -122,7 +120,7 @@ enum Purpose {
     Valid = 2,
 }
 
-/// ChaCha8 keyed by all that its numbers depend on.
+/// Creates a ChaCha8 generator whose key has everything that its numbers depend on.
 fn generator(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Building a folder of tokens: the same bytes however many threads, shards and interruptions there were.
+//! Tests that a built folder of tokens does not depend on threads, shards and interruptions.
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::{
@@ -37,7 +37,7 @@ fn options(input: &Path, tokenizer: &str) -> BuildOptions {
     }
 }
 
-/// Files of documents of many lengths, empty ones among them.
+/// Writes files of documents of many lengths, including empty ones.
 fn corpus(folder: &Path) {
     for file in 0..3 {
         let lines: String = (0..4000)
@@ -65,7 +65,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn threads_do_not_matter() {
+fn output_does_not_depend_on_threads() {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     for tokenizer in ["byte", "char", "bpe:400"] {
@@ -93,9 +93,9 @@ fn threads_do_not_matter() {
     }
 }
 
-/// Stops while tokens are made, again and again, each time going on with what was done before.
+/// The build is interrupted repeatedly while it encodes, and continues each time.
 #[test]
-fn interruptions_do_not_matter() {
+fn output_does_not_depend_on_interruptions() {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let options = options(&folder.path().join("*.jsonl"), "bpe:400");
@@ -132,13 +132,13 @@ fn interruptions_do_not_matter() {
             }
         }
     }
-    assert!(resumed > 0, "nothing was left to go on with");
+    assert!(resumed > 0, "no build was resumed");
     assert!(contents(&out) == expected);
 }
 
-/// Shards are a matter of files: the tokens are the same, and so is what is read of them.
+/// Shards divide the tokens between files, but change neither the tokens nor the windows.
 #[test]
-fn shards_do_not_matter() {
+fn tokens_do_not_depend_on_shards() {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let tokens = |shard_tokens: u64| {
@@ -165,7 +165,7 @@ fn shards_do_not_matter() {
 }
 
 #[test]
-fn a_single_text_is_split_by_position_and_has_no_border() {
+fn single_text_is_split_by_position_without_an_end_of_text() {
     let folder = tempfile::tempdir().unwrap();
     let text = "aé叫🦀bcd".repeat(30);
     let file = folder.path().join("text.txt");
@@ -197,9 +197,9 @@ fn a_single_text_is_split_by_position_and_has_no_border() {
     }
 }
 
-/// The cut falls between two tokens: both splits together are what the tokenizer makes of the text.
+/// The text is divided between two tokens, so the two splits together are the encoding of the text.
 #[test]
-fn a_text_that_is_cut_keeps_its_encoding() {
+fn text_that_is_split_by_position_keeps_its_encoding() {
     let folder = tempfile::tempdir().unwrap();
     let text = "unbelievable understatements ".repeat(40);
     let file = folder.path().join("text.txt");
@@ -222,7 +222,7 @@ fn a_text_that_is_cut_keeps_its_encoding() {
     }
 }
 
-/// A text of several parts: lines, a run without any place between words, lines again.
+/// Creates a text of several parts: lines, a run without a boundary of words, and lines again.
 fn long_text() -> String {
     let lines = "It was the best of times, it wasn't the worst: 1859 叫 é.\n".repeat(30_000);
     format!(
@@ -232,9 +232,9 @@ fn long_text() -> String {
     )
 }
 
-/// However many parts a document is read in, and whatever falls on their borders.
+/// The encoding does not depend on the parts in which a document is read.
 #[test]
-fn a_long_text_is_encoded_as_a_whole() {
+fn long_text_in_parts_has_the_encoding_of_the_whole_text() {
     let folder = tempfile::tempdir().unwrap();
     let text = long_text();
     assert!(text.len() > 5 << 20);
@@ -280,9 +280,9 @@ fn a_long_text_is_encoded_as_a_whole() {
     }
 }
 
-/// Stops within a document, again and again.
+/// The build is interrupted repeatedly within a document.
 #[test]
-fn interruptions_within_a_document_do_not_matter() {
+fn output_does_not_depend_on_interruptions_within_a_document() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("text.txt");
     let texts = [long_text(), "short".into(), long_text().repeat(6)];
@@ -325,9 +325,9 @@ fn interruptions_within_a_document_do_not_matter() {
     assert!(contents(&out) == contents(&undisturbed));
 }
 
-/// A document that its tokenizer has to get whole is limited, and the message says how to split it.
+/// The size of a document that cannot be encoded in parts is limited, and the message tells how to split it.
 #[test]
-fn a_document_that_cannot_be_cut_has_a_limit() {
+fn document_that_cannot_be_divided_has_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let words = folder.path().join("words.txt");
     fs::write(&words, "some words of a text. ".repeat(100)).unwrap();
@@ -349,7 +349,7 @@ fn a_document_that_cannot_be_cut_has_a_limit() {
     for part in ["genome.txt", "16 MiB", "--separator"] {
         assert!(error.contains(part), "{error}");
     }
-    // What is trained here cuts long words, and any length will do.
+    // A tokenizer that is trained here limits words, so documents of any length are accepted.
     options.tokenizer = trained
         .join("tokenizer.json")
         .to_str()
@@ -359,9 +359,9 @@ fn a_document_that_cannot_be_cut_has_a_limit() {
     build(&options, &folder.path().join("out"), SILENT).unwrap();
 }
 
-/// Words of any length take time in proportion to it, in training and in encoding.
+/// Time is proportional to the length of a word, in training and in encoding.
 #[test]
-fn a_genome_without_a_line_end_takes_seconds() {
+fn genome_without_line_ends_is_built_in_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("genome.txt");
     let mut state = 1_u64;
@@ -377,7 +377,7 @@ fn a_genome_without_a_line_end_takes_seconds() {
     let began = std::time::Instant::now();
     let out = folder.path().join("out");
     build(&options(&file, "bpe:400"), &out, SILENT).unwrap();
-    // The square of the length took 43 s for a fifth of it, on an idle machine.
+    // With quadratic time, a fifth of this text took 43 s on an idle machine.
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
     let tokenizer = Corpus::open(&out, None).unwrap().tokenizer;
     assert_eq!(tokenizer.vocab_size(), 400);
@@ -386,7 +386,7 @@ fn a_genome_without_a_line_end_takes_seconds() {
 
 #[cfg(unix)]
 #[test]
-fn the_cache_reads_what_replaced_a_file_with_its_size_and_time() {
+fn cache_notices_a_replaced_file_of_equal_size_and_time() {
     let folder = tempfile::tempdir().unwrap();
     let (file, root) = (folder.path().join("text.txt"), folder.path().join("cache"));
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
@@ -399,7 +399,7 @@ fn the_cache_reads_what_replaced_a_file_with_its_size_and_time() {
     write("aaaa bbbb cccc dddd");
     let first = built();
     assert_eq!(built(), first);
-    // Once its time of change lies back, the file is remembered, and so is its other contents.
+    // Once its time of change is old enough, the hash of the file is remembered, and so is that of the other content.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     assert_eq!(built(), first);
     assert_eq!(
@@ -424,13 +424,13 @@ fn the_cache_reads_what_replaced_a_file_with_its_size_and_time() {
             .encode("z")
             .is_ok()
     );
-    // The old text again is the old tokens again, under another name of the same kind too.
+    // The old text gives the old tokens again, also under another name of the same format.
     write("aaaa bbbb cccc dddd");
     assert_eq!(built(), first);
 }
 
 #[test]
-fn the_cache_knows_a_file_that_changed() {
+fn cache_notices_a_changed_file() {
     let folder = tempfile::tempdir().unwrap();
     let (file, root) = (folder.path().join("text.txt"), folder.path().join("cache"));
     fs::write(&file, "some text that is long enough").unwrap();
@@ -450,9 +450,9 @@ fn the_cache_knows_a_file_that_changed() {
     );
 }
 
-/// Two builds of the same folder at once: one waits for the other, or both want the same bytes.
+/// Two concurrent builds of the same folder give the same bytes: one waits for the other, or finds its result.
 #[test]
-fn builds_of_one_cache_do_not_meet() {
+fn concurrent_builds_of_one_cache_are_safe() {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let (options, root) = (

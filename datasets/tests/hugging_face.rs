@@ -1,4 +1,4 @@
-//! A saved tokenizer gives the same ids and the same text in Hugging Face `tokenizers`.
+//! Tests that a saved tokenizer gives the same ids and text in Hugging Face `tokenizers`.
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ static BPE: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::from_spec("bpe:300", &text.repeat(3)).unwrap()
 });
 
-/// The reference: our JSON, loaded by Hugging Face's crate.
+/// Loads the JSON of a tokenizer with the crate of Hugging Face.
 fn reference(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
     tokenizer.to_json().parse().unwrap()
 }
@@ -38,7 +38,7 @@ fn assert_parity(text: &str) {
 }
 
 #[test]
-fn chosen_texts() {
+fn chosen_texts_have_the_same_ids() {
     assert_parity("");
     assert_parity("To be,\r\n\n\nor\tnot: él 叫 🦀\u{0}\u{301} <unk> [UNK] ");
     assert_parity("a<|endoftext|> b\n<|endoftext|><|endoftext|");
@@ -47,17 +47,17 @@ fn chosen_texts() {
 }
 
 proptest! {
-    // A failing case is printed; there is no `src/` beside this file to keep it in.
+    // Failing cases are printed, because proptest keeps them only beside a `src/`.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text(text in any::<String>()) {
+    fn any_text_has_the_same_ids(text in any::<String>()) {
         assert_parity(&text);
     }
 }
 
 #[test]
-fn an_unknown_character_is_an_error_there_too() {
+fn unknown_character_is_an_error_in_hugging_face_too() {
     let tokenizer = Tokenizer::char("abc");
     assert!(reference(&tokenizer).encode("abd", false).is_err());
 }

@@ -1,15 +1,15 @@
-//! Building takes a bounded amount of memory, however long a document is.
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may panic, and says what it measured
+//! Test that a build needs bounded memory, however long a document is.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may panic, and it prints its measurements
 #![cfg(target_os = "linux")]
 
 use std::{fs, io::Write, path::Path, sync::atomic::AtomicBool};
 
 use foretoken_datasets::{BuildOptions, Monitor, ReadOptions, build};
 
-/// What the guide promises (docs/src/data.md), beyond the tokenizer.
-const MOST: u64 = 256 << 20;
+/// Maximum memory without the tokenizer, as promised by the guide (docs/src/data.md).
+const LIMIT: u64 = 256 << 20;
 
-/// The peak of the memory of this process since it was last forgotten, in bytes.
+/// Returns the peak of resident memory since the last [`reset_peak`], in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -20,11 +20,11 @@ fn peak() -> u64 {
     1024 * kilobytes.parse::<u64>().unwrap()
 }
 
-fn forget_peak() {
+fn reset_peak() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-/// A compressed text of one document.
+/// Writes a compressed text of one document.
 fn write_text(path: &Path, bytes: usize, line: &str) {
     let file = fs::File::create(path).unwrap();
     let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
@@ -34,9 +34,9 @@ fn write_text(path: &Path, bytes: usize, line: &str) {
     encoder.finish().unwrap();
 }
 
-/// One test, for the peak is that of the process.
+/// All cases are in one test, because the peak is that of the process.
 #[test]
-fn a_text_of_any_size_takes_little_memory() {
+fn text_of_any_size_needs_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let lines = "It was the best of times, it was the worst of times: 1859.\n";
     let genome = "ACGTTGCATTAGCCAATGCAGTACCATGCAAC";
@@ -63,18 +63,18 @@ fn a_text_of_any_size_takes_little_memory() {
             interrupt: &NEVER,
             bars: false,
         };
-        forget_peak();
+        reset_peak();
         let before = peak();
         let manifest = build(&options, &out, silent).unwrap().manifest;
-        let took = peak() - before;
+        let used = peak() - before;
         assert!(manifest.train.bytes + manifest.valid.bytes > bytes as u64 - 100);
         println!(
             "{tokenizer}: {} MiB for {} MiB of text",
-            took >> 20,
+            used >> 20,
             bytes >> 20
         );
-        // Of a text held whole, each of these would take more.
-        assert!(took < MOST.min(bytes as u64), "{tokenizer}: {took} bytes");
+        // Each of these texts would exceed the limit if it were held in memory.
+        assert!(used < LIMIT.min(bytes as u64), "{tokenizer}: {used} bytes");
         fs::remove_dir_all(&out).unwrap();
     }
 }

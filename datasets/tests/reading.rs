@@ -1,5 +1,4 @@
-//! The same documents come out of every format and every compression, and nothing but documents and
-//! errors comes out of files that are damaged.
+//! Tests that every format and compression gives the same documents, and that damaged files give documents or errors.
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::{io::Write, path::Path, sync::Arc};
@@ -46,7 +45,7 @@ fn as_json_lines(texts: &[String]) -> Vec<u8> {
     lines
 }
 
-/// One array, laid out by hand.
+/// Writes one array with irregular white space.
 fn as_json(texts: &[String]) -> Vec<u8> {
     let objects: Vec<_> = texts
         .iter()
@@ -55,7 +54,7 @@ fn as_json(texts: &[String]) -> Vec<u8> {
     serde_json::to_vec_pretty(&objects).unwrap()
 }
 
-/// The text in the second of three columns.
+/// Writes the texts to the second of three columns.
 fn as_table(texts: &[String], separator: u8) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new()
         .delimiter(separator)
@@ -69,8 +68,8 @@ fn as_table(texts: &[String], separator: u8) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// A table of an id, and of the text both required, and nullable within a group (empty texts as
-/// null); row groups of 1000 rows.
+/// Writes a table with an id, the text as a required column, and the text as a nullable column within a group (null for
+/// an empty text), in row groups of 1000 rows.
 fn as_parquet(texts: &[String], properties: WriterPropertiesBuilder) -> Vec<u8> {
     let schema = "message table {
         required int64 id;
@@ -128,7 +127,8 @@ fn as_parquet(texts: &[String], properties: WriterPropertiesBuilder) -> Vec<u8> 
     writer.into_inner().unwrap()
 }
 
-/// Texts with their lengths, or the lengths of what they share with the one before, ahead of them.
+/// Chooses an encoding that stores the lengths of texts, or of the prefixes shared with the previous text, before the
+/// texts.
 fn with_lengths(encoding: Encoding) -> WriterPropertiesBuilder {
     let columns = [
         ColumnPath::from("text"),
@@ -141,7 +141,7 @@ fn with_lengths(encoding: Encoding) -> WriterPropertiesBuilder {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    // Two members, as `cat a.gz b.gz` makes them.
+    // Two members, as written by `cat a.gz b.gz`.
     let (first, second) = bytes.split_at(bytes.len() / 3);
     let mut out = Vec::new();
     for member in [first, second] {
@@ -153,7 +153,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn zstd_frames(bytes: &[u8]) -> Vec<u8> {
-    // A skippable frame, as pzstd writes it, and two with content.
+    // A skippable frame, as written by pzstd, and two frames with content.
     let mut out = vec![0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7];
     let (first, second) = bytes.split_at(bytes.len() / 3);
     for frame in [first, second] {
@@ -216,14 +216,14 @@ fn every_format_and_compression_gives_the_same_documents() {
             &options,
             &texts,
         );
-        // The first bytes count, not the name.
+        // Compression is recognised by the first bytes, not by the name.
         assert_read(name, &gzip(&bytes), &options, &texts);
         assert_read(&format!("{name}.gz"), &bytes, &options, &texts);
     }
 }
 
 #[test]
-fn without_separator_a_file_is_a_document() {
+fn file_without_a_separator_is_one_document() {
     let bytes = as_text(&texts());
     let text = [String::from_utf8(bytes.clone()).unwrap()];
     assert_read("a.txt", &bytes, &ReadOptions::default(), &text);
@@ -233,7 +233,7 @@ fn without_separator_a_file_is_a_document() {
 }
 
 #[test]
-fn parquet_pages_of_every_kind() {
+fn parquet_pages_of_every_kind_are_read() {
     let texts = texts();
     let builder = WriterProperties::builder;
     let kinds = [
@@ -260,7 +260,7 @@ fn parquet_pages_of_every_kind() {
 }
 
 #[test]
-fn parquet_columns_that_hold_no_texts_are_named() {
+fn error_of_a_parquet_column_without_text_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
     std::fs::write(&path, as_parquet(&texts(), WriterProperties::builder())).unwrap();
@@ -280,7 +280,7 @@ fn parquet_columns_that_hold_no_texts_are_named() {
 }
 
 #[test]
-fn parquet_rows_that_are_not_utf8() {
+fn parquet_rows_that_are_not_utf8_are_refused_or_replaced() {
     let mut bytes = as_parquet(&texts(), WriterProperties::builder());
     let at = bytes
         .windows(12)
@@ -313,7 +313,7 @@ fn parquet_rows_that_are_not_utf8() {
 }
 
 #[test]
-fn what_is_cut_off_is_an_error_that_names_the_file() {
+fn truncated_file_is_an_error_that_names_it() {
     let texts = texts();
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in [
@@ -337,7 +337,7 @@ fn what_is_cut_off_is_an_error_that_names_the_file() {
     }
 }
 
-/// A file of each format and compression, small so that a change is likely to hit something.
+/// Creates a small file of each format and compression, so that a random change is likely to have an effect.
 fn samples() -> Vec<(Format, Vec<u8>)> {
     let texts = &texts()[..40];
     let mut samples = vec![
@@ -374,7 +374,7 @@ proptest! {
     })]
 
     #[test]
-    fn damage_gives_documents_or_an_error(
+    fn damaged_file_gives_documents_or_an_error(
         sample in prop::sample::select(samples()),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),

@@ -1,6 +1,6 @@
-//! The real corpus, from the file to the batches of one epoch. The numbers it is checked against
-//! are those that nanoGPT's `data/shakespeare_char` prints. Ignored by plain `cargo test`, as the text is not in the
-//! repository; `.ci/run` includes these tests where it finds the text.
+//! Tests with a real corpus, from the file to the batches of one epoch. The expected numbers are those that
+//! `data/shakespeare_char` of nanoGPT prints. The tests are ignored by default, because the text is not in the
+//! repository; `.ci/run` includes them if it finds the text.
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use burn::{data::dataloader::DataLoader, tensor::Device};
 use foretoken_datasets::{Corpus, EvalLoaderConfig, Tokenizer, TokenizerSpec};
 
-/// The text in the folder `shared` beside the checkout, or in the one that `FORETOKEN_SHARED` names.
+/// Reads the text from the folder `shared` beside the checkout, or from the folder that `FORETOKEN_SHARED` names.
 fn shakespeare() -> String {
     let shared = std::env::var_os("FORETOKEN_SHARED").map_or_else(
         || {
@@ -29,7 +29,7 @@ fn shakespeare() -> String {
 
 #[test]
 #[ignore = "needs data/tinyshakespeare.txt under FORETOKEN_SHARED"]
-fn tiny_shakespeare_by_character() {
+fn tiny_shakespeare_has_the_counts_of_nano_gpt() {
     let text = shakespeare();
     let corpus =
         Corpus::from_text(&text[..1_003_854], &text[1_003_854..], &TokenizerSpec::Char).unwrap();
@@ -57,7 +57,7 @@ fn tiny_shakespeare_by_character() {
 
 #[test]
 #[ignore = "needs data/tinyshakespeare.txt under FORETOKEN_SHARED"]
-fn tiny_shakespeare_in_hugging_face() {
+fn tiny_shakespeare_has_the_ids_of_hugging_face() {
     let text = shakespeare();
     for tokenizer in [Tokenizer::byte(), Tokenizer::char(&text)] {
         let reference: tokenizers::Tokenizer = tokenizer.to_json().parse().unwrap();

@@ -131,8 +131,8 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// Reader that fails at the first NUL byte, which text does not contain. Binary files that begin like text do, and files
-/// that a crash has filled with zeros.
+/// Reader that fails at the first NUL byte, which text does not contain. Binary files that begin like text do, and
+/// files that a crash has filled with zeros.
 pub(super) struct WithoutNul<R> {
     reader: R,
     offset: u64,

@@ -229,7 +229,8 @@ impl<R: BufRead> Bytes<R> {
         }
     }
 
-    /// Consumes a byte-order mark and returns whether there was one. At the start of a file, the buffer holds all of it.
+    /// Consumes a byte-order mark and returns whether there was one. At the start of a file, the buffer holds all of
+    /// it.
     fn take_mark(&mut self) -> bool {
         let mark = b"\xef\xbb\xbf";
         let begins = self

@@ -151,8 +151,8 @@ fn text_of(value: Option<Field>, line: &[u8], field: &str) -> Result<Document, S
     }
 }
 
-/// Replaces each `NaN`, `Infinity` and `-Infinity` outside strings by a zero; `None` if there is none. The zeros are as long
-/// as the names, so that columns in messages stay correct.
+/// Replaces each `NaN`, `Infinity` and `-Infinity` outside strings by a zero; `None` if there is none. The zeros are as
+/// long as the names, so that columns in messages stay correct.
 fn without_python_numbers(line: &[u8]) -> Option<Vec<u8>> {
     let mut changed = None;
     let (mut at, mut in_string) = (0, false);
@@ -293,8 +293,8 @@ impl<'de> Deserialize<'de> for Field {
     }
 }
 
-/// String with unchecked Unicode. `serde_json` returns a lone surrogate as the three bytes that it would have in UTF-8 if it
-/// were a character.
+/// String with unchecked Unicode. `serde_json` returns a lone surrogate as the three bytes that it would have in UTF-8
+/// if it were a character.
 struct RawText(Vec<u8>);
 
 impl<'de> Deserialize<'de> for RawText {

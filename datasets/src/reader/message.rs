@@ -13,7 +13,8 @@ pub(super) const FIELD_ADVICE: &str =
     "name the field of the text with --text-field, or in an experiment with data.text_field";
 
 /// Reason to refuse a NUL byte, with advice.
-pub(super) const NUL: &str = "this is not text, or it is text in UTF-16, which iconv -f UTF-16 -t UTF-8 converts; name a file of text";
+pub(super) const NUL: &str = "this is not text, or it is text in UTF-16, which iconv -f UTF-16 -t UTF-8 \
+                              converts; name a file of text";
 
 /// Creates the error for a place in a file.
 pub(super) fn wrong(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> DataError {

@@ -31,7 +31,8 @@ pub struct ReadOptions {
     pub format: Option<Format>,
     /// Key in JSON, or column of CSV, TSV and Parquet, that holds the text.
     pub text_field: String,
-    /// Separator between the documents of a plain text, such as `<|endoftext|>`. Without one, each file is one document.
+    /// Separator between the documents of a plain text, such as `<|endoftext|>`. Without one, each file is one
+    /// document.
     pub separator: Option<String>,
     /// Treatment of bytes that are not UTF-8.
     pub invalid_utf8: InvalidUtf8,

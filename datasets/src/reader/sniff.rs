@@ -130,8 +130,8 @@ const KINDS: [(&str, usize, &[u8], &str); 26] = [
 const UNPACK_ONCE: &str = "unpack it once";
 const UNPACK_ARCHIVE: &str = "unpack it, and name the files of text in it";
 
-/// Refuses a file whose first decompressed bytes show that it is not text of the format. `stated` is the format that the
-/// user states, if any; only a stated format allows reading JSON as plain text.
+/// Refuses a file whose first decompressed bytes show that it is not text of the format. `stated` is the format that
+/// the user states, if any; only a stated format allows reading JSON as plain text.
 pub(super) fn check(
     path: &Path,
     format: Format,

@@ -1,5 +1,5 @@
-//! Meaning of the bytes of a token file: headers, offsets and lengths in the format of foretoken and in foreign formats.
-//! Files are opened elsewhere.
+//! Meaning of the bytes of a token file: headers, offsets and lengths in the format of foretoken and in foreign
+//! formats. Files are opened elsewhere.
 
 use std::{ops::Range, path::Path};
 
@@ -99,8 +99,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Reads the layout of a file of these `bytes`, and checks the checksum of its checksums. Tokens are not read, except
-    /// by `width`, which determines the bytes per token of a file without a header.
+    /// Reads the layout of a file of these `bytes`, and checks the checksum of its checksums. Tokens are not read,
+    /// except by `width`, which determines the bytes per token of a file without a header.
     pub(super) fn read(
         bytes: &[u8],
         path: &Path,
@@ -267,7 +267,9 @@ impl Header {
             .ok()
             .filter(|&vocab_size| is_vocab_size(vocab_size))
             .ok_or_else(|| {
-                let reason = format!("the vocabulary has {vocab_size} tokens, expected at most 2^32: build the file again");
+                let reason = format!(
+                    "the vocabulary of {vocab_size} tokens exceeds 2^32: build the file again"
+                );
                 Fault::new(VOCAB_SIZE_AT, reason)
             })?;
         let width = u32_at(header, WIDTH_AT);
@@ -318,8 +320,8 @@ pub(super) fn width_of(vocab_size: usize) -> usize {
     if vocab_size <= 1 << 16 { 2 } else { 4 }
 }
 
-/// Whether a file begins like an unfinished one. A file of nanoGPT that begins with token 0 32 times does so, too; refusing
-/// it is better than reading a file without its last tokens.
+/// Whether a file begins like an unfinished one. A file of nanoGPT that begins with token 0 32 times does so, too;
+/// refusing it is better than reading a file without its last tokens.
 pub(super) fn unfinished(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0; HEADER])
 }

@@ -1,8 +1,8 @@
 //! Bytes per id of a token file without a header: nanoGPT writes 2, and larger vocabularies need 4.
 //!
-//! Neither the name nor the length shows the number. In 4-byte ids read as 2-byte ids, every second id is nearly 0; 2-byte
-//! ids read as 4-byte ids are far outside any vocabulary. So ordinary text in 2-byte ids is recognised, and in all other
-//! cases the user has to state the number.
+//! Neither the name nor the length shows the number. In 4-byte ids read as 2-byte ids, every second id is nearly 0;
+//! 2-byte ids read as 4-byte ids are far outside any vocabulary. So ordinary text in 2-byte ids is recognised, and in
+//! all other cases the user has to state the number.
 
 use super::format::Fault;
 
@@ -106,8 +106,8 @@ impl Halves {
         Some(halves)
     }
 
-    /// Whether these may be 4-byte ids: all are in the vocabulary, or the upper halves are small and the lower halves are
-    /// not. In 2-byte ids, odd and even positions do not differ like this.
+    /// Whether these may be 4-byte ids: all are in the vocabulary, or the upper halves are small and the lower halves
+    /// are not. In 2-byte ids, odd and even positions do not differ like this.
     fn look_wide(&self, vocab_size: usize) -> bool {
         let in_vocabulary = (self.id as usize) < vocab_size;
         in_vocabulary || (self.upper < UPPER_BOUND && self.lower >= 1 << 8)

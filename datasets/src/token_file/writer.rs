@@ -182,8 +182,8 @@ impl TokenFileWriter {
         self.file.sync_all().map_err(write_error(&self.path))
     }
 
-    /// Returns the offset at which the first `tokens` tokens end. It checks, before the file is changed, that it is a token
-    /// file of this vocabulary and has these tokens.
+    /// Returns the offset at which the first `tokens` tokens end. It checks, before the file is changed, that it is a
+    /// token file of this vocabulary and has these tokens.
     fn check_kept(&mut self, tokens: usize) -> Result<u64, DataError> {
         let read_error = |reason| DataError::Read {
             path: self.path.clone(),

@@ -1,16 +1,16 @@
-//! Probabilistic context-free grammars as data: a sampler that returns `−log₂ P` of what it drew, and
-//! the exact expectations behind it. What the grammar says is the lexicon's business, not this file's.
+//! Probabilistic context-free grammars as data, a sampler that returns `−log₂ P` of its text, and exact expectations.
+//! The rules of the world are in `lexicon`.
 
 use rand_chacha::rand_core::RngCore;
 
-/// Rules in which every reference names an *earlier* rule. Derivations therefore end, and every
-/// expectation is one pass over the rules. The last rule is the start symbol.
+/// Grammar whose rules refer only to *earlier* rules. So derivations end, and every expectation is one pass over the
+/// rules. The last rule is the start symbol.
 #[derive(Debug, Default)]
 pub(super) struct Grammar {
     pub(super) rules: Vec<Rule>,
 }
 
-/// A nonterminal: one of its alternatives is drawn, in proportion to the weights.
+/// Nonterminal. One of its alternatives is drawn in proportion to the weights.
 #[derive(Debug)]
 pub(super) struct Rule {
     name: String,
@@ -19,21 +19,21 @@ pub(super) struct Rule {
     pub(super) total: u32,
 }
 
-/// One right-hand side: a sequence of parts, and its weight among its siblings.
+/// Right-hand side of a rule: a sequence of parts, and its weight relative to the other alternatives.
 #[derive(Debug)]
 pub(super) struct Alternative {
     pub(super) weight: u32,
     pub(super) parts: Vec<Part>,
 }
 
-/// A terminal, or a reference to the rule at an index.
+/// Terminal, or reference to a rule by index.
 #[derive(Debug, PartialEq)]
 pub(super) enum Part {
     Literal(String),
     Rule(usize),
 }
 
-/// Expected size of what a rule derives.
+/// Expectations for the texts of a rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Expected {
     /// Entropy of the derivation, in bits.
@@ -43,12 +43,12 @@ pub(super) struct Expected {
 }
 
 impl Grammar {
-    /// Adds a rule from `(weight, template)` pairs, where `{name}` in a template refers to a rule added
-    /// before.
+    /// Adds a rule from `(weight, template)` pairs. `{name}` in a template refers to an earlier rule.
     ///
     /// # Panics
-    /// On an unknown or repeated name, an unclosed brace, a weight of zero or a rule without
-    /// alternatives: mistakes in the lexicon, which no input can cause.
+    ///
+    /// On an unknown or repeated name, an unclosed brace, a weight of zero and a rule without alternatives. These are
+    /// mistakes in the lexicon, which no input can cause.
     pub(super) fn rule<T: AsRef<str>>(
         &mut self,
         name: &str,
@@ -71,15 +71,15 @@ impl Grammar {
         });
     }
 
-    /// Draws one derivation of the start symbol; returns its text and `−log₂` of its probability.
+    /// Draws a derivation of the start symbol, and returns its text and `−log₂` of its probability.
     pub(super) fn sample(&self, rng: &mut impl RngCore) -> (String, f64) {
         let mut text = String::new();
         let bits = self.expand(self.rules.len() - 1, rng, &mut text);
         (text, bits)
     }
 
-    /// Expectations for the start symbol. The entropy is that of the *text* where no text has two
-    /// derivations, and an upper bound to it elsewhere.
+    /// Computes the expectations for the start symbol. The entropy is that of the *text* if no text has two
+    /// derivations, and otherwise an upper bound of it.
     pub(super) fn expected(&self) -> Expected {
         let mut expected: Vec<Expected> = Vec::with_capacity(self.rules.len());
         for rule in &self.rules {
@@ -106,7 +106,7 @@ impl Grammar {
 
     fn expand(&self, index: usize, rng: &mut impl RngCore, text: &mut String) -> f64 {
         let rule = &self.rules[index];
-        let alternative = rule.at(below(rng, rule.total));
+        let alternative = rule.choose(below(rng, rule.total));
         let mut bits = rule.bits(alternative);
         for part in &alternative.parts {
             match part {
@@ -146,26 +146,26 @@ impl Grammar {
 }
 
 impl Rule {
-    /// `−log₂` of the probability of one of this rule's alternatives.
+    /// Returns `−log₂` of the probability of an alternative of this rule.
     fn bits(&self, alternative: &Alternative) -> f64 {
         (f64::from(self.total) / f64::from(alternative.weight)).log2()
     }
 
-    /// The alternative that owns `ticket`, of `total` tickets dealt by weight.
-    fn at(&self, ticket: u32) -> &Alternative {
+    /// Returns the alternative of a draw below `total`.
+    fn choose(&self, draw: u32) -> &Alternative {
         let mut end = 0;
         self.alternatives
             .iter()
             .find(|alternative| {
                 end += alternative.weight;
-                ticket < end
+                draw < end
             })
-            .expect("a ticket is below the sum of the weights")
+            .expect("a draw is below the sum of the weights")
     }
 }
 
-/// A uniform integer in `0..bound`, by rejection: every value has *exactly* the same probability, so
-/// the bits charged for a choice are the bits of the choice.
+/// Draws a uniform integer in `0..bound` by rejection. Every value has *exactly* the same probability, so the bits that
+/// are reported for a choice are exact.
 fn below(rng: &mut impl RngCore, bound: u32) -> u32 {
     let limit = u32::MAX - u32::MAX % bound;
     loop {
@@ -176,7 +176,7 @@ fn below(rng: &mut impl RngCore, bound: u32) -> u32 {
     }
 }
 
-/// Fisher–Yates with [`below`].
+/// Shuffles with the algorithm of Fisher and Yates.
 pub(super) fn shuffle<T>(items: &mut [T], rng: &mut impl RngCore) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last as u32 + 1) as usize);

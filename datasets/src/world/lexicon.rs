@@ -1,10 +1,10 @@
-//! What the world's documents say: its words, its invented facts, its sums and its sentences.
+//! Content of the world's documents: words, invented facts, sums and sentences.
 //!
-//! Chosen so that a very small model can learn all of it but the two-digit sums in about a million
-//! characters: few words, told apart by their first letters wherever they compete.
+//! It is chosen so that a very small model can learn everything except the two-digit sums from about a million
+//! characters: there are few words, and alternatives differ in their first letters.
 //!
-//! No rule may derive a text that begins another text of the same rule. Every text then has exactly
-//! one derivation, which is what makes the floor exact; the tests prove it of the grammar as it stands.
+//! No text of a rule may be a prefix of another text of the same rule. Then every text has exactly one derivation, so
+//! the floor is exact. A test proves this for the grammar.
 
 use rand_chacha::rand_core::RngCore;
 
@@ -19,7 +19,7 @@ const TRADES: [&str; 8] = [
     "an actor", "a baker", "a doctor", "a farmer", "a guard", "a judge", "a pilot", "a singer",
 ];
 
-/// Word classes. Each word of a class is as likely as the others.
+/// Word classes. All words of a class are equally likely.
 const WORDS: &[(&str, &[&str])] = &[
     ("animal", &["bird", "child", "fox", "mouse"]),
     ("animals", &["birds", "children", "foxes", "mice"]),
@@ -31,8 +31,8 @@ const WORDS: &[(&str, &[&str])] = &[
 
 type Alternatives = &'static [(u32, &'static str)];
 
-/// Sentences and documents, with the weights of their alternatives. Agreement is kept by having one rule
-/// per person and number, and register by having rules for each: none of one refers to one of the other.
+/// Rules of sentences and documents, with the weights of their alternatives. Sentences agree because each person and
+/// number has a rule. Documents have one register because rules of one register do not refer to rules of the other.
 const SENTENCES: &[(&str, Alternatives)] = &[
     // Formal: capitals, full forms, full stops between sentences.
     (
@@ -142,8 +142,8 @@ const SENTENCES: &[(&str, Alternatives)] = &[
         "informal sum",
         &[(3, "ok so {small sum}"), (1, "ok so {large sum}")],
     ),
-    // Scenes take more bits a byte than portraits, portraits more than geography; sums are rare because
-    // the answers of the large ones are beyond a small model, which pays for every one of them.
+    // Bits per byte are highest for clauses, then for portraits, then for geography. Sums are rare, because a small
+    // model cannot learn the answers of large ones, and each of them adds to its loss.
     (
         "formal",
         &[
@@ -165,7 +165,7 @@ const SENTENCES: &[(&str, Alternatives)] = &[
     ("document", &[(1, "{formal}\n"), (1, "{informal}\n")]),
 ];
 
-/// The grammar of the world whose facts `rng` decides.
+/// Creates the grammar of a world whose facts `rng` determines.
 pub(super) fn grammar(rng: &mut impl RngCore) -> Grammar {
     let (mut capitals, mut rivers, mut trades) = (CAPITALS, RIVERS, TRADES);
     shuffle(&mut capitals, rng);

@@ -1,11 +1,11 @@
-//! Three ways to know what a grammar derives that share nothing with the sampler: write everything out,
-//! parse a given text, and decide whether any text has two derivations.
+//! References for the tests, which share no code with the sampler: enumeration of all texts of a grammar, the
+//! probability of a given text, and a check that no text has two derivations.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::grammar::{Grammar, Part};
 
-/// Every text a grammar derives from a rule, with its probability; one entry per derivation.
+/// Enumerates all derivations of a rule, each as its text and probability.
 pub(super) fn enumerate(grammar: &Grammar, rule: usize) -> Vec<(String, f64)> {
     let rule = &grammar.rules[rule];
     let mut all = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn enumerate(grammar: &Grammar, rule: usize) -> Vec<(String, f64)> {
     all
 }
 
-/// The inside algorithm: P(text), summed over all derivations, from the text alone.
+/// Computes P(text), summed over all derivations, with the inside algorithm.
 pub(super) fn probability(grammar: &Grammar, text: &str) -> f64 {
     let mut known = HashMap::new();
     let ends = inside(grammar, grammar.rules.len() - 1, 0, text, &mut known);
@@ -40,7 +40,7 @@ pub(super) fn probability(grammar: &Grammar, text: &str) -> f64 {
 
 type Ends = BTreeMap<usize, f64>;
 
-/// Where a rule can stop having started at `start`, and with which probability.
+/// Returns the positions at which a derivation of a rule from `start` can end, with their probabilities.
 fn inside(
     grammar: &Grammar,
     rule: usize,
@@ -80,47 +80,47 @@ fn inside(
     all
 }
 
-/// What is still to be derived; the next piece is last.
+/// Symbol that remains to be derived. The next one is last on a stack.
 #[derive(Clone, Copy)]
-enum Piece<'a> {
+enum Symbol<'a> {
     Text(&'a str),
     Rule(usize),
 }
 
-fn with_parts<'a>(mut stack: Vec<Piece<'a>>, parts: &'a [Part]) -> Vec<Piece<'a>> {
+fn with_parts<'a>(mut stack: Vec<Symbol<'a>>, parts: &'a [Part]) -> Vec<Symbol<'a>> {
     stack.extend(parts.iter().rev().map(|part| match part {
-        Part::Literal(literal) => Piece::Text(literal),
-        Part::Rule(rule) => Piece::Rule(*rule),
+        Part::Literal(literal) => Symbol::Text(literal),
+        Part::Rule(rule) => Symbol::Rule(*rule),
     }));
     stack
 }
 
-/// Whether one sequence derives a text that begins (or is) a text of the other. Exact when the rules
-/// they refer to are prefix-free: two texts of such a rule, at the same place, are the same text.
-fn clash<'a>(grammar: &'a Grammar, mut a: Vec<Piece<'a>>, mut b: Vec<Piece<'a>>) -> bool {
+/// Whether one sequence derives a text that is a prefix of (or equals) a text of the other. The result is exact if the
+/// rules that they refer to are prefix-free: then two texts of such a rule at the same position are the same.
+fn clash<'a>(grammar: &'a Grammar, mut a: Vec<Symbol<'a>>, mut b: Vec<Symbol<'a>>) -> bool {
     loop {
         match (a.pop(), b.pop()) {
             (None, _) | (_, None) => return true,
-            (Some(Piece::Rule(i)), Some(Piece::Rule(j))) if i == j => {}
-            (Some(Piece::Rule(rule)), Some(other)) => {
+            (Some(Symbol::Rule(i)), Some(Symbol::Rule(j))) if i == j => {}
+            (Some(Symbol::Rule(rule)), Some(other)) => {
                 b.push(other);
                 let mut expansions = grammar.rules[rule].alternatives.iter();
                 return expansions
                     .any(|x| clash(grammar, with_parts(a.clone(), &x.parts), b.clone()));
             }
-            (Some(text), Some(Piece::Rule(rule))) => {
+            (Some(text), Some(Symbol::Rule(rule))) => {
                 a.push(text);
-                b.push(Piece::Rule(rule));
+                b.push(Symbol::Rule(rule));
                 (a, b) = (b, a);
             }
-            (Some(Piece::Text(s)), Some(Piece::Text(t))) => {
+            (Some(Symbol::Text(s)), Some(Symbol::Text(t))) => {
                 let common = s.len().min(t.len());
                 if s[..common] != t[..common] {
                     return false;
                 }
                 for (stack, rest) in [(&mut a, &s[common..]), (&mut b, &t[common..])] {
                     if !rest.is_empty() {
-                        stack.push(Piece::Text(rest));
+                        stack.push(Symbol::Text(rest));
                     }
                 }
             }
@@ -128,8 +128,8 @@ fn clash<'a>(grammar: &'a Grammar, mut a: Vec<Piece<'a>>, mut b: Vec<Piece<'a>>)
     }
 }
 
-/// The rules in which two alternatives clash. Where there are none, every rule is a prefix-free code,
-/// by induction from the first: a text can be read from the left in one way only.
+/// Returns the rules in which two alternatives clash. If there are none, every rule is a prefix-free code, by induction
+/// from the first rule, so every text has one derivation.
 pub(super) fn ambiguous_rules(grammar: &Grammar) -> Vec<usize> {
     let pairs = |rule: &usize| {
         let alternatives = &grammar.rules[*rule].alternatives;

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::oracle::{ambiguous_rules, enumerate, probability};
 use super::*;
 
-/// A world small enough to write out: agreement, a fact, a sum, uneven weights.
+/// Creates a grammar that is small enough to enumerate, with agreement, a fact, sums and uneven weights.
 fn miniature() -> Grammar {
     let mut grammar = Grammar::default();
     grammar.rule("mood", [(2, "calm"), (1, "sad")]);
@@ -44,7 +44,7 @@ fn documents(count: u64) -> Vec<Document> {
 }
 
 #[test]
-fn miniature_world_is_a_distribution_and_the_sampler_draws_from_it() {
+fn sampler_draws_from_the_enumerated_distribution() {
     let grammar = miniature();
     let all = enumerate(&grammar, grammar.rules.len() - 1);
     let exact: BTreeMap<&str, f64> = all.iter().map(|(text, p)| (text.as_str(), *p)).collect();
@@ -76,8 +76,8 @@ fn miniature_world_is_a_distribution_and_the_sampler_draws_from_it() {
     let deviation = (squares / n - (sum / n).powi(2)).sqrt();
     assert!((sum / n - entropy).abs() < 4.0 * deviation / n.sqrt());
 
-    // Pearson's chi-square over the 33 texts, the rarest of which is expected 174 times; 73.7 is
-    // exceeded once in 30 000 with 32 degrees of freedom.
+    // Pearson's chi-square over the 33 texts. The rarest is expected 174 times. With 32 degrees of freedom, a value
+    // above 73.7 has probability 1/30 000.
     let chi_square: f64 = exact
         .iter()
         .map(|(text, p)| {
@@ -89,14 +89,14 @@ fn miniature_world_is_a_distribution_and_the_sampler_draws_from_it() {
 }
 
 #[test]
-fn no_text_of_the_world_has_two_derivations() {
+fn every_text_of_the_world_has_one_derivation() {
     const NONE: [usize; 0] = [];
     assert_eq!(ambiguous_rules(&miniature()), NONE);
     assert_eq!(ambiguous_rules(&world().grammar), NONE);
 }
 
 #[test]
-fn ambiguity_is_found_where_there_is_some() {
+fn ambiguous_rules_are_found() {
     let mut grammar = Grammar::default();
     grammar.rule("same", [(1, "a"), (1, "a")]);
     grammar.rule("longer", [(1, "dog"), (1, "dogs")]);
@@ -112,13 +112,13 @@ fn ambiguity_is_found_where_there_is_some() {
 }
 
 #[test]
-fn bits_are_those_of_the_text_summed_over_derivations() {
+fn bits_are_those_of_the_text_over_all_derivations() {
     let world = world();
     for document in documents(3000) {
         let bits = -probability(&world.grammar, &document.text).log2();
         assert!(
             (bits - document.bits).abs() < 1e-9,
-            "{document:?}, but {bits} from the text alone"
+            "{document:?}, but the text has {bits} bits"
         );
     }
     assert_eq!(
@@ -145,7 +145,7 @@ fn mean_bits_approach_the_entropy_rate() {
 }
 
 #[test]
-fn a_document_keeps_one_register_and_ends_in_its_only_newline() {
+fn document_has_one_register_and_one_newline_at_its_end() {
     let (mut formal, mut informal) = (0, 0);
     for Document { text, .. } in documents(2000) {
         assert!(text.is_ascii() && text.ends_with(".\n") && text.matches('\n').count() == 1);
@@ -169,8 +169,8 @@ fn a_document_keeps_one_register_and_ends_in_its_only_newline() {
     assert!(formal > 900 && informal > 900);
 }
 
-/// Whether a clause has the verb form its subject asks for, read with word lists of its own; `None`
-/// where its subject is neither a pronoun nor an animal.
+/// Whether the verb of a clause agrees with its subject, by word lists that are independent of the lexicon. `None` if
+/// the subject is neither a pronoun nor an animal.
 fn agrees(clause: &str) -> Option<bool> {
     let clause = clause.to_lowercase().replace('\'', " '");
     let mut words = clause.split(' ').peekable();
@@ -198,7 +198,7 @@ fn agrees(clause: &str) -> Option<bool> {
 }
 
 #[test]
-fn subjects_and_verbs_agree_even_across_a_noun_of_the_other_number() {
+fn subjects_and_verbs_agree_across_a_noun_of_the_other_number() {
     assert_eq!(agrees("She are calm"), Some(false));
     assert_eq!(agrees("The bird near the foxes like tea"), Some(false));
     assert_eq!(agrees("they doesn't like tea"), Some(false));
@@ -247,7 +247,7 @@ fn sums_are_right() {
     assert!(large.len() > 100);
 }
 
-/// Every fact stated in the documents of a world, as (what is asked, answer).
+/// Returns the facts in the documents of a world, as pairs of question and answer.
 fn facts(seed: u64) -> BTreeSet<(String, String)> {
     let world = World::new(&WorldConfig {
         seed,
@@ -279,16 +279,20 @@ fn facts(seed: u64) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn facts_never_contradict_each_other_and_depend_on_the_seed() {
+fn facts_are_consistent_and_depend_on_the_seed() {
     let stated = facts(1);
-    let asked: BTreeSet<_> = stated.iter().map(|(asked, _)| asked).collect();
+    let questions: BTreeSet<_> = stated.iter().map(|(question, _)| question).collect();
     let answers: BTreeSet<_> = stated.iter().map(|(_, answer)| answer).collect();
     assert_eq!(stated.len(), 20);
-    assert_eq!(asked.len(), 20, "a question has two answers: {stated:?}");
+    assert_eq!(
+        questions.len(),
+        20,
+        "a question has two answers: {stated:?}"
+    );
     assert_eq!(
         answers.len(),
         20,
-        "an answer serves two questions: {stated:?}"
+        "two questions have the same answer: {stated:?}"
     );
     assert_ne!(stated, facts(2));
 }
@@ -317,18 +321,21 @@ fn text_is_a_function_of_the_seed() {
 }
 
 #[test]
-fn text_is_whole_documents_in_order() {
+fn text_consists_of_complete_documents_in_order() {
     let world = world();
     let (text, bits) = world.text(Stream::Train, 1000);
-    let whole: Vec<Document> = (0..)
+    let documents: Vec<Document> = (0..)
         .map(|index| world.document(Stream::Train, index))
         .take(text.lines().count())
         .collect();
     assert_eq!(
-        whole.iter().map(|d| d.text.as_str()).collect::<String>(),
+        documents
+            .iter()
+            .map(|d| d.text.as_str())
+            .collect::<String>(),
         text
     );
-    assert!((whole.iter().map(|d| d.bits).sum::<f64>() - bits).abs() < 1e-9);
-    assert!(text.len() >= 1000 && text.len() - whole[whole.len() - 1].text.len() < 1000);
+    assert!((documents.iter().map(|d| d.bits).sum::<f64>() - bits).abs() < 1e-9);
+    assert!(text.len() >= 1000 && text.len() - documents[documents.len() - 1].text.len() < 1000);
     assert_eq!(world.text(Stream::Train, 0), (String::new(), 0.0));
 }
