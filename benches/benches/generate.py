@@ -1,4 +1,4 @@
-"""The peer of the bench `generate`: GPT-2 in Hugging Face's transformers, on the CPU, in f32.
+"""Competitor of foretoken in the bench `generate`: GPT-2 in transformers of Hugging Face, on the CPU, in f32.
 
     python3 generate.py make DIR                writes GPT-2 (124M) with random weights
     python3 generate.py run DIR PROMPT TOKENS ROUNDS
@@ -26,14 +26,14 @@ def make(directory):
 
 
 def library(model, prompt, tokens):
-    """As a user calls it."""
+    """Generates as users do."""
     model.generate(
         prompt, attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True,
         min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0)
 
 
 def loop(model, prompt, tokens):
-    """The model alone, without what generate() does around it."""
+    """Generates with the model alone, without the overhead of generate()."""
     cache, ids = DynamicCache(config=model.config), prompt
     for _ in range(tokens):
         logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
@@ -46,12 +46,12 @@ def run(directory, prompt, tokens, rounds):
     prompt = torch.arange(prompt).unsqueeze(0)
     seconds = {}
     with torch.inference_mode():
-        for way in (library, loop):
-            way(model, prompt, 4)
+        for method in (library, loop):
+            method(model, prompt, 4)
             started = time.perf_counter()
             for _ in range(rounds):
-                way(model, prompt, tokens)
-            seconds[way.__name__] = (time.perf_counter() - started) / rounds
+                method(model, prompt, tokens)
+            seconds[method.__name__] = (time.perf_counter() - started) / rounds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(dict(seconds=seconds, peak_memory_bytes=peak)))
 

@@ -1,9 +1,10 @@
-//! Tokens per second and memory of generation at batch 1: GPT-2 (124M) in f32 on Flex, beside Hugging Face's
-//! `transformers` with the same weights on the same cores. Each works in a process of its own; they take turns.
+//! Measures tokens per second and memory of generation at batch 1: GPT-2 (124M) in f32 on Flex, compared with
+//! `transformers` of Hugging Face with the same weights on the same cores. Each runs in its own process, and they
+//! alternate.
 //!
-//! Decoding reads every weight once per token, so the bytes read per second are shown beside those of a copy.
+//! Decoding reads every weight once per token, so the bytes read per second are compared with those of a copy.
 //!
-//! Needs a `python3` that imports `transformers`; `.ci/env.sh` brings one.
+//! It needs a `python3` that imports `transformers`; `.ci/env.sh` provides one.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -20,10 +21,12 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/generate.py");
-/// (tokens of the prompt, tokens to generate): little is in the cache, and most of a context is.
+/// Tokens of the prompt and tokens to generate, for a short cache and for one of most of the context.
 const LENGTHS: [(usize, usize); 2] = [(16, 64), (896, 64)];
-const TURNS: usize = 3;
-const ROUNDS: usize = 1;
+/// Processes of each competitor.
+const ROUNDS: usize = 3;
+/// Texts that each process generates.
+const TEXTS: usize = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -55,15 +58,15 @@ fn compare(directory: &str, prompt: usize, tokens: usize) -> Result<(), Box<dyn 
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     let mut copied = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..ROUNDS {
         let mut command = Command::new(std::env::current_exe()?);
         ours.push(output(command.args(["--ours", directory]).args(&numbers))?);
         let mut command = Command::new("python3");
-        let rounds = ROUNDS.to_string();
+        let texts = TEXTS.to_string();
         command
             .args([PEER, "run", directory])
             .args(&numbers)
-            .arg(rounds);
+            .arg(texts);
         theirs.push(output(&mut command)?);
         copied.push(copy_bytes_per_second());
     }
@@ -88,7 +91,7 @@ fn compare(directory: &str, prompt: usize, tokens: usize) -> Result<(), Box<dyn 
     let peak = median(&ours, "/peak_memory_bytes")?;
     let needed = median(&ours, "/weights_and_cache_bytes")?;
     let their_peak = median(&theirs, "/peak_memory_bytes")?;
-    outln!("generate/gpt2: {prompt} tokens continued by {tokens}, median of {TURNS} turns");
+    outln!("generate/gpt2: {prompt} tokens continued by {tokens}, median of {ROUNDS} rounds");
     outln!("  foretoken, flex              {speed:7.2} tokens/s");
     outln!(
         "  transformers generate()      {library:7.2} tokens/s   foretoken is {:.2} times as fast",
@@ -122,7 +125,7 @@ fn output(command: &mut Command) -> Result<Value, Box<dyn Error>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// What a process of ours measures: loads the model, generates, prints JSON.
+/// Runs in a separate process: loads the model, generates, and prints measurements as JSON.
 fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Error>> {
     let pretrained = Pretrained::open(directory)?;
     let model = pretrained.load(&Device::flex())?;
@@ -151,14 +154,14 @@ fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Er
     };
     run(4)?;
     let (mut seconds, mut decoding) = (0.0, 0.0);
-    for _ in 0..ROUNDS {
+    for _ in 0..TEXTS {
         let (first, all) = run(tokens)?;
-        seconds += all / ROUNDS as f64;
-        decoding += (all - first) / (ROUNDS * (tokens - 1)) as f64;
+        seconds += all / TEXTS as f64;
+        decoding += (all - first) / (TEXTS * (tokens - 1)) as f64;
     }
     let cached_token = 4 * 2 * config.layers * config.kv_heads * config.head_width();
     let columns = prompt + tokens - 1;
-    // Of the position embedding one row is read, and the token embedding is read as the head.
+    // Only one row of the position embedding is read. The token embedding is read as the head.
     let weights_read = 4 * config.parameters_without_positions();
     let cache_read = cached_token * (prompt + tokens / 2);
     let report = json!({
@@ -172,7 +175,7 @@ fn ours(directory: &Path, prompt: usize, tokens: usize) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Bytes read and written per second by a copy on all cores, the best of several.
+/// Measures the bytes that a copy on all cores reads and writes per second: the best of several copies.
 fn copy_bytes_per_second() -> f64 {
     let source = vec![1u8; 256 << 20];
     let mut target = vec![0u8; source.len()];

@@ -1,5 +1,5 @@
-//! How long a training loop waits for a batch: where it does nothing else, and where it works for a
-//! while between two batches, so that the next one can be read meanwhile.
+//! Measures how long a training loop waits for a batch: without other work, and with work between two batches, during
+//! which the next one is read.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use foretoken_datasets::{
     Corpus, DocumentIndex, TokenizerSpec, TrainLoaderConfig, TrainSource, WindowLoader, WindowOrder,
 };
 
-/// The windows of the `baby` experiment: nanoGPT's character-level model at its full context.
+/// Context of the `baby` experiment: nanoGPT's character-level model.
 const CONTEXT: usize = 256;
 const BATCH: usize = 16;
 const VOCABULARY: usize = 65;
 
-/// What a consumer does between two batches: less than a step of that model takes on a GPU.
+/// Duration of the work between two batches, which is less than a step of that model on a GPU.
 const WORK: Duration = Duration::from_millis(2);
 
-/// The datasets of each case.
+/// Returns the cases: names and datasets.
 fn cases() -> Vec<(&'static str, Vec<TrainSource>)> {
     let text: String = ('\u{20}'..)
         .take(VOCABULARY)
@@ -48,7 +48,7 @@ fn loader(datasets: &[TrainSource], device: &Device) -> WindowLoader {
         context: CONTEXT,
         batch: BATCH,
         accumulation: 1,
-        // More than a bench reads.
+        // More steps than the bench reads.
         steps: 1 << 40,
         seed: 1,
     };
@@ -57,7 +57,7 @@ fn loader(datasets: &[TrainSource], device: &Device) -> WindowLoader {
         .expect("the text is long enough")
 }
 
-/// Works without sleeping, as a training loop does that feeds a device.
+/// Works without sleeping, like a training loop.
 fn work() {
     let started = Instant::now();
     while started.elapsed() < WORK {
@@ -74,7 +74,9 @@ fn wait_for_a_batch(criterion: &mut Criterion) {
             let loader = loader(&datasets, &device);
             let mut batches = loader.iter();
             let mut next = || {
-                let batch = batches.next().expect("more than a bench reads");
+                let batch = batches
+                    .next()
+                    .expect("there are more steps than the bench reads");
                 black_box(batch.expect("tokens in memory"));
                 device.sync().expect("a device that works");
             };

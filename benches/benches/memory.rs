@@ -1,5 +1,5 @@
-//! What a training step needs at its peak beyond weights, by length of the context: with fused operations and with Burn's
-//! own. Each in a process of its own, `cargo bench -p foretoken-benches --bench memory`.
+//! Measures the peak of memory of a training step beyond the weights, by context, with fused and with plain operations:
+//! `cargo bench -p foretoken-benches --bench memory`. Each measurement runs in its own process.
 
 use std::process::{Command, ExitCode};
 
@@ -12,7 +12,7 @@ use foretoken_model::{Dropout, ModelConfig, Pass};
 
 const CONTEXTS: [usize; 4] = [256, 512, 1024, 2048];
 
-/// Asks the program for one measurement, rather than for the table.
+/// Option that requests one measurement instead of the table.
 const ONE: &str = "--one";
 
 fn main() -> ExitCode {
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [] => table(),
         [backend, context, fused] => one(backend, context, fused).map(|bytes| outln!("{bytes}")),
-        _ => Err(format!("{ONE} BACKEND CONTEXT FUSED").into()),
+        _ => Err(format!("usage: {ONE} BACKEND CONTEXT FUSED").into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,7 +38,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn table() -> Result<()> {
     outln!(
-        "Peak of a step beyond what was there before, one sequence, {}:",
+        "Peak of a step beyond the memory before it, one sequence, {}:",
         BABY.name
     );
     outln!(
@@ -65,7 +65,7 @@ fn table() -> Result<()> {
     Ok(())
 }
 
-/// Bytes, of a process that does nothing else.
+/// Measures the peak in bytes in a separate process.
 fn measured(backend: Backend, context: usize, fused: bool) -> Result<u64> {
     let output = Command::new(std::env::current_exe()?)
         .args([
@@ -98,11 +98,10 @@ fn one(backend: &str, context: &str, fused: &str) -> Result<u64> {
         drop(loss.mean().backward());
         device.sync()
     };
-    // A short one first: it makes what is made once.
+    // A short step first creates everything that is created only once.
     step(16)?;
-    // The peak from here on.
     forget_peak();
-    let before = peak_resident_bytes().ok_or("the peak is known on Linux alone")?;
+    let before = peak_resident_bytes().ok_or("the peak of memory is known only on Linux")?;
     step(context)?;
     Ok(peak_resident_bytes().unwrap_or(before) - before)
 }

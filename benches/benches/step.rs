@@ -1,4 +1,4 @@
-//! Where a training step's time goes: windows, forward, forward with backward. Tokens per second.
+//! Measures the parts of a training step in tokens per second: windows, forward, forward with backward.
 
 use std::hint::black_box;
 

@@ -1,9 +1,9 @@
-//! Text per second: many documents encoded in parallel, as a caller does it, beside `encode_batch`
-//! of Hugging Face `tokenizers` with the same tokenizer. The vocabulary is trained on the text and
-//! asked to have GPT-2's size; a small text gives a smaller one, and the group's name says its size.
+//! Measures encoding in bytes of text per second: many documents in parallel, compared with `encode_batch` of Hugging
+//! Face `tokenizers` with the same tokenizer. The vocabulary is trained on the text, with the size of GPT-2 as its
+//! maximum. A small text gives a smaller one; the name of the group has the size.
 //!
-//! The text is `data/tinyshakespeare.txt` in the folder `shared` beside the checkout, or in the one
-//! that `FORETOKEN_SHARED` names. Without it, words are made up.
+//! The text is `data/tinyshakespeare.txt` in the folder `shared` beside the checkout, or in the folder that
+//! `FORETOKEN_SHARED` names. If it is missing, words are generated.
 
 use std::{hint::black_box, path::PathBuf};
 
@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foretoken_datasets::Tokenizer;
 use rayon::prelude::*;
 
-/// Bytes of a document, about.
+/// Approximate number of bytes in a document.
 const DOCUMENT: usize = 2048;
 
 fn text() -> String {
@@ -24,16 +24,16 @@ fn text() -> String {
         PathBuf::from,
     );
     let path = shared.join("data/tinyshakespeare.txt");
-    std::fs::read_to_string(path).unwrap_or_else(|_| made_up())
+    std::fs::read_to_string(path).unwrap_or_else(|_| generated())
 }
 
-/// A million bytes of words, of which a few are frequent and most are rare.
-fn made_up() -> String {
+/// Generates a million bytes of words, of which a few are frequent and most are rare.
+fn generated() -> String {
     let syllables = ["ba", "de", "gi", "lo", "mu", "ra", "se", "ti", "vo", "zu"];
     let mut state = 1_u64;
     let mut text = String::new();
     while text.len() < 1_000_000 {
-        // A congruential generator (Knuth), good enough for words.
+        // A linear congruential generator (Knuth) suffices for words.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -46,7 +46,7 @@ fn made_up() -> String {
     text
 }
 
-/// Whole lines, in documents.
+/// Divides a text into documents of complete lines.
 fn documents(text: &str) -> Vec<&str> {
     let mut documents = Vec::new();
     let mut rest = text;
@@ -67,7 +67,10 @@ fn documents(text: &str) -> Vec<&str> {
 fn tokenize(criterion: &mut Criterion) {
     let text = text();
     let tokenizer = Tokenizer::from_spec("bpe:50257", &text).expect("a text to train on");
-    let library: tokenizers::Tokenizer = tokenizer.to_json().parse().expect("its own format");
+    let library: tokenizers::Tokenizer = tokenizer
+        .to_json()
+        .parse()
+        .expect("the format of the library");
     let documents = documents(&text);
 
     let name = format!("tokenize/bpe:{}", tokenizer.vocab_size());
@@ -78,7 +81,11 @@ fn tokenize(criterion: &mut Criterion) {
         bencher.iter(|| {
             let ids: Vec<Vec<u32>> = documents
                 .par_iter()
-                .map(|document| tokenizer.encode(document).expect("it knows all bytes"))
+                .map(|document| {
+                    tokenizer
+                        .encode(document)
+                        .expect("the vocabulary has all bytes")
+                })
                 .collect();
             black_box(ids)
         });
@@ -86,7 +93,7 @@ fn tokenize(criterion: &mut Criterion) {
     group.bench_function("encode_batch", |bencher| {
         bencher.iter(|| {
             let ids = library.encode_batch(documents.clone(), false);
-            black_box(ids.expect("it knows all bytes"))
+            black_box(ids.expect("the vocabulary has all bytes"))
         });
     });
     group.finish();

@@ -1,14 +1,14 @@
-"""The peer of `race`: trains a GPT-2 in plain PyTorch, on the CPU, in f32.
+"""Competitor of foretoken in `race`: trains a GPT-2 in plain PyTorch, on the CPU, in f32.
 
 Notable:
 - pre-norm LayerNorm, one product for queries, keys and values, F.scaled_dot_product_attention, GELU by tanh,
   learned positions, biases, a head that is the token embedding;
 - AdamW (fused) with decay on matrices only, and one norm over all gradients;
 - --compile: forward, loss and backward through torch.compile;
-- weights, tokens and the place of every window come from files, so that losses can be compared.
+- weights, tokens and the start of every window come from files, so that losses can be compared.
 
-Asked "run K" on stdin, it takes K steps and answers in one line of JSON on stdout; asked "peak", it multiplies
-matrices. It ends when stdin does, whatever it is doing.
+The request "run K" on stdin takes K steps, and "peak" measures the speed of matrix products. Each is answered by one line
+of JSON on stdout. The program ends when stdin ends, even in the middle of a step.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-# Before anything can print: only answers go where stdout went, all else to stderr.
+# Only answers go to stdout. All other output goes to stderr, so this comes before anything can print.
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
@@ -39,7 +39,7 @@ except ImportError as error:
 
 
 class Block(nn.Module):
-    # Parameters are created in the order in which the file of weights has them.
+    # Parameters are created in the order of the file of weights.
     def __init__(self, heads, width):
         super().__init__()
         self.heads = heads
@@ -54,8 +54,8 @@ class Block(nn.Module):
         batch, context, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(batch, context, 3, self.heads, width // self.heads)
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, context, head width) each
-        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        x = x + self.output(mixed.transpose(1, 2).reshape(batch, context, width))
+        attention = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        x = x + self.output(attention.transpose(1, 2).reshape(batch, context, width))
         inner = F.gelu(self.up(self.feed_forward_norm(x)), approximate="tanh")
         return x + self.down(inner)
 
@@ -77,7 +77,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def load(self, path):
-        """One parameter after the other; of linear layers the transpose."""
+        """Reads the parameters in order. Weights of linear layers are transposed in the file."""
         linear = {id(module.weight) for module in self.modules() if isinstance(module, nn.Linear)}
         with open(path, "rb") as file:
             for parameter in self.parameters():
@@ -86,7 +86,7 @@ class GPT(nn.Module):
                     values = values.view(parameter.T.shape).T
                 parameter.copy_(values.view(parameter.shape) if values.dim() == 1 else values)
             if file.read(1):
-                raise ValueError(f"{path} holds more weights than the model has")
+                raise ValueError(f"{path} has more weights than the model")
 
 
 class Training:
@@ -109,7 +109,7 @@ class Training:
     def next_batch(self):
         rows = self.windows[self.step * self.batch :][: self.batch]
         if len(rows) < self.batch:
-            raise ValueError(f"there are no windows for step {self.step}")
+            raise ValueError(f"the file has no windows for step {self.step}")
         windows = np.stack([self.text[row : row + self.context + 1] for row in rows])
         windows = torch.from_numpy(windows.astype(np.int64))
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
@@ -133,7 +133,7 @@ class Training:
 
 
 def peak_memory_bytes():
-    """Not getrusage's, which begins with that of the process which started this one."""
+    """Returns the peak of resident memory. That of getrusage would include the parent process."""
     try:
         with open("/proc/self/status") as status:
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
@@ -142,7 +142,7 @@ def peak_memory_bytes():
 
 
 def matmul_gflops():
-    """Of square products: they grow until one takes 50 ms, then the best of those in 0.6 s counts."""
+    """Measures square products: the size grows until one takes 50 ms; the result is the best within 0.6 s."""
 
     def product(left, right):
         started = time.perf_counter()
@@ -165,7 +165,7 @@ def matmul_gflops():
 
 
 def requests():
-    """Lines of stdin. A thread waits for them, to notice their end in the middle of a step too."""
+    """Yields the lines of stdin. A thread reads them, to notice their end even in the middle of a step."""
     lines = queue.Queue()
 
     def read():
@@ -184,17 +184,17 @@ def main():
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--text", required=True, help="token ids, u16 each")
-    parser.add_argument("--windows", required=True, help="where each window starts in the text, u64 each")
+    parser.add_argument("--windows", required=True, help="starts of the windows in the text, u64 each")
     parser.add_argument("--weights", required=True, help="f32 each, linear layers as [inputs, outputs]")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    asked = requests()
+    incoming = requests()
     torch.set_num_threads(args.threads)
     training = Training(args)
     parameters = sum(parameter.numel() for parameter in training.parameters)
     version = f"PyTorch {torch.__version__}"
     answer("ready", dict(version=version, parameters=parameters, threads=torch.get_num_threads()))
-    for request in asked:
+    for request in incoming:
         match request:
             case ["run", steps] if steps.isdigit() and int(steps) > 0:
                 answer("steps", training.run(int(steps)))

@@ -1,24 +1,24 @@
-//! What ends a race before its time, and whose fault it is.
+//! Errors of a race, with their exit codes.
 
-/// Why there is no result.
+/// Reason why a race has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RaceError {
-    /// What the user can mend.
+    /// Mistake that the user can correct.
     #[error("{0}")]
     Usage(String),
-    /// What failed on its way.
+    /// Failure during the race.
     #[error("{0}")]
     Failed(String),
-    /// The user stopped it.
+    /// The user has interrupted the race.
     #[error("interrupted")]
     Interrupted,
-    /// Our own training step could not be taken.
+    /// The training step of foretoken failed.
     #[error(transparent)]
     Foretoken(#[from] foretoken::Error),
 }
 
 impl RaceError {
-    /// As `foretoken`: 2 for what the user can mend, 1 for what failed on its way, 130 for what was interrupted.
+    /// Returns the exit code, as in `foretoken`: 2 for mistakes of the user, 1 for failures, 130 for interruptions.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
@@ -28,8 +28,8 @@ impl RaceError {
         }
     }
 
-    /// For `map_err`: what was tried when something else failed.
-    pub(crate) fn while_trying<E: std::fmt::Display>(action: String) -> impl FnOnce(E) -> Self {
+    /// Returns a function for `map_err` that names the action that failed.
+    pub(crate) fn cannot<E: std::fmt::Display>(action: String) -> impl FnOnce(E) -> Self {
         move |error| Self::Failed(format!("cannot {action}: {error}"))
     }
 }

@@ -1,12 +1,12 @@
-//! Criterion benches of foretoken, see `benches/`, and a race of its training step against PyTorch's, see
-//! `src/race.rs`. This library holds only what they share.
+//! Code shared by the Criterion benches of foretoken (`benches/`) and by the race of its training step against PyTorch
+//! (`src/race.rs`).
 
 use foretoken::backend::Backend;
 use foretoken_model::ModelConfig;
 use serde::Serialize;
 
-/// The shape of nanoGPT's character-level model for a CPU: vocabulary 65, context 64, batch 12,
-/// 4 layers, 4 heads, width 128.
+/// Shape of nanoGPT's character-level model for a CPU: vocabulary 65, context 64, batch 12, 4 layers, 4 heads, width
+/// 128.
 pub const CHAR: Shape = Shape {
     name: "char",
     vocab_size: 65,
@@ -17,8 +17,8 @@ pub const CHAR: Shape = Shape {
     width: 128,
 };
 
-/// nanoGPT's character-level model: vocabulary 65, context 256, 6 layers, 6 heads, width 384; a quarter of its
-/// batch.
+/// Shape of nanoGPT's character-level model: vocabulary 65, context 256, 6 layers, 6 heads, width 384, and a quarter of
+/// its batch.
 pub const BABY: Shape = Shape {
     name: "baby",
     vocab_size: 65,
@@ -29,8 +29,8 @@ pub const BABY: Shape = Shape {
     width: 384,
 };
 
-/// A vocabulary of GPT-2's size, rounded up to a multiple of 64, on a small model: the head costs more than all
-/// else.
+/// Shape of a small model with the vocabulary of GPT-2, rounded up to a multiple of 64. The head costs more than all
+/// other layers.
 pub const VOCAB: Shape = Shape {
     name: "vocab",
     vocab_size: 50_304,
@@ -41,10 +41,10 @@ pub const VOCAB: Shape = Shape {
     width: 512,
 };
 
-/// A model and the batch it is trained on.
+/// Sizes of a model and of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
-    /// What reports call it.
+    /// Name in reports.
     pub name: &'static str,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
@@ -61,10 +61,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Every shape, the cheapest first.
+    /// All shapes, from the cheapest.
     pub const ALL: [Self; 3] = [CHAR, BABY, VOCAB];
 
-    /// The GPT-2 of this shape.
+    /// Returns the configuration of a GPT-2 of this shape.
     pub fn model(&self) -> ModelConfig {
         ModelConfig::new(
             self.vocab_size,
@@ -75,13 +75,13 @@ impl Shape {
         )
     }
 
-    /// Targets of a step.
+    /// Returns the number of targets in a step.
     pub fn tokens_per_step(&self) -> usize {
         self.batch * self.context
     }
 }
 
-/// Every compiled-in backend that has a device here.
+/// Returns the compiled-in backends that have a device on this machine.
 pub fn usable_backends() -> Vec<Backend> {
     Backend::ALL
         .into_iter()

@@ -1,13 +1,13 @@
-//! `foretoken-benches race`: our training step against PyTorch's.
+//! `foretoken-benches race` compares the training steps of foretoken and PyTorch.
 
-mod course;
+mod competitor;
 mod error;
+mod inputs;
 mod outcome;
 mod peer;
 mod process;
 mod protocol;
 mod race;
-mod side;
 mod statistics;
 
 use std::process::ExitCode;
@@ -18,9 +18,9 @@ use foretoken::show::output;
 
 use error::RaceError;
 
-/// Measure foretoken beside others
+/// Compare the speed of foretoken with that of others
 ///
-/// Criterion's benches are started with `cargo bench -p foretoken-benches`.
+/// Criterion benches are started with `cargo bench -p foretoken-benches`.
 #[derive(Parser, Debug)]
 #[command(name = "foretoken-benches", version, max_term_width = 100)]
 struct Cli {
@@ -32,13 +32,13 @@ struct Cli {
 enum Command {
     Race(race::RaceArgs),
     #[command(hide = true)]
-    Side(side::SideArgs),
+    Competitor(competitor::CompetitorArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Race(args) => process::end_on_ctrl_c().and_then(|()| race::run(&args)),
-        Command::Side(args) => side::run(&args),
+        Command::Race(args) => process::kill_on_ctrl_c().and_then(|()| race::run(&args)),
+        Command::Competitor(args) => competitor::run(&args),
     };
     let printed = || output::finish().map_err(RaceError::from);
     match result.and_then(|()| printed()) {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! What a race measured, and how it is told: as a table, as JSON, and as a file to keep.
+//! Result of a race, as a table, as JSON and as a file.
 
 use std::fmt;
 
@@ -12,36 +12,37 @@ use crate::protocol::{Peak, Steps};
 use crate::statistics::Spread;
 use foretoken::show::statistics::median;
 
-/// The result of a race: what `race --json` prints.
+/// Result of a race, as printed by `race --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) config: &'static str,
     pub(crate) backend: Backend,
     pub(crate) peer: Peer,
-    /// Our tokens per second over the peer's: the median over rounds.
+    /// Tokens per second of foretoken divided by those of the peer: median over rounds.
     pub(crate) ratio: f64,
     pub(crate) ratio_min: f64,
     pub(crate) ratio_max: f64,
-    /// The median over rounds.
+    /// Median over rounds.
     pub(crate) tokens_per_second: f64,
     pub(crate) peer_tokens_per_second: f64,
-    /// Of the whole process, its program and libraries included; `None` where the system does not tell.
+    /// Peak of resident memory of the process, including program and libraries; `None` if the system does not report
+    /// it.
     pub(crate) peak_memory_bytes: Option<u64>,
     pub(crate) peer_peak_memory_bytes: Option<u64>,
 }
 
-/// Everything that is known of a race: what its file holds.
+/// Content of the file of a race.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
     pub(crate) outcome: Outcome,
-    /// 10⁹ floating-point operations per second in steps, after `ModelConfig::flops_per_token`.
+    /// Speed of training steps in 10⁹ floating-point operations per second, by `ModelConfig::flops_per_token`.
     gflops: f64,
     peer_gflops: f64,
-    /// And in large matrix products, each side's own.
+    /// Speed of large matrix products of the same competitor.
     matmul_gflops: f64,
     peer_matmul_gflops: f64,
-    /// The one over the other.
+    /// `gflops` divided by `matmul_gflops`.
     share_of_peak: f64,
     peer_share_of_peak: f64,
     peer_version: String,
@@ -49,38 +50,39 @@ pub(crate) struct Report {
     shape: Shape,
     parameters: usize,
     flops_per_token: f64,
-    /// Nats per token of the first steps, which both sides take from the same weights on the same windows.
+    /// Losses of the first steps in nats per token. Both competitors start from the same weights and read the same
+    /// windows.
     losses: Vec<f64>,
     peer_losses: Vec<f64>,
     rounds: Vec<Round>,
     environment: Environment,
 }
 
-/// Seconds of each step that one side took after the other.
+/// Seconds of each step of both competitors in a round.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Round {
     pub(crate) seconds: Vec<f64>,
     pub(crate) peer_seconds: Vec<f64>,
 }
 
-/// What a race leaves to be summed up.
-pub(crate) struct Measured {
+/// Measurements of a race, from which a report is made.
+pub(crate) struct Measurements {
     pub(crate) shape: Shape,
     pub(crate) backend: Backend,
     pub(crate) peer: Peer,
     pub(crate) peer_version: String,
     pub(crate) threads: usize,
-    /// Ours, theirs.
+    /// Steps of foretoken and of the peer.
     pub(crate) warm_up: [Steps; 2],
-    /// As many rounds of one as of the other.
+    /// Rounds of foretoken and of the peer, the same number of each.
     pub(crate) rounds: [Vec<Steps>; 2],
     pub(crate) peaks: [Peak; 2],
 }
 
 impl Report {
-    /// `None` of no rounds.
-    pub(crate) fn new(measured: Measured, environment: Environment) -> Option<Self> {
-        let Measured { shape, rounds, .. } = measured;
+    /// Creates the report; `None` if there are no rounds.
+    pub(crate) fn new(measurements: Measurements, environment: Environment) -> Option<Self> {
+        let Measurements { shape, rounds, .. } = measurements;
         let tokens_per_step = shape.tokens_per_step() as f64;
         let speed = |steps: &Steps| {
             tokens_per_step * steps.seconds.len() as f64 / steps.seconds.iter().sum::<f64>()
@@ -89,15 +91,16 @@ impl Report {
             .each_ref()
             .map(|rounds| rounds.iter().map(speed).collect::<Vec<f64>>());
         let [ours, theirs] = &speeds;
-        let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))?;
-        // A process that only ever grows in this number has its peak in its last round.
+        let ratio =
+            Spread::from_numbers(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))?;
+        // The peak of a process never decreases, so the last round has the peak of all rounds.
         let [memory, peer_memory] = rounds
             .each_ref()
             .map(|rounds| rounds.last().and_then(|steps| steps.peak_memory_bytes));
         let outcome = Outcome {
             config: shape.name,
-            backend: measured.backend,
-            peer: measured.peer,
+            backend: measurements.backend,
+            peer: measurements.peer,
             ratio: ratio.median,
             ratio_min: ratio.min,
             ratio_max: ratio.max,
@@ -110,13 +113,13 @@ impl Report {
         let flops_per_token = model.flops_per_token();
         let gflops = outcome.tokens_per_second * flops_per_token / 1e9;
         let peer_gflops = outcome.peer_tokens_per_second * flops_per_token / 1e9;
-        let [matmul_gflops, peer_matmul_gflops] = measured.peaks.map(|peak| peak.matmul_gflops);
+        let [matmul_gflops, peer_matmul_gflops] = measurements.peaks.map(|peak| peak.matmul_gflops);
         let [ours, theirs] = rounds;
         let round = |(ours, theirs): (Steps, Steps)| Round {
             seconds: ours.seconds,
             peer_seconds: theirs.seconds,
         };
-        let [losses, peer_losses] = measured.warm_up.map(|steps| steps.losses);
+        let [losses, peer_losses] = measurements.warm_up.map(|steps| steps.losses);
         Some(Self {
             gflops,
             peer_gflops,
@@ -124,8 +127,8 @@ impl Report {
             peer_matmul_gflops,
             share_of_peak: gflops / matmul_gflops,
             peer_share_of_peak: peer_gflops / peer_matmul_gflops,
-            peer_version: measured.peer_version,
-            threads: measured.threads,
+            peer_version: measurements.peer_version,
+            threads: measurements.threads,
             parameters: model.parameters(),
             flops_per_token,
             losses,
@@ -144,7 +147,7 @@ impl fmt::Display for Report {
         let steps = self.rounds.first().map_or(0, |round| round.seconds.len());
         writeln!(
             f,
-            "{} on {} beside {} ({}): f32, {} threads, {} rounds of {steps} steps of {} tokens",
+            "{} on {} against {} ({}): f32, {} threads, {} rounds of {steps} steps of {} tokens",
             outcome.config,
             outcome.backend,
             self.peer_version,
@@ -208,7 +211,7 @@ mod tests {
 
     fn report(rounds: [Vec<Steps>; 2]) -> Option<Report> {
         let backend = Backend::default_backend();
-        let measured = Measured {
+        let measurements = Measurements {
             shape: CHAR,
             backend,
             peer: Peer::Eager,
@@ -218,7 +221,7 @@ mod tests {
             rounds,
             peaks: [100.0, 200.0].map(|matmul_gflops| Peak { matmul_gflops }),
         };
-        Report::new(measured, Environment::capture(backend))
+        Report::new(measurements, Environment::capture(backend))
     }
 
     #[test]
@@ -241,18 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn without_rounds_there_is_no_report() {
+    fn race_without_rounds_has_no_report() {
         assert!(report([vec![], vec![]]).is_none());
     }
 
     #[test]
-    fn json_has_the_keys_that_are_promised_and_the_file_has_more() {
+    fn json_has_the_documented_keys_and_the_file_has_more() {
         let one = || vec![steps(&[0.1], 1)];
         let report = report([one(), one()]).unwrap();
         let keys = |value: serde_json::Value| -> Vec<String> {
             value.as_object().unwrap().keys().cloned().collect()
         };
-        let promised = [
+        let documented = [
             "config",
             "backend",
             "peer",
@@ -265,9 +268,9 @@ mod tests {
             "peer_peak_memory_bytes",
         ];
         let outcome = keys(serde_json::to_value(&report.outcome).unwrap());
-        assert_eq!(outcome, promised);
+        assert_eq!(outcome, documented);
         let file = keys(serde_json::to_value(&report).unwrap());
-        assert_eq!(file[..promised.len()], promised);
+        assert_eq!(file[..documented.len()], documented);
         assert!(file.contains(&"environment".to_owned()) && file.contains(&"rounds".to_owned()));
         let table = report.to_string();
         assert!(

@@ -1,4 +1,4 @@
-//! Whom we race against: PyTorch, by the script `peers/gpt.py`.
+//! The other competitor of a race: PyTorch, started with the script `peers/gpt.py`.
 
 use std::fmt;
 use std::process::Command;
@@ -7,15 +7,15 @@ use clap::ValueEnum;
 use foretoken_benches::Shape;
 use serde::Serialize;
 
-use crate::course::{Course, LEARNING_RATE};
+use crate::inputs::{Inputs, LEARNING_RATE};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/gpt.py");
 
-/// How PyTorch runs.
+/// Mode in which PyTorch runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Peer {
-    /// One operation after the other
+    /// Each operation by itself
     Eager,
     /// Through torch.compile (needs a C++ compiler)
     Compile,
@@ -31,8 +31,8 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// The script on this course.
-    pub(crate) fn command(self, shape: &Shape, course: &Course, threads: usize) -> Command {
+    /// Returns the command that starts the script with these inputs.
+    pub(crate) fn command(self, shape: &Shape, inputs: &Inputs, threads: usize) -> Command {
         let mut command = Command::new("python3");
         command.arg(SCRIPT);
         let sizes = [
@@ -50,13 +50,13 @@ impl Peer {
         command
             .arg("--learning-rate")
             .arg(LEARNING_RATE.to_string());
-        command.arg("--text").arg(course.text());
-        command.arg("--windows").arg(course.windows());
-        command.arg("--weights").arg(course.weights());
+        command.arg("--text").arg(inputs.text());
+        command.arg("--windows").arg(inputs.windows());
+        command.arg("--weights").arg(inputs.weights());
         if self == Self::Compile {
             command.arg("--compile");
         }
-        // Its compiler would otherwise keep a process per core, which take memory and would have to be ended.
+        // Otherwise the compiler keeps a process per core, which needs memory and would have to be killed.
         command.env("TORCHINDUCTOR_COMPILE_THREADS", "1");
         command
     }

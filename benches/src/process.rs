@@ -1,7 +1,7 @@
-//! A side as the race sees it: a process that is asked in lines, and that never outlives the race.
+//! Process of a competitor, which receives requests as lines and never outlives the race.
 //!
-//! Three things see to that. Dropping a [`Process`] ends it; Ctrl-C ends all of them, with what they started
-//! themselves; and a side ends by itself when its input does, should the race be killed without a chance to act.
+//! Dropping a [`Process`] kills it. Ctrl-C kills all of them, with the processes that they have started. If the race
+//! itself is killed, a competitor ends by itself at the end of its input.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -16,51 +16,52 @@ use foretoken::show::signals;
 use crate::error::RaceError;
 use crate::protocol::{Answer, Peak, Ready, Request, Steps};
 
-/// Lines of a side's errors that are kept for a message.
-const LAST_WORDS: usize = 20;
+/// Number of last lines of stderr that are kept for a message.
+const STDERR_LINES: usize = 20;
 
 type Shared = Arc<Mutex<Child>>;
 
 static RUNNING: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C, or another request to stop, ends all sides.
-pub(crate) fn end_on_ctrl_c() -> Result<(), RaceError> {
-    let end_all = || {
+/// Makes Ctrl-C, or another signal to stop, kill all competitors.
+pub(crate) fn kill_on_ctrl_c() -> Result<(), RaceError> {
+    let kill_all = || {
         INTERRUPTED.store(true, Ordering::SeqCst);
-        for child in locked(&RUNNING).iter() {
-            end(&mut locked(child));
+        for child in lock(&RUNNING).iter() {
+            kill(&mut lock(child));
         }
     };
-    let listening = signals::listen(end_all).map(drop);
-    listening.map_err(RaceError::while_trying("listen for Ctrl-C".into()))
+    let listening = signals::listen(kill_all).map(drop);
+    listening.map_err(RaceError::cannot("listen for Ctrl-C".into()))
 }
 
-/// An error where the user has asked to stop.
-pub(crate) fn go_on() -> Result<(), RaceError> {
+/// Returns an error if the user has interrupted the race.
+pub(crate) fn check_interrupt() -> Result<(), RaceError> {
     match INTERRUPTED.load(Ordering::SeqCst) {
         true => Err(RaceError::Interrupted),
         false => Ok(()),
     }
 }
 
-/// A side that is ready for requests.
+/// Competitor that is ready for requests.
 pub(crate) struct Process {
     name: String,
     child: Shared,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    last_words: Option<JoinHandle<VecDeque<String>>>,
+    stderr_lines: Option<JoinHandle<VecDeque<String>>>,
 }
 
 impl Process {
-    /// Starts a side and waits until it is ready. What it cannot start without is the user's to mend.
+    /// Starts a competitor and waits until it is ready. A failure to start is an error that the user can correct.
     pub(crate) fn start(name: &str, mut command: Command) -> Result<(Self, Ready), RaceError> {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // A group of its own: Ctrl-C in a terminal reaches the race alone, which then ends the whole group.
+        // The process gets its own group, so that Ctrl-C in a terminal reaches the race only, which then kills the
+        // group.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut process = Self::spawn(name, command)?;
@@ -72,12 +73,12 @@ impl Process {
     }
 
     fn spawn(name: &str, mut command: Command) -> Result<Self, RaceError> {
-        // Held while starting, so that Ctrl-C comes before or finds it in the list.
-        let mut running = locked(&RUNNING);
-        go_on()?;
+        // The lock is held while starting, so that Ctrl-C comes earlier or finds the process in the list.
+        let mut running = lock(&RUNNING);
+        check_interrupt()?;
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            // The race starts itself, and what it finds in PATH: Python.
+            // Apart from this program, only Python is started, which is searched for in PATH.
             ErrorKind::NotFound => RaceError::Usage(format!(
                 "there is no {program}: run `source .ci/env.sh` first"
             )),
@@ -94,11 +95,11 @@ impl Process {
             child,
             requests,
             answers: BufReader::new(answers),
-            last_words: Some(thread::spawn(|| last_lines(errors))),
+            stderr_lines: Some(thread::spawn(|| last_lines(errors))),
         })
     }
 
-    /// Has it take steps, and waits for them.
+    /// Requests training steps and waits for them.
     pub(crate) fn run(&mut self, steps: usize) -> Result<Steps, RaceError> {
         match self.ask(Request::Run(steps))? {
             Answer::Steps(taken) => taken
@@ -108,7 +109,7 @@ impl Process {
         }
     }
 
-    /// Has it multiply matrices.
+    /// Requests the speed of matrix products and waits for it.
     pub(crate) fn peak(&mut self) -> Result<Peak, RaceError> {
         match self.ask(Request::Peak)? {
             Answer::Peak(peak) => Ok(peak),
@@ -117,8 +118,8 @@ impl Process {
     }
 
     fn ask(&mut self, request: Request) -> Result<Answer, RaceError> {
-        go_on()?;
-        // Where nobody reads, nobody answers either; reading then finds out why.
+        check_interrupt()?;
+        // If the process has ended, reading the answer reports why.
         writeln!(self.requests, "{request}").ok();
         self.read()
     }
@@ -136,18 +137,22 @@ impl Process {
     fn unexpected(&self, answer: &Answer) -> RaceError {
         RaceError::Failed(match answer {
             Answer::Error(reason) => format!("{}: {reason}", self.name),
-            other => format!("{} answered something else: {}", self.name, other.to_line()),
+            other => format!(
+                "{} sent an unexpected answer: {}",
+                self.name,
+                other.to_line()
+            ),
         })
     }
 
     fn died(&mut self) -> RaceError {
-        let status = wait_a_moment(&self.child);
-        end(&mut locked(&self.child));
-        if let Err(interrupted) = go_on() {
+        let status = wait_briefly(&self.child);
+        kill(&mut lock(&self.child));
+        if let Err(interrupted) = check_interrupt() {
             return interrupted;
         }
-        let lines = self.last_words.take().and_then(|lines| lines.join().ok());
-        let reason = lines.as_ref().and_then(last_sentence);
+        let lines = self.stderr_lines.take().and_then(|lines| lines.join().ok());
+        let reason = lines.as_ref().and_then(last_message);
         RaceError::Failed(match (reason, status) {
             (Some(reason), _) => format!("{} ended early: {reason}", self.name),
             (None, Some(status)) => format!("{} ended early, with {status}", self.name),
@@ -156,10 +161,10 @@ impl Process {
     }
 }
 
-/// How a process ended whose output is closed: what remains to be done by it takes no time.
-fn wait_a_moment(child: &Shared) -> Option<ExitStatus> {
+/// Waits up to a second for the exit status of a process whose output is closed.
+fn wait_briefly(child: &Shared) -> Option<ExitStatus> {
     (0..50).find_map(|_| {
-        let status = locked(child).try_wait().ok().flatten();
+        let status = lock(child).try_wait().ok().flatten();
         if status.is_none() {
             thread::sleep(Duration::from_millis(20));
         }
@@ -169,23 +174,23 @@ fn wait_a_moment(child: &Shared) -> Option<ExitStatus> {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        end(&mut locked(&self.child));
-        locked(&RUNNING).retain(|child| !Arc::ptr_eq(child, &self.child));
+        kill(&mut lock(&self.child));
+        lock(&RUNNING).retain(|child| !Arc::ptr_eq(child, &self.child));
     }
 }
 
-/// Kills it, unless it has ended, and waits for that.
-fn end(child: &mut Child) {
+/// Kills a process, unless it has ended, and waits for its end.
+fn kill(child: &mut Child) {
     if !matches!(child.try_wait(), Ok(None)) {
         return;
     }
     #[cfg(unix)]
     if let Ok(group) = libc::pid_t::try_from(child.id()) {
-        // SAFETY: it takes no pointer. The group is the child's own, and its number is not given away as long as
-        // the child has not been waited for, which only happens here, under the lock of whoever holds `child`.
+        // SAFETY: the call takes no pointer. The group is that of the child, and its number is not reused until the
+        // child has been waited for, which happens only in `try_wait` and `wait` under the lock of `child`.
         unsafe { libc::kill(-group, libc::SIGKILL) };
     }
-    // It has just ended, or there is no such group: both fine.
+    // An error means that the process has just ended or that there is no such group.
     child.kill().ok();
     child.wait().ok();
 }
@@ -193,7 +198,7 @@ fn end(child: &mut Child) {
 fn last_lines(errors: ChildStderr) -> VecDeque<String> {
     let mut last = VecDeque::new();
     for line in BufReader::new(errors).lines().map_while(Result::ok) {
-        if last.len() == LAST_WORDS {
+        if last.len() == STDERR_LINES {
             last.pop_front();
         }
         last.push_back(line);
@@ -201,16 +206,16 @@ fn last_lines(errors: ChildStderr) -> VecDeque<String> {
     last
 }
 
-/// What says most in a traceback of Python's, or in a panic's message.
-fn last_sentence(lines: &VecDeque<String>) -> Option<&str> {
+/// Returns the most informative line of a traceback of Python or of a panic: the last one that is not a note.
+fn last_message(lines: &VecDeque<String>) -> Option<&str> {
     lines
         .iter()
         .map(|line| line.trim())
         .rfind(|line| !line.is_empty() && !line.starts_with("note: "))
 }
 
-/// A panic elsewhere does not make a list of children wrong.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex. A panic of another thread does not invalidate the list of children.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_is_asked_and_answers() {
+    fn competitor_answers_a_request() {
         let answer = r#"read line; echo "{\"peak\":{\"matmul_gflops\":${#line}}}"; cat >/dev/null"#;
         let (mut process, ready) =
             Process::start("the peer", shell(&format!("{READY}; {answer}"))).unwrap();
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_side_cannot_start_without_is_the_users_to_mend() {
+    fn failure_to_start_is_a_mistake_of_the_user() {
         let error = start_error(shell(r#"echo '{"error":"no PyTorch"}'"#));
         assert_eq!(
             (error.to_string().as_str(), error.exit_code()),
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_dies_is_quoted() {
+    fn error_of_a_dead_competitor_quotes_it() {
         let error = start_error(shell(
             "echo Traceback >&2; echo 'ValueError: no' >&2; exit 1",
         ));
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_wrong_answers_are_errors() {
+    fn invalid_and_unexpected_answers_are_errors() {
         let error = start_error(shell("echo hello"));
         assert!(
             error.to_string().contains("\"hello\" is not an answer"),
@@ -282,13 +287,13 @@ mod tests {
             Process::start("the peer", shell(&format!("{READY}; {peak}"))).unwrap();
         let error = process.run(1).unwrap_err();
         assert!(
-            error.to_string().contains("answered something else"),
+            error.to_string().contains("sent an unexpected answer"),
             "{error}"
         );
     }
 
     #[test]
-    fn a_dropped_side_and_what_it_started_are_gone() {
+    fn dropping_a_competitor_kills_it_and_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; {READY}; wait", pid.display());
@@ -298,19 +303,19 @@ mod tests {
             .trim()
             .parse()
             .unwrap();
-        // SAFETY: signal 0 only asks whether the process is there.
-        let is_there = || unsafe { libc::kill(child, 0) } == 0 && !is_zombie(child);
-        assert!(is_there());
+        // SAFETY: signal 0 only checks whether the process exists.
+        let exists = || unsafe { libc::kill(child, 0) } == 0 && !is_zombie(child);
+        assert!(exists());
         drop(process);
-        // Whoever adopts it waits for it in a while.
+        // The process that adopts it waits for it after some time.
         let gone = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(20));
-            !is_there()
+            !exists()
         });
-        assert!(gone, "process {child} outlived its side");
+        assert!(gone, "process {child} outlived its competitor");
     }
 
-    /// Killed, and not yet waited for by its new parent.
+    /// Whether a killed process has not been waited for by its new parent yet.
     fn is_zombie(process: libc::pid_t) -> bool {
         std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
             stat.rsplit(')')

@@ -1,26 +1,26 @@
-//! What a race and its two sides say to each other, a line at a time: requests are words, answers are JSON.
+//! Protocol between a race and its two competitors. Each message is one line: requests are words, answers are JSON.
 //!
 //! ```text
-//! side → race   {"ready":{"version":"PyTorch 2.9.0","parameters":809856,"threads":2}}
-//! race → side   run 2
-//! side → race   {"steps":{"seconds":[0.08,0.08],"losses":[4.25,3.73],"peak_memory_bytes":708751360}}
-//! race → side   peak
-//! side → race   {"peak":{"matmul_gflops":124.0}}
+//! competitor → race   {"ready":{"version":"PyTorch 2.9.0","parameters":809856,"threads":2}}
+//! race → competitor   run 2
+//! competitor → race   {"steps":{"seconds":[0.08,0.08],"losses":[4.25,3.73],"peak_memory_bytes":708751360}}
+//! race → competitor   peak
+//! competitor → race   {"peak":{"matmul_gflops":124.0}}
 //! ```
 //!
-//! In place of any answer, `{"error":"…"}` says in a sentence why there is none. A side ends when its input does.
+//! `{"error":"…"}` instead of an answer states in a sentence why there is none. A competitor ends when its input ends.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a side is asked for.
+/// Request to a competitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// To take so many training steps, one or more.
+    /// Take this number of training steps, at least one.
     Run(usize),
-    /// To measure how fast matrices can be multiplied.
+    /// Measure the speed of matrix products.
     Peak,
 }
 
@@ -51,61 +51,62 @@ impl FromStr for Request {
     }
 }
 
-/// What a side says.
+/// Message of a competitor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answer {
-    /// Once, unasked: the model is there, and no step is taken.
+    /// First message, without a request: the model is loaded.
     Ready(Ready),
-    /// To [`Request::Run`].
+    /// Answer to [`Request::Run`].
     Steps(Steps),
-    /// To [`Request::Peak`].
+    /// Answer to [`Request::Peak`].
     Peak(Peak),
-    /// There is no answer, and why.
+    /// Reason why there is no answer.
     Error(String),
 }
 
-/// Who is there.
+/// Description of a competitor that is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ready {
-    /// The library, with its version.
+    /// Library and its version.
     pub(crate) version: String,
-    /// Of the model.
+    /// Number of parameters of the model.
     pub(crate) parameters: usize,
-    /// That compute, if the library tells.
+    /// Number of threads that compute, if the library reports it.
     pub(crate) threads: Option<usize>,
 }
 
-/// Steps that were taken, in their order.
+/// Measurements of training steps, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Steps {
-    /// From before a batch was asked for until the loss was read after the update.
+    /// Seconds of each step, from the request for a batch until the loss has been read after the update.
     pub(crate) seconds: Vec<f64>,
-    /// Nats per token, before the update.
+    /// Loss of each step before its update, in nats per token.
     pub(crate) losses: Vec<f64>,
-    /// The most that the process ever had resident, if the system tells.
+    /// Peak of resident memory of the process, if the system reports it.
     pub(crate) peak_memory_bytes: Option<u64>,
 }
 
-/// A ceiling for the speed of a step.
+/// Upper bound for the speed of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Peak {
-    /// 10⁹ floating-point operations per second in large square f32 products.
+    /// Speed of large square f32 products in 10⁹ floating-point operations per second.
     pub(crate) matmul_gflops: f64,
 }
 
 impl Answer {
-    /// One line, without its end.
+    /// Returns the message as one line, without its line end.
     pub(crate) fn to_line(&self) -> String {
-        // A sentence is always JSON, and so is all else here: names and numbers.
+        // Names, numbers and sentences can always be written as JSON.
         serde_json::to_string(self)
             .unwrap_or_else(|error| format!("{{\"error\":\"not JSON: {}\"}}", error.line()))
     }
 
-    /// The answer that a line holds.
+    /// Parses a line.
     ///
     /// # Errors
-    /// A line that is none. A loss that is not finite is not JSON, and thus none.
+    ///
+    /// A line that is not an answer. A loss that is not finite cannot be written as JSON, so it is an error, too.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
         serde_json::from_str(line)
             .map_err(|error| format!("\"{}\" is not an answer: {error}", shortened(line)))
@@ -113,12 +114,15 @@ impl Answer {
 }
 
 impl Steps {
+    /// Checks the measurements of `steps` steps.
+    ///
     /// # Errors
-    /// Another number of steps, or times in which nothing can have been done.
+    ///
+    /// Another number of steps, and a time that is not positive.
     pub(crate) fn check(self, steps: usize) -> Result<Self, String> {
         if self.seconds.len() != steps || self.losses.len() != steps {
             return Err(format!(
-                "asked for {steps} steps, it took {} and told {} losses",
+                "it reported {} times and {} losses for {steps} steps",
                 self.seconds.len(),
                 self.losses.len()
             ));
@@ -130,11 +134,11 @@ impl Steps {
     }
 }
 
-/// What fits an error message.
+/// Shortens a line for an error message.
 fn shortened(line: &str) -> String {
-    const LONGEST: usize = 80;
+    const MAX_CHARACTERS: usize = 80;
     let line = line.trim();
-    match line.char_indices().nth(LONGEST) {
+    match line.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     }
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_read_back_and_others_are_refused() {
+    fn requests_are_parsed_and_other_lines_are_refused() {
         for request in [Request::Run(1), Request::Run(250), Request::Peak] {
             assert_eq!(request.to_string().parse(), Ok(request));
         }
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_read_back() {
+    fn answers_are_written_and_parsed() {
         let ready = Ready {
             version: "PyTorch 2.9.0".into(),
             parameters: 7,
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_answer_is_an_error_that_quotes_it() {
+    fn error_of_an_invalid_answer_quotes_it() {
         for line in [
             "",
             "Traceback (most recent call last):",
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_as_many_as_were_asked_for_and_take_time() {
+    fn steps_have_the_requested_number_and_positive_times() {
         let steps = |seconds: &[f64], losses: &[f64]| Steps {
             seconds: seconds.to_vec(),
             losses: losses.to_vec(),

@@ -1,10 +1,10 @@
-//! The race: our training step and PyTorch's take turns on one machine, and the ratio of their speeds is told with
-//! its spread.
+//! Race between the training steps of foretoken and PyTorch, which alternate on one machine. The result is the ratio of
+//! their speeds with its spread.
 //!
-//! Each side is a process of its own that stays alive: warmed up first, then idle while the other runs a round.
-//! Whatever slows the machine down for a while slows both, and a ratio is only taken within a round. Both start
-//! from the same weights and read the same windows ([`Course`]), so their losses have to agree; where they do not,
-//! or one does not learn, there is no result.
+//! Each competitor is a process that lives as long as the race: it is warmed up, then idle while the other one runs. If
+//! the machine is slow for a while, both are, and ratios are computed within a round. Both start from the same weights
+//! and read the same windows ([`Inputs`]), so their losses must agree. If they do not, or if one does not learn, there
+//! is no result.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -18,95 +18,97 @@ use foretoken::record::environment::Environment;
 use foretoken::{errln, outln};
 use foretoken_benches::Shape;
 
-use crate::course::Course;
 use crate::error::RaceError;
-use crate::outcome::{Measured, Report};
+use crate::inputs::Inputs;
+use crate::outcome::{Measurements, Report};
 use crate::peer::Peer;
-use crate::process::{Process, go_on};
+use crate::process::{Process, check_interrupt};
 use crate::protocol::{Ready, Steps};
 use foretoken::show::statistics::median;
 
-/// Steps before the first round, by which kernels are compiled, memory is allocated and losses are compared.
+/// Number of steps before the first round, in which kernels are compiled, memory is allocated and losses are compared.
 const WARM_UP: usize = 5;
-/// The slower side's round takes at least so long, unless `--steps` says otherwise.
+/// Minimum duration of a round of the slower competitor, unless `--steps` is given.
 const ROUND: Duration = Duration::from_secs(5);
-/// Fewest and most steps of a round.
+/// Minimum and maximum number of steps in a round.
 const STEPS: [usize; 2] = [2, 50];
-/// Before each turn: threads that wait for work in a loop, as OpenMP's do, have gone to sleep then.
+/// Pause before each run of a competitor. After it, threads of the other one that wait for work in a loop, such as
+/// those of OpenMP, are asleep.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Largest difference of the first losses, in nats: rounding is far below, and any mistake far above.
+/// Maximum difference of the first losses in nats. Rounding is far below it, and any mistake far above.
 const FIRST_LOSS: f64 = 1e-3;
-/// Largest relative difference of the losses of the warm-up: roundings grow with each update.
+/// Maximum relative difference of the losses of the warm-up. Rounding errors grow with each update.
 const WARM_UP_LOSS: f64 = 1e-2;
-/// Backends on the CPU, where the peer is: those raced by default come first.
+/// Backends on the CPU, which the peer uses. The first two are the default.
 const ON_CPU: [Backend; 3] = [Backend::Flex, Backend::LibTorch, Backend::NdArray];
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
 
-/// Race whole training steps against PyTorch's, side by side on this machine's CPU
+/// Race training steps of foretoken against those of PyTorch, on the CPU of this machine
 ///
-/// Each side is a process: warmed up, then taking turns, round by round. Prints the ratio of tokens per second, its
-/// spread over the rounds, and what both sides need. Every result is written to benches/results/, with the machine
-/// it was measured on. PyTorch comes from the first python3 in PATH: `source .ci/env.sh` brings one.
+/// Each competitor is a process. Both are warmed up, then alternate for a number of rounds. Prints the ratio of tokens
+/// per second, its spread over the rounds, and the memory of both. Every result is written to benches/results/, with a
+/// description of the machine. PyTorch must be installed for the first python3 in PATH: `source .ci/env.sh` provides
+/// it.
 #[derive(Args, Debug)]
 pub(crate) struct RaceArgs {
-    /// Models: char, baby, vocab
+    /// Models to train: char, baby, vocab
     #[arg(long, value_delimiter = ',', value_parser = shape, default_value = "char,baby,vocab")]
     config: Vec<Shape>,
-    /// Our backends: flex, libtorch, ndarray [default: flex and libtorch, if compiled in]
+    /// Backends of foretoken: flex, libtorch, ndarray [default: flex and libtorch, if compiled in]
     #[arg(long, value_delimiter = ',', value_parser = backend)]
     backend: Vec<Backend>,
-    /// How PyTorch runs
+    /// Mode in which PyTorch runs
     #[arg(long, value_delimiter = ',', default_value = "eager")]
     peer: Vec<Peer>,
-    /// Turns of each side
+    /// Number of rounds
     #[arg(long, default_value = "5")]
     rounds: NonZeroUsize,
-    /// Steps of a turn [default: those of 5 seconds]
+    /// Steps of each competitor in a round [default: as many as take the slower one 5 seconds]
     #[arg(long)]
     steps: Option<NonZeroUsize>,
-    /// Threads of each side [default: the cores available]
+    /// Threads of each competitor [default: the cores available]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// Print a JSON list, and nothing else
+    /// Print only a JSON list
     #[arg(long)]
     json: bool,
-    /// Write the results to this file, as one list, and not to benches/results/
+    /// Write all results to this file, as one list, instead of benches/results/
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Have stand-ins race, which take no steps and make up their numbers: tries everything but models and Python,
-    /// and writes no file
+    /// Let stand-ins race, which take no steps and invent their numbers. This tests everything except models and
+    /// Python, and writes no file
     #[arg(long, conflicts_with = "out")]
     dry_run: bool,
 }
 
-/// For clap: a shape by its name.
+/// Parses the name of a shape for clap.
 pub(crate) fn shape(name: &str) -> Result<Shape, String> {
     let found = Shape::ALL.into_iter().find(|shape| shape.name == name);
     found.ok_or_else(|| {
         let names = Shape::ALL.map(|shape| shape.name).join(", ");
-        format!("there are {names}")
+        format!("the models are {names}")
     })
 }
 
-/// For clap: a backend on the CPU by its name.
+/// Parses the name of a backend on the CPU for clap.
 pub(crate) fn backend(name: &str) -> Result<Backend, String> {
     let backend: Backend = name.parse().map_err(|error| format!("{error}"))?;
     match ON_CPU.contains(&backend) {
         true => Ok(backend),
         false => Err(format!(
-            "{backend} has no peer here: races are on the CPU, with {}",
+            "{backend} has no peer: races run on the CPU, with {}",
             ON_CPU.map(Backend::name).join(", ")
         )),
     }
 }
 
-/// Races all that is asked for, one after the other.
+/// Runs all races in sequence.
 pub(crate) fn run(args: &RaceArgs) -> Result<(), RaceError> {
     let backends = match args.backend.is_empty() {
         true => default_backends()?,
         false => args.backend.clone(),
     };
-    // Before hours of racing, not after.
+    // Backends are checked before the first race, because races can take hours.
     for backend in &backends {
         backend.device().map_err(foretoken::Error::from)?;
     }
@@ -128,7 +130,7 @@ pub(crate) fn run(args: &RaceArgs) -> Result<(), RaceError> {
                     outln!("{report}\n");
                 }
                 reports.push(report);
-                keep(args, &reports)?;
+                write_results(args, &reports)?;
             }
         }
     }
@@ -157,13 +159,13 @@ fn default_backends() -> Result<Vec<Backend>, RaceError> {
     }
 }
 
-/// Writes what is there so far: a race that is interrupted keeps the results of those before it.
-fn keep(args: &RaceArgs, reports: &[Report]) -> Result<(), RaceError> {
+/// Writes the results so far, so that an interrupted race keeps the results of earlier ones.
+fn write_results(args: &RaceArgs, reports: &[Report]) -> Result<(), RaceError> {
     let write = |path: &Path, text: String| {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(path, text + "\n"))
-            .map_err(RaceError::while_trying(format!("write {}", path.display())))
+            .map_err(RaceError::cannot(format!("write {}", path.display())))
     };
     match (&args.out, reports.last()) {
         _ if args.dry_run => Ok(()),
@@ -179,10 +181,10 @@ fn keep(args: &RaceArgs, reports: &[Report]) -> Result<(), RaceError> {
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, RaceError> {
-    serde_json::to_string_pretty(value).map_err(RaceError::while_trying("write JSON".into()))
+    serde_json::to_string_pretty(value).map_err(RaceError::cannot("write JSON".into()))
 }
 
-/// One shape on one backend beside one peer.
+/// Race of one shape on one backend against one peer.
 struct Race<'a> {
     args: &'a RaceArgs,
     shape: &'a Shape,
@@ -193,29 +195,29 @@ struct Race<'a> {
 
 impl Race<'_> {
     fn run(&self) -> Result<Report, RaceError> {
-        self.tell("starting");
-        let most = self.args.steps.map_or(STEPS[1], NonZeroUsize::get);
-        let steps = WARM_UP + self.args.rounds.get() * most;
-        let course = match self.args.dry_run {
+        self.report("starting");
+        let max = self.args.steps.map_or(STEPS[1], NonZeroUsize::get);
+        let steps = WARM_UP + self.args.rounds.get() * max;
+        let inputs = match self.args.dry_run {
             true => None,
             false => {
                 let device = self.backend.device().map_err(foretoken::Error::from)?;
-                Some(Course::lay(self.shape, steps, &device)?)
+                Some(Inputs::create(self.shape, steps, &device)?)
             }
         };
-        // PyTorch first: it is what may be missing.
-        let (peer, peer_ready) = Process::start("PyTorch", self.peer_command(course.as_ref())?)?;
-        let (ours, our_ready) = Process::start("foretoken", self.our_command(course.as_ref())?)?;
+        // PyTorch is started first, because it may be missing.
+        let (peer, peer_ready) = Process::start("PyTorch", self.peer_command(inputs.as_ref())?)?;
+        let (ours, our_ready) = Process::start("foretoken", self.our_command(inputs.as_ref())?)?;
         let parameters = self.shape.model().parameters();
         check_ready("PyTorch", &peer_ready, parameters, self.threads)?;
         check_ready("foretoken", &our_ready, parameters, self.threads)?;
-        let mut sides = [ours, peer];
+        let mut competitors = [ours, peer];
 
-        self.tell("warming up");
+        self.report("warming up");
         let mut warm_up = Vec::new();
-        for side in &mut sides {
+        for competitor in &mut competitors {
             self.pause();
-            warm_up.push(side.run(WARM_UP)?);
+            warm_up.push(competitor.run(WARM_UP)?);
         }
         let warm_up = pair(warm_up)?;
         check_same(&warm_up[0].losses, &warm_up[1].losses)?;
@@ -225,16 +227,16 @@ impl Race<'_> {
         };
         let mut rounds = [Vec::new(), Vec::new()];
         for round in 1..=self.args.rounds.get() {
-            self.tell(&format!("round {round} of {}", self.args.rounds));
-            for (side, taken) in sides.iter_mut().zip(&mut rounds) {
+            self.report(&format!("round {round} of {}", self.args.rounds));
+            for (competitor, runs) in competitors.iter_mut().zip(&mut rounds) {
                 self.pause();
-                taken.push(side.run(steps)?);
+                runs.push(competitor.run(steps)?);
             }
         }
         let mut peaks = Vec::new();
-        for side in &mut sides {
+        for competitor in &mut competitors {
             self.pause();
-            peaks.push(side.peak()?);
+            peaks.push(competitor.peak()?);
         }
         for (name, first, rounds) in [
             ("foretoken", &warm_up[0], &rounds[0]),
@@ -242,9 +244,9 @@ impl Race<'_> {
         ] {
             check_learned(name, first, rounds)?;
         }
-        // Numbers of a race that was interrupted at its very end are as good as any, but not what is wanted.
-        go_on()?;
-        let measured = Measured {
+        // An interruption at the end of the race is still an interruption.
+        check_interrupt()?;
+        let measurements = Measurements {
             shape: *self.shape,
             backend: self.backend,
             peer: self.peer,
@@ -254,13 +256,13 @@ impl Race<'_> {
             rounds,
             peaks: pair(peaks)?,
         };
-        Report::new(measured, Environment::capture(self.backend))
+        Report::new(measurements, Environment::capture(self.backend))
             .ok_or_else(|| RaceError::Failed("there was no round".into()))
     }
 
-    fn tell(&self, what: &str) {
+    fn report(&self, event: &str) {
         let name = self.shape.name;
-        errln!("{name}, {} beside {}: {what}", self.backend, self.peer);
+        errln!("{name}, {} against {}: {event}", self.backend, self.peer);
     }
 
     fn pause(&self) {
@@ -269,19 +271,19 @@ impl Race<'_> {
         }
     }
 
-    fn our_command(&self, course: Option<&Course>) -> Result<Command, RaceError> {
+    fn our_command(&self, inputs: Option<&Inputs>) -> Result<Command, RaceError> {
         let mut command = self.own_program()?;
-        match course {
-            Some(course) => command.arg("--text").arg(course.text()),
+        match inputs {
+            Some(inputs) => command.arg("--text").arg(inputs.text()),
             None => command.args(["--stand-in", "2"]),
         };
         Ok(command)
     }
 
-    fn peer_command(&self, course: Option<&Course>) -> Result<Command, RaceError> {
-        match course {
-            Some(course) => {
-                let command = self.peer.command(self.shape, course, self.threads);
+    fn peer_command(&self, inputs: Option<&Inputs>) -> Result<Command, RaceError> {
+        match inputs {
+            Some(inputs) => {
+                let command = self.peer.command(self.shape, inputs, self.threads);
                 Ok(limited(command, self.threads))
             }
             None => {
@@ -292,18 +294,18 @@ impl Race<'_> {
         }
     }
 
-    /// This program as a side.
+    /// Returns the command that starts this program as a competitor.
     fn own_program(&self) -> Result<Command, RaceError> {
         let program = std::env::current_exe();
-        let program = program.map_err(RaceError::while_trying("find this program".into()))?;
+        let program = program.map_err(RaceError::cannot("find this program".into()))?;
         let mut command = Command::new(program);
-        command.args(["side", "--config", self.shape.name]);
+        command.args(["competitor", "--config", self.shape.name]);
         command.args(["--backend", self.backend.name()]);
         Ok(limited(command, self.threads))
     }
 }
 
-/// Tells every library that may compute how many threads to use.
+/// Sets the number of threads of every library that may compute.
 fn limited(mut command: Command, threads: usize) -> Command {
     for name in [
         "RAYON_NUM_THREADS",
@@ -317,13 +319,13 @@ fn limited(mut command: Command, threads: usize) -> Command {
     command
 }
 
-/// As many steps as take the slower side a round.
+/// Returns the number of steps that take the slower competitor a round.
 fn steps_of_a_round(warm_up: &[Steps; 2]) -> usize {
     let typical = |steps: &Steps| median(steps.seconds.iter().copied());
     let slower = warm_up.iter().filter_map(typical).fold(0.0, f64::max);
-    let [fewest, most] = STEPS;
-    // A division by 0 gives the most, too.
-    ((ROUND.as_secs_f64() / slower).ceil() as usize).clamp(fewest, most)
+    let [min, max] = STEPS;
+    // A division by 0 gives the maximum, too.
+    ((ROUND.as_secs_f64() / slower).ceil() as usize).clamp(min, max)
 }
 
 fn check_ready(
@@ -334,36 +336,36 @@ fn check_ready(
 ) -> Result<(), RaceError> {
     if ready.parameters != parameters {
         return Err(RaceError::Failed(format!(
-            "{name} trains {} parameters, and not {parameters}",
+            "{name} trains {} parameters instead of {parameters}",
             ready.parameters
         )));
     }
     match ready.threads {
         Some(used) if used != threads => Err(RaceError::Failed(format!(
-            "{name} computes with {used} threads, and not with {threads}"
+            "{name} computes with {used} threads instead of {threads}"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Both start from the same weights, read the same windows and update alike.
+/// Checks that the losses of both competitors agree, so that they train the same model.
 fn check_same(ours: &[f64], theirs: &[f64]) -> Result<(), RaceError> {
     for (step, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-        let most = match step {
+        let max = match step {
             0 => FIRST_LOSS,
             _ => WARM_UP_LOSS * theirs,
         };
-        if (ours - theirs).abs() > most {
+        if (ours - theirs).abs() > max {
             return Err(RaceError::Failed(format!(
-                "the sides do not train the same model: at step {step} the loss is {ours:.6} here and {theirs:.6} in \
-                 PyTorch"
+                "the competitors do not train the same model: at step {step} the loss is {ours:.6} in foretoken and \
+                 {theirs:.6} in PyTorch"
             )));
         }
     }
     Ok(())
 }
 
-/// The last round's losses are below the first one.
+/// Checks that the last loss is below the first one.
 fn check_learned(name: &str, warm_up: &Steps, rounds: &[Steps]) -> Result<(), RaceError> {
     let first = warm_up.losses.first().copied();
     let last = rounds.last().and_then(|steps| steps.losses.last().copied());
@@ -377,7 +379,7 @@ fn check_learned(name: &str, warm_up: &Steps, rounds: &[Steps]) -> Result<(), Ra
 
 fn pair<T>(two: Vec<T>) -> Result<[T; 2], RaceError> {
     two.try_into()
-        .map_err(|_| RaceError::Failed("a race has two sides".into()))
+        .map_err(|_| RaceError::Failed("a race has two competitors".into()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What several rounds say together: the middle, and how far they lie apart.
+//! Statistics over rounds: median and spread.
 
 use foretoken::show::statistics::median_of_sorted;
 
-/// Median, smallest and largest of some numbers.
+/// Median, minimum and maximum of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -11,8 +11,8 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` of nothing.
-    pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// Computes the statistics of numbers; `None` if there are none.
+    pub(crate) fn from_numbers(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut numbers: Vec<f64> = numbers.into_iter().collect();
         numbers.sort_by(f64::total_cmp);
         Some(Self {
@@ -28,14 +28,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_slow_round_moves_the_spread_and_not_the_middle() {
-        let spread = Spread::of([1.0, 1.1, 0.9, 1.0, 9.0]).unwrap();
+    fn one_slow_round_changes_the_spread_but_not_the_median() {
+        let spread = Spread::from_numbers([1.0, 1.1, 0.9, 1.0, 9.0]).unwrap();
         let expected = Spread {
             median: 1.0,
             min: 0.9,
             max: 9.0,
         };
         assert_eq!(spread, expected);
-        assert_eq!(Spread::of([]), None);
+        assert_eq!(Spread::from_numbers([]), None);
     }
 }

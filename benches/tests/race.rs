@@ -1,4 +1,4 @@
-//! The program as a user runs it. Stand-ins take the place of models and of Python.
+//! Tests of the program as a user runs it. Stand-ins replace models and Python.
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn backend() -> &'static str {
 
 #[test]
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-fn a_dry_run_goes_all_the_way_without_python() {
+fn dry_run_completes_without_python() {
     let backend = backend();
     let arguments = [
         "--dry-run",
@@ -59,7 +59,7 @@ fn a_dry_run_goes_all_the_way_without_python() {
     ];
     assert_eq!(races, expected);
     for race in list.as_array().unwrap() {
-        // Our stand-in takes two milliseconds for a step, the other one.
+        // A step of the stand-in for foretoken takes two milliseconds, and one of the other stand-in one.
         for key in ["ratio", "ratio_min", "ratio_max"] {
             assert!((race[key].as_f64().unwrap() - 0.5).abs() < 1e-9, "{race}");
         }
@@ -70,18 +70,18 @@ fn a_dry_run_goes_all_the_way_without_python() {
 
 #[test]
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-fn the_table_tells_both_sides() {
+fn table_has_the_numbers_of_both_competitors() {
     let output = race(&["--dry-run", "--config", "char", "--backend", backend()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let table = text(&output.stdout);
-    for said in ["tokens/s", "GFLOP/s", "peak memory", "0.500 times as fast"] {
-        assert!(table.contains(said), "{table}");
+    for expected in ["tokens/s", "GFLOP/s", "peak memory", "0.500 times as fast"] {
+        assert!(table.contains(expected), "{table}");
     }
 }
 
 #[test]
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-fn a_mistake_is_one_line_and_exit_code_2() {
+fn mistake_is_one_line_and_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_foretoken-benches"))
         .args(["race", "--config", "char", "--backend", backend()])

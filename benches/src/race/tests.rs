@@ -1,4 +1,4 @@
-//! Arguments, and the checks without which a race says nothing.
+//! Tests of the arguments of a race and of its checks.
 
 use clap::Parser;
 
@@ -23,7 +23,7 @@ fn names(shapes: &[Shape]) -> Vec<&str> {
 }
 
 #[test]
-fn without_arguments_every_model_races_eager() {
+fn default_race_is_every_model_against_eager() {
     let args = args("").unwrap();
     assert_eq!(names(&args.config), ["char", "baby", "vocab"]);
     assert_eq!(args.peer, [Peer::Eager]);
@@ -32,7 +32,7 @@ fn without_arguments_every_model_races_eager() {
 }
 
 #[test]
-fn lists_are_read_in_their_order() {
+fn lists_are_read_in_order() {
     let args = args(
         "--config vocab,char --backend libtorch,flex --peer compile,eager --rounds 3 --steps 7 --threads 1 --json",
     )
@@ -47,9 +47,9 @@ fn lists_are_read_in_their_order() {
 }
 
 #[test]
-fn what_cannot_race_is_refused_with_what_can() {
-    for (line, said) in [
-        ("--config tiny", "there are char, baby, vocab"),
+fn error_of_an_invalid_argument_names_the_valid_ones() {
+    for (line, expected) in [
+        ("--config tiny", "the models are char, baby, vocab"),
         ("--backend torch", "the nearest is \"libtorch\""),
         ("--backend wgpu", "with flex, libtorch, ndarray"),
         ("--peer jax", "eager"),
@@ -58,7 +58,7 @@ fn what_cannot_race_is_refused_with_what_can() {
         ("--dry-run --out results.json", "--out"),
     ] {
         let error = args(line).unwrap_err();
-        assert!(error.contains(said), "{line}: {error}");
+        assert!(error.contains(expected), "{line}: {error}");
     }
 }
 
@@ -71,10 +71,10 @@ fn steps(seconds: &[f64], losses: &[f64]) -> Steps {
 }
 
 #[test]
-fn a_round_is_long_enough_for_the_slower_side_and_not_endless() {
+fn length_of_a_round_depends_on_the_slower_competitor_within_limits() {
     let round = |ours: f64, theirs: f64| {
-        let side = |seconds: f64| steps(&[10.0, seconds, seconds], &[3.0; 3]);
-        steps_of_a_round(&[side(ours), side(theirs)])
+        let warm_up = |seconds: f64| steps(&[10.0, seconds, seconds], &[3.0; 3]);
+        steps_of_a_round(&[warm_up(ours), warm_up(theirs)])
     };
     assert_eq!(round(0.25, 0.1), 20);
     assert_eq!(round(0.1, 0.3), 17);
@@ -83,7 +83,7 @@ fn a_round_is_long_enough_for_the_slower_side_and_not_endless() {
 }
 
 #[test]
-fn sides_that_part_are_noticed() {
+fn diverging_competitors_are_noticed() {
     assert!(check_same(&[4.17, 3.80], &[4.1705, 3.82]).is_ok());
     let error = check_same(&[4.17, 3.0], &[4.172, 3.0]).unwrap_err();
     assert!(error.to_string().contains("step 0"), "{error}");
@@ -92,7 +92,7 @@ fn sides_that_part_are_noticed() {
 }
 
 #[test]
-fn a_side_has_to_learn() {
+fn competitor_has_to_learn() {
     let warm_up = steps(&[1.0; 2], &[4.0, 3.9]);
     let learned = |losses: &[f64]| {
         let round = steps(&vec![1.0; losses.len()], losses);
@@ -104,7 +104,7 @@ fn a_side_has_to_learn() {
 }
 
 #[test]
-fn a_side_has_the_model_and_the_threads_that_were_asked_for() {
+fn competitor_has_the_requested_model_and_threads() {
     let ready = |parameters, threads| Ready {
         version: "PyTorch".into(),
         parameters,

@@ -1,5 +1,5 @@
-//! Our side of a race: the training step of foretoken in a process of its own, which takes steps when it is asked
-//! to. And a stand-in for either side, which takes none.
+//! Foretoken as a competitor of a race: a process that takes training steps on request. A stand-in, which takes no
+//! steps, can replace either competitor.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -21,30 +21,30 @@ use foretoken::experiment::OptimizerConfig;
 use foretoken_benches::Shape;
 use foretoken_datasets::{TokenBatch, TrainLoaderConfig, TrainSource, WindowLoader};
 
-use crate::course::{LEARNING_RATE, SEED, open_text};
 use crate::error::RaceError;
+use crate::inputs::{LEARNING_RATE, SEED, open_text};
 use crate::protocol::{Answer, Peak, Ready, Request, Steps};
 use crate::race::{backend, shape};
 
-/// Take steps when asked to on stdin: what `race` starts
+/// Take training steps on requests from stdin; started by `race`
 #[derive(Args, Debug)]
-pub(crate) struct SideArgs {
-    /// The model
+pub(crate) struct CompetitorArgs {
+    /// Model to train
     #[arg(long, value_parser = shape)]
     config: Shape,
-    /// Where it is trained
+    /// Backend that trains it
     #[arg(long, value_parser = backend)]
     backend: Backend,
-    /// Token ids, u16 each
+    /// File of token ids, u16 each
     #[arg(long, required_unless_present = "stand_in")]
     text: Option<PathBuf>,
-    /// Take no step: answer with made-up numbers, as if a step took so many milliseconds
+    /// Take no steps, and answer with invented numbers, as if a step took this many milliseconds
     #[arg(long, value_name = "MS")]
     stand_in: Option<u32>,
 }
 
-/// Answers until the input ends.
-pub(crate) fn run(args: &SideArgs) -> Result<(), RaceError> {
+/// Answers requests until the input ends.
+pub(crate) fn run(args: &CompetitorArgs) -> Result<(), RaceError> {
     keep_what_is_freed();
     if let Some(milliseconds) = args.stand_in {
         return answer(StandIn {
@@ -55,39 +55,39 @@ pub(crate) fn run(args: &SideArgs) -> Result<(), RaceError> {
     }
     let loader = match loader(args) {
         Ok(loader) => loader,
-        // Nothing has gone wrong on its way yet: the race tells the user.
-        Err(error) => return say(&Answer::Error(error.to_string())),
+        // The race reports the error to the user.
+        Err(error) => return send(&Answer::Error(error.to_string())),
     };
     match Training::new(args, &loader) {
         Ok(training) => answer(training),
-        Err(error) => say(&Answer::Error(error.to_string())),
+        Err(error) => send(&Answer::Error(error.to_string())),
     }
 }
 
-fn answer(mut side: impl Side) -> Result<(), RaceError> {
+fn answer(mut competitor: impl Competitor) -> Result<(), RaceError> {
     let requests = requests();
-    say(&Answer::Ready(side.ready()))?;
-    // The sender never leaves: the process ends first.
+    send(&Answer::Ready(competitor.ready()))?;
+    // The sender is never dropped: the process exits first.
     while let Ok(line) = requests.recv() {
         let answer = match line.parse() {
-            Ok(Request::Run(steps)) => side.run(steps).map(Answer::Steps),
-            Ok(Request::Peak) => side.peak().map(Answer::Peak),
+            Ok(Request::Run(steps)) => competitor.run(steps).map(Answer::Steps),
+            Ok(Request::Peak) => competitor.peak().map(Answer::Peak),
             Err(reason) => Ok(Answer::Error(reason)),
         };
-        say(&answer.unwrap_or_else(|error| Answer::Error(error.to_string())))?;
+        send(&answer.unwrap_or_else(|error| Answer::Error(error.to_string())))?;
     }
     Ok(())
 }
 
-fn say(answer: &Answer) -> Result<(), RaceError> {
+fn send(answer: &Answer) -> Result<(), RaceError> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{}", answer.to_line())
         .and_then(|()| stdout.flush())
-        .map_err(RaceError::while_trying("answer".into()))
+        .map_err(RaceError::cannot("answer".into()))
 }
 
-/// The lines of stdin. A thread waits for them, so that the process ends with its input in the middle of a step
-/// too: whoever asked is gone.
+/// Returns the lines of stdin. A separate thread reads them, so that the process exits at the end of its input even in
+/// the middle of a step.
 fn requests() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -101,21 +101,21 @@ fn requests() -> mpsc::Receiver<String> {
     receiver
 }
 
-/// What answers.
-trait Side {
+/// Source of answers.
+trait Competitor {
     fn ready(&self) -> Ready;
     fn run(&mut self, steps: usize) -> Result<Steps, Error>;
     fn peak(&mut self) -> Result<Peak, Error>;
 }
 
-/// The windows of the whole race.
-fn loader(args: &SideArgs) -> Result<WindowLoader, Error> {
+/// Creates the loader of all windows of the race.
+fn loader(args: &CompetitorArgs) -> Result<WindowLoader, Error> {
     let shape = &args.config;
     let config = TrainLoaderConfig {
         context: shape.context,
         batch: shape.batch,
         accumulation: 1,
-        // More than a race takes.
+        // More steps than any race has.
         steps: 1 << 40,
         seed: SEED,
     };
@@ -124,24 +124,24 @@ fn loader(args: &SideArgs) -> Result<WindowLoader, Error> {
     Ok(config.init(&[TrainSource::new("text", split)], &device)?)
 }
 
-/// A model in training, as `foretoken train` trains it.
+/// Training of a model as in `foretoken train`.
 struct Training<'a> {
     parameters: usize,
     backend: Backend,
     device: Device,
     learner: Learner,
-    /// One iterator for the whole race, which reads ahead.
+    /// Iterator for the whole race, which reads ahead.
     batches: Box<dyn DataLoaderIterator<TokenBatch> + 'a>,
     clip: f64,
     taken: usize,
 }
 
 impl<'a> Training<'a> {
-    fn new(args: &SideArgs, loader: &'a WindowLoader) -> Result<Self, Error> {
+    fn new(args: &CompetitorArgs, loader: &'a WindowLoader) -> Result<Self, Error> {
         let device = args.backend.device()?;
         let model = args.config.model();
         let transformer = model.init(SEED, &device.clone().autodiff())?;
-        // Betas, epsilon, decay and clip are training's own defaults.
+        // Betas, epsilon, decay and clip are the defaults of training.
         let config = OptimizerConfig::default();
         let learner = Learner::new(
             LanguageModel::new(transformer, SEED),
@@ -159,7 +159,7 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// The loss before it.
+    /// Takes a step, and returns the loss before its update.
     fn step(&mut self) -> Result<f64, Error> {
         let batches = self.batches.by_ref().take(1);
         let (totals, _) = take_step(
@@ -174,14 +174,14 @@ impl<'a> Training<'a> {
     }
 }
 
-impl Side for Training<'_> {
+impl Competitor for Training<'_> {
     fn ready(&self) -> Ready {
-        // libtorch has its own, which the environment limits; it cannot be asked through Burn.
-        let own_threads = self.backend != Backend::LibTorch;
+        // The threads of libtorch are limited by the environment. Burn cannot report their number.
+        let uses_rayon = self.backend != Backend::LibTorch;
         Ready {
             version: format!("foretoken {}", env!("CARGO_PKG_VERSION")),
             parameters: self.parameters,
-            threads: own_threads.then(rayon::current_num_threads),
+            threads: uses_rayon.then(rayon::current_num_threads),
         }
     }
 
@@ -207,14 +207,14 @@ impl Side for Training<'_> {
     }
 }
 
-/// Nobody: numbers of a plausible size.
+/// Stand-in that answers with numbers of a plausible size.
 struct StandIn {
     parameters: usize,
     seconds: f64,
     taken: usize,
 }
 
-impl Side for StandIn {
+impl Competitor for StandIn {
     fn ready(&self) -> Ready {
         Ready {
             version: "a stand-in".into(),

@@ -1,5 +1,5 @@
-//! What both sides start from, as files: the same tokens, the same windows of them, the same initial weights. So
-//! their losses have to agree, and a race between two different trainings is noticed.
+//! Input files of both competitors: tokens, windows and initial weights. Because they are the same for both, the losses
+//! must agree, so a race between two different trainings is noticed.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,34 +14,34 @@ use foretoken_model::Transformer;
 
 use crate::error::RaceError;
 
-/// Decides on initial weights and on windows.
+/// Seed of initial weights and windows.
 pub(crate) const SEED: u64 = 1;
-/// Of every step: there is no schedule in a race.
+/// Learning rate of every step. A race has no schedule.
 pub(crate) const LEARNING_RATE: f64 = 1e-3;
-/// Tokens of the text: an epoch takes more than one batch, and ids come again.
+/// Number of tokens in the text. An epoch has more than one batch, and ids recur.
 const TOKENS: usize = 100_000;
 
-/// A folder with everything that the sides read.
-pub(crate) struct Course {
+/// Temporary folder of the files that the competitors read.
+pub(crate) struct Inputs {
     folder: tempfile::TempDir,
 }
 
-impl Course {
-    /// Tokens, the windows of so many steps, and the initial weights, which are the same on every device.
-    pub(crate) fn lay(shape: &Shape, steps: usize, device: &Device) -> Result<Self, RaceError> {
-        let action = || "write what the sides read in a temporary folder".to_owned();
+impl Inputs {
+    /// Writes the tokens, the windows of `steps` steps, and the initial weights, which are the same on every device.
+    pub(crate) fn create(shape: &Shape, steps: usize, device: &Device) -> Result<Self, RaceError> {
+        let action = || "write the inputs of the race in a temporary folder".to_owned();
         let folder = tempfile::Builder::new()
             .prefix("foretoken-race-")
             .tempdir()
-            .map_err(RaceError::while_trying(action()))?;
-        let course = Self { folder };
-        course
+            .map_err(RaceError::cannot(action()))?;
+        let inputs = Self { folder };
+        inputs
             .write(shape, steps, device)
             .map_err(|error| match error {
                 Fault::Foretoken(error) => RaceError::Foretoken(error),
-                Fault::Io(error) => RaceError::while_trying(action())(error),
+                Fault::Io(error) => RaceError::cannot(action())(error),
             })?;
-        Ok(course)
+        Ok(inputs)
     }
 
     fn write(&self, shape: &Shape, steps: usize, device: &Device) -> Result<(), Fault> {
@@ -65,32 +65,32 @@ impl Course {
         write_weights(&model, &self.weights())
     }
 
-    /// Token ids, u16 each: a file of nanoGPT's, without a header.
+    /// Returns the path of the token ids: u16 each, without a header, as in nanoGPT.
     pub(crate) fn text(&self) -> PathBuf {
         self.folder.path().join("text.bin")
     }
 
-    /// Where each window starts in the text, row by row and step by step; u64 each.
+    /// Returns the path of the starts of all windows in the text: u64 each, by step and row.
     pub(crate) fn windows(&self) -> PathBuf {
         self.folder.path().join("windows")
     }
 
-    /// Every parameter in the order of the module tree, f32 each.
+    /// Returns the path of the parameters: f32 each, in the order of the module tree.
     pub(crate) fn weights(&self) -> PathBuf {
         self.folder.path().join("weights")
     }
 }
 
-/// The text of a course, as training reads it.
+/// Opens the text as training does.
 pub(crate) fn open_text(path: &Path, shape: &Shape) -> Result<Split, DataError> {
     let bytes_per_token = vec![1; shape.vocab_size];
     Split::from_files(vec![TokenFile::open(path)?], Arc::from(bytes_per_token))
 }
 
-/// A deterministic sequence in which ids are as frequent as words are: the i-th one by Zipf's law, that is
-/// proportionally to 1/i. Models learn that within a few steps.
+/// Returns a deterministic sequence of ids with frequencies by Zipf's law: that of the i-th id is proportional to 1/i.
+/// Models learn this within a few steps.
 fn ids(vocab_size: usize, count: usize) -> impl Iterator<Item = u16> {
-    // The golden ratio's multiples are spread evenly over [0, 1).
+    // Multiples of the golden ratio are spread evenly over [0, 1).
     const GOLDEN: f64 = 0.618_033_988_749_894_9;
     let largest = vocab_size - 1;
     (0..count).map(move |i| {
@@ -100,7 +100,7 @@ fn ids(vocab_size: usize, count: usize) -> impl Iterator<Item = u16> {
     })
 }
 
-/// What writing a course can fail at.
+/// Failure of writing the inputs.
 enum Fault {
     Io(std::io::Error),
     Foretoken(foretoken::Error),
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// Quick to write.
+    /// Shape of a tiny model.
     const TINY: Shape = Shape {
         name: "tiny",
         vocab_size: 11,
@@ -180,32 +180,32 @@ mod tests {
             let expected = TOKENS as f64 * 2f64.ln() / (vocab_size as f64 + 1.0).ln();
             assert!((f64::from(counts[0]) - expected).abs() < 0.01 * expected);
             assert!(counts[0] > counts[1] && counts[1] > counts[4]);
-            let met = counts.iter().filter(|count| **count > 0).count();
-            assert!(met > vocab_size.min(10_000) / 2, "{met} of {vocab_size}");
+            let used = counts.iter().filter(|count| **count > 0).count();
+            assert!(used > vocab_size.min(10_000) / 2, "{used} of {vocab_size}");
         }
     }
 
     #[test]
-    fn the_files_hold_what_their_readers_expect() {
+    fn files_have_the_documented_format() {
         let device = Backend::default_backend().device().unwrap();
-        let course = Course::lay(&TINY, 5, &device).unwrap();
-        let split = open_text(&course.text(), &TINY).unwrap();
+        let inputs = Inputs::create(&TINY, 5, &device).unwrap();
+        let split = open_text(&inputs.text(), &TINY).unwrap();
         assert_eq!(split.tokens(), TOKENS);
         let expected: Vec<u32> = ids(TINY.vocab_size, 100).map(u32::from).collect();
         assert_eq!(split.to_vec(0..100).unwrap(), expected);
 
-        let windows = std::fs::read(course.windows()).unwrap();
+        let windows = std::fs::read(inputs.windows()).unwrap();
         assert_eq!(windows.len(), 8 * 5 * TINY.batch);
         for start in windows.chunks_exact(8) {
             let start = u64::from_le_bytes(start.try_into().unwrap()) as usize;
             assert!(start + TINY.context < TOKENS);
         }
 
-        let weights = std::fs::read(course.weights()).unwrap();
+        let weights = std::fs::read(inputs.weights()).unwrap();
         assert_eq!(weights.len(), 4 * TINY.model().parameters());
         let embedding = f32::from_le_bytes(weights[..4].try_into().unwrap());
         assert!(embedding != 0.0 && embedding.abs() < 0.2, "{embedding}");
-        // The last parameter is the final norm's bias, after its gain.
+        // The last parameters are the gain and the bias of the final norm.
         let tail: Vec<f32> = weights[weights.len() - 8 * TINY.width..]
             .chunks_exact(4)
             .map(|value| f32::from_le_bytes(value.try_into().unwrap()))
