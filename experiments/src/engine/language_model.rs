@@ -77,20 +77,28 @@ impl LanguageModel {
         self.transformer.logits_in(pass, inputs)
     }
 
-    /// Gradients over a batch, and its sums. The gradients are those of the sum over the batch's targets divided by
-    /// [`places`]: see [`Gradients`](super::step::Gradients) for how they become those of the mean. `watch` sees every
-    /// operation, none of which is fused then.
+    /// Gradients of the sum over a batch's targets, and the sums that are reported. `watch` sees every operation, none of
+    /// which is fused then.
     pub(crate) fn backward(
         &self,
         batch: TokenBatch,
         watch: Option<&dyn Watch>,
     ) -> (GradientsParams, Sums) {
-        let places = places(&batch);
+        self.gradients(batch, watch, |sum| sum)
+    }
+
+    /// Gradients of an objective that is made of the sum over a batch's targets, `[1]`.
+    fn gradients(
+        &self,
+        batch: TokenBatch,
+        watch: Option<&dyn Watch>,
+        objective: impl FnOnce(Tensor<1>) -> Tensor<1> + Send,
+    ) -> (GradientsParams, Sums) {
         among_threads(&self.transformer.device(), || {
             let dropout = Dropout::new(self.dropout_seed, batch.first_row as u64);
             let pass = Pass::training(&dropout).toward(self.objective);
             let (sum, sums) = self.sums(self.pass(pass, watch), batch);
-            let gradients = sum.div_scalar(places).backward();
+            let gradients = objective(sum).backward();
             (GradientsParams::from_grads(gradients, self), sums)
         })
     }
@@ -134,19 +142,15 @@ impl LanguageModel {
     }
 }
 
-/// Rows × context of a batch: its targets, counted or not.
-pub(crate) fn places(batch: &TokenBatch) -> f64 {
-    batch.targets.shape().num_elements() as f64
-}
-
-/// The step of a Burn training: what `burn_train::Learner` calls. Our own steps accumulate and clip besides; see
-/// [`step`](super::step).
+/// The step of a Burn training, with gradients of the mean over the batch: what `burn_train::Learner` calls. Our own steps
+/// accumulate and clip besides; see [`step`](super::step).
 impl TrainStep for LanguageModel {
     type Input = TokenBatch;
     type Output = Figures;
 
     fn step(&self, batch: TokenBatch) -> TrainOutput<Figures> {
-        let (grads, sums) = self.backward(batch, None);
+        let weight = batch.target_weight;
+        let (grads, sums) = self.gradients(batch, None, |sum| sum.div_scalar(weight));
         TrainOutput {
             grads,
             item: Figures::read(sums),

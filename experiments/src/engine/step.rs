@@ -10,7 +10,6 @@ use foretoken_datasets::TokenBatch;
 use foretoken_model::Watch;
 use foretoken_model::ops::{among_threads, precision_of_statistics};
 
-use super::language_model::places;
 use super::learner::Learner;
 use super::optimizer::gradient_norm;
 use super::totals::{Sums, Totals};
@@ -18,9 +17,10 @@ use crate::Error;
 
 /// Gradients over the micro-batches of a step, before the update.
 pub(crate) struct Gradients {
-    /// Sums over micro-batches.
+    /// Gradients of the sum over the targets of all micro-batches. Nothing before the update divides them: a mean over many
+    /// tokens and a large vocabulary underflows in half precision.
     pub(crate) sums: GradientsParams,
-    /// Factor that makes a sum the gradient of the loss.
+    /// Factor that makes them the gradient of the loss: 1 / weight of all targets.
     pub(crate) mean: f64,
     batches: Vec<Sums>,
 }
@@ -35,10 +35,8 @@ pub(crate) fn gradients(
     let model = learner.model();
     let mut accumulator = GradientsAccumulator::new();
     let mut sums = Vec::new();
-    let mut batch_places = 0.0;
     for batch in batches {
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
-        batch_places = places(&batch);
         let (gradients, of_batch) = model.backward(batch, watch);
         accumulator.accumulate(model, widened(model, gradients));
         sums.push(of_batch);
@@ -51,7 +49,7 @@ pub(crate) fn gradients(
     }
     Ok(Gradients {
         sums: accumulator.grads(),
-        mean: batch_places / weight,
+        mean: weight.recip(),
         batches: sums,
     })
 }
