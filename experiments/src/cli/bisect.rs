@@ -1,4 +1,4 @@
-//! `foretoken bisect`
+//! The command `foretoken bisect`.
 
 mod report;
 
@@ -24,13 +24,13 @@ use super::model::refused;
 use super::required::{Required, required};
 use super::screen;
 
-/// Find the operation at which backends first part
+/// Find the first operation at which backends diverge
 ///
-/// Runs one batch, forward and backward, at the initial weights. A reference in f64 is what all are measured
-/// against. Every operation is recomputed on each backend from the reference's own numbers: its local error is its
-/// own, where the carried error of an ordinary pass may come from anywhere before. The first place where a local
-/// error is more than rounding explains is named, and the smallest case that shows it is written as a program that
-/// needs nothing but Burn.
+/// Runs one batch, forward and backward, at the initial weights, and compares every backend with a reference in f64.
+/// Every operation is recomputed on each backend from the reference's own numbers, so that its local error is its
+/// own; the carried error of an ordinary pass includes the errors of earlier operations. Names the first operation
+/// whose local error is larger than rounding explains, and writes the smallest case that shows it as a program that
+/// needs only Burn.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -40,36 +40,37 @@ Examples:
                                                             a large model, in less memory and time
   foretoken bisect --backends flex,wgpu --json | jq .culprit.path
 
-What rounding explains is measured for each number by itself: the operation is recomputed in f64
-with all that goes into it moved by one rounding. A ratio of error to bound above 1 is more than
-that. Numbers of every operation stay in memory until the end, several times over: choose a small
-batch. Dropout is left out.
+The error that rounding explains is measured for every number: the operation is recomputed in f64
+with all of its inputs moved by one rounding. If the ratio of an error to its bound is above 1,
+rounding does not explain it. The numbers of every operation stay in memory until the end, several
+times over, so choose a small batch. Dropout is switched off.
 
-The operations of a pass are Burn's own here, one by one, and fused in training: if `compare` finds
-a difference and `bisect` none, suspect the fused ones; --set backend.fused=false switches them off.
+Bisection runs Burn's own operations one by one; training fuses some of them. If `compare` finds a
+difference and `bisect` finds none, suspect the fused operations; --set backend.fused=false
+switches them off.
 
-Exit codes: 0 where all agree, 3 where one does not; 2 for what you can mend, 1 for what failed on
-its way, 130 interrupted.")]
+Exit codes: 0 if all backends agree, 3 if one does not, 2 for an error that you can fix, 1 for a
+failure during the run, 130 if interrupted.")]
 pub(super) struct BisectArgs {
     /// Experiment file (TOML); without one, the embedded experiment
     experiment: Option<PathBuf>,
-    /// Backends, usually two, as `foretoken backends` lists them
+    /// Backends to compare, usually two; `foretoken backends` lists them
     #[arg(long, value_delimiter = ',', value_name = "A,B", required = true)]
     backends: Vec<Backend>,
-    /// Backends that have to be examined, or `all`, as `compare` takes them: here every backend of --backends has
-    /// to, and one that is unavailable is refused
+    /// Backends that must be examined, or `all`; accepted for symmetry with `compare`, because every backend of
+    /// --backends must be available here
     #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
     require: Vec<Required>,
     /// Change a key of the experiment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Precision that the backends compute in: f64, f32, bf16, f16
+    /// Precision that the backends compute in: f64, f32, bf16 or f16
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     dtype: Precision,
     /// Directory to write [default: runs/bisect-<experiment>-<n>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Show every operation, not only those that matter
+    /// Show every operation instead of only those around the culprit or with the largest errors
     #[arg(long)]
     all: bool,
     /// Print one JSON object and nothing else on standard output
@@ -84,16 +85,16 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
         }
     }
     let dtype = args.dtype;
-    let entrants = args.backends.iter();
-    let entrants: Vec<Entrant> = entrants.map(|&name| Entrant { name, dtype }).collect();
-    required(&args.require, &entrants)?;
+    let backends = args.backends.iter();
+    let backends: Vec<Entrant> = backends.map(|&name| Entrant { name, dtype }).collect();
+    required(&args.require, &backends)?;
     let experiment = match &args.experiment {
         Some(path) => Experiment::load(path, &args.overrides)?,
         None => Experiment::embedded(&args.overrides)?,
     };
     let interrupted = on_ctrl_c(|| {});
     let build = BuildReporter::new(Dashboard::PlainOnStderr);
-    let shown = Shown::new();
+    let progress = ProgressLine::new();
     let found = bisect(
         experiment,
         &BisectOptions {
@@ -102,11 +103,11 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
             out: args.out,
             interrupted: interrupted.clone(),
             monitor: build.monitor(&interrupted),
-            progress: &|what, done, of| shown.say(what, done, of),
+            progress: &|what, done, of| progress.show(what, done, of),
             perturbations: Vec::new(),
         },
     );
-    shown.bar.finish_and_clear();
+    progress.bar.finish_and_clear();
     let found = found?;
     let text = match args.json {
         true => serde_json::to_string(&found)? + "\n",
@@ -119,15 +120,15 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
     })
 }
 
-/// How far it is, on standard error: a line that stays in its place on a terminal, a line now and then elsewhere.
-struct Shown {
+/// Progress on standard error: one updated line on a terminal, a line now and then elsewhere.
+struct ProgressLine {
     bar: ProgressBar,
     terminal: bool,
     last: Cell<Instant>,
 }
 
-impl Shown {
-    /// How often a line is printed where there is no terminal.
+impl ProgressLine {
+    /// Minimum interval between lines if there is no terminal.
     const LINE_EVERY: Duration = Duration::from_secs(10);
 
     fn new() -> Self {
@@ -142,7 +143,7 @@ impl Shown {
         }
     }
 
-    fn say(&self, what: &str, done: usize, of: usize) {
+    fn show(&self, what: &str, done: usize, of: usize) {
         let text = format!("{what} ({} of {of})", done + 1);
         if self.terminal {
             self.bar.set_message(text);

@@ -1,4 +1,4 @@
-//! What `foretoken bisect` says: the culprit, and a table of what was compared.
+//! The text that `foretoken bisect` prints: the culprit, and a table of the compared results.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use foretoken::verify::bisect::{Bisection, Culprit, Direction, Row};
 
 use crate::cli::screen;
 
-/// Rows that are shown before and after a culprit.
+/// Number of rows shown before and after a culprit.
 const AROUND: usize = 4;
 
-/// Rows that are shown where there is no culprit.
+/// Number of rows shown if there is no culprit.
 const LARGEST: usize = 10;
 
-/// Where training can differ although nothing does here.
+/// Hint at the operations that bisection cannot compare.
 const FUSED: &str = "\
-Operations of a pass are Burn's own here, one by one, and fused in training: if
-`compare` finds a difference all the same, suspect the fused ones, and switch
-them off with --set backend.fused=false.
+Bisection runs Burn's own operations one by one; training fuses some of them. If
+`compare` still finds a difference, suspect the fused operations and switch them
+off with --set backend.fused=false.
 ";
 
 pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
@@ -26,13 +26,13 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
         false => text.to_owned(),
     };
     let [sequences, tokens] = found.batch;
-    // The reference agrees with itself whatever it computes.
+    // The reference always agrees with itself.
     let is_reference = |name: &&String| format!("{name}:{}", found.dtype) == found.reference;
     let mut text = String::new();
     match &found.culprit {
         Some(culprit) => {
             let headline = format!(
-                "{} parts from the reference at {}, {}.",
+                "{} diverges from the reference at {}, {}.",
                 culprit.backend,
                 culprit.path,
                 culprit.direction.name()
@@ -47,7 +47,7 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
             {
                 text += &match found.culprits.iter().find(|c| c.backend == *other) {
                     Some(c) => format!(
-                        "{other} parts at {}, {}: {}, {} its bound.\n",
+                        "{other} diverges at {}, {}: {}, {} its bound.\n",
                         c.path,
                         c.direction.name(),
                         short(&c.of),
@@ -165,7 +165,7 @@ fn details(culprit: &Culprit) -> String {
     lines + "\n"
 }
 
-/// The rows with the largest ratios.
+/// Returns the indices of the rows with the largest ratios.
 fn largest(found: &Bisection, count: usize) -> Vec<usize> {
     let ratio = |at: &usize| found.operations[*at].worst_ratio();
     let mut rows: Vec<usize> = (0..found.operations.len()).collect();
@@ -175,7 +175,7 @@ fn largest(found: &Bisection, count: usize) -> Vec<usize> {
     rows
 }
 
-/// What an error is to its bound.
+/// Writes the ratio of an error to its bound.
 fn times(ratio: f64) -> String {
     match ratio {
         _ if !ratio.is_finite() => "infinitely many times".into(),
@@ -185,7 +185,7 @@ fn times(ratio: f64) -> String {
     }
 }
 
-/// Names for a narrow column: `∂` for a gradient, and of a parameter the last part of its path.
+/// Returns a name for a narrow column: `∂` for a gradient, and the last part of a parameter's path.
 fn short(of: &str) -> String {
     if let Some(path) = of.strip_prefix("gradient of parameter ") {
         return format!("∂{}", path.rsplit('.').next().unwrap_or(path));
@@ -196,7 +196,7 @@ fn short(of: &str) -> String {
     }
 }
 
-/// One digit: what matters is the size.
+/// Writes an error with one digit, because only its size matters.
 fn size(error: f64) -> String {
     match error {
         0.0 => "0".into(),
@@ -211,7 +211,7 @@ fn table(
     culprit: Option<usize>,
     paint: &dyn Fn(Style, &str) -> String,
 ) -> String {
-    // With two backends, what was carried has a place as well.
+    // The table has columns for carried errors only if there are at most two backends.
     let carried = found.backends.len() <= 2;
     let cells = |row: &Row| {
         let mut cells = vec![short(&row.of), size(row.bound)];
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_80_columns() {
+    fn the_report_fits_80_columns() {
         for all in [false, true] {
             let text = report(&found(), all, false);
             for line in text.lines() {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_compared_is_said_where_there_is_any() {
+    fn the_report_mentions_fused_operations_only_if_training_fuses() {
         let mut found = found();
         assert!(report(&found, false, false).contains(FUSED));
         found.fused = false;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_itself_is_no_backend_that_agrees() {
+    fn the_reference_is_not_reported_as_agreeing() {
         let mut found = found();
         found.dtype = Precision::F64;
         let text = report(&found, false, false);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_culprit_comes_first() {
+    fn the_report_starts_with_the_culprit() {
         let mut found = found();
         let row = &found.operations[2];
         let culprit = Culprit {
@@ -386,7 +386,7 @@ mod tests {
         found.culprit = Some(culprit);
         let text = report(&found, false, false);
         assert!(text.starts_with(
-            "libtorch parts from the reference at blocks.10.attention.output, backward.\n"
+            "libtorch diverges from the reference at blocks.10.attention.output, backward.\n"
         ));
         assert!(text.contains("flex agrees within rounding at every operation."));
         assert!(!text.contains(FUSED));
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_what_is_out_of_bounds() {
+    fn only_rows_out_of_bounds_are_coloured() {
         let text = report(&found(), true, true);
         assert!(text.contains("\u{1b}[31m"), "{text}");
         let plain = anstream::adapter::strip_str(&text).to_string();

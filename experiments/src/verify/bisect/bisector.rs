@@ -8,10 +8,10 @@ use burn::data::dataloader::DataLoader;
 use foretoken_datasets::Monitor;
 
 use super::findings::{Bisection, Culprit, Direction, Row, Shapes, Worst};
-use super::judge::{DRAWS, Measured, Of, Quantity, quantities, value};
-use super::numbers::{Mover, distance, held_in, rounded};
-use super::pass::{CapturedPass, HostBatch, Party, capture};
-use super::replay::{Problem, Recomputed, replay};
+use super::judge::{DRAWS, Measurement, Quantity, QuantityKind, quantities, value};
+use super::numbers::{Jitter, distance, rounded, storage_precision};
+use super::pass::{CapturedPass, HostBatch, Participant, capture};
+use super::replay::{Problem, Recomputation, replay};
 use super::update::{TERMS, updated};
 use super::wiring::source;
 use crate::backend::Backend;
@@ -22,52 +22,53 @@ use crate::engine::setup::Setup;
 use crate::record::start;
 use crate::{Error, Experiment};
 
-/// The backend of the reference: the first that is compiled in and computes in f64.
+/// Returns the backend of the reference: the first that is compiled in and computes in f64.
 fn reference_backend() -> Result<Backend, Error> {
     let mut all = Backend::ALL.into_iter().filter(|b| b.compiled_in());
     let found = all.find(|backend| backend.device_for(Precision::F64).is_ok());
     found.ok_or_else(|| Error::Experiment {
         origin: "bisect".into(),
         message: "no backend of this build computes in f64, which the reference needs; \
-                  build with the feature flex"
+                  build with --features flex"
             .into(),
     })
 }
 
-/// The reference of one experiment in one precision, to examine backends against.
+/// The reference of one experiment in one precision, against which backends are examined.
 #[doc(hidden)]
 pub struct Bisector {
     pub(super) setup: Setup,
-    pub(super) reference: Party,
+    pub(super) reference: Participant,
     pub(super) backend: Backend,
     pass: CapturedPass,
     pub(super) problem: Problem,
-    /// In the order of computation.
+    /// Every compared quantity, in the order of computation.
     pub(super) quantities: Vec<Quantity>,
-    /// The gradients that optimizers are given.
+    /// The gradients that every optimizer receives.
     pub(super) gradients: Parameters,
     pub(super) stop: Arc<AtomicBool>,
 }
 
-/// What one backend makes of it.
+/// The results of one backend.
 #[doc(hidden)]
-pub struct Examined {
+pub struct Examination {
     name: String,
     pub(super) backend: Backend,
-    pub(super) party: Party,
-    /// For each quantity.
-    pub(super) measured: Vec<Measured>,
+    pub(super) participant: Participant,
+    /// The local error of each quantity.
+    pub(super) measured: Vec<Measurement>,
+    /// The carried error of each quantity.
     carried: Vec<f64>,
-    /// The worst element's value.
+    /// The value of each quantity's worst element.
     worst: Vec<f64>,
 }
 
 impl Bisector {
-    /// The reference for an experiment.
+    /// Computes the reference of an experiment.
     ///
     /// # Errors
     ///
-    /// As [`bisect`].
+    /// Returns an error if the experiment cannot start or no backend computes in f64.
     pub fn new(experiment: Experiment, dtype: Precision) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let monitor = Monitor {
@@ -96,8 +97,8 @@ impl Bisector {
         let batch = HostBatch::read(batch)?;
 
         progress(0);
-        let fair = Perturbation::default;
-        let reference = Party::new(&setup, backend, precision, Precision::F64, fair())?;
+        let unperturbed = Perturbation::default();
+        let reference = Participant::new(&setup, backend, precision, Precision::F64, unperturbed)?;
         let pass = capture(&reference, &batch, &stop)?;
         let mut problem = Problem::new(&pass, batch, precision);
         progress(1);
@@ -129,8 +130,8 @@ impl Bisector {
         Ok(bisector)
     }
 
-    /// In the order of computation: forward, backward, updates.
-    fn all_quantities(&self, recomputed: &[Recomputed]) -> Result<Vec<Quantity>, Error> {
+    /// Returns every quantity in the order of computation: forward, backward, updates.
+    fn all_quantities(&self, recomputed: &[Recomputation]) -> Result<Vec<Quantity>, Error> {
         let shapes: BTreeMap<String, Vec<usize>> = self.setup.model.tensors().into_iter().collect();
         let shape_of = |path: &str| shapes.get(path).cloned().unwrap_or_default();
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
@@ -140,7 +141,7 @@ impl Bisector {
             let all = quantities(index, given, recomputed, length, &shape_of);
             let (ahead, back): (Vec<_>, Vec<_>) = all
                 .into_iter()
-                .partition(|quantity| quantity.of.direction() == Direction::Forward);
+                .partition(|quantity| quantity.kind.direction() == Direction::Forward);
             forward.extend(ahead);
             backward.push(back);
         }
@@ -155,11 +156,11 @@ impl Bisector {
             let changes = expected.iter().zip(before).map(|(a, b)| (a - b) * (a - b));
             forward.push(Quantity {
                 operation: None,
-                of: Of::Update,
+                kind: QuantityKind::Update,
                 shape,
                 noise: vec![0.0; expected.len()],
                 terms: TERMS,
-                inside: 0.0,
+                cancellation: 0.0,
                 size: Some(changes.sum::<f64>().sqrt()),
                 path,
                 expected: expected.clone(),
@@ -168,47 +169,52 @@ impl Bisector {
         Ok(forward)
     }
 
-    /// One more look at how far results move.
+    /// Adds one random draw to the measured noise of every quantity.
     fn draw(&mut self, draw: u64) -> Result<(), Error> {
         let precision = self.problem.precision;
-        let mut mover = Mover::new(draw);
-        let problem = self.problem.moved(&mut mover);
-        let mut party = self.reference.clone();
-        party.model = mover.moved_weights(party.model, precision);
-        let recomputed = replay(&party, &problem, None, &self.stop)?;
+        let mut jitter = Jitter::new(draw);
+        let problem = self.problem.jittered(&mut jitter);
+        let mut participant = self.reference.clone();
+        participant.model = jitter.apply_to_weights(participant.model, precision);
+        let recomputed = replay(&participant, &problem, None, &self.stop)?;
         let gradients = self.gradients.iter();
         let gradients: Parameters = gradients
-            .map(|(path, values)| (path.clone(), mover.moved(values, precision)))
+            .map(|(path, values)| (path.clone(), jitter.apply(values, precision)))
             .collect();
-        let updates = updated(&party, &gradients, &self.stop)?;
+        let updates = updated(&participant, &gradients, &self.stop)?;
         for quantity in &mut self.quantities {
             let moved = find(
                 &recomputed,
                 &updates,
                 quantity.operation,
                 &quantity.path,
-                &quantity.of,
+                &quantity.kind,
             );
             quantity.add_draw(moved);
         }
         Ok(())
     }
 
-    /// Has a backend compute everything.
+    /// Computes every quantity on a backend.
     ///
     /// # Errors
     ///
-    /// When it is missing or fails.
-    pub fn examine(&self, backend: Backend, perturbation: Perturbation) -> Result<Examined, Error> {
+    /// Returns an error if the backend is missing or fails.
+    pub fn examine(
+        &self,
+        backend: Backend,
+        perturbation: Perturbation,
+    ) -> Result<Examination, Error> {
         let precision = self.problem.precision;
-        let party = Party::new(&self.setup, backend, precision, precision, perturbation)?;
-        let pass = capture(&party, &self.problem.batch, &self.stop)?;
-        let recomputed = replay(&party, &self.problem, None, &self.stop)?;
-        let updates = updated(&party, &self.gradients, &self.stop)?;
-        let mut examined = Examined {
+        let participant =
+            Participant::new(&self.setup, backend, precision, precision, perturbation)?;
+        let pass = capture(&participant, &self.problem.batch, &self.stop)?;
+        let recomputed = replay(&participant, &self.problem, None, &self.stop)?;
+        let updates = updated(&participant, &self.gradients, &self.stop)?;
+        let mut examined = Examination {
             name: backend.name().into(),
             backend,
-            party,
+            participant,
             measured: Vec::new(),
             carried: Vec::new(),
             worst: Vec::new(),
@@ -219,9 +225,9 @@ impl Bisector {
                 &updates,
                 quantity.operation,
                 &quantity.path,
-                &quantity.of,
+                &quantity.kind,
             );
-            let measured = quantity.measure(actual, self.held_in(quantity));
+            let measured = quantity.measure(actual, self.storage_precision(quantity));
             let worst = actual.and_then(|actual| actual.get(measured.worst));
             examined.worst.push(worst.copied().unwrap_or(0.0));
             examined
@@ -232,13 +238,13 @@ impl Bisector {
         Ok(examined)
     }
 
-    /// How far a quantity is from the reference's in an ordinary pass.
+    /// Returns the relative error of a quantity in an ordinary pass.
     fn carried(&self, quantity: &Quantity, pass: &CapturedPass, of_update: f64) -> f64 {
         let Some(index) = quantity.operation else {
             return of_update;
         };
         let at = |index: usize, gradient: bool| {
-            let of = |pass: &CapturedPass| {
+            let values_in = |pass: &CapturedPass| {
                 let captured = pass.operations.get(index)?;
                 let values = if gradient {
                     &captured.gradient
@@ -247,18 +253,18 @@ impl Bisector {
                 };
                 Some(values.clone())
             };
-            match (of(pass), of(&self.pass)) {
+            match (values_in(pass), values_in(&self.pass)) {
                 (Some(actual), Some(expected)) => distance(&actual, &expected),
                 _ => f64::INFINITY,
             }
         };
         let source = |input: usize| source(&self.problem.operations, index, input);
-        match &quantity.of {
-            Of::Output | Of::Update => at(index, false),
-            Of::Arriving => at(index, true),
-            Of::Input(input) => at(source(*input), false),
-            Of::InputGradient(input) => at(source(*input), true),
-            Of::ParameterGradient(path) => {
+        match &quantity.kind {
+            QuantityKind::Output | QuantityKind::Update => at(index, false),
+            QuantityKind::OutputGradient => at(index, true),
+            QuantityKind::Input(input) => at(source(*input), false),
+            QuantityKind::InputGradient(input) => at(source(*input), true),
+            QuantityKind::ParameterGradient(path) => {
                 let none = Vec::new();
                 let actual = pass.parameters.get(path).unwrap_or(&none);
                 let expected = self.pass.parameters.get(path).unwrap_or(&none);
@@ -267,19 +273,23 @@ impl Bisector {
         }
     }
 
-    /// Everything that was found about backends.
-    pub fn findings(&self, examined: &[Examined]) -> Bisection {
+    /// Collects the findings about all examined backends.
+    pub fn findings(&self, examined: &[Examination]) -> Bisection {
         let names = labels(examined);
-        let per_name = |of: &dyn Fn(&Examined) -> f64| -> BTreeMap<String, f64> {
-            names.iter().cloned().zip(examined.iter().map(of)).collect()
+        let per_name = |value: &dyn Fn(&Examination) -> f64| -> BTreeMap<String, f64> {
+            names
+                .iter()
+                .cloned()
+                .zip(examined.iter().map(value))
+                .collect()
         };
         let rows = self.quantities.iter().enumerate().map(|(at, quantity)| {
             let bound = examined.first().map_or(0.0, |e| e.measured[at].bound);
             Row {
                 path: quantity.path.clone(),
                 operation: self.operation_name(quantity),
-                direction: quantity.of.direction(),
-                of: quantity.of.to_string(),
+                direction: quantity.kind.direction(),
+                of: quantity.kind.to_string(),
                 shape: quantity.shape.clone(),
                 local: per_name(&|e| e.measured[at].error),
                 carried: per_name(&|e| e.carried[at]),
@@ -291,7 +301,7 @@ impl Bisector {
             .iter()
             .zip(&names)
             .filter_map(|(examined, name)| {
-                let at = self.first_place(examined)?;
+                let at = self.first_unexplained(examined)?;
                 Some((at, self.culprit(examined, name, at)))
             })
             .collect();
@@ -312,17 +322,17 @@ impl Bisector {
         }
     }
 
-    /// The first quantity whose error rounding does not explain.
-    pub(super) fn first_place(&self, examined: &Examined) -> Option<usize> {
-        examined.measured.iter().position(Measured::exceeds)
+    /// Returns the first quantity whose error is not explained by rounding.
+    pub(super) fn first_unexplained(&self, examined: &Examination) -> Option<usize> {
+        examined.measured.iter().position(Measurement::exceeds)
     }
 
-    /// The precision that a quantity is held in.
-    pub(super) fn held_in(&self, quantity: &Quantity) -> Precision {
+    /// Returns the precision that a quantity is stored in.
+    pub(super) fn storage_precision(&self, quantity: &Quantity) -> Precision {
         let precision = self.problem.precision;
-        match (quantity.operation, &quantity.of) {
-            (Some(index), Of::Output) => {
-                held_in(self.problem.operations[index].place.operation, precision)
+        match (quantity.operation, &quantity.kind) {
+            (Some(index), QuantityKind::Output) => {
+                storage_precision(self.problem.operations[index].place.operation, precision)
             }
             _ => precision,
         }
@@ -335,7 +345,7 @@ impl Bisector {
         }
     }
 
-    fn culprit(&self, examined: &Examined, name: &str, at: usize) -> Culprit {
+    fn culprit(&self, examined: &Examination, name: &str, at: usize) -> Culprit {
         let (quantity, measured) = (&self.quantities[at], examined.measured[at]);
         let inputs = match quantity.operation {
             Some(index) => self.problem.operations[index].place.inputs.clone(),
@@ -345,8 +355,8 @@ impl Bisector {
             backend: name.into(),
             path: quantity.path.clone(),
             operation: self.operation_name(quantity),
-            direction: quantity.of.direction(),
-            of: quantity.of.to_string(),
+            direction: quantity.kind.direction(),
+            of: quantity.kind.to_string(),
             shapes: Shapes {
                 inputs,
                 output: quantity.shape.clone(),
@@ -367,22 +377,22 @@ impl Bisector {
     }
 }
 
-/// A quantity's value in what a party computes.
+/// Returns a quantity's value among a participant's results.
 fn find<'a>(
-    recomputed: &'a [Recomputed],
+    recomputed: &'a [Recomputation],
     updates: &'a Parameters,
     operation: Option<usize>,
     path: &str,
-    of: &Of,
+    kind: &QuantityKind,
 ) -> Option<&'a [f64]> {
     match operation {
-        Some(index) => value(recomputed.get(index)?, of),
+        Some(index) => value(recomputed.get(index)?, kind),
         None => updates.get(path).map(Vec::as_slice),
     }
 }
 
-/// Names to tell entrants apart: the backend's, numbered where it comes again.
-pub(super) fn labels(examined: &[Examined]) -> Vec<String> {
+/// Returns a distinct name for each examined backend: its own, with a number from its second occurrence on.
+pub(super) fn labels(examined: &[Examination]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for one in examined {
         let same = examined[..names.len()]
@@ -396,7 +406,7 @@ pub(super) fn labels(examined: &[Examined]) -> Vec<String> {
     names
 }
 
-/// The index of an element in a shape.
+/// Returns the index of an element in a shape, given its offset in row-major order.
 fn position(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut index: Vec<usize> = shape
         .iter()

@@ -1,4 +1,4 @@
-//! What was found, as plain data: `bisect.json` and `--json` are this.
+//! The findings of a bisection as plain data, as written to `bisect.json` and printed by `--json`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The name, for reports.
+    /// Returns the name for reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
@@ -31,58 +31,58 @@ impl Direction {
     }
 }
 
-/// Sizes of what an operation takes and gives, as the model has them.
+/// Shapes of an operation's inputs and output, as in the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shapes {
-    /// Inputs; of an update, the gradient.
+    /// The shapes of the inputs, or that of the gradient for an update.
     pub inputs: Vec<Vec<usize>>,
-    /// What differs.
+    /// The shape of the result that differs.
     pub output: Vec<usize>,
 }
 
-/// The element that is furthest out of its bound.
+/// The element that exceeds its bound by the largest factor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Worst {
-    /// Where it stands.
+    /// The element's index in the tensor.
     pub index: Vec<usize>,
-    /// What the backend computes; null where it is no number.
+    /// The backend's value; null in JSON if it is not finite.
     pub value: f64,
-    /// What the reference computes.
+    /// The reference's value.
     pub expected: f64,
 }
 
-/// The first place where a backend's error is more than rounding explains.
+/// The first result of a backend whose error is larger than rounding explains.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Culprit {
     /// The backend.
     pub backend: String,
-    /// The module and operation, such as `blocks.0.attention.scores`; of an update, the parameter.
+    /// The module and operation, such as `blocks.0.attention.scores`, or the parameter for an update.
     pub path: String,
-    /// What is computed there.
+    /// The kind of operation.
     pub operation: String,
-    /// In which stage.
+    /// The stage.
     pub direction: Direction,
-    /// Which of its results: the output, a gradient.
+    /// The result that differs: the output, a gradient.
     pub of: String,
-    /// Sizes.
+    /// Shapes of the inputs and of the result.
     pub shapes: Shapes,
-    /// ‖backend − reference‖ / ‖reference‖ where both start from the reference's numbers; null where it is no
-    /// number.
+    /// ‖backend − reference‖ / ‖reference‖ when both start from the reference's numbers; null in JSON if it is
+    /// not finite.
     pub local_error: f64,
-    /// What rounding explains of it.
+    /// The largest local error that rounding explains.
     pub bound: f64,
     /// The largest of error / bound over the tensor and over its elements, which have bounds of their own.
     pub ratio: f64,
-    /// The same as `local_error` in an ordinary pass, with all that was carried here.
+    /// The error in an ordinary pass, which includes the errors of earlier operations.
     pub carried_error: f64,
-    /// The element that is furthest out.
+    /// The worst element.
     pub worst: Worst,
-    /// Shapes of the inputs of the smallest case that was found to show it.
+    /// Shapes of the inputs of the smallest case found that shows the error.
     pub smallest: Option<Vec<Vec<usize>>>,
-    /// The numbers of that case.
+    /// The file with the numbers of that case.
     #[serde(serialize_with = "json::optional_path")]
     pub input: Option<PathBuf>,
-    /// A program that shows it, with nothing but Burn.
+    /// The source of a program that shows the error and needs only Burn.
     #[serde(serialize_with = "json::optional_path")]
     pub reproduction: Option<PathBuf>,
 }
@@ -90,28 +90,28 @@ pub struct Culprit {
 /// One result of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The module and operation; of an update, the parameter.
+    /// The module and operation, or the parameter for an update.
     pub path: String,
-    /// What is computed there.
+    /// The kind of operation.
     pub operation: String,
-    /// In which stage.
+    /// The stage.
     pub direction: Direction,
-    /// Which of its results.
+    /// The result that is compared: the output, a gradient.
     pub of: String,
-    /// Its shape.
+    /// The shape of the result.
     pub shape: Vec<usize>,
-    /// Error of each backend where it starts from the reference's numbers.
+    /// The error of each backend when it starts from the reference's numbers.
     pub local: BTreeMap<String, f64>,
-    /// Error of each backend in an ordinary pass.
+    /// The error of each backend in an ordinary pass.
     pub carried: BTreeMap<String, f64>,
-    /// The largest of error / bound, over the tensor and over its elements: more than 1 is more than rounding.
+    /// The largest of error / bound over the tensor and over its elements. Above 1, rounding does not explain it.
     pub ratio: BTreeMap<String, f64>,
-    /// What rounding explains of the local error.
+    /// The largest local error that rounding explains.
     pub bound: f64,
 }
 
 impl Row {
-    /// The largest ratio of all backends; one that is no number is larger than any.
+    /// Returns the largest ratio of all backends. NaN counts as infinite.
     pub fn worst_ratio(&self) -> f64 {
         let number = |ratio: &f64| {
             if ratio.is_nan() {
@@ -124,37 +124,37 @@ impl Row {
     }
 }
 
-/// What was found. Numbers that are none become null in JSON.
+/// The findings of a bisection. Numbers that are not finite become null in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bisection {
-    /// What all are measured against, such as `flex:f64`.
+    /// The backend and precision of the reference, such as `flex:f64`.
     pub reference: String,
     /// The precision of the backends.
     pub dtype: Precision,
-    /// Whether training fuses operations that are compared one by one here, as `backend.fused` says.
+    /// The value of `backend.fused`: whether training fuses operations that are compared one by one here.
     pub fused: bool,
     /// The backends, in the order in which they were named.
     pub backends: Vec<String>,
-    /// The first place of all; nothing where rounding explains everything.
+    /// The earliest culprit of all backends; `None` if rounding explains every error.
     pub culprit: Option<Culprit>,
-    /// The first place of each backend that has one.
+    /// The first culprit of each backend that has one.
     pub culprits: Vec<Culprit>,
     /// The experiment's name.
     pub experiment: String,
-    /// Sequences and tokens in each.
+    /// The number of sequences, and of tokens in each.
     pub batch: [usize; 2],
-    /// Where it was written.
+    /// The directory that the findings were written to.
     #[serde(serialize_with = "json::optional_path")]
     pub directory: Option<PathBuf>,
-    /// Everything that was compared, in the order of computation.
+    /// Every compared result, in the order of computation.
     pub operations: Vec<Row>,
 }
 
 impl Bisection {
-    /// The file of the directory that holds all of this.
+    /// Name of the file that holds the findings.
     pub const FILE: &str = "bisect.json";
 
-    /// The row of a culprit.
+    /// Returns the index of the row that a culprit refers to.
     pub fn row_of(&self, culprit: &Culprit) -> Option<usize> {
         self.operations.iter().position(|row| {
             row.path == culprit.path && row.direction == culprit.direction && row.of == culprit.of

@@ -1,38 +1,38 @@
-//! What each operation is, in plain calls of Burn: how the network composes it, written out for a program that
-//! knows no network.
+//! Source code for each operation in plain calls of Burn, as the network composes it, for a program that does not
+//! depend on the network.
 
 use foretoken_model::{Activation, ModelConfig, Norm, Operation};
 
-use super::replay::{Given, Problem};
+use super::replay::{Problem, ReferenceValues};
 use super::wiring::{source, split};
 use crate::backend::precision::Precision;
 use crate::engine::parameters::Parameters;
 
-/// Numbers that a program starts from.
+/// A constant tensor of a program.
 pub(super) struct Numbers {
-    /// The variable.
+    /// The name of the variable.
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
     pub(super) values: Vec<f64>,
 }
 
-/// An operation written out.
+/// The source code of an operation.
 pub(super) struct Formula {
-    /// Tensors to begin with.
+    /// The constant tensors.
     pub(super) numbers: Vec<Numbers>,
-    /// Token ids: variable and values, of the batch's shape.
+    /// Token ids in the shape of the batch: name of the variable, and values.
     pub(super) ids: Option<(&'static str, Vec<i64>)>,
-    /// Statements that make variables `input_0`, … of the operation's inputs.
+    /// Statements that define the operation's inputs as the variables `input_0`, ….
     pub(super) views: Vec<String>,
-    /// Parameters: the variables, by path.
+    /// Path and variable of each parameter.
     pub(super) parameters: Vec<(String, String)>,
-    /// Statements that make `output` of them.
+    /// Statements that compute `output` from the inputs.
     pub(super) body: Vec<String>,
     /// The output's dimensions.
     pub(super) output: Vec<usize>,
 }
 
-/// Writes out the operation `index` of a problem. `parameters` are rounded to the precision.
+/// Writes the source code of operation `index` of a problem. `parameters` must be rounded to the precision.
 pub(super) fn formula(
     config: &ModelConfig,
     problem: &Problem,
@@ -50,8 +50,8 @@ pub(super) fn formula(
     writer.write()
 }
 
-/// Calls that are written behind a tensor so that statistics are made of it, and behind what was computed of them: empty
-/// but in half precision.
+/// Returns the calls that widen a tensor before statistics are computed from it and narrow the result again. Both
+/// are empty except in half precision.
 pub(super) fn casts(precision: Precision) -> [String; 2] {
     let computed = precision.of_statistics();
     match computed == precision {
@@ -115,9 +115,9 @@ impl Writer<'_> {
                 );
             }
             Operation::Linear => self.linear(&mut formula, &given.place.path),
-            Operation::Turn => self.turn(&mut formula, given),
+            Operation::Turn => self.rotation(&mut formula, given),
             Operation::Scores => self.scores(&mut formula),
-            Operation::Mix => self.mix(&mut formula),
+            Operation::Mix => self.attention_output(&mut formula),
             Operation::Activation => formula.body = activation(self.config.activation),
             Operation::Residual => {
                 formula.body = lines("let output = input_0.clone() + input_1.clone();");
@@ -145,7 +145,7 @@ impl Writer<'_> {
         formula
     }
 
-    /// An input as the network brings it: the output it comes from, and the views between.
+    /// Adds an input as the network provides it: the output that it comes from, and the views between the two.
     fn input(&self, formula: &mut Formula, input: usize) {
         let operations = &self.problem.operations;
         let dims = &operations[self.index].place.inputs[input];
@@ -190,7 +190,7 @@ impl Writer<'_> {
         )));
     }
 
-    /// Adds a parameter, and gives its variable.
+    /// Adds a parameter, and returns the name of its variable.
     fn parameter(&self, formula: &mut Formula, path: &str) -> String {
         let name = path.rsplit('.').next().unwrap_or(path).to_owned();
         let tensors = self.config.tensors();
@@ -198,7 +198,7 @@ impl Writer<'_> {
         let mut shape = shape.map(|(_, shape)| shape).unwrap_or_default();
         let mut values = self.parameters.get(path).cloned().unwrap_or_default();
         if path == "position_embedding.weight" {
-            // Only rows that are read.
+            // Only the rows that are read.
             shape[0] = self.length;
             values.truncate(self.length * shape[1]);
         }
@@ -241,7 +241,7 @@ impl Writer<'_> {
     fn linear(&self, formula: &mut Formula, path: &str) {
         let weight = format!("{path}.weight");
         if !self.parameters.contains_key(&weight) {
-            // The head of a network that has none: the embedding, transposed.
+            // Tied embeddings: the head is the transposed token embedding.
             let weight = self.parameter(formula, "token_embedding.weight");
             formula.body = lines(&format!(
                 "let output = linear(input_0.clone(), {weight}.clone().transpose(), None);"
@@ -259,7 +259,7 @@ impl Writer<'_> {
         ));
     }
 
-    fn turn(&self, formula: &mut Formula, given: &Given) {
+    fn rotation(&self, formula: &mut Formula, given: &ReferenceValues) {
         formula.output = given.place.inputs[0].clone();
         let path = &given.place.path;
         let norm = match path.ends_with("queries") {
@@ -300,7 +300,7 @@ impl Writer<'_> {
         )));
     }
 
-    /// How heads that share keys and values become rows of one product, and back.
+    /// Returns the reshapes that turn query heads which share keys and values into rows of one product, and back.
     fn grouping(&self) -> [String; 2] {
         let (heads, kv_heads) = (self.config.heads, self.config.kv_heads);
         let (batch, length) = (self.batch, self.length);
@@ -332,12 +332,12 @@ impl Writer<'_> {
             Precision::F16 => "-32768.0",
             _ => "-1e9",
         };
-        let hidden = format!("Tensor::<2>::full([{length}, {length}], {low}, (device, DTYPE))");
+        let masked = format!("Tensor::<2>::full([{length}, {length}], {low}, (device, DTYPE))");
         if length > 1 {
-            masks.push(format!("{hidden}.triu(1).unsqueeze::<4>()"));
+            masks.push(format!("{masked}.triu(1).unsqueeze::<4>()"));
         }
         if let Some(window) = self.config.window.filter(|window| length > *window) {
-            masks.push(format!("{hidden}.tril(-{window}).unsqueeze::<4>()"));
+            masks.push(format!("{masked}.tril(-{window}).unsqueeze::<4>()"));
         }
         text += &match masks.is_empty() {
             true => "let output = scores;".to_owned(),
@@ -350,7 +350,7 @@ impl Writer<'_> {
         formula.output = vec![self.batch, self.config.heads, length, length];
     }
 
-    fn mix(&self, formula: &mut Formula) {
+    fn attention_output(&self, formula: &mut Formula) {
         let (length, width) = (self.length, self.config.head_width());
         let [grouped, ungrouped] = self.grouping();
         let grouped = grouped.replace("COLUMNS", &length.to_string());

@@ -1,14 +1,15 @@
-//! Where two backends first part: one batch, every operation forward and backward, and the update.
+//! Finds the first operation at which two backends diverge: one batch, forward, backward and the update.
 //!
-//! A reference computes in f64. Each operation is then recomputed on every backend from the reference's own
-//! numbers, so that its error is its own (*local*) and not what came to it from before (*carried*). The first
-//! operation whose local error rounding does not explain is named, and the smallest case that shows it is
-//! written down as a program of its own.
+//! A reference computes in f64. Each operation is then recomputed on every backend from the reference's
+//! numbers, so that its error is its own (*local*) and not inherited from earlier operations (*carried*). The
+//! first operation whose local error is not explained by rounding is named, and the smallest case that shows
+//! the error is written as a standalone program.
 //!
-//! The operations of a pass are Burn's own: whoever watches one by one sees nothing of the fused ones, which
-//! [`compare`](crate::verify::compare) compares as they train. What differs there and not here is theirs.
+//! The bisected operations are Burn's own, because a pass that is watched operation by operation does not use
+//! the fused ones. [`compare`](crate::verify::compare) trains with the fused ones, so a difference that appears
+//! only there is in a fused operation.
 //!
-//! Dropout is left out: it multiplies by factors that the host draws.
+//! Dropout is switched off: it multiplies by factors that the host draws.
 
 mod bisector;
 mod findings;
@@ -31,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 use foretoken_datasets::Monitor;
 
 #[doc(hidden)]
-pub use bisector::{Bisector, Examined};
+pub use bisector::{Bisector, Examination};
 pub use findings::{Bisection, Culprit, Direction, Row, Shapes, Worst};
 
 use self::bisector::labels;
@@ -43,29 +44,30 @@ use crate::engine::perturbation::Perturbation;
 use crate::record::run::{create_directory, write_atomically};
 use crate::{Error, Experiment};
 
-/// How to bisect.
+/// Options of [`bisect`].
 pub struct BisectOptions<'a> {
-    /// The backends; what each does otherwise than it should, in tests.
+    /// The backends under test.
     pub backends: Vec<Backend>,
-    /// The precision they compute in.
+    /// The precision that the backends compute in.
     pub dtype: Precision,
-    /// The directory to write; by default the next free `runs/bisect-<experiment>-<n>`.
+    /// The directory to write. Defaults to the next free `runs/bisect-<experiment>-<n>`.
     pub out: Option<PathBuf>,
-    /// Stops it; nothing is written then.
+    /// Stops the bisection, which then writes nothing.
     pub interrupted: Arc<AtomicBool>,
-    /// Shows how the making of tokens goes.
+    /// Shows the progress of building the token files.
     pub monitor: Monitor<'a>,
-    /// Told what is done next, how much is done and of how much.
+    /// Called before each stage with its name, the number of stages done, and their total.
     pub progress: &'a dyn Fn(&str, usize, usize),
-    /// Deviations of each backend: tests plant mistakes with them.
+    /// A deviation for each backend, with which tests plant mistakes.
     pub perturbations: Vec<Perturbation>,
 }
 
-/// Finds where backends first part, and writes it down.
+/// Finds where the backends first diverge, and writes the findings to a directory.
 ///
 /// # Errors
 ///
-/// When the experiment cannot start, a backend is missing or fails, or nothing can be written.
+/// Returns an error if the experiment cannot start, a backend is missing or fails, or the directory cannot be
+/// written.
 pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bisection, Error> {
     for backend in &options.backends {
         backend.device_for(options.dtype)?;
@@ -74,13 +76,13 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
     let claim = create_directory(options.out.as_deref(), &prefix)?;
     let directory = claim.path.clone();
     let progress = options.progress;
-    let entrants = options.backends.len();
-    let steps = 3 + DRAWS as usize + entrants;
+    let backends = options.backends.len();
+    let steps = 3 + DRAWS as usize + backends;
     let stop = options.interrupted.clone();
     let bisector = Bisector::with(experiment, options.dtype, stop, options.monitor, &|done| {
         progress("the reference in f64", done, steps);
     })?;
-    let mut examined = Vec::with_capacity(entrants);
+    let mut examined = Vec::with_capacity(backends);
     for (index, backend) in options.backends.iter().enumerate() {
         let name = format!("{backend}:{}", options.dtype);
         progress(&name, 2 + DRAWS as usize + index, steps);
@@ -90,19 +92,19 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
             .cloned()
             .unwrap_or_default();
         let examine = || bisector.examine(*backend, perturbation);
-        examined.push(unless_it_panics(&name, examine)?);
+        examined.push(with_panics_as_errors(&name, examine)?);
     }
     let mut bisection = bisector.findings(&examined);
     let case = match &bisection.culprit {
         Some(first) => {
             progress("the smallest case", steps - 1, steps);
-            let party = labels(&examined).iter().position(|n| *n == first.backend);
-            let party = party.unwrap_or_default();
-            bisector.smallest_case(&examined[party], &examined)?
+            let index = labels(&examined).iter().position(|n| *n == first.backend);
+            let index = index.unwrap_or_default();
+            bisector.smallest_case(&examined[index], &examined)?
         }
         None => None,
     };
-    // Nothing is written before there is all to write.
+    // Files are written only when every result is known.
     if let (Some(culprit), Some(case)) = (&mut bisection.culprit, case) {
         case.write(&directory, culprit)?;
         let same = |other: &&mut Culprit| other.backend == culprit.backend;
@@ -116,8 +118,11 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
     Ok(bisection)
 }
 
-/// Burn panics where a device fails.
-fn unless_it_panics<T>(name: &str, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// Runs `work` and turns a panic into an error, because Burn panics when a device fails.
+fn with_panics_as_errors<T>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     caught(|| Ok::<_, Infallible>(work()))
         .unwrap_or_else(|reason| Err(Error::Training(format!("{name} failed: {reason}"))))
 }

@@ -1,4 +1,4 @@
-//! Numbers on the host: read, rounded, and moved by as much as one rounding moves them.
+//! Numbers on the host: read from a device, rounded to a precision, and moved by one rounding.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use foretoken_model::{Operation, Transformer};
@@ -10,9 +10,9 @@ use crate::Error;
 use crate::backend::precision::Precision;
 use crate::engine::parameters;
 
-/// Scores at or below this are those of keys that are not to be seen, in f16 too. How far below is no matter: their
+/// Largest score of a masked key, in f16 too. Scores at or below it are equal to each other, because their
 /// exponential is 0.
-pub(super) const HIDDEN: f64 = -16384.0;
+pub(super) const MASKED: f64 = -16384.0;
 
 pub(super) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, Error> {
     tensor.try_into_vec_as().map_err(Error::device)
@@ -28,8 +28,8 @@ pub(super) fn tensor(
     Tensor::from_data(data, (device, dtype))
 }
 
-/// What an operation's output is held in: a loss is not held in half precision.
-pub(super) fn held_in(operation: Operation, precision: Precision) -> Precision {
+/// Returns the precision that an operation's output is stored in. A loss is never stored in half precision.
+pub(super) fn storage_precision(operation: Operation, precision: Precision) -> Precision {
     match (operation, precision) {
         (Operation::Loss, Precision::BF16 | Precision::F16) => Precision::F32,
         _ => precision,
@@ -46,9 +46,9 @@ pub(super) fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
     values.iter().map(round).collect()
 }
 
-/// Below this, errors are no longer relative: numbers lose bits here, or are flushed to 0 by processors that
-/// save themselves the trouble. Half precision is too short of range to be flushed.
-pub(super) fn smallest(precision: Precision) -> f64 {
+/// Returns the size below which errors are absolute: smaller numbers lose bits or are flushed to 0. Processors do not
+/// flush half precision, whose range is too short.
+pub(super) fn absolute_floor(precision: Precision) -> f64 {
     match precision {
         Precision::F64 => f64::MIN_POSITIVE,
         Precision::F32 | Precision::BF16 => f64::from(f32::MIN_POSITIVE),
@@ -56,19 +56,19 @@ pub(super) fn smallest(precision: Precision) -> f64 {
     }
 }
 
-/// Moves numbers by one unit roundoff, up or down at random, always the same for the same seed.
-pub(super) struct Mover {
+/// Moves numbers by one unit roundoff, up or down at random. The same seed gives the same moves.
+pub(super) struct Jitter {
     random: ChaCha8Rng,
 }
 
-impl Mover {
+impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             random: ChaCha8Rng::seed_from_u64(seed),
         }
     }
 
-    pub(super) fn moved(&mut self, values: &[f64], precision: Precision) -> Vec<f64> {
+    pub(super) fn apply(&mut self, values: &[f64], precision: Precision) -> Vec<f64> {
         let unit = precision.unit_roundoff();
         let mut bits = 0;
         values
@@ -79,25 +79,25 @@ impl Mover {
                     bits = self.random.next_u64();
                 }
                 let up = bits >> (index % 64) & 1 == 1;
-                // Infinities stay where they are.
+                // Infinities stay infinite.
                 value * (1.0 + if up { unit } else { -unit })
             })
             .collect()
     }
 
-    /// The same network with every weight moved.
-    pub(super) fn moved_weights(
+    /// Returns the network with every weight moved.
+    pub(super) fn apply_to_weights(
         &mut self,
         model: Transformer,
         precision: Precision,
     ) -> Transformer {
-        parameters::changed(model, |values| self.moved(&values, precision))
+        parameters::changed(model, |values| self.apply(&values, precision))
     }
 }
 
-/// ‖a − b‖ / ‖b‖ in the Euclidean norm, leaving out what is hidden in both.
+/// Returns ‖a − b‖ / ‖b‖ in the Euclidean norm, without the elements that are masked in both.
 pub(super) fn distance(a: &[f64], b: &[f64]) -> f64 {
-    let seen = |(a, b): &(&f64, &f64)| !(**a <= HIDDEN && **b <= HIDDEN);
+    let seen = |(a, b): &(&f64, &f64)| !(**a <= MASKED && **b <= MASKED);
     let (mut difference, mut size) = (0.0, 0.0);
     for (a, b) in a.iter().zip(b).filter(seen) {
         difference += (a - b) * (a - b);
@@ -114,15 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_moved_by_one_unit_up_and_down() {
+    fn jitter_moves_numbers_by_one_unit_up_or_down() {
         for precision in Precision::ALL {
-            let mut mover = Mover::new(7);
+            let mut jitter = Jitter::new(7);
             let ones = vec![1.0; 1000];
-            let moved = mover.moved(&ones, precision);
+            let moved = jitter.apply(&ones, precision);
             let u = precision.unit_roundoff();
             let up = moved.iter().filter(|value| **value == 1.0 + u).count();
             let down = moved.iter().filter(|value| **value == 1.0 - u).count();
-            // In f64, 1 + u is no number.
+            // In f64, 1 + u is not representable.
             let up = if precision == Precision::F64 {
                 1000 - down
             } else {
@@ -130,15 +130,15 @@ mod tests {
             };
             assert_eq!(up + down, 1000);
             assert!((400..600).contains(&up), "{up}");
-            assert_ne!(mover.moved(&ones, precision), moved);
-            assert_eq!(Mover::new(7).moved(&ones, precision), moved);
+            assert_ne!(jitter.apply(&ones, precision), moved);
+            assert_eq!(Jitter::new(7).apply(&ones, precision), moved);
         }
         let far = [f64::NEG_INFINITY, 0.0];
-        assert_eq!(Mover::new(1).moved(&far, Precision::F16), far);
+        assert_eq!(Jitter::new(1).apply(&far, Precision::F16), far);
     }
 
     #[test]
-    fn what_is_hidden_in_both_is_no_difference() {
+    fn distance_ignores_elements_masked_in_both() {
         assert_eq!(distance(&[1.0, -1e9], &[1.0, -1e9 + 64.0]), 0.0);
         assert_eq!(distance(&[1.0, f64::NEG_INFINITY], &[1.0, -1e9]), 0.0);
         assert!(distance(&[1.0, 2.0], &[1.0, -1e9]) > 0.9);

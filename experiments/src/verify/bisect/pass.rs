@@ -1,5 +1,5 @@
-//! The batch on the host, and the ordinary pass over it: what every operation gives, and how much the objective
-//! changes with it.
+//! The batch on the host, and the ordinary pass over it: the output of every operation, and the objective's gradient
+//! with respect to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,12 @@ use crate::engine::parameters::{self, Parameters, in_precision};
 use crate::engine::perturbation::Perturbation;
 use crate::engine::setup::Setup;
 
-/// The batch, of which each backend gets a copy.
+/// The batch on the host, from which each backend gets a copy.
 #[derive(Clone)]
 pub(super) struct HostBatch {
-    /// Sequences.
+    /// The number of sequences.
     pub(super) rows: usize,
-    /// Tokens in each.
+    /// The number of tokens in each sequence.
     pub(super) length: usize,
     pub(super) inputs: Vec<i64>,
     pub(super) targets: Vec<i64>,
@@ -42,7 +42,7 @@ impl HostBatch {
         })
     }
 
-    /// On a device, as an entrant reads it.
+    /// Copies the batch to a device, as changed by a participant's perturbation.
     pub(super) fn upload(&self, device: &Device, perturbation: &Perturbation) -> TokenBatch {
         let shape = [self.rows, self.length];
         let ids = |ids: &Vec<i64>| Tensor::from_data(TensorData::new(ids.clone(), shape), device);
@@ -60,18 +60,18 @@ impl HostBatch {
     }
 }
 
-/// One who computes: the reference, or an entrant.
+/// A computation of the experiment: the reference, or a backend under test.
 #[derive(Clone)]
-pub(super) struct Party {
-    /// As this one sees it.
+pub(super) struct Participant {
+    /// The setup as changed by the perturbation.
     pub(super) setup: Setup,
     pub(super) model: Transformer,
     pub(super) precision: Precision,
     pub(super) perturbation: Perturbation,
 }
 
-impl Party {
-    /// The network before its first step on a backend, with weights of precision `weights` that it computes with
+impl Participant {
+    /// Builds the network before its first step on a backend. Its weights are rounded to `weights`, and it computes
     /// in `precision`.
     pub(super) fn new(
         setup: &Setup,
@@ -97,19 +97,19 @@ impl Party {
     }
 }
 
-/// What is trained on, `[1]`: the mean of nats over a batch's places, each as much as it counts.
+/// Returns the training objective, `[1]`: the weighted sum of nats divided by the number of targets.
 pub(super) fn objective(model: &Transformer, batch: TokenBatch, watch: &dyn Watch) -> Tensor<1> {
-    let places = batch.targets.shape().num_elements() as f64;
+    let count = batch.targets.shape().num_elements() as f64;
     let pass = Pass::default().watched(watch);
     let targets = Targets {
         ids: batch.targets,
         weights: batch.weights,
     };
     let loss = model.next_token_loss_in(pass, batch.inputs, targets);
-    loss.loss.sum().div_scalar(places)
+    loss.loss.sum().div_scalar(count)
 }
 
-/// Gradients of the weights by path; of those that the gradients' root does not depend on, none.
+/// Returns the gradients of the weights by path, without weights that the differentiated value does not depend on.
 pub(super) fn parameter_gradients(
     model: &Transformer,
     gradients: Gradients,
@@ -118,7 +118,7 @@ pub(super) fn parameter_gradients(
     parameters::gradients(model, &gradients, 1.0)
 }
 
-/// Who watches and cannot fail there and then: what goes wrong is kept until the pass is over.
+/// The first error of a watched pass. A [`Watch`] cannot return errors, so they are kept until the pass is over.
 pub(super) struct Outcome<'a> {
     stop: &'a AtomicBool,
     error: Mutex<Option<Error>>,
@@ -132,12 +132,12 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// Whether the rest of the pass is in vain.
+    /// Returns whether the rest of the pass is no longer needed.
     pub(super) fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || locked(&self.error).is_some()
     }
 
-    /// A value, or its default where it could not be had.
+    /// Returns the value of a result, or keeps its error and returns the default.
     pub(super) fn keep<T: Default>(&self, result: Result<T, Error>) -> T {
         result.unwrap_or_else(|error| {
             locked(&self.error).get_or_insert(error);
@@ -160,7 +160,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `compute(inputs)`, as whoever tampers with it has it.
+/// Returns `compute(inputs)`, as changed by a planted fault.
 pub(super) fn compute(
     fault: Option<&dyn Watch>,
     place: &Place,
@@ -173,8 +173,8 @@ pub(super) fn compute(
     }
 }
 
-/// An operation of an ordinary pass.
-pub(super) struct Captured {
+/// The results of one operation in an ordinary pass.
+pub(super) struct CapturedOperation {
     pub(super) place: Place,
     /// `[rows, columns]`
     pub(super) shape: [usize; 2],
@@ -183,26 +183,26 @@ pub(super) struct Captured {
     pub(super) gradient: Vec<f64>,
 }
 
-/// An ordinary pass, forward and backward.
+/// The results of an ordinary pass, forward and backward.
 pub(super) struct CapturedPass {
-    pub(super) operations: Vec<Captured>,
-    /// The objective's gradients.
+    pub(super) operations: Vec<CapturedOperation>,
+    /// The objective's gradients with respect to the parameters.
     pub(super) parameters: Parameters,
 }
 
-/// Runs an ordinary pass.
+/// Runs an ordinary pass and captures every operation.
 pub(super) fn capture(
-    party: &Party,
+    participant: &Participant,
     batch: &HostBatch,
     stop: &AtomicBool,
 ) -> Result<CapturedPass, Error> {
-    let model = &party.model;
+    let model = &participant.model;
     let capture = Capture {
-        fault: party.fault(),
+        fault: participant.fault(),
         outcome: Outcome::new(stop),
         seen: Mutex::new(Vec::new()),
     };
-    let batch = batch.upload(&model.device(), &party.perturbation);
+    let batch = batch.upload(&model.device(), &participant.perturbation);
     let objective = objective(model, batch, &capture);
     let mut seen = std::mem::take(&mut *locked(&capture.seen));
     capture.outcome.into_result()?;
@@ -222,7 +222,7 @@ pub(super) fn capture(
 struct Capture<'a> {
     fault: Option<&'a dyn Watch>,
     outcome: Outcome<'a>,
-    seen: Mutex<Vec<(Captured, Tensor<2>)>>,
+    seen: Mutex<Vec<(CapturedOperation, Tensor<2>)>>,
 }
 
 impl Watch for Capture<'_> {
@@ -236,10 +236,10 @@ impl Watch for Capture<'_> {
         if self.outcome.is_over() {
             return output;
         }
-        // What is added is 0, and its gradient is that of the sum.
+        // Adding a probe of zeros changes nothing, and its gradient is that of the output.
         let zeros = Tensor::zeros(output.dims(), (&output.device(), output.dtype()));
         let probe: Tensor<2> = zeros.require_grad();
-        let captured = Captured {
+        let captured = CapturedOperation {
             place: place.clone(),
             shape: output.dims(),
             output: self.outcome.keep(read(output.clone())),

@@ -1,20 +1,20 @@
-//! One file of Rust that computes a case on every backend with nothing but Burn, and prints what they make of it
-//! beside what is expected.
+//! One file of Rust that computes a case on every backend with Burn alone, and prints the results beside the
+//! expected ones.
 
 use std::fmt::Write;
 
 use super::findings::{Culprit, Direction};
 use super::formula::{Formula, casts};
-use super::judge::{Of, value};
+use super::judge::{QuantityKind, value};
 use super::reproduction::{Case, UpdateCase};
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 
-/// Numbers that make a source longer than this lie beside it.
+/// Largest total length of numbers inside the source. Longer ones are written to files beside it.
 const INLINE: usize = 4 << 20;
 
 /// A result that a program prints.
-struct Printed {
+struct PrintedResult {
     label: String,
     expression: String,
     expected: Vec<f64>,
@@ -23,37 +23,38 @@ struct Printed {
 
 impl Case {
     pub(super) fn is_backward(&self) -> bool {
-        self.of.direction() == Direction::Backward
+        self.kind.direction() == Direction::Backward
     }
 
-    fn printed(&self) -> Vec<Printed> {
-        let printed = |label: String, of: &Of, expression: String, shape: Vec<usize>| {
-            let expected = match of {
-                Of::Update => Some(self.recomputed.output.as_slice()),
-                _ => value(&self.recomputed, of),
+    fn printed(&self) -> Vec<PrintedResult> {
+        let printed =
+            |label: String, kind: &QuantityKind, expression: String, shape: Vec<usize>| {
+                let expected = match kind {
+                    QuantityKind::Update => Some(self.recomputed.output.as_slice()),
+                    _ => value(&self.recomputed, kind),
+                };
+                PrintedResult {
+                    label,
+                    expression,
+                    expected: expected.unwrap_or_default().to_vec(),
+                    shape,
+                }
             };
-            Printed {
-                label,
-                expression,
-                expected: expected.unwrap_or_default().to_vec(),
-                shape,
-            }
-        };
-        if self.of == Of::Update {
+        if self.kind == QuantityKind::Update {
             let shape = self.formula.output.clone();
             return vec![printed(
                 "weight".into(),
-                &Of::Update,
+                &QuantityKind::Update,
                 "output".into(),
                 shape,
             )];
         }
         let mut all = Vec::new();
-        if let Of::Input(index) = &self.of {
+        if let QuantityKind::Input(index) = &self.kind {
             let shape = self.place.inputs[*index].clone();
             all.push(printed(
-                self.of.to_string(),
-                &self.of,
+                self.kind.to_string(),
+                &self.kind,
                 format!("input_{index}"),
                 shape,
             ));
@@ -61,7 +62,7 @@ impl Case {
         let shape = self.formula.output.clone();
         all.push(printed(
             "output".into(),
-            &Of::Output,
+            &QuantityKind::Output,
             "output".into(),
             shape,
         ));
@@ -70,30 +71,30 @@ impl Case {
         }
         let gradient = |variable: &str| format!("gradient({variable}.grad(&gradients))");
         for (index, shape) in self.place.inputs.iter().enumerate() {
-            let of = Of::InputGradient(index);
+            let kind = QuantityKind::InputGradient(index);
             let expression = gradient(&format!("input_{index}"));
-            all.push(printed(of.to_string(), &of, expression, shape.clone()));
+            all.push(printed(kind.to_string(), &kind, expression, shape.clone()));
         }
         for (path, variable) in &self.formula.parameters {
             let shape = self.formula.numbers.iter().find(|n| n.name == *variable);
             let shape = shape
                 .map(|numbers| numbers.shape.clone())
                 .unwrap_or_default();
-            let of = Of::ParameterGradient(path.clone());
+            let kind = QuantityKind::ParameterGradient(path.clone());
             let mut result = printed(
                 format!("gradient of {variable}"),
-                &of,
+                &kind,
                 gradient(variable),
                 shape,
             );
-            // Of a table of positions only the rows that are read.
+            // Position embeddings have only the rows that are read.
             result.expected.truncate(result.shape.iter().product());
             all.push(result);
         }
         all
     }
 
-    /// The program, and the files that it includes.
+    /// Returns the program, and the names and contents of the files that it includes.
     pub(super) fn source(&self, culprit: &Culprit) -> (String, Vec<(String, String)>) {
         let printed = self.printed();
         let mut texts: Vec<(String, String)> = self
@@ -128,7 +129,7 @@ impl Case {
         }
         let program = format!(
             "{header}\n#![allow(deprecated)]\n#![recursion_limit = \"256\"]\n\n{imports}\n\
-             /// What the backends compute in.\nconst DTYPE: DType = DType::{dtype:?};\n\n\
+             /// The precision that the backends compute in.\nconst DTYPE: DType = DType::{dtype:?};\n\n\
              {run}\n{helpers}\n{main}\n{constants}",
             header = self.header(culprit),
             imports = self.imports(),
@@ -154,7 +155,7 @@ impl Case {
             "//! {culprit} on {first}: {of} at `{path}`, {direction}.\n\
              //!\n\
              //! Relative error of this case: {error:.1e}. Rounding explains {bound:.1e}.\n\
-             //! Prints what {names} compute, beside what an f64 reference computed from the same numbers.\n\
+             //! Prints the results of {names} beside those that an f64 reference computed from the same numbers.\n\
              //!\n\
              //! Cargo.toml:\n\
              //! ```toml\n\
@@ -174,9 +175,9 @@ impl Case {
              //! ```\n",
             culprit = culprit.operation,
             first = culprit.backend,
-            of = self.of,
+            of = self.kind,
             path = self.place.path,
-            direction = self.of.direction().name(),
+            direction = self.kind.direction().name(),
             error = self.error,
             bound = self.bound,
             names = names.join(" and "),
@@ -204,7 +205,7 @@ impl Case {
         imports + &format!("use burn::tensor::{{DType, Device{int}, Tensor, TensorData}};\n")
     }
 
-    fn run(&self, printed: &[Printed]) -> String {
+    fn run(&self, printed: &[PrintedResult]) -> String {
         let mut body = Vec::new();
         let leaf = |formula: &Formula, name: &str| {
             self.is_backward()
@@ -267,12 +268,12 @@ impl Case {
             .map(|line| format!("    {line}\n"))
             .collect();
         format!(
-            "/// The operation as the network composes it, on one device.\n\
+            "/// Computes the operation as the network composes it, on one device.\n\
              fn run(device: &Device) -> Vec<Vec<f64>> {{\n{body}}}\n"
         )
     }
 
-    /// Tokens in a sequence of this case.
+    /// Returns the number of tokens in a sequence of this case.
     fn length(&self) -> usize {
         self.formula.output.get(1).copied().unwrap_or(1).max(1)
     }
@@ -283,7 +284,7 @@ impl Case {
             _ => ("u32", "f64::from(f32::from_bits(bits))"),
         };
         let mut helpers = format!(
-            "/// Numbers from their bits.\n\
+            "/// Makes a tensor from the bits of its numbers.\n\
              fn tensor<const D: usize>(text: &str, shape: [usize; D], device: &Device) -> Tensor<D> {{\n    \
                  let bits = text.split_whitespace().map(|bits| {digits}::from_str_radix(bits, 16));\n    \
                  let values = bits.map(|bits| bits.expect(\"hexadecimal digits\"));\n    \
@@ -295,7 +296,7 @@ impl Case {
              }}\n"
         );
         if self.is_backward() {
-            helpers += "\n/// Nothing where no gradient came.\n\
+            helpers += "\n/// Returns the gradient; empty if there is none.\n\
                         fn gradient<const D: usize>(gradient: Option<Tensor<D>>) -> Vec<f64> {\n    \
                             gradient.map(numbers).unwrap_or_default()\n\
                         }\n";
@@ -303,7 +304,7 @@ impl Case {
         helpers
     }
 
-    fn main(&self, printed: &[Printed]) -> String {
+    fn main(&self, printed: &[PrintedResult]) -> String {
         let devices: String = self
             .backends
             .iter()
@@ -341,7 +342,7 @@ impl Case {
             .map(|bits| f64::from_bits(u64::from_str_radix(bits, 16).expect("hexadecimal digits")))
             .collect();
         println!("{{label}} {{shape:?}}");
-        // Scores of keys that are not to be seen are as good as equal.
+        // Scores of masked keys count as equal.
         let seen = |y: f64| if y <= -1e8 {{ -1e8 }} else {{ y }};
         let size = expected.iter().filter(|y| **y > -1e8).map(|y| y * y).sum::<f64>().sqrt();
         let (kind, size) = if size > 0.0 {{ ("relative", size) }} else {{ ("absolute", 1.0) }};
@@ -354,7 +355,7 @@ impl Case {
                 false => println!("  {{name:<12}} {{kind}} error {{error:.3e}}"),
             }}
         }}
-        // The elements that are furthest off on any device.
+        // The elements with the largest errors on any device.
         let off = |at: usize| {{
             let of = |results: &Vec<Vec<f64>>| results[index].get(at).map_or(0.0, |a| (seen(*a) - seen(expected[at])).abs());
             results.iter().map(|(_, results)| of(results)).fold(0.0, f64::max)
@@ -418,11 +419,11 @@ impl UpdateCase {
     }
 }
 
-/// Bits as hexadecimal digits, eight numbers a line.
+/// Returns the bits of numbers as hexadecimal digits, eight numbers a line.
 fn text_of(values: &[f64], precision: Precision) -> String {
     let digits = |value: &f64| match precision {
         Precision::F64 => format!("{:016x}", value.to_bits()),
-        // Exact in f32 as well.
+        // Every other precision is exact in f32.
         _ => format!("{:08x}", (*value as f32).to_bits()),
     };
     let lines = values.chunks(8).map(|line| {
@@ -432,7 +433,7 @@ fn text_of(values: &[f64], precision: Precision) -> String {
     lines.collect()
 }
 
-/// The feature of the crate `burn` that brings a backend.
+/// Returns the feature of the crate `burn` that enables a backend.
 fn crate_feature(backend: Backend) -> &'static str {
     match backend {
         Backend::LibTorch => "tch",
@@ -441,7 +442,7 @@ fn crate_feature(backend: Backend) -> &'static str {
     }
 }
 
-/// How a backend's device is opened.
+/// Returns the expression that opens a backend's device.
 fn constructor(backend: Backend) -> &'static str {
     match backend {
         Backend::Flex => "Device::flex()",

@@ -1,9 +1,9 @@
-//! Every operation by itself: computed from what the reference has before it, differentiated from what the
-//! reference has behind it. An error cannot travel from one operation to the next here.
+//! Recomputes every operation in isolation: forward from the reference's inputs, backward from the reference's
+//! gradient of the output. An error cannot propagate from one operation to the next.
 //!
-//! An operation sees its inputs as the pass brings them to it, reshaped and sliced views included, and not as
-//! fresh copies: a kernel that reads views wrongly is found. That bringing is checked as well, forward (the
-//! inputs are what the reference's are) and backward (gradients of all who read an output add up to its own).
+//! An operation reads its inputs as the pass provides them, as reshaped and sliced views instead of fresh
+//! copies, so that a kernel that reads views wrongly is found. The views are checked as well, forward (inputs
+//! equal the reference's) and backward (the gradients of all readers of an output add up to its own).
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -11,32 +11,32 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Tensor;
 use foretoken_model::{Place, Watch};
 
-use super::numbers::{Mover, held_in, read, rounded, tensor};
+use super::numbers::{Jitter, read, rounded, storage_precision, tensor};
 use super::pass::{
-    CapturedPass, HostBatch, Outcome, Party, compute, locked, objective, parameter_gradients,
+    CapturedPass, HostBatch, Outcome, Participant, compute, locked, objective, parameter_gradients,
 };
 use crate::Error;
 use crate::backend::precision::Precision;
 use crate::engine::parameters::Parameters;
 
-/// What operations are recomputed from: numbers of the reference, rounded to the entrants' precision.
+/// The reference's numbers that operations are recomputed from, rounded to the precision of the backends under test.
 #[derive(Clone)]
 pub(super) struct Problem {
     pub(super) batch: HostBatch,
     pub(super) precision: Precision,
-    pub(super) operations: Vec<Given>,
+    pub(super) operations: Vec<ReferenceValues>,
 }
 
-/// The reference's numbers around one operation.
+/// The reference's output and gradients of one operation.
 #[derive(Clone)]
-pub(super) struct Given {
+pub(super) struct ReferenceValues {
     pub(super) place: Place,
-    /// Of the output: `[rows, columns]`.
+    /// The shape of the output: `[rows, columns]`.
     pub(super) shape: [usize; 2],
     pub(super) output: Vec<f64>,
-    /// The gradient that arrives at the output.
+    /// The gradient of the output.
     pub(super) upstream: Vec<f64>,
-    /// The gradients that leave through the inputs. Empty until the reference has recomputed them.
+    /// The gradients of the inputs. Empty until the reference has recomputed them.
     pub(super) input_gradients: Vec<Vec<f64>>,
 }
 
@@ -48,8 +48,8 @@ impl Problem {
             precision,
             operations: operations
                 .map(|captured| {
-                    let held = held_in(captured.place.operation, precision);
-                    Given {
+                    let held = storage_precision(captured.place.operation, precision);
+                    ReferenceValues {
                         place: captured.place.clone(),
                         shape: captured.shape,
                         output: rounded(&captured.output, held),
@@ -61,55 +61,57 @@ impl Problem {
         }
     }
 
-    /// With every number moved by one rounding.
-    pub(super) fn moved(&self, mover: &mut Mover) -> Self {
+    /// Returns the problem with every number moved by one rounding.
+    pub(super) fn jittered(&self, jitter: &mut Jitter) -> Self {
         let mut moved = self.clone();
         for given in &mut moved.operations {
-            let held = held_in(given.place.operation, self.precision);
-            given.output = mover.moved(&given.output, held);
-            given.upstream = mover.moved(&given.upstream, held);
+            let held = storage_precision(given.place.operation, self.precision);
+            given.output = jitter.apply(&given.output, held);
+            given.upstream = jitter.apply(&given.upstream, held);
             for gradient in &mut given.input_gradients {
-                *gradient = mover.moved(gradient, self.precision);
+                *gradient = jitter.apply(gradient, self.precision);
             }
         }
         moved
     }
 }
 
-/// What an operation gives by itself.
+/// The results of one operation recomputed in isolation.
 #[derive(Default)]
-pub(super) struct Recomputed {
-    /// The inputs as they came.
+pub(super) struct Recomputation {
+    /// The inputs as the pass provides them.
     pub(super) inputs: Vec<Vec<f64>>,
     pub(super) output: Vec<f64>,
-    /// The sum of gradients of all who read the output.
-    pub(super) arriving: Vec<f64>,
+    /// The gradient of the output, summed over all operations that read it.
+    pub(super) output_gradient: Vec<f64>,
     pub(super) input_gradients: Vec<Vec<f64>>,
-    /// Of the parameters that it uses, by their paths.
+    /// The gradients of the parameters that it uses, by path.
     pub(super) parameter_gradients: Parameters,
 }
 
-/// Recomputes every operation, or `only` the one of this number, as `party` does.
+/// Recomputes every operation of a participant, or `only` the one with this index.
 pub(super) fn replay(
-    party: &Party,
+    participant: &Participant,
     problem: &Problem,
     only: Option<usize>,
     stop: &AtomicBool,
-) -> Result<Vec<Recomputed>, Error> {
-    let model = &party.model;
+) -> Result<Vec<Recomputation>, Error> {
+    let model = &participant.model;
     let replay = Replay {
-        party,
+        participant,
         problem,
         only,
         outcome: Outcome::new(stop),
         state: Mutex::new(State::default()),
     };
-    let batch = problem.batch.upload(&model.device(), &party.perturbation);
+    let batch = problem
+        .batch
+        .upload(&model.device(), &participant.perturbation);
     let objective = objective(model, batch, &replay);
     let State {
         mut recomputed,
         leaves,
-        brought,
+        inputs,
     } = std::mem::take(&mut *locked(&replay.state));
     replay.outcome.into_result()?;
     if only.is_some() {
@@ -118,25 +120,25 @@ pub(super) fn replay(
 
     let device = model.device();
     let mut total = objective;
-    for (operation, input, brought) in brought {
+    for (operation, index, input) in inputs {
         let given = &problem.operations[operation].input_gradients;
-        let gradient = match given.get(input) {
+        let gradient = match given.get(index) {
             Some(gradient) => gradient.clone(),
             None => rounded(
-                &recomputed[operation].input_gradients[input],
+                &recomputed[operation].input_gradients[index],
                 problem.precision,
             ),
         };
-        let gradient = tensor(&gradient, brought.dims(), &device, brought.dtype());
-        let weighed = (brought * gradient).sum();
-        total = match weighed.dtype() == total.dtype() {
-            true => total + weighed,
-            false => total.clone() + weighed.cast(total.dtype()),
+        let gradient = tensor(&gradient, input.dims(), &device, input.dtype());
+        let product = (input * gradient).sum();
+        total = match product.dtype() == total.dtype() {
+            true => total + product,
+            false => total.clone() + product.cast(total.dtype()),
         };
     }
     let gradients = total.backward();
     for (recomputed, leaf) in recomputed.iter_mut().zip(&leaves) {
-        recomputed.arriving = match leaf.grad(&gradients) {
+        recomputed.output_gradient = match leaf.grad(&gradients) {
             Some(gradient) => read(gradient)?,
             None => vec![0.0; recomputed.output.len()],
         };
@@ -145,7 +147,7 @@ pub(super) fn replay(
 }
 
 struct Replay<'a> {
-    party: &'a Party,
+    participant: &'a Participant,
     problem: &'a Problem,
     only: Option<usize>,
     outcome: Outcome<'a>,
@@ -154,32 +156,33 @@ struct Replay<'a> {
 
 #[derive(Default)]
 struct State {
-    recomputed: Vec<Recomputed>,
-    /// What stands for the output of each operation.
+    recomputed: Vec<Recomputation>,
+    /// The tensor that replaces the output of each operation.
     leaves: Vec<Tensor<2>>,
-    /// Inputs as they came: operation, which of its inputs, and the tensor, still tied to the leaves.
-    brought: Vec<(usize, usize, Tensor<2>)>,
+    /// Inputs as the pass provides them: index of the operation, index of the input, and the tensor, which depends
+    /// on the leaves.
+    inputs: Vec<(usize, usize, Tensor<2>)>,
 }
 
 impl Replay<'_> {
     fn recompute(
         &self,
         place: &Place,
-        given: &Given,
+        given: &ReferenceValues,
         inputs: &[Tensor<2>],
         call: Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + '_>,
-    ) -> Result<Recomputed, Error> {
-        // The same storage and strides, but nothing before them.
+    ) -> Result<Recomputation, Error> {
+        // Detached inputs keep their storage and strides.
         let leaves = inputs.iter().map(|input| input.clone().detach());
         let leaves: Vec<Tensor<2>> = leaves.map(Tensor::require_grad).collect();
-        let output = compute(self.party.fault(), place, leaves.clone(), call);
-        let mut recomputed = Recomputed {
+        let output = compute(self.participant.fault(), place, leaves.clone(), call);
+        let mut recomputed = Recomputation {
             inputs: leaves
                 .iter()
                 .map(|leaf| read(leaf.clone()))
                 .collect::<Result<_, _>>()?,
             output: read(output.clone())?,
-            ..Recomputed::default()
+            ..Recomputation::default()
         };
         let zeros = |leaf: &Tensor<2>| vec![0.0; leaf.shape().num_elements()];
         if !output.is_tracked() {
@@ -200,7 +203,7 @@ impl Replay<'_> {
             };
             recomputed.input_gradients.push(gradient);
         }
-        recomputed.parameter_gradients = parameter_gradients(&self.party.model, gradients)?;
+        recomputed.parameter_gradients = parameter_gradients(&self.participant.model, gradients)?;
         Ok(recomputed)
     }
 }
@@ -217,18 +220,18 @@ impl Watch for Replay<'_> {
             return call(inputs);
         };
         let wanted = self.only.is_none_or(|only| only == index);
-        let device = self.party.model.device();
+        let device = self.participant.model.device();
         let recomputed = match wanted && !self.outcome.is_over() {
             true => self
                 .outcome
                 .keep(self.recompute(place, given, &inputs, call)),
             false => {
-                // Only for the shape.
+                // The pass needs only the shape.
                 call(inputs.clone());
-                Recomputed::default()
+                Recomputation::default()
             }
         };
-        let held = held_in(place.operation, self.party.precision);
+        let held = storage_precision(place.operation, self.participant.precision);
         let leaf = tensor(&given.output, given.shape, &device, held.dtype());
         let leaf = leaf.require_grad();
         let mut state = locked(&self.state);
@@ -237,7 +240,7 @@ impl Watch for Replay<'_> {
         if self.only.is_none() {
             let inputs = inputs.into_iter().enumerate();
             state
-                .brought
+                .inputs
                 .extend(inputs.map(|(input, tensor)| (index, input, tensor)));
         }
         leaf

@@ -1,4 +1,4 @@
-//! A case, written down: its numbers, and a program that shows it. Fit to be attached to a bug report.
+//! The files of a case: its numbers, and a program that shows the error. Both can be attached to a bug report.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::findings::Culprit;
 use super::formula::{Formula, Numbers};
-use super::judge::{Measured, Of};
-use super::replay::Recomputed;
+use super::judge::{Measurement, QuantityKind};
+use super::replay::Recomputation;
 use crate::Error;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
@@ -20,29 +20,29 @@ pub(super) struct Case {
     pub(super) place: Place,
     pub(super) formula: Formula,
     pub(super) upstream: Vec<f64>,
-    /// By the reference.
-    pub(super) recomputed: Recomputed,
-    /// What is wrong.
-    pub(super) of: Of,
-    /// How wrong it is here.
+    /// The reference's results.
+    pub(super) recomputed: Recomputation,
+    /// The result that is wrong.
+    pub(super) kind: QuantityKind,
+    /// Its error in this case.
     pub(super) error: f64,
     pub(super) bound: f64,
     pub(super) precision: Precision,
-    /// The one that is wrong first.
+    /// The backends to run. The first is the one that is wrong.
     pub(super) backends: Vec<Backend>,
     pub(super) update: Option<UpdateCase>,
 }
 
-/// A few elements of a parameter, and all that decides their update.
+/// A few elements of a parameter, and everything that their update depends on.
 pub(super) struct UpdateCase {
     pub(super) weight: Vec<f64>,
-    /// Of each update, with the norm of all gradients together.
+    /// The elements' gradients in each update, with the norm over all parameters.
     pub(super) gradients: Vec<(Vec<f64>, f64)>,
     pub(super) expected: Vec<f64>,
-    /// Whether it decays.
+    /// Whether the parameter is a matrix, to which weight decay applies.
     pub(super) matrix: bool,
     pub(super) optimizer: OptimizerConfig,
-    /// Learning rate of each update.
+    /// The learning rate of each update.
     pub(super) rates: Vec<f64>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct UpdateCase {
 struct Input<'a> {
     name: &'a str,
     shape: &'a [usize],
-    /// In `dtype`, exactly; null where it is no number.
+    /// The exact values in `dtype`; null if not finite.
     values: &'a [f64],
 }
 
@@ -68,7 +68,7 @@ impl Case {
     pub(super) fn of_update(
         update: UpdateCase,
         path: &str,
-        measured: Measured,
+        measured: Measurement,
         precision: Precision,
         backends: Vec<Backend>,
     ) -> Self {
@@ -86,7 +86,7 @@ impl Case {
         Self {
             place: Place {
                 path: path.into(),
-                // Of an update, only the path is told.
+                // The report of an update names only the path, so the operation does not matter.
                 operation: foretoken_model::Operation::Residual,
                 inputs: vec![shape.clone()],
             },
@@ -99,11 +99,11 @@ impl Case {
                 output: shape,
             },
             upstream: Vec::new(),
-            recomputed: Recomputed {
+            recomputed: Recomputation {
                 output: update.expected.clone(),
-                ..Recomputed::default()
+                ..Recomputation::default()
             },
-            of: Of::Update,
+            kind: QuantityKind::Update,
             error: measured.error,
             bound: measured.bound,
             precision,
@@ -112,7 +112,7 @@ impl Case {
         }
     }
 
-    /// Writes `input.json` and `reproduction.rs`, and says so in the culprit.
+    /// Writes `input.json` and `reproduction.rs`, and records their paths in the culprit.
     pub(super) fn write(&self, directory: &Path, culprit: &mut Culprit) -> Result<(), Error> {
         let numbers = self.formula.numbers.iter();
         let mut tensors: Vec<Input<'_>> = numbers
@@ -132,7 +132,7 @@ impl Case {
         let inputs = Inputs {
             path: &self.place.path,
             operation: &culprit.operation,
-            of: self.of.to_string(),
+            of: self.kind.to_string(),
             dtype: self.precision,
             tensors,
             ids: self.formula.ids.as_ref().map(|(_, ids)| ids.as_slice()),

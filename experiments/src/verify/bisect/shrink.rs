@@ -1,30 +1,30 @@
-//! The smallest case that still shows an error: fewer sequences, fewer tokens, and where rows do not look at each
-//! other, fewer rows. Every candidate is run on the backend, and is kept only if it shows the error.
+//! Searches for the smallest case that still shows an error: fewer sequences, fewer tokens, and fewer rows if rows
+//! are independent. Every candidate is run on the backend, and is kept only if it shows the error.
 
 use std::convert::Infallible;
 
 use foretoken_model::Operation;
 
-use super::bisector::{Bisector, Examined};
+use super::bisector::{Bisector, Examination};
 use super::formula::formula;
-use super::judge::{DRAWS, Measured, Of, Quantity, quantities, value};
-use super::numbers::Mover;
-use super::pass::{HostBatch, Party};
-use super::replay::{Given, Problem, Recomputed, replay};
+use super::judge::{DRAWS, Measurement, Quantity, QuantityKind, quantities, value};
+use super::numbers::Jitter;
+use super::pass::{HostBatch, Participant};
+use super::replay::{Problem, Recomputation, ReferenceValues, replay};
 use super::reproduction::{Case, UpdateCase};
-use super::update::{UPDATES, of_update};
+use super::update::{UPDATES, gradients_of_update};
 use crate::Error;
 use crate::backend::panics::caught;
 use crate::engine::parameters;
 use crate::engine::schedule::Schedule;
 
-/// How many candidates are run: on a backend that compiles its kernels, each shape costs a while.
+/// Largest number of candidates that are run. A backend that compiles its kernels needs time for each shape.
 const CANDIDATES: usize = 24;
 
-/// Elements of a parameter that an update is shown on.
+/// Number of elements of a parameter in the case of an update.
 const ELEMENTS: usize = 4;
 
-/// Which tokens of a batch are kept: sequences, each with its positions. All keep equally many.
+/// The tokens of a batch that are kept: sequences with their positions, the same number in each.
 #[derive(Clone)]
 struct Selection(Vec<(usize, Vec<usize>)>);
 
@@ -42,18 +42,22 @@ impl Selection {
     }
 
     fn tokens(&self, length: usize) -> impl Iterator<Item = usize> {
-        let of = move |(row, positions): &(usize, Vec<usize>)| {
+        let offsets = move |(row, positions): &(usize, Vec<usize>)| {
             let row = *row;
             let at = positions
                 .iter()
                 .map(move |position| row * length + position);
             at.collect::<Vec<_>>()
         };
-        self.0.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+        self.0
+            .iter()
+            .flat_map(offsets)
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
-    /// The rows of what an operation gave that belong to the kept tokens, and of scores the columns.
-    fn given(&self, given: &Given, batch: &HostBatch) -> Given {
+    /// Selects the rows of an operation that belong to the kept tokens, and for scores the columns too.
+    fn given(&self, given: &ReferenceValues, batch: &HostBatch) -> ReferenceValues {
         let [rows, columns] = given.shape;
         let heads = rows / (batch.rows * batch.length);
         let scores = given.place.operation == Operation::Scores;
@@ -74,7 +78,7 @@ impl Selection {
             picked
         };
         let length = self.0[0].1.len();
-        Given {
+        ReferenceValues {
             place: given.place.clone(),
             shape: [
                 self.0.len() * heads * length,
@@ -98,25 +102,25 @@ impl Selection {
     }
 }
 
-/// A candidate that was run.
-struct Tried {
+/// A candidate that shows the error.
+struct Candidate {
     problem: Problem,
-    recomputed: Recomputed,
-    measured: Measured,
+    recomputed: Recomputation,
+    measured: Measurement,
 }
 
 /// The search for the smallest case of one operation.
 struct Search<'a> {
     bisector: &'a Bisector,
-    party: &'a Party,
+    participant: &'a Participant,
     index: usize,
-    of: Of,
+    kind: QuantityKind,
     left: usize,
-    best: Option<Tried>,
+    best: Option<Candidate>,
 }
 
 impl Search<'_> {
-    /// Whether a selection shows the error; if so, it is the best so far.
+    /// Returns whether a selection shows the error, and keeps it as the best one if it does.
     fn shows(&mut self, selection: &Selection) -> Result<bool, Error> {
         if self.left == 0 {
             return Ok(false);
@@ -124,24 +128,24 @@ impl Search<'_> {
         self.left -= 1;
         let mut problem = selection.problem(&self.bisector.problem);
         let Some((recomputed, quantity)) =
-            self.bisector.alone(&mut problem, self.index, &self.of)?
+            self.bisector.alone(&mut problem, self.index, &self.kind)?
         else {
             return Ok(false);
         };
         let stop = &self.bisector.stop;
-        // A backend that does not survive a candidate does not show the error on it.
-        let run = || replay(self.party, &problem, Some(self.index), stop);
+        // A backend that panics on a candidate does not show the error with it.
+        let run = || replay(self.participant, &problem, Some(self.index), stop);
         let Ok(actual) = caught(|| Ok::<_, Infallible>(run())) else {
             return Ok(false);
         };
         let actual = actual?;
         let measured = quantity.measure(
-            value(&actual[self.index], &self.of),
-            self.bisector.held_in(&quantity),
+            value(&actual[self.index], &self.kind),
+            self.bisector.storage_precision(&quantity),
         );
         let exceeds = measured.exceeds();
         if exceeds {
-            self.best = Some(Tried {
+            self.best = Some(Candidate {
                 problem,
                 recomputed,
                 measured,
@@ -150,8 +154,8 @@ impl Search<'_> {
         Ok(exceeds)
     }
 
-    /// The fewest parts that show the error, found by leaving out more and more of them (Zeller & Hildebrandt
-    /// 2002). `first` is the likeliest one.
+    /// Returns the fewest parts that show the error, found by delta debugging (Zeller & Hildebrandt 2002). `first` is
+    /// the likeliest part.
     fn fewest<T: Clone>(
         &mut self,
         parts: Vec<T>,
@@ -194,13 +198,13 @@ impl Search<'_> {
 }
 
 impl Bisector {
-    /// The reference's view of one operation's result in another problem; nothing where it has none.
+    /// Recomputes one quantity of one operation on the reference, for another problem; `None` if it has no value.
     fn alone(
         &self,
         problem: &mut Problem,
         index: usize,
-        of: &Of,
-    ) -> Result<Option<(Recomputed, Quantity)>, Error> {
+        kind: &QuantityKind,
+    ) -> Result<Option<(Recomputation, Quantity)>, Error> {
         let mut recomputed = replay(&self.reference, problem, Some(index), &self.stop)?;
         let recomputed = recomputed.swap_remove(index);
         let inputs = recomputed.inputs.len();
@@ -218,23 +222,23 @@ impl Bisector {
             length,
             &shape_of,
         );
-        let Some(mut quantity) = all.into_iter().find(|quantity| quantity.of == *of) else {
+        let Some(mut quantity) = all.into_iter().find(|quantity| quantity.kind == *kind) else {
             return Ok(None);
         };
         for draw in 0..DRAWS {
-            let mut mover = Mover::new(draw);
-            let moved = problem.moved(&mut mover);
-            let mut party = self.reference.clone();
-            party.model = mover.moved_weights(party.model, problem.precision);
-            let recomputed = replay(&party, &moved, Some(index), &self.stop)?;
-            quantity.add_draw(value(&recomputed[index], of));
+            let mut jitter = Jitter::new(draw);
+            let moved = problem.jittered(&mut jitter);
+            let mut participant = self.reference.clone();
+            participant.model = jitter.apply_to_weights(participant.model, problem.precision);
+            let recomputed = replay(&participant, &moved, Some(index), &self.stop)?;
+            quantity.add_draw(value(&recomputed[index], kind));
         }
         quantity.finish();
         Ok(Some((recomputed, quantity)))
     }
 
-    /// Shapes of an operation's inputs in a batch of another size: `[rows, width]`, or `[batch, (heads,) length,
-    /// columns]`.
+    /// Adapts the shapes of an operation's inputs to a batch of another size: `[rows, width]`, or
+    /// `[batch, (heads,) length, columns]`.
     fn reshape(&self, problem: &mut Problem, index: usize, inputs: usize) {
         let whole = &self.problem.operations[index].place;
         let of_scores = whole.operation == Operation::Mix;
@@ -254,14 +258,14 @@ impl Bisector {
         }
     }
 
-    /// The smallest case that was found for a backend's first place; nothing where it has none, or where it is
-    /// the sum of gradients, which belongs to no operation.
+    /// Returns the smallest case found for a backend's first unexplained error; `None` if it has none, or if the
+    /// wrong quantity is the sum of gradients, which belongs to no operation.
     pub(super) fn smallest_case(
         &self,
-        examined: &Examined,
-        all: &[Examined],
+        examined: &Examination,
+        all: &[Examination],
     ) -> Result<Option<Case>, Error> {
-        let Some(at) = self.first_place(examined) else {
+        let Some(at) = self.first_unexplained(examined) else {
             return Ok(None);
         };
         let (quantity, measured) = (&self.quantities[at], examined.measured[at]);
@@ -277,25 +281,25 @@ impl Bisector {
         let Some(index) = quantity.operation else {
             return self.update_case(quantity, measured, backends).map(Some);
         };
-        if quantity.of == Of::Arriving {
+        if quantity.kind == QuantityKind::OutputGradient {
             return Ok(None);
         }
         let (rows, length) = (self.problem.batch.rows, self.problem.batch.length);
         let given = &self.problem.operations[index];
         let mut search = Search {
             bisector: self,
-            party: &examined.party,
+            participant: &examined.participant,
             index,
-            of: quantity.of.clone(),
+            kind: quantity.kind.clone(),
             left: CANDIDATES,
             best: None,
         };
-        // Which token the worst element belongs to, where it belongs to one.
+        // The token that the worst element belongs to, if it belongs to one.
         let columns = quantity.shape.last().copied().unwrap_or(1).max(1);
         let lines = quantity.expected.len() / columns;
         let per_token = lines / (rows * length).max(1);
-        let token = match &quantity.of {
-            Of::ParameterGradient(_) | Of::Update => None,
+        let token = match &quantity.kind {
+            QuantityKind::ParameterGradient(_) | QuantityKind::Update => None,
             _ if per_token == 0 => None,
             _ => {
                 let line = measured.worst / columns;
@@ -340,7 +344,7 @@ impl Bisector {
             place: best.problem.operations[index].place.clone(),
             upstream: best.problem.operations[index].upstream.clone(),
             recomputed: best.recomputed,
-            of: quantity.of.clone(),
+            kind: quantity.kind.clone(),
             bound: best.measured.bound,
             error: best.measured.error,
             precision: self.problem.precision,
@@ -352,7 +356,7 @@ impl Bisector {
     fn update_case(
         &self,
         quantity: &Quantity,
-        measured: Measured,
+        measured: Measurement,
         backends: Vec<crate::backend::Backend>,
     ) -> Result<Case, Error> {
         let weights = parameters::weights(&self.reference.model)?;
@@ -360,7 +364,7 @@ impl Bisector {
         let start = measured.worst.min(count.saturating_sub(ELEMENTS));
         let range = start..(start + ELEMENTS).min(count);
         let updates = (0..UPDATES).map(|update| {
-            let gradients = of_update(&self.gradients, update);
+            let gradients = gradients_of_update(&self.gradients, update);
             let norm = gradients.values().flatten().map(|g| g * g).sum::<f64>();
             let of_parameter = gradients.get(&quantity.path);
             let none = vec![0.0; range.len()];

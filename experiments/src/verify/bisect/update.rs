@@ -1,25 +1,25 @@
-//! The last stage: what the optimizer makes of given gradients.
+//! The last stage: the weights after updates with fixed gradients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use foretoken_datasets::DataError;
 
-use super::pass::Party;
+use super::pass::Participant;
 use crate::Error;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::parameters::{self, Parameters};
 use crate::engine::step;
 
-/// How many updates are made. Adam's first one does not depend on its betas.
+/// Number of updates. Adam's first update does not depend on its betas, so there are two.
 pub(super) const UPDATES: usize = 2;
 
-/// What stands for the length of a sum in bounds: no sums are long here, but each update is a chain of some ten
-/// roundings, half of them behind the moments.
+/// Length of a sum for the bound of an update. Its sums are short, but each update is a chain of about ten roundings,
+/// half of them after the moments.
 pub(super) const TERMS: usize = 4;
 
-/// The gradients of an update, given those of the first. In the second some are halved and some are less, so
+/// Returns the gradients of an update, given those of the first. The second scales them by alternating factors, so
 /// that it depends on the betas even after both are clipped to the same norm.
-pub(super) fn of_update(first: &Parameters, update: usize) -> Parameters {
+pub(super) fn gradients_of_update(first: &Parameters, update: usize) -> Parameters {
     let factor = |index: usize| match (update, index % 2) {
         (0, _) => 1.0,
         (_, 0) => -0.5,
@@ -34,24 +34,24 @@ pub(super) fn of_update(first: &Parameters, update: usize) -> Parameters {
         .collect()
 }
 
-/// The weights after [`UPDATES`] updates, each clipped before.
+/// Returns the weights after [`UPDATES`] updates with clipped gradients.
 pub(super) fn updated(
-    party: &Party,
+    participant: &Participant,
     gradients: &Parameters,
     stop: &AtomicBool,
 ) -> Result<Parameters, Error> {
-    let optimizer = &party.setup.experiment.optimizer;
-    let device = party.model.device().without_autodiff();
-    // Burn's own AdamW, as in a reproduction.
-    let model = LanguageModel::new(party.model.clone(), 0).with_fused(false);
-    let mut learner = party.setup.learner(model);
+    let optimizer = &participant.setup.experiment.optimizer;
+    let device = participant.model.device().without_autodiff();
+    // The reproduction uses Burn's AdamW, so the fused one is switched off.
+    let model = LanguageModel::new(participant.model.clone(), 0).with_fused(false);
+    let mut learner = participant.setup.learner(model);
     for update in 0..UPDATES {
         if stop.load(Ordering::Relaxed) {
             return Err(DataError::Interrupted.into());
         }
         let network = &learner.model().transformer;
-        let given = of_update(gradients, update);
-        let given = parameters::to_gradients(network, &given, party.precision);
+        let given = gradients_of_update(gradients, update);
+        let given = parameters::to_gradients(network, &given, participant.precision);
         step::update(&mut learner, given, 1.0, optimizer.clip, &device);
     }
     parameters::weights(&learner.model().transformer)

@@ -1,9 +1,9 @@
-//! Which operation's output is which operation's input.
+//! Maps each input of an operation to the operation that produces it.
 
-use super::replay::Given;
+use super::replay::ReferenceValues;
 
-/// The number of the operation whose output is this input of the operation `index`.
-pub(super) fn source(operations: &[Given], index: usize, input: usize) -> usize {
+/// Returns the index of the operation whose output is this input of operation `index`.
+pub(super) fn source(operations: &[ReferenceValues], index: usize, input: usize) -> usize {
     let place = &operations[index].place;
     let (block, name) = split(&place.path);
     let at = |name: &str| {
@@ -16,7 +16,7 @@ pub(super) fn source(operations: &[Given], index: usize, input: usize) -> usize 
         ("attention.scores", 0) => at("attention.queries").or_else(|| at("attention.qkv")),
         ("attention.scores", _) => at("attention.keys").or_else(|| at("attention.qkv")),
         ("attention.mix", 1) => at("attention.qkv"),
-        // The stream as the block's first norm found it.
+        // The residual reads what the block's first norm reads.
         ("attention_residual", 0) => at("attention_norm").map(|norm| norm.saturating_sub(1)),
         ("feed_forward.gate" | "feed_forward.up", _) => at("feed_forward_norm"),
         ("feed_forward.activation", 0) => at("feed_forward.gate").or_else(|| at("feed_forward.up")),
@@ -26,7 +26,8 @@ pub(super) fn source(operations: &[Given], index: usize, input: usize) -> usize 
     found.unwrap_or(before)
 }
 
-/// `blocks.0.` and `attention.scores`; nothing and the path outside blocks.
+/// Splits a path into its block and the rest, such as `blocks.0.` and `attention.scores`. The block is empty outside
+/// blocks.
 pub(super) fn split(path: &str) -> (&str, &str) {
     let end = path
         .strip_prefix("blocks.")
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_split_behind_the_block() {
+    fn paths_are_split_after_the_block() {
         assert_eq!(
             split("blocks.10.attention.mix"),
             ("blocks.10.", "attention.mix")
