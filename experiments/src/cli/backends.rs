@@ -1,4 +1,4 @@
-//! `foretoken backends`
+//! The command `foretoken backends`.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,10 @@ use foretoken::backend::{Backend, Probe, matmul_gflops};
 use foretoken::{Error, outln};
 use serde::Serialize;
 
-/// List backends: what is compiled in, what works on this machine
+/// List backends: which are compiled in, and which work on this machine
 #[derive(Args)]
 pub(super) struct BackendsArgs {
-    /// Measure each usable device's f32 matrix products, about a second per device
+    /// Measure the speed of f32 matrix products on each usable device, about a second per device
     #[arg(long)]
     measure: bool,
     /// Print a JSON list

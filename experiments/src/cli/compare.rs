@@ -1,4 +1,4 @@
-//! `foretoken compare`
+//! The command `foretoken compare`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,67 +17,67 @@ use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
-use super::required::{Named, Required, required};
+use super::required::{BackendName, Required, required};
 use super::train::{DashboardArg, dashboard};
 
-/// Run one experiment on several backends and judge each; or judge runs that are finished
+/// Run one experiment on several backends and judge each; or judge finished runs
 ///
-/// Every backend starts from the same bits and reads the same windows, and is measured against a reference in f64.
-/// Three things judge, each where it can tell anything. Checks: at five steps, the first and the last among them, it
-/// takes the step from the reference's own weights and optimizer state, and loss, logits, gradients and update are as
-/// exact as those of the reference's backend in the same precision. Envelope: its loss curve differs no more than
-/// curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less than
-/// seeds do. Outcome: it ends where other seeds end.
+/// Every backend starts from the same bits, reads the same windows, and is compared with a reference in f64. There are
+/// three criteria, each used where it is conclusive. Checks: at five steps, including the first and the last, the
+/// backend takes the step from the reference's weights and optimizer state; its loss, logits, gradients and update must
+/// be as exact as those of the reference's backend in the same precision. Envelope: its loss curve must differ no more
+/// than curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less
+/// than seeds do. Outcome: it must end where other seeds end.
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub(super) struct CompareArgs {
-    /// Experiment file (TOML), without one the embedded experiment; or run directories
+    /// Experiment file (TOML), or run directories [default: the embedded experiment]
     #[arg(value_name = "EXPERIMENT|RUN")]
     inputs: Vec<PathBuf>,
-    /// Backends, as `foretoken backends` lists them, each with a precision if it needs its own: flex,wgpu:f32
+    /// Backends under test, each with an optional precision, such as flex,wgpu:f32; `foretoken backends` lists them
     /// [default: all that are compiled in]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    backends: Vec<Named>,
-    /// Backends that have to be judged, or `all`, which is at least one beside the reference's own; without it one
-    /// that is unavailable changes no exit code
+    backends: Vec<BackendName>,
+    /// Backends that must be judged, or `all`, which needs at least one other than the reference's own; an unavailable
+    /// backend that is not required does not change the exit code
     #[arg(long, value_delimiter = ',', value_name = "NAMES|all")]
     require: Vec<Required>,
-    /// Precisions that every backend computes in: f64, f32, bf16, f16 [default: f32]
+    /// Precisions for every backend without its own: f64, f32, bf16 or f16 [default: f32]
     #[arg(long, value_delimiter = ',', value_name = "DTYPES")]
     dtypes: Vec<Precision>,
     #[arg(long, value_name = "N", help = format!(
-        "Steps from the start of the experiment's schedule [default: {}]",
+        "Number of steps, from the start of the experiment's schedule [default: {}]",
         CompareOptions::STEPS
     ))]
     steps: Option<usize>,
     #[arg(long, value_name = "K", help = format!(
-        "Seeds to run on the reference's backend, as the scale of what matters; 1 runs no other [default: {}]",
+        "Number of seeds to run on the reference's backend, to measure differences that matter; 1 runs no other seed \
+         [default: {}]",
         CompareOptions::SEEDS
     ))]
     seeds: Option<usize>,
     #[arg(long, value_name = "M", help = format!(
-        "Runs with weights moved by one unit in the last place, as the scale of rounding, beside one with the weights \
-         as they are [default: {}]",
+        "Number of runs with weights moved by one unit in the last place, to measure rounding, beside one with \
+         unchanged weights [default: {}]",
         CompareOptions::ROUNDING_RUNS
     ))]
     rounding_runs: Option<usize>,
-    /// What all are measured against [default: the first backend compiled in, in the widest of f64 and f32
-    /// that it computes in: flex:f64]
+    /// Reference of the comparison [default: the first backend compiled in, in f64 if it can and otherwise in f32]
     #[arg(long, value_name = "NAME:DTYPE")]
-    reference: Option<Named>,
-    /// All backends take each step together, and the distance between their weights is measured
+    reference: Option<BackendName>,
+    /// Take each step on all backends together, and measure the distance between their weights
     #[arg(long)]
     lockstep: bool,
-    /// Of finished runs: the comparison, or envelope.json, to judge them by
+    /// Comparison directory, or envelope.json, to judge finished runs by
     #[arg(long, value_name = "PATH")]
     envelope: Option<PathBuf>,
     /// Change a key of the experiment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Directory to write [default: runs/compare-<experiment>-<n>; of finished runs: only what is named here]
+    /// Directory to write [default: runs/compare-<experiment>-<n>; none for finished runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What to show meanwhile; auto is tui on a terminal and plain elsewhere
+    /// Display during the run; auto is tui on a terminal and plain elsewhere
     #[arg(long, value_enum, default_value_t)]
     dashboard: DashboardArg,
     /// Print one JSON object at the end and nothing else on standard output
@@ -87,19 +87,19 @@ pub(super) struct CompareArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  foretoken compare                         the embedded experiment, on all that works here
+  foretoken compare                         the embedded experiment, on every backend that works here
   foretoken compare my.toml --backends flex,wgpu --steps 200
   foretoken compare --backends flex,libtorch --dtypes f32,bf16
-  foretoken compare --lockstep              step by step, with the distance of weights
+  foretoken compare --lockstep              step by step, with the distance between weights
   foretoken compare --set backend.fused=false
-                                            Burn's own operations, none of them fused
+                                            with Burn's own operations instead of fused ones
   foretoken compare runs/a runs/b --envelope runs/compare-world-1
                                             finished runs, from any machine";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0, or 3 where one differs or failed, or was not judged although --require names it;
-2 for what you can mend, such as a required backend that cannot run here; 1 where the comparison
-itself failed, 130 interrupted.";
+Exit codes: 0 if all agree; 3 if a backend differs or failed, or was not judged although --require
+names it; 2 for an error that you can fix, such as a required backend that cannot run here; 1 if
+the comparison itself failed; 130 if interrupted.";
 
 /// Columns of the help in which a verdict is explained.
 const MEANING_WIDTH: usize = 82;
@@ -133,13 +133,14 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Most runs of one kind in a comparison.
+/// Largest number of runs of one kind in a comparison.
 const MOST_RUNS: usize = 1000;
 
 impl CompareArgs {
-    fn entrants(&self) -> Vec<Entrant> {
+    /// Returns the backends under test.
+    fn backends(&self) -> Vec<Entrant> {
         let all = Backend::ALL.into_iter().filter(|b| b.compiled_in());
-        let all: Vec<Named> = all.map(|name| Named { name, dtype: None }).collect();
+        let all: Vec<BackendName> = all.map(|name| BackendName { name, dtype: None }).collect();
         let named = match self.backends.is_empty() {
             true => &all,
             false => &self.backends,
@@ -148,7 +149,7 @@ impl CompareArgs {
             true => &[Precision::F32][..],
             false => &self.dtypes,
         };
-        let with = |named: &Named, dtype| Entrant {
+        let with = |named: &BackendName, dtype| Entrant {
             name: named.name,
             dtype,
         };
@@ -173,7 +174,7 @@ impl CompareArgs {
         Entrant { name, dtype }
     }
 
-    /// Finished runs, if that is what is named.
+    /// Returns the finished runs to compare; `None` for a live comparison.
     fn runs(&self) -> Result<Option<&[PathBuf]>, Error> {
         match (
             &self.inputs[..],
@@ -182,12 +183,12 @@ impl CompareArgs {
             ([], _) | ([_], false) => Ok(None),
             ([_], true) => Err(refused(
                 "compare",
-                "one run directory alone is compared with nothing; name two or more, or an experiment file",
+                "a single run directory has nothing to be compared with; name two or more, or an experiment file",
             )),
             (runs, true) => Ok(Some(runs)),
             ([_, second, ..], false) => Err(refused(
                 &second.display().to_string(),
-                "expected one experiment file, or run directories that exist",
+                "is a second input; name one experiment file, or run directories that exist",
             )),
         }
     }
@@ -206,8 +207,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
             ("--set", !args.overrides.is_empty()),
         ];
         if let Some((flag, _)) = live.into_iter().find(|(_, given)| *given) {
-            let message =
-                "is for a live comparison; runs that are finished are compared as they are";
+            let message = "is only for a live comparison; finished runs are compared as they are";
             return Err(refused(flag, message));
         }
         let comparison = of_runs(runs, args.envelope.as_deref())?;
@@ -220,7 +220,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     if args.envelope.is_some() {
         return Err(refused(
             "--envelope",
-            "is for finished runs; a live comparison measures its own",
+            "is only for finished runs; a live comparison measures its own envelope",
         ));
     }
     let steps = args.steps.unwrap_or(CompareOptions::STEPS);
@@ -240,15 +240,15 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     if rounding_runs == 0 {
         return Err(refused(
             "--rounding-runs",
-            "must be at least 1: without it nothing tells rounding from more",
+            "must be at least 1: without such a run, rounding cannot be told from other differences",
         ));
     }
     let experiment = match args.inputs.first() {
         Some(path) => Experiment::load(path, &args.overrides)?,
         None => Experiment::embedded(&args.overrides)?,
     };
-    for entrant in required(&args.require, &args.entrants())? {
-        if let Err(error) = entrant.name.device_for(entrant.dtype) {
+    for backend in required(&args.require, &args.backends())? {
+        if let Err(error) = backend.name.device_for(backend.dtype) {
             return Err(refused("--require", error));
         }
     }
@@ -262,17 +262,17 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
         out: args.out.clone(),
         dashboard: shown,
         interrupted: interrupted.clone(),
-        ..CompareOptions::new(args.entrants(), args.reference())
+        ..CompareOptions::new(args.backends(), args.reference())
     };
     let mut watcher = watcher(shown, interrupted);
     let compared = compare(experiment, &options, &mut *watcher);
-    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    // Closes the dashboard, so that the result is printed on the user's own screen.
     drop(watcher);
     match compared? {
         Compared::Interrupted { directory } => {
             match directory.exists() {
                 true => errln!(
-                    "interrupted; what ran until then is in {}, and nothing was judged",
+                    "interrupted; the runs so far are in {}, and nothing was judged",
                     directory.display()
                 ),
                 false => errln!("interrupted; nothing was judged"),
@@ -285,7 +285,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
     }
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Json<'a> {
     reference: String,
@@ -346,8 +346,8 @@ fn finish(
     comparison: &Comparison,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Error> {
-    let entrants: Vec<Entrant> = comparison.backends.iter().map(|e| e.entrant).collect();
-    let required = required(&args.require, &entrants)?;
+    let backends: Vec<Entrant> = comparison.backends.iter().map(|e| e.entrant).collect();
+    let required = required(&args.require, &backends)?;
     let unjudged =
         |entry: &&Entry| entry.verdict == Verdict::Unavailable && required.contains(&entry.entrant);
     let unjudged: Vec<&Entry> = comparison.backends.iter().filter(unjudged).collect();
@@ -363,7 +363,7 @@ fn finish(
     let nothing_judged = all_required && !comparison.backends.iter().any(judged);
     if nothing_judged && unjudged.is_empty() {
         errln!(
-            "--require all: no backend but the reference's own was compared; add one to --backends, or compile it in"
+            "--require all: only the reference's own backend was compared; add another to --backends, or compile it in"
         );
     }
     let code = match comparison.has_failures() || !unjudged.is_empty() || nothing_judged {
@@ -387,7 +387,7 @@ fn finish(
     Ok(code)
 }
 
-/// The verdicts, a line and a reason each.
+/// Writes a line with the verdict and a line with the reason for each backend.
 fn table(comparison: &Comparison) -> String {
     let number =
         |value: Option<f64>, format: &dyn Fn(f64) -> String| value.map_or("-".to_owned(), format);
@@ -437,13 +437,13 @@ fn table(comparison: &Comparison) -> String {
     }
     let mut ran = comparison.backends.iter().filter(|e| !e.losses.is_empty());
     if ran.all(|entry| entry.verdict == Verdict::Own) {
-        text += "\nOnly the reference's own backend was compared, which says nothing about another one.\n";
+        text += "\nOnly the reference's own backend was compared, which is no evidence about another one.\n";
     }
     match &comparison.seeds {
         Some(seeds) => {
             text += &format!(
-                "\nOne more seed ends within {:.4} ± {:.4} nats per token, the mean of {} seeds, with probability \
-                 {OUTCOME_LEVEL}.\n",
+                "\nOne more seed ends within {:.4} ± {:.4} nats per token with probability {OUTCOME_LEVEL}, by {} \
+                 seeds.\n",
                 seeds.mean(),
                 seeds.spread,
                 seeds.seeds.len()
@@ -453,8 +453,8 @@ fn table(comparison: &Comparison) -> String {
     }
     for envelope in &comparison.envelopes {
         text += &format!(
-            "Envelope: {} times what one more run of {} stays within at a step with probability {}, from {} that \
-             rounding set apart.\n",
+            "Envelope: {} times the distance that one more run of {} stays within at a step with probability {}, by {} \
+             runs that differ in rounding.\n",
             envelope.factor, envelope.of, envelope.quantile, envelope.runs
         );
     }
@@ -466,7 +466,7 @@ fn table(comparison: &Comparison) -> String {
         let dtypes = Precision::ALL.into_iter().filter(compared);
         let dtypes: Vec<String> = dtypes.map(|dtype| dtype.to_string()).collect();
         text += &format!(
-            "No envelope: none of the runs carries one. To measure it:\n  foretoken compare EXPERIMENT.toml --backends \
+            "No envelope: none of the runs has one. To measure it:\n  foretoken compare EXPERIMENT.toml --backends \
              flex --dtypes {} --out DIR, then --envelope DIR\n",
             dtypes.join(",")
         );

@@ -1,4 +1,4 @@
-//! `foretoken export`
+//! The command `foretoken export`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,9 +13,9 @@ use foretoken_model::WeightType;
 /// Write a model for Hugging Face's transformers
 ///
 /// Writes config.json, model.safetensors and the tokenizer's files: a folder that
-/// transformers.AutoModelForCausalLM.from_pretrained loads. What transformers has saved in one file and
-/// `foretoken import` has read comes out as the same bytes. An architecture that transformers has no class for
-/// is refused, naming the field that it lacks.
+/// transformers.AutoModelForCausalLM.from_pretrained loads. Weights that transformers saved in one file, and that
+/// `foretoken import` read, are exported as the same bytes. An architecture without a class in transformers is
+/// refused, with the name of the unsupported field.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -24,16 +24,16 @@ Examples:
   foretoken export models/gpt2 --out gpt2-again
   foretoken export Llama-3.2-1B/ --dtype f16 --out llama-f16")]
 pub(super) struct ExportArgs {
-    /// A run directory, a model that `foretoken import` has written, or a Hugging Face folder
+    /// A run directory, a model written by `foretoken import`, or a Hugging Face folder
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Folder to write; it must not exist, or be empty
+    /// Folder to write; it must be absent or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How weights are stored: f32, f16 or bf16 [default: as they are]
+    /// Element type of the stored weights: f32, f16 or bf16 [default: unchanged]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<WeightType>,
-    /// Of a run: best, last or the number of a step
+    /// Checkpoint of a run: best, last, or a step number
     #[arg(long, value_name = "WHICH", default_value = "best")]
     checkpoint: Checkpoint,
 }

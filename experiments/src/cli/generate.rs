@@ -1,4 +1,4 @@
-//! `foretoken generate`
+//! The command `foretoken generate`.
 
 mod prompts;
 mod shown;
@@ -20,12 +20,12 @@ use serde::Serialize;
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, refused};
 use prompts::{Prompt, Prompts};
-use shown::Shown;
+use shown::TextPrinter;
 
-/// Continue prompts with text that a model draws
+/// Continue prompts with text that a model generates
 ///
-/// Prints the prompt and, as it comes, what follows it; the speed goes to standard error. The same seed gives
-/// the same text.
+/// Prints the prompt and its continuation while it is generated; the speed goes to standard error. The same seed
+/// gives the same text.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -34,28 +34,28 @@ Examples:
   foretoken generate gpt2/ --prompt 'Q: 2 + 2?' --greedy --stop 'Q:'
   foretoken generate gpt2/ --prompt 'A haiku:' --samples 4      four texts, drawn side by side
   foretoken generate gpt2/ --prompt - < letter.txt              the prompt from standard input
-  foretoken generate gpt2/ --interactive                        prompt after prompt
+  foretoken generate gpt2/ --interactive                        one prompt after another
 
-Settings act in this order: repetition penalty, temperature, top-k, top-p, min-p. Ctrl-C ends a text
-where it is.")]
+Settings apply in this order: repetition penalty, temperature, top-k, top-p, min-p. Ctrl-C ends the
+text.")]
 pub(super) struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Text to continue, with special tokens by their names; - reads it from standard input. May be
-    /// repeated; all prompts are continued side by side. Without one, or with an empty one, a new text
-    /// begins, if the tokenizer has a token that begins or ends texts
+    /// repeated; all prompts are continued side by side. Without a prompt, or with an empty one, a new
+    /// text begins, if the tokenizer has a token that begins or ends texts
     #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
-    /// Tokens to draw, at most
+    /// Largest number of tokens to generate
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// Below 1 sharpens the distribution, above 1 flattens it, 0 is --greedy [default: 1]
+    /// Temperature: below 1 sharpens the distribution, above 1 flattens it, 0 is --greedy [default: 1]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Keep only the K most probable tokens
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Keep only the most probable tokens that together hold a probability of P
+    /// Keep only the most probable tokens whose probabilities add up to P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// Keep only tokens at least P times as probable as the most probable one
@@ -64,7 +64,7 @@ pub(super) struct GenerateArgs {
     /// Always take the most probable token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "samples"])]
     greedy: bool,
-    /// Above 1 makes tokens that the text already holds less probable
+    /// Repetition penalty: above 1 makes tokens that the text already contains less probable
     #[arg(
         long,
         value_name = "R",
@@ -72,25 +72,26 @@ pub(super) struct GenerateArgs {
         allow_negative_numbers = true
     )]
     repetition_penalty: f64,
-    /// Another seed, another text
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// End before this string; may be repeated
+    /// End the text before this string; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// Go on when the model ends its text
+    /// Continue when the model ends its text
     #[arg(long)]
     ignore_eos: bool,
-    /// Texts for each prompt, each from random numbers of its own
+    /// Number of texts for each prompt, each from its own random numbers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
-    /// Where a text outgrows the model's context: forget its beginning, or refuse to start
+    /// Treatment of a text that is longer than the model's context
     #[arg(long, value_enum, default_value_t)]
     overflow: OverflowArg,
-    /// Compute the whole text afresh for every token
+    /// Recompute the whole text for every token instead of using the key/value cache
     #[arg(long)]
     no_cache: bool,
-    /// Ask for one prompt after the other; Ctrl-D leaves. Not from a terminal, each line is a prompt
+    /// Ask for one prompt after another; Ctrl-D quits. If standard input is not a terminal, each line is
+    /// a prompt
     #[arg(short, long, conflicts_with = "prompts")]
     interactive: bool,
     /// Print one JSON object (with --interactive: one per prompt) and nothing else on standard output
@@ -100,7 +101,7 @@ pub(super) struct GenerateArgs {
 
 #[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
 enum OverflowArg {
-    /// Forget the beginning
+    /// Drop its beginning
     #[default]
     Slide,
     /// Refuse to start
@@ -108,7 +109,7 @@ enum OverflowArg {
 }
 
 impl GenerateArgs {
-    /// All settings, checked before anything is opened.
+    /// Returns all settings, checked before any file is opened.
     fn settings(&self) -> Result<TextGeneration, Error> {
         let sampling = SamplingConfig {
             repetition_penalty: self.repetition_penalty,
@@ -122,7 +123,10 @@ impl GenerateArgs {
         };
         sampling.validate().map_err(as_argument)?;
         if self.stop.iter().any(String::is_empty) {
-            return Err(refused("--stop", "is empty: every text would end at once"));
+            return Err(refused(
+                "--stop",
+                "is empty, so every text would end at once; give some text",
+            ));
         }
         Ok(TextGeneration {
             generation: GenerationConfig {
@@ -144,7 +148,7 @@ impl GenerateArgs {
 
 pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     let mut settings = args.settings()?;
-    // Before the line editor, whose raw mode an unhandled signal would leave behind.
+    // Installed before the line editor, whose raw mode would stay after an unhandled signal.
     let interrupted = on_ctrl_c(|| {});
     let source = args.model.open()?;
     if !args.ignore_eos {
@@ -167,7 +171,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
         if prompts.hung_up() {
             return Ok(ExitCode::from(130));
         }
-        if !prompts.go_on() || outcome == Outcome::Unread {
+        if !prompts.is_interactive() || outcome == Outcome::Unread {
             return Ok(match outcome {
                 Outcome::Interrupted => ExitCode::from(130),
                 Outcome::Complete | Outcome::Unread => ExitCode::SUCCESS,
@@ -182,7 +186,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     })
 }
 
-/// A setting's error with the name of its argument.
+/// Turns an error of a setting into one of its argument.
 fn as_argument(error: ModelError) -> Error {
     let argument = |name: &str| format!("--{}", name.replace('_', "-"));
     match error {
@@ -199,7 +203,7 @@ fn as_argument(error: ModelError) -> Error {
     }
 }
 
-/// A loaded model and what it is asked for.
+/// A loaded model and the settings of its texts.
 struct Session<'a> {
     model: Transformer,
     tokenizer: &'a Tokenizer,
@@ -212,33 +216,33 @@ struct Session<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Complete,
-    /// By Ctrl-C.
+    /// Ended by Ctrl-C.
     Interrupted,
     /// Standard output was closed.
     Unread,
 }
 
 impl Session<'_> {
-    /// Continues a batch of prompts and prints what comes.
+    /// Continues a batch of prompts and prints the texts.
     fn answer(&self, prompts: &[Prompt]) -> Result<Outcome, Error> {
-        let mut shown = Shown::new(prompts, self.settings.samples, self.args.json);
+        let mut printer = TextPrinter::new(prompts, self.settings.samples, self.args.json);
         let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-        let mut read = shown.start();
+        let mut read = printer.start();
         let interrupted = || self.interrupted.load(Ordering::Relaxed);
         let generated = self
             .settings
             .run(&self.model, self.tokenizer, &ids, |row, event| {
                 read = read
                     && match event {
-                        Event::Text(text) => shown.text(row, text),
-                        Event::End => shown.end(row),
+                        Event::Text(text) => printer.text(row, text),
+                        Event::End => printer.end(row),
                     };
                 match read && !interrupted() {
                     true => ControlFlow::Continue(()),
                     false => ControlFlow::Break(()),
                 }
             })?;
-        read = read && shown.finish();
+        read = read && printer.finish();
         if self.args.json {
             read =
                 output::write(&(serde_json::to_string(&self.report(prompts, &generated))? + "\n"));
@@ -288,7 +292,7 @@ struct Report<'r> {
     tokens_per_second: Option<f64>,
 }
 
-/// How fast it went, and why a single text ended.
+/// Describes the speed, and why a single text ended.
 fn speeds(generated: &Generated) -> String {
     let tokens: usize = generated
         .continuations
@@ -314,7 +318,7 @@ fn speeds(generated: &Generated) -> String {
     )
 }
 
-/// Three digits that mean something.
+/// Writes a speed with about three significant digits.
 fn speed_digits(speed: f64) -> String {
     let digits = match speed {
         100.0.. => 0,

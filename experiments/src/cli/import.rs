@@ -1,4 +1,4 @@
-//! `foretoken import`
+//! The command `foretoken import`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ use foretoken_model::{ModelConfig, Pretrained, WeightType};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
-/// Read a model of Hugging Face's
+/// Import a model from Hugging Face
 ///
-/// Reads a folder with config.json and one or several .safetensors files: GPT-2, Llama, Mistral or Qwen3, in
-/// f32, f16 or bf16. Writes a folder that generate, predict, inspect and export take as MODEL and that
-/// training can start from: model.json, model.safetensors (every weight as it was, under our names) and
-/// tokenizer.json. What else the source says is kept beside them, so that export gives the same bytes back.
-/// A tensor that is missing, superfluous or of the wrong shape is named.
+/// Reads a folder with config.json and one or more .safetensors files: GPT-2, Llama, Mistral or Qwen3, in f32, f16 or
+/// bf16. Writes a folder that generate, predict, inspect and export take as MODEL and that training can start from:
+/// model.json, model.safetensors (unchanged weights under foretoken's names) and tokenizer.json. The source's other
+/// metadata is kept beside them, so that export gives the same bytes back. A tensor that is missing, superfluous or
+/// of the wrong shape is reported by name.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -27,15 +27,15 @@ Examples:
   foretoken generate models/gpt2 --prompt 'Once upon a time'
   foretoken export models/gpt2 --out gpt2-again
 
-The commands that take a MODEL read Hugging Face's folders, too, without importing them.")]
+Commands that take a MODEL also read Hugging Face folders directly, without an import.")]
 pub(super) struct ImportArgs {
-    /// Folder with config.json and .safetensors files, or a .safetensors file in one
+    /// Folder with config.json and .safetensors files, or a .safetensors file in such a folder
     #[arg(value_name = "DIR_OR_FILE")]
     source: PathBuf,
-    /// Folder to write; it must not exist, or be empty
+    /// Folder to write; it must be absent or empty
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
-    /// Print what was read as JSON
+    /// Print a description of the model as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -116,7 +116,7 @@ fn print(imported: &Imported) {
         if config.tied_head { "tied" } else { "separate" },
     );
     if !imported.tokenizer {
-        outln!("  no tokenizer.json: text cannot be generated without one");
+        outln!("  no tokenizer.json: to generate text, pass --tokenizer FILE");
     }
     if let Some(note) = imported.note {
         outln!("  note: {note}");

@@ -1,4 +1,4 @@
-//! `foretoken inspect`
+//! The command `foretoken inspect`.
 
 mod tree;
 
@@ -19,25 +19,25 @@ use serde::Serialize;
 
 use super::model::refused;
 
-/// Show a model's modules and parameters, and what training and generating with it cost
+/// Show a model's modules and parameters, and the cost of training and generating with it
 ///
-/// Memory is for f32, whatever precision an experiment trains in. That of training counts weights, gradients, AdamW's
-/// moments and what the backward pass keeps of the forward pass; that of generation, weights and key/value cache.
+/// Memory is for f32, whatever precision an experiment trains in. Training memory counts weights, gradients, AdamW's
+/// moments, and activations that are kept for the backward pass. Generation memory counts weights and key/value cache.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   foretoken inspect runs/world-flex-1                         the model of a run
-  foretoken inspect llama-3.2-1b                              a published shape, before there are weights
-  foretoken inspect my.toml                                   what an experiment will train
-  foretoken inspect gpt2 --batch 8 --context 256              what it takes with such batches
+  foretoken inspect llama-3.2-1b                              a published architecture, without weights
+  foretoken inspect my.toml                                   the model that an experiment will train
+  foretoken inspect gpt2 --batch 8 --context 256              the cost with batches of this size
 
 Floating-point operations follow PaLM's appendix B: 6 N + 12 layers heads head_width context per trained
-token, a third of it for the forward pass alone.")]
+token. The forward pass is a third of that.")]
 pub(super) struct InspectArgs {
-    /// A run directory, an imported model or a Hugging Face folder; a preset's name; or an experiment file
+    /// A run directory, an imported model, a Hugging Face folder, the name of a preset, or an experiment file
     #[arg(value_name = "MODEL|PRESET|EXPERIMENT.toml")]
     what: PathBuf,
-    /// Sequences in a batch [default: 1, and of an experiment its own]
+    /// Sequences in a batch [default: the experiment's, otherwise 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
     /// Tokens in a sequence [default: the model's context]
@@ -76,11 +76,11 @@ struct Tensor {
     shape: Vec<usize>,
 }
 
-/// What was found under the name that was given.
-struct Found {
+/// The model that the argument names.
+struct NamedModel {
     name: String,
     config: ModelConfig,
-    /// The batch that it is trained with.
+    /// Sequences in a training batch.
     batch: usize,
 }
 
@@ -89,35 +89,35 @@ pub(super) fn run(args: InspectArgs) -> Result<ExitCode, Error> {
     let report = report(found, &args)?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
-        false => shown(&report),
+        false => text_of(&report),
     };
     output::write(&text);
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(what: &Path) -> Result<Found, Error> {
+fn find(what: &Path) -> Result<NamedModel, Error> {
     if what
         .extension()
         .is_some_and(|extension| extension == "toml")
     {
         let experiment = Experiment::load(what, &[])?;
-        return Ok(Found {
+        return Ok(NamedModel {
             name: experiment.name.clone(),
-            config: of_experiment(&experiment)?,
+            config: model_of_experiment(&experiment)?,
             batch: experiment.train.batch,
         });
     }
     let name = what.display().to_string();
     if what.exists() {
         let source = Source::open(what, Checkpoint::Best, None)?;
-        return Ok(Found {
+        return Ok(NamedModel {
             name: source.description(),
             config: source.config().clone(),
             batch: 1,
         });
     }
     match ModelConfig::preset(&name) {
-        Some(config) => Ok(Found {
+        Some(config) => Ok(NamedModel {
             name,
             config,
             batch: 1,
@@ -132,8 +132,9 @@ fn find(what: &Path) -> Result<Found, Error> {
     }
 }
 
-/// The shape of a vocabulary may follow from the data, which is then made tokens of, as training would.
-fn of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
+/// Returns the model of an experiment. The size of its vocabulary may depend on the data, which is then tokenized as for
+/// training.
+fn model_of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
     let model = &experiment.model;
     if model.vocab_size.is_some() {
         return model.config(0, None);
@@ -144,20 +145,20 @@ fn of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
     model.config(data.tokenizer.vocab_size(), None)
 }
 
-fn report(found: Found, args: &InspectArgs) -> Result<Report, Error> {
-    let Found { name, config, .. } = found;
+fn report(found: NamedModel, args: &InspectArgs) -> Result<Report, Error> {
+    let NamedModel { name, config, .. } = found;
     let batch = args.batch.map_or(found.batch, |batch| batch as usize);
     let context = args
         .context
         .map_or(config.context, |context| context as usize);
     if context > config.context {
         let message = format!(
-            "{context} is more than the model attends over, {} tokens",
+            "{context} is more than the model's context of {} tokens; choose a smaller one",
             config.context
         );
         return Err(refused("--context", message));
     }
-    let seen = ModelConfig {
+    let with_context = ModelConfig {
         context,
         ..config.clone()
     };
@@ -178,15 +179,15 @@ fn report(found: Found, args: &InspectArgs) -> Result<Report, Error> {
         tensors: config.tensors().into_iter().map(tensor).collect(),
         batch,
         context,
-        forward_flops_per_token: seen.flops_per_token() / 3.0,
-        training_flops_per_token: seen.flops_per_token(),
+        forward_flops_per_token: with_context.flops_per_token() / 3.0,
+        training_flops_per_token: with_context.flops_per_token(),
         training_memory: config.training_memory(batch, context),
         generation_memory: config.generation_memory(batch, context),
         config,
     })
 }
 
-fn shown(report: &Report) -> String {
+fn text_of(report: &Report) -> String {
     let mut shown = format!("{}\n\n", report.name);
     shown += &tree::shown(&report.config);
     shown += &format!(
@@ -239,7 +240,7 @@ fn shown(report: &Report) -> String {
     shown
 }
 
-/// In the largest unit of which there is at least one.
+/// Writes floating-point operations in the largest unit of which there is at least one.
 fn flops_shown(flops: f64) -> String {
     let units = [
         ("TFLOP", 1e12),

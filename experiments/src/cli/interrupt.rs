@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use foretoken::errln;
 use foretoken::show::signals;
 
-/// The flag of [`signals::listen`].
+/// Returns the flag of [`signals::listen`], which is set on the first request to stop. Warns if signals cannot be
+/// handled.
 pub(super) fn on_ctrl_c(stop: impl Fn() + Send + 'static) -> Arc<AtomicBool> {
     signals::listen(stop).unwrap_or_else(|error| {
         errln!("warning: Ctrl-C will lose work: {error}");

@@ -1,4 +1,4 @@
-//! The command line. One file per command; each parses, calls the library, prints.
+//! The command line. Each command is one file that parses arguments, calls the library and prints.
 
 mod backends;
 mod bisect;
@@ -23,10 +23,10 @@ use clap::{Parser, Subcommand};
 use foretoken::show::output;
 use foretoken::{Error, errln};
 
-/// Train decoder-only transformers on the next token, on every Burn backend.
+/// Train decoder-only transformers to predict the next token, on every Burn backend.
 ///
 /// Without a command, trains the embedded experiment: a small GPT on a synthetic world whose entropy
-/// is known, so that the loss has a floor to be compared with.
+/// is known, so that the loss can be compared with its lower bound.
 #[derive(Parser)]
 #[command(name = "foretoken", version, max_term_width = 100)]
 struct Cli {
@@ -50,15 +50,15 @@ enum Command {
     Backends(backends::BackendsArgs),
 }
 
-/// Exit code 0 for success, 2 for what the user can mend, 1 for what failed on its way, 130 for what was
-/// interrupted.
+/// Runs the command and returns its exit code: 0 for success, 2 for an error that the user can fix, 1 for a failure
+/// during the run, 130 if interrupted.
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::try_parse() {
         Err(usage) if usage.kind() == ErrorKind::InvalidUtf8 => Err(invalid_utf8()),
         Err(usage) => print_usage(&usage),
         Ok(cli) => execute(cli.command),
     };
-    // A command that printed to a full disk has failed, whatever else it did.
+    // A command whose output did not reach a full disk has failed.
     let result = result.and_then(|code| output::finish().map(|()| code));
     result.unwrap_or_else(|error| {
         errln!("error: {error}");
@@ -66,7 +66,7 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
-/// Prints help or version to standard output, or what is wrong with the arguments to standard error.
+/// Prints help or version to standard output, or an error in the arguments to standard error.
 fn print_usage(usage: &clap::Error) -> Result<ExitCode, Error> {
     let text = |colours| match colours {
         true => usage.render().ansi().to_string(),
@@ -98,15 +98,15 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
     }
 }
 
-/// Names the argument that has to be text and is not, which clap does not. Paths of files may be any bytes, unless an
-/// experiment or a manifest has to name them.
+/// Names the argument that must be text and is not, because clap does not name it. Paths of files may be any bytes,
+/// unless an experiment or a manifest names them.
 fn invalid_utf8() -> Error {
     let mut arguments = std::env::args_os().skip(1);
     let argument = arguments.find(|argument| argument.to_str().is_none());
     Error::Experiment {
         origin: format!("{:?}", argument.unwrap_or_default()),
         message:
-            "is not UTF-8, and has to be here: write text in UTF-8; where it names a file, rename that, or name its folder"
+            "is not UTF-8, which this argument must be; if it names a file, rename the file, or name its folder instead"
                 .into(),
     }
 }

@@ -1,4 +1,4 @@
-//! MODEL, and what commands that take one have in common.
+//! The argument MODEL, and other arguments of all commands that take one.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use foretoken::Error;
 use foretoken::backend::Backend;
 use foretoken::record::source::{Checkpoint, Source};
 
-/// Arguments that choose a model and where it runs.
+/// Arguments that choose a model and its backend.
 #[derive(Args)]
 pub(super) struct ModelArgs {
-    /// A run directory, a model that `foretoken import` has written, or a Hugging Face folder
+    /// A run directory, a model written by `foretoken import`, or a Hugging Face folder
     model: PathBuf,
-    /// Of a run: best, last or the number of a step
+    /// Checkpoint of a run: best, last, or a step number
     #[arg(long, value_name = "WHICH", default_value = "best")]
     checkpoint: Checkpoint,
-    /// A tokenizer.json in place of the model's own
+    /// A tokenizer.json to use instead of the model's own
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Backend to run on, as `foretoken backends` lists them [default: the first one compiled in]
+    /// Backend to run on; `foretoken backends` lists them [default: the first one compiled in]
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
 }
@@ -41,7 +41,7 @@ impl ModelArgs {
     }
 }
 
-/// What is wrong with an argument.
+/// Returns the error for a wrong argument.
 pub(super) fn refused(argument: &str, message: impl ToString) -> Error {
     Error::Experiment {
         origin: argument.into(),

@@ -1,4 +1,4 @@
-//! `foretoken predict`
+//! The command `foretoken predict`.
 
 use std::process::ExitCode;
 
@@ -14,36 +14,36 @@ use serde::Serialize;
 use super::model::{ModelArgs, refused};
 use super::screen;
 
-/// Tokens looked at where nobody says how many, if the model attends over more.
+/// Largest default context; a model's own context may be longer.
 const CONTEXT: usize = 1024;
 
-/// Characters of a token's name in a chart or a table.
+/// Largest number of characters of a token's name in a chart or a table.
 const NAME: usize = 20;
 
-/// Show what a model expects: the next token's distribution, and how much a text surprises it
+/// Show a model's predictions: the distribution of the next token, and the surprisal of a text
 ///
-/// After a prompt, the most probable next tokens as a bar chart, and the entropy of the distribution. With
-/// --target, the surprisal of each of its tokens, -log2 p: coloured on a terminal, in a table elsewhere.
+/// With --prompt, prints the most probable next tokens as a bar chart, and the entropy of the distribution. With
+/// --target, prints the surprisal -log2 p of each of its tokens: coloured on a terminal, as a table elsewhere.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   foretoken predict gpt2/ --prompt 'The capital of France is'
   foretoken predict gpt2/ --prompt 'The capital of France is' --target ' Paris.'
-  foretoken predict gpt2/ --target \"$(cat letter.txt)\"     a text by itself; its first token is not judged
+  foretoken predict gpt2/ --target \"$(cat letter.txt)\"     a text without a prompt; its first token is not scored
   foretoken predict gpt2/ --prompt 'Once' --json | jq .next.entropy_bits
 
 A text longer than --context is read in windows that overlap by half. Bits per byte divide by the bytes
-of the judged tokens.")]
+of the scored tokens.")]
 pub(super) struct PredictArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// What comes before; special tokens by their names
+    /// Text before the predicted token, with special tokens by their names
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// How many of the most probable tokens to show
+    /// Number of most probable tokens to show
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// The text whose tokens are judged
+    /// Text whose tokens are scored
     #[arg(
         long,
         value_name = "TEXT",
@@ -51,10 +51,10 @@ pub(super) struct PredictArgs {
         required_unless_present = "prompt"
     )]
     target: Option<String>,
-    /// How many tokens the model looks at [default: its context, and 1024 at most]
+    /// Number of tokens that the model attends to [default: its context, at most 1024]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
-    /// Print a table in place of the coloured text
+    /// Print a table instead of the coloured text
     #[arg(long)]
     table: bool,
     /// Print everything as one JSON object
@@ -68,10 +68,10 @@ struct Report {
     backend: &'static str,
     context: usize,
     prompt: Option<String>,
-    /// What follows the prompt; absent without one.
+    /// Distribution of the token after the prompt; absent without a prompt.
     next: Option<NextToken>,
     target: Option<String>,
-    /// The first token of a target without a prompt, which nothing foretells.
+    /// The first token of a target without a prompt, which has no prediction.
     not_judged: Option<String>,
     surprisals: Option<Surprisals>,
 }
@@ -85,8 +85,8 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
         .as_ref()
         .map(|text| source.prompt(text))
         .transpose()?;
-    let judged = match &args.target {
-        Some(target) => Some(Judged::new(&source, args.prompt.as_deref(), target)?),
+    let scored = match &args.target {
+        Some(target) => Some(ScoredText::new(&source, args.prompt.as_deref(), target)?),
         None => None,
     };
 
@@ -95,9 +95,9 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
     let next = before
         .map(|before| next_token(&model, tokenizer, &before, context, args.top))
         .transpose()?;
-    let surprisals = judged
+    let surprisals = scored
         .as_ref()
-        .map(|judged| surprisals(&model, tokenizer, &judged.ids, judged.first, context))
+        .map(|scored| surprisals(&model, tokenizer, &scored.ids, scored.first, context))
         .transpose()?;
     let report = Report {
         model: source.description(),
@@ -106,7 +106,7 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
         prompt: args.prompt.clone(),
         next,
         target: args.target.clone(),
-        not_judged: judged.and_then(|judged| judged.not_judged(tokenizer)),
+        not_judged: scored.and_then(|scored| scored.unscored_token(tokenizer)),
         surprisals,
     };
     let text = match args.json {
@@ -121,22 +121,24 @@ fn context(args: &PredictArgs, of_model: usize) -> Result<usize, Error> {
     match args.context.map(|context| context as usize) {
         Some(context) if context > of_model => Err(refused(
             "--context",
-            format!("{context} is more than the model attends over, {of_model} tokens"),
+            format!(
+                "{context} is more than the model's context of {of_model} tokens; choose a smaller one"
+            ),
         )),
         Some(context) => Ok(context),
         None => Ok(of_model.min(CONTEXT)),
     }
 }
 
-/// A text, from one of its tokens on.
-struct Judged {
+/// A text that is scored from one of its tokens on.
+struct ScoredText {
     ids: Vec<u32>,
     first: usize,
-    /// Whether the target begins before the first judged token.
+    /// Whether the target begins before the first scored token.
     cut: bool,
 }
 
-impl Judged {
+impl ScoredText {
     fn new(source: &Source, prompt: Option<&str>, target: &str) -> Result<Self, Error> {
         let start = source.start_of_text()?;
         let before = match prompt {
@@ -144,7 +146,7 @@ impl Judged {
             None => start,
         };
         let whole = match prompt {
-            // Encoded in one piece, as the model has learnt texts, where the border falls between two tokens.
+            // Prompt and target are encoded in one piece, as in training, if the border falls between two tokens.
             Some(prompt) if !prompt.is_empty() => source.prompt(&format!("{prompt}{target}"))?,
             _ => before.clone(),
         };
@@ -157,8 +159,9 @@ impl Judged {
         };
         let first = before.len().max(1);
         if first >= ids.len() {
-            let few = "has no token that something before it could foretell; give a longer one, or a --prompt";
-            return Err(refused("--target", few));
+            let message = "has no token with another one before it, so there is nothing to predict; \
+                           give a longer text, or a --prompt";
+            return Err(refused("--target", message));
         }
         Ok(Self {
             first,
@@ -167,7 +170,7 @@ impl Judged {
         })
     }
 
-    fn not_judged(&self, tokenizer: &Tokenizer) -> Option<String> {
+    fn unscored_token(&self, tokenizer: &Tokenizer) -> Option<String> {
         self.cut.then(|| tokenizer.token_text(self.ids[0]))
     }
 }
@@ -181,7 +184,7 @@ fn shown(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
     if let Some(surprisals) = &report.surprisals {
         shown += "\n";
         if let Some(first) = &report.not_judged {
-            shown += &format!("Not judged, as nothing comes before it: {first:?}\n");
+            shown += &format!("Not scored, because no token comes before it: {first:?}\n");
         }
         if surprisals.windows > 1 {
             shown += &format!(
@@ -201,7 +204,7 @@ fn shown(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
     shown
 }
 
-/// The most probable tokens, with bars in proportion; the first one's is as wide as there is room.
+/// Draws the most probable tokens with proportional bars. The bar of the first one fills the line.
 fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     let width = columns
         .saturating_sub("  12.345 %  12.34 bits    ".len() + NAME)
@@ -223,12 +226,12 @@ fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     }
     chart
         + &format!(
-            "\nEntropy {:.3} bits, as of {:.2} equally probable tokens (the perplexity).\n",
+            "\nEntropy {:.3} bits, equal to that of {:.2} equally probable tokens (the perplexity).\n",
             next.entropy_bits, next.perplexity
         )
 }
 
-/// So much of `width` columns, to an eighth of one.
+/// Draws a bar over a share of `width` columns, in eighths of a column.
 fn bar(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (share * 8.0 * width as f64).round() as usize;
@@ -236,7 +239,7 @@ fn bar(share: f64, width: usize) -> String {
     format!("{bar:<width$}")
 }
 
-/// The classes of surprise, with the bits from which on they begin.
+/// Classes of surprisal: lowest number of bits, and name.
 const CLASSES: [(f64, &str); 5] = [
     (0.0, "below 1"),
     (1.0, "1 to 3"),
@@ -245,15 +248,16 @@ const CLASSES: [(f64, &str); 5] = [
     (10.0, "10 and above"),
 ];
 
-/// Dark on light grounds, from none over yellow to red: legible whatever the terminal's own colours.
+/// Returns the style of a class, from none through yellow to red. Dark text on light backgrounds is legible whatever
+/// the terminal's own colours.
 fn style(bits: f64) -> Style {
     let class = CLASSES
         .iter()
         .rposition(|(from, _)| bits >= *from)
         .unwrap_or(0);
-    let on = |ground: u8, text: u8| {
+    let on = |background: u8, text: u8| {
         Style::new()
-            .bg_color(Some(Ansi256Color(ground).into()))
+            .bg_color(Some(Ansi256Color(background).into()))
             .fg_color(Some(Ansi256Color(text).into()))
     };
     match class {
@@ -265,7 +269,7 @@ fn style(bits: f64) -> Style {
     }
 }
 
-/// `before` is what is not judged.
+/// Colours each token by its surprisal. `before` is the text that is not scored.
 fn coloured(before: Option<&str>, tokens: &[Surprisal]) -> String {
     let dim = Style::new().dimmed();
     let mut shown = match before {
@@ -274,7 +278,8 @@ fn coloured(before: Option<&str>, tokens: &[Surprisal]) -> String {
     };
     for token in tokens {
         let style = style(token.bits);
-        // A line break inside a style would paint the rest of the line: it is named, and follows.
+        // A line break inside a style would colour the rest of the line, so a symbol is coloured and the break
+        // follows.
         for (i, line) in token.text.split('\n').enumerate() {
             if i > 0 {
                 shown += &format!("{style}⏎{style:#}\n");
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_share() {
+    fn bars_are_proportional_to_their_share() {
         assert_eq!(bar(0.5, 4), "██  ");
         assert_eq!(bar(1.0, 4), "████");
         assert_eq!(bar(0.0, 4), "    ");
@@ -351,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn surprise_has_colours_and_the_text_stays() {
+    fn surprisal_is_coloured_and_the_text_is_unchanged() {
         let tokens = [("To", 0.1), (" be", 4.0), (",\n", 2.0), ("or", 12.0)];
         let shown = coloured(
             Some("> "),
@@ -367,7 +372,7 @@ mod tests {
         }
         assert!(shown.contains(&format!("{}or", style(12.0))));
         let plainly = format!("{:#}To", Style::new().dimmed());
-        assert!(shown.contains(&plainly), "what was expected has no colour");
+        assert!(shown.contains(&plainly), "expected tokens have no colour");
         for line in plain.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }

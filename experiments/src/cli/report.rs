@@ -1,4 +1,4 @@
-//! `foretoken report`
+//! The command `foretoken report`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

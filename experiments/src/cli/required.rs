@@ -1,4 +1,4 @@
-//! Backends on the command line, and those of them that have to be judged.
+//! Backend names on the command line, and the value of `--require`.
 
 use std::str::FromStr;
 
@@ -9,14 +9,14 @@ use foretoken::verify::compare::Entrant;
 
 use super::model::refused;
 
-/// `flex`, or `flex:f64`.
+/// A backend with an optional precision, such as `flex` or `flex:f64`.
 #[derive(Clone, Copy)]
-pub(super) struct Named {
+pub(super) struct BackendName {
     pub(super) name: Backend,
     pub(super) dtype: Option<Precision>,
 }
 
-impl FromStr for Named {
+impl FromStr for BackendName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -33,7 +33,7 @@ impl FromStr for Named {
 #[derive(Clone, Copy)]
 pub(super) enum Required {
     All,
-    One(Named),
+    One(BackendName),
 }
 
 impl FromStr for Required {
@@ -47,23 +47,23 @@ impl FromStr for Required {
     }
 }
 
-/// Which of `entrants` have to be judged.
+/// Returns the backends under test that `--require` names.
 ///
 /// # Errors
 ///
-/// When one is required that is not among them.
-pub(super) fn required(asked: &[Required], entrants: &[Entrant]) -> Result<Vec<Entrant>, Error> {
+/// Returns an error if a required backend is not under test.
+pub(super) fn required(values: &[Required], backends: &[Entrant]) -> Result<Vec<Entrant>, Error> {
     let mut required = Vec::new();
-    for asked in asked {
-        let Required::One(named) = asked else {
-            required.extend(entrants);
+    for value in values {
+        let Required::One(named) = value else {
+            required.extend(backends);
             continue;
         };
-        let meant = |entrant: &&Entrant| {
-            entrant.name == named.name && named.dtype.is_none_or(|dtype| entrant.dtype == dtype)
+        let matches = |backend: &&Entrant| {
+            backend.name == named.name && named.dtype.is_none_or(|dtype| backend.dtype == dtype)
         };
         let before = required.len();
-        required.extend(entrants.iter().filter(meant));
+        required.extend(backends.iter().filter(matches));
         if required.len() == before {
             let dtype = named
                 .dtype

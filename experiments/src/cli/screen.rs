@@ -1,24 +1,25 @@
-//! Standard output as commands fill it: how wide it is, and whether it takes colours.
+//! Properties of standard output: its width, and whether it takes colours.
 
 use std::io::{self, IsTerminal};
 
 use foretoken::show::terminal;
 
-/// Columns where nobody says how many there are.
+/// Default number of columns.
 const COLUMNS: usize = 80;
 
-/// Whether standard output takes colours.
+/// Returns whether standard output takes colours.
 pub(super) fn has_colours() -> bool {
     takes_colours(&io::stdout())
 }
 
-/// Whether a stream takes colours: a terminal, unless it is dumb or `NO_COLOR` is set (<https://no-color.org>).
+/// Returns whether a stream takes colours: it is a terminal, not a dumb one, and `NO_COLOR` is not set
+/// (<https://no-color.org>).
 pub(super) fn takes_colours(stream: &impl IsTerminal) -> bool {
     terminal::has_screen(stream)
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Columns of the terminal, within reason; 80 where there is none.
+/// Returns the columns of the terminal, limited to 40 to 120; 80 without a terminal.
 pub(super) fn columns() -> usize {
     #[cfg(unix)]
     if io::stdout().is_terminal()
@@ -30,8 +31,8 @@ pub(super) fn columns() -> usize {
     COLUMNS
 }
 
-/// A token as a name: quoted, with visible white space, bytes of cut characters by their values, special tokens
-/// as they are.
+/// Returns a readable name of a token: quoted, with visible spaces, and with escaped bytes if it is part of a
+/// character. Special tokens keep their names.
 pub(super) fn token_name(text: &str, bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         _ if text.is_empty() => "(no token)".into(),
@@ -41,7 +42,7 @@ pub(super) fn token_name(text: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// At most so many characters, with `…` for what is left out.
+/// Shortens a text to at most `characters`, with `…` for the part that is cut off.
 pub(super) fn shortened(text: String, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text,

@@ -1,4 +1,4 @@
-//! `foretoken train`
+//! The command `foretoken train`.
 
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;
@@ -17,38 +17,39 @@ use super::interrupt::on_ctrl_c;
 
 /// Train an experiment and write a run directory
 ///
-/// Prints validation loss in nats per token, bits per byte and perplexity at the end, beside the
-/// entropy of the text where that is known.
+/// At the end, prints validation loss in nats per token, bits per byte and perplexity, beside the
+/// entropy of the text if it is known.
 #[derive(Args, Default)]
 #[command(after_help = "\
 Examples:
   foretoken train                                   the embedded experiment
   foretoken train --backend wgpu                    the same on a GPU
   foretoken train my.toml --set train.steps=500     a file, with one key changed
-  foretoken train --resume                          go on where the last run was stopped
-  foretoken train --resume --set train.steps=5000   extend it, on the schedule of so many steps
+  foretoken train --resume                          continue the run that wrote last
+  foretoken train --resume --set train.steps=5000   extend it, on the schedule of a run of 5000 steps
 
-Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second one, a second later,
-quits at once. SIGTERM and a closed terminal do as the first Ctrl-C, however often they come.")]
+Ctrl-C finishes the step, writes a checkpoint and prints the command that resumes. A second Ctrl-C,
+at least a second later, quits at once. SIGTERM and a closed terminal act like the first Ctrl-C,
+however often they come.")]
 pub(super) struct TrainArgs {
-    /// Experiment file (TOML); without one, the embedded experiment, or with --resume the one that the
-    /// run was started with
+    /// Experiment file (TOML) [default: the embedded experiment; with --resume, the experiment of the
+    /// run]
     experiment: Option<PathBuf>,
-    /// Backend to run on, as `foretoken backends` lists them; overrides backend.name
+    /// Backend to run on; overrides backend.name. `foretoken backends` lists them
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
     /// Change a key of the experiment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Continue the run in --out, or the latest one of the experiment file on its backend, or the one
-    /// that wrote last. --set may change train.steps, eval_every, eval_windows, early_stop and
-    /// sample_tokens, and where the same data lies; anything else is refused
+    /// Continue the run in --out; without --out, the latest run of the experiment file on its backend;
+    /// without a file, the run that wrote last. --set may change train.steps, eval_every, eval_windows,
+    /// early_stop and sample_tokens, and the path of the same data; other keys are refused
     #[arg(long)]
     resume: bool,
     /// Run directory [default: runs/<experiment>-<backend>-<n>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What to show meanwhile; auto is tui on a terminal and plain elsewhere
+    /// Display during the run; auto is tui on a terminal and plain elsewhere
     #[arg(long, value_enum, default_value_t)]
     dashboard: DashboardArg,
     /// Print one JSON object at the end and nothing else on standard output
@@ -70,8 +71,8 @@ pub(super) enum DashboardArg {
 }
 
 impl TrainArgs {
-    /// The run directory, where it is known: the one that is named, or to resume without naming an experiment the one
-    /// that wrote last.
+    /// Returns the run directory if it is known: the value of --out, or the run that wrote last if no experiment is
+    /// named with --resume.
     fn directory(&self) -> Result<Option<PathBuf>, Error> {
         if self.out.is_some() || !self.resume || self.experiment.is_some() {
             return Ok(self.out.clone());
@@ -96,15 +97,18 @@ impl TrainArgs {
     }
 }
 
-/// What to show where both streams are as they are.
-pub(super) fn dashboard(asked: DashboardArg, json: bool) -> Result<Dashboard, Error> {
+/// Chooses the display from the argument and from whether input and output are terminals.
+pub(super) fn dashboard(argument: DashboardArg, json: bool) -> Result<Dashboard, Error> {
     let terminal = terminal::has_screen(&std::io::stdout()) && std::io::stdin().is_terminal();
-    Ok(match asked {
+    Ok(match argument {
         DashboardArg::None => Dashboard::None,
         DashboardArg::Tui if !terminal || json => {
             return Err(Error::Experiment {
                 origin: "--dashboard tui".into(),
-                message: "needs a terminal for input and output, one that is not TERM=dumb, and no --json".into(),
+                message:
+                    "needs a terminal for input and output that is not TERM=dumb, and no --json; \
+                          use --dashboard plain"
+                        .into(),
             });
         }
         DashboardArg::Auto | DashboardArg::Plain if json => Dashboard::PlainOnStderr,
@@ -127,12 +131,12 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
         interrupter,
         interrupted,
     };
-    // Burn panics where a device fails, and burn-train where the user kills a run from the dashboard; both
-    // have said why by then.
+    // Burn panics when a device fails, and burn-train when the user kills a run from the dashboard. Both have
+    // printed the reason by then.
     let finished = std::panic::catch_unwind(AssertUnwindSafe(|| train(experiment, options)))
         .unwrap_or_else(|_| {
             Err(Error::Training(
-                "the run was cut short; --resume goes on from its last checkpoint".into(),
+                "the run stopped early; --resume continues from its last checkpoint".into(),
             ))
         })?;
     match finished {
@@ -151,7 +155,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
         }
         Finished::Interrupted { run, step } => {
             errln!(
-                "interrupted after {step} steps; checkpoint written. To go on:\n  foretoken train --resume --out {}",
+                "interrupted after {step} steps; a checkpoint was written. To continue:\n  foretoken train --resume --out {}",
                 run.display()
             );
             Ok(ExitCode::from(130))

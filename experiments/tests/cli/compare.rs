@@ -169,7 +169,7 @@ fn what_cannot_run_here_is_listed_and_the_rest_goes_on() {
         "– unavailable",
         "--features rocm",
         "No other seed",
-        "Envelope: 4 times what one more run of flex:f32 stays within",
+        "Envelope: 4 times the distance that one more run of flex:f32 stays within",
         "Report: runs/compare-world-1/report.html",
     ] {
         assert!(shown.contains(part), "no {part:?} in {shown}");

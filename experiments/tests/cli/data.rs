@@ -308,7 +308,7 @@ fn a_build_that_is_interrupted_says_how_to_go_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     assert!(
-        text(&output).contains("goes on where it stopped"),
+        text(&output).contains("continues where it stopped"),
         "{}",
         text(&output)
     );

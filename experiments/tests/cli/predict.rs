@@ -132,7 +132,7 @@ fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
         "{shown}"
     );
     assert!(
-        shown.contains("Not judged, as nothing comes before it: \"T\""),
+        shown.contains("Not scored, because no token comes before it: \"T\""),
         "{shown}"
     );
     let shown = predict(&bench, &["--target", target, "--context", "4"]);

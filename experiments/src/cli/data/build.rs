@@ -1,4 +1,4 @@
-//! `foretoken data build`
+//! The command `foretoken data build`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,18 +19,18 @@ use crate::cli::interrupt::on_ctrl_c;
 /// Make a folder of tokens from text
 ///
 /// Reads plain text (a document per file), JSON Lines, JSON (objects, or an array of them), CSV, TSV and Parquet (a
-/// document per line, object or row), each also compressed with gzip or zstd. The extension says which it is: .txt,
-/// .text, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet. A file that is named itself, or by a glob, is plain
-/// text too if it has no extension, or one of source code or markup such as .py, .rs or .tex; every other extension
-/// needs --format. Folders are read recursively, in the byte order of paths; they and globs leave hidden files
-/// alone. A named pipe, <(COMMAND) and /dev/stdin are read once, into a copy in --out.
+/// document per line, object or row), each optionally compressed with gzip or zstd. The extension decides the format:
+/// .txt, .text, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet. A file that is named itself, or by a glob, is
+/// also read as plain text if it has no extension, or one of source code or markup such as .py, .rs or .tex; every
+/// other extension needs --format. Folders are read recursively, in the byte order of paths. Folders and globs skip
+/// hidden files. A named pipe, <(COMMAND) and /dev/stdin are read once, into a copy in --out.
 ///
-/// Documents are split by a hash of their text, so that copies of one document fall on the same side; where that
+/// Documents are split by a hash of their text, so that copies of one document fall on the same side. If that
 /// would leave a side empty, as with a single file of plain text, the end of each document is for validation.
 ///
-/// Plain text of any length is read in parts. Limits of what is held in memory: 32 MiB for a line of JSON
-/// Lines, an object of JSON or a row of CSV and TSV, 128 MiB for a Parquet file inside gzip or zstd, 16 MiB of a
-/// document without a place where its tokenizer lets it be cut. A compressed file may expand to 1 TiB.
+/// Plain text of any length is read in parts. Memory limits: 32 MiB for a line of JSON Lines, an object of JSON or a
+/// row of CSV and TSV, 128 MiB for a Parquet file inside gzip or zstd, 16 MiB of a document without a place where its
+/// tokenizer can cut it. A compressed file may expand to 1 TiB.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -41,37 +41,38 @@ Examples:
   foretoken data build stories.txt --separator '<|endoftext|>' --tokenizer bpe:4k --out data/stories
   foretoken train my.toml --set data.path=data/corpus
 
-Interrupted or killed, the same command goes on where it stopped; the result is the same, byte for byte.")]
+If interrupted or killed, the same command continues where it stopped, and the result is the same, byte
+for byte.")]
 pub(in crate::cli) struct BuildArgs {
     /// Files, folders, globs and pipes, read in this order
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// byte, char, bpe:VOCAB (trained on the text), or the path of a Hugging Face tokenizer.json
+    /// Tokenizer: byte, char, bpe:VOCAB (trained on the text), or the path of a Hugging Face tokenizer.json
     #[arg(long, value_name = "SPEC")]
     tokenizer: String,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Share of the documents that is for validation
+    /// Share of the documents for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     valid: f64,
-    /// Tokens per file; 100M, 500k and the like are understood
+    /// Tokens per file, with an optional suffix: 500k, 100M, 2G
     #[arg(long, value_name = "TOKENS", default_value = "100M", value_parser = count)]
     shard_tokens: u64,
-    /// Format of all files, whatever they are called: text, jsonl, json, csv, tsv or parquet; with it all files of a
-    /// folder are read [default: by the extension]
+    /// Format of all files: text, jsonl, json, csv, tsv or parquet; with it, all files of a folder are read
+    /// [default: by the extension]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Field of JSON, or column of CSV, TSV and Parquet, that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_field: String,
-    /// What stands between documents in plain text [default: the end of the file]
+    /// Text between documents in plain text [default: the end of the file]
     #[arg(long, value_name = "TEXT")]
     separator: Option<String>,
-    /// What to do with bytes that are not UTF-8
+    /// Treatment of bytes that are not UTF-8
     #[arg(long, value_enum, default_value_t = InvalidUtf8Arg::Refuse)]
     invalid_utf8: InvalidUtf8Arg,
-    /// Read special tokens written out in the text, such as <|endoftext|>, as those tokens
+    /// Read names of special tokens in the text, such as <|endoftext|>, as those tokens
     #[arg(long)]
     special_tokens: bool,
     /// Print the manifest as JSON
@@ -83,11 +84,11 @@ pub(in crate::cli) struct BuildArgs {
 enum InvalidUtf8Arg {
     /// Stop and name the file and the place
     Refuse,
-    /// Put U+FFFD in their place, and count them
+    /// Replace them by U+FFFD, and count them
     Replace,
 }
 
-/// A count with an optional suffix: k, M or G.
+/// Parses a count with an optional suffix: k, M or G.
 fn count(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 1_000),
@@ -130,7 +131,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
         Err(DataError::Interrupted) => {
             drop(reporter);
             errln!(
-                "interrupted; {} is unfinished. The same command goes on where it stopped.",
+                "interrupted; {} is unfinished. The same command continues where it stopped.",
                 args.out.display()
             );
             return Ok(ExitCode::from(130));
@@ -148,31 +149,31 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the user should know and may not expect.
+/// Prints warnings about input that was skipped or changed.
 fn warn(built: &Built) {
     let text = &built.manifest.text;
     let n = built.skipped.len();
     if let Some(first) = built.skipped.first() {
         errln!(
-            "passed over {n} {} of other kinds, such as {}: name what belongs to the text itself, or by a glob",
+            "skipped {n} {} with another extension, such as {}; to include them, name them as INPUT, or with a glob",
             if n == 1 { "file" } else { "files" },
             first.display()
         );
     }
     if text.replaced_documents > 0 {
         errln!(
-            "{} documents are not UTF-8: {} U+FFFD stand for what is not",
+            "{} documents are not UTF-8: invalid bytes were replaced by {} U+FFFD",
             text.replaced_documents,
             text.replacements
         );
     }
     if text.empty_documents > 0 {
-        errln!("{} empty documents left out", text.empty_documents);
+        errln!("skipped {} empty documents", text.empty_documents);
     }
     if text.inexact_documents > 0 {
         errln!(
-            "this tokenizer changes text: the tokens of {} documents do not stand for exactly their bytes, and \
-             bits per byte are off by as much",
+            "the tokenizer changes text: the tokens of {} documents do not encode exactly their bytes, so bits per \
+             byte are inexact",
             text.inexact_documents
         );
     }
@@ -228,7 +229,7 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
     outln!("Tokens: {}", out.display());
 }
 
-/// A line on how many files were read in which format, if the manifest tells.
+/// Returns a line with the number of files read in each format; `None` if the manifest does not record formats.
 fn read_as(manifest: &Manifest) -> Option<String> {
     let counted = Format::ALL.into_iter().filter_map(|format| {
         let is_read = |source: &&SourceEntry| source.format == Some(format);
@@ -241,7 +242,7 @@ fn read_as(manifest: &Manifest) -> Option<String> {
     let formats = Format::ALL.map(Format::name).join(", ");
     (!counted.is_empty()).then(|| {
         let counted = counted.join(", ");
-        format!("read as: {counted}; --format states another of {formats}")
+        format!("read as: {counted}; --format selects another of {formats}")
     })
 }
 
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn help_tells_the_limits() {
+    fn help_states_the_limits() {
         use foretoken_datasets as data;
         let help = BuildArgs::augment_args(clap::Command::new("build"))
             .render_long_help()
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_suffixes() {
+    fn counts_may_have_suffixes() {
         assert_eq!(count("100M"), Ok(100_000_000));
         assert_eq!(count("4k"), Ok(4_000));
         assert_eq!(count("1_000"), Ok(1_000));

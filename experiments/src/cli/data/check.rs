@@ -1,4 +1,4 @@
-//! `foretoken data check`
+//! The command `foretoken data check`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,17 +12,17 @@ use super::grouped;
 
 /// Read everything in a folder of tokens and check it
 ///
-/// Every block against its checksum, every id against the vocabulary, tokens, documents, borders and bytes
-/// against the manifest. The first thing that is wrong is named, with its offset, and the exit code is 2.
+/// Checks every block against its checksum, every id against the vocabulary, and tokens, documents, borders and
+/// bytes against the manifest. Names the first error with its offset; the exit code is then 2.
 #[derive(Args)]
 pub(in crate::cli) struct CheckArgs {
-    /// Folder that `foretoken data build` has written, or one of nanoGPT's or llm.c's .bin files
+    /// Folder written by `foretoken data build`, or one of nanoGPT's or llm.c's .bin files
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
+    /// Tokenizer.json that .bin files were made with [default: the one in the folder]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// For .bin files without a header: how many bytes an id has, 2 or 4 [default: found out, if the ids leave no doubt]
+    /// Bytes of an id in .bin files without a header, 2 or 4 [default: detected, if the ids leave no doubt]
     #[arg(long, value_name = "BYTES", value_parser = super::id_bytes)]
     id_bytes: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! `foretoken data fetch`
+//! The command `foretoken data fetch`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +13,8 @@ use crate::cli::interrupt::on_ctrl_c;
 
 /// Download a well-known corpus; without a name, list them
 ///
-/// Goes on with a download that was cut short, and checks size and SHA-256. Where the network is closed it
-/// names what to put where.
+/// Continues an interrupted download, and checks size and SHA-256. Without a network, prints which files to put
+/// where.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,7 @@ pub(in crate::cli) struct FetchArgs {
     /// Folder to download to [default: texts/<NAME>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Take the files from URL/<NAME>/<FILE> instead
+    /// Download the files from URL/<NAME>/<FILE> instead
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Error> {
     let fetched = match fetch(entry, &folder, &options, &interrupted, &mut progress) {
         Err(DataError::Interrupted) => {
             bar.finish_and_clear();
-            errln!("interrupted; the same command goes on where it stopped");
+            errln!("interrupted; the same command continues where it stopped");
             return Ok(ExitCode::from(130));
         }
         fetched => fetched?,
@@ -65,14 +65,14 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Error> {
     outln!("{}: {}; {}", entry.name, entry.what, entry.licence);
     for file in &fetched {
         let held_out = if file.validation {
-            "  held out, to evaluate on"
+            "  held out for validation"
         } else {
             ""
         };
         let unchecked = if file.verified {
             ""
         } else {
-            "  not checked: no SHA-256 of it is known"
+            "  not checked: its SHA-256 is not known"
         };
         outln!("{}{held_out}{unchecked}", file.path.display());
     }
@@ -87,7 +87,7 @@ fn find(name: &str) -> Result<&'static CorpusEntry, Error> {
         .ok_or_else(|| Error::Experiment {
             origin: format!("data fetch {name}"),
             message: format!(
-                "there is no corpus of that name; there are {}",
+                "there is no corpus with this name; the corpora are {}",
                 names().collect::<Vec<_>>().join(", ")
             ),
         })

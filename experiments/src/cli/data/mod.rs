@@ -1,4 +1,4 @@
-//! `foretoken data`: text → tokens, and a look at what came out.
+//! The command `foretoken data`: makes tokens from text, and shows and checks them.
 
 mod build;
 mod check;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use foretoken::Error;
 
-/// Make tokens of text, check them, look at them
+/// Make tokens from text, check them, show them; download corpora
 #[derive(Subcommand)]
 pub(super) enum DataCommand {
     Build(build::BuildArgs),
@@ -28,7 +28,7 @@ pub(super) fn run(command: DataCommand) -> Result<ExitCode, Error> {
     }
 }
 
-/// Bytes of an id, from the command line.
+/// Parses the number of bytes of an id.
 fn id_bytes(text: &str) -> Result<usize, String> {
     match text {
         "2" => Ok(2),
@@ -37,7 +37,7 @@ fn id_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Digits in groups of three.
+/// Writes a number with its digits in groups of three.
 fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }

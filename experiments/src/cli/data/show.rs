@@ -1,4 +1,4 @@
-//! `foretoken data show`
+//! The command `foretoken data show`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,19 +12,19 @@ use serde::Serialize;
 use super::grouped;
 use crate::cli::screen;
 
-/// How many training tokens are counted for the list of the most frequent ones, at most.
+/// Largest number of training tokens that are counted for the list of the most frequent ones.
 const COUNTED: usize = 50_000_000;
 
-/// Show what a folder of tokens holds
+/// Show the contents of a folder of tokens
 ///
-/// Statistics, the most frequent tokens, and one training window with the borders of its tokens: on a
-/// terminal tokens alternate in colour, elsewhere a bar stands between them.
+/// Prints statistics, the most frequent tokens, and one training window with the borders of its tokens: on a
+/// terminal tokens alternate in colour, elsewhere a bar separates them.
 #[derive(Args)]
 pub(in crate::cli) struct ShowArgs {
-    /// Folder that `foretoken data build` has written, or one of nanoGPT's or llm.c's .bin files
+    /// Folder written by `foretoken data build`, or one of nanoGPT's or llm.c's .bin files
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The window that a run with batches of one would read at this step
+    /// Show the window that a run with batches of one reads at this step
     #[arg(long, default_value_t = 0)]
     step: usize,
     /// Seed of that run
@@ -33,13 +33,13 @@ pub(in crate::cli) struct ShowArgs {
     /// Tokens in the window
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     context: u32,
-    /// How many of the most frequent tokens to list
+    /// Number of most frequent tokens to list
     #[arg(long, default_value_t = 20)]
     top: usize,
-    /// For .bin files: the tokenizer.json that they were made with [default: the one in the folder]
+    /// Tokenizer.json that .bin files were made with [default: the one in the folder]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// For .bin files without a header: how many bytes an id has, 2 or 4 [default: found out, if the ids leave no doubt]
+    /// Bytes of an id in .bin files without a header, 2 or 4 [default: detected, if the ids leave no doubt]
     #[arg(long, value_name = "BYTES", value_parser = super::id_bytes)]
     id_bytes: Option<usize>,
     /// Print everything as one JSON object
@@ -48,29 +48,29 @@ pub(in crate::cli) struct ShowArgs {
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct Contents {
     /// Absent for token files of other programs.
     manifest: Option<Manifest>,
     vocab_size: usize,
     train_tokens: usize,
     valid_tokens: usize,
-    /// Of the first so many training tokens.
+    /// Number of training tokens that were counted, from the start.
     counted_tokens: usize,
-    /// Ids that occur in them.
+    /// Number of distinct ids among them.
     distinct: usize,
-    most_frequent: Vec<Frequent>,
-    window: Option<ShownWindow>,
+    most_frequent: Vec<TokenCount>,
+    window: Option<TextWindow>,
 }
 
 #[derive(Serialize)]
-struct Frequent {
+struct TokenCount {
     id: u32,
     text: String,
     count: u64,
 }
 
 #[derive(Serialize)]
-struct ShownWindow {
+struct TextWindow {
     offset: usize,
     ids: Vec<u32>,
     tokens: Vec<String>,
@@ -90,7 +90,7 @@ pub(super) fn run(args: ShowArgs) -> Result<ExitCode, Error> {
     };
     let tokenizer = &corpus.tokenizer;
     let (counts, counted_tokens) = count(&corpus.train, tokenizer.vocab_size())?;
-    let shown = Shown {
+    let shown = Contents {
         vocab_size: tokenizer.vocab_size(),
         train_tokens: corpus.train.tokens(),
         valid_tokens: corpus.valid.tokens(),
@@ -123,12 +123,12 @@ fn count(split: &Split, vocab_size: usize) -> Result<(Vec<u64>, usize), Error> {
     Ok((counts, counted))
 }
 
-fn most_frequent(counts: &[u64], top: usize, tokenizer: &Tokenizer) -> Vec<Frequent> {
+fn most_frequent(counts: &[u64], top: usize, tokenizer: &Tokenizer) -> Vec<TokenCount> {
     let mut ids: Vec<u32> = (0..counts.len() as u32).collect();
     ids.sort_by_key(|&id| (std::cmp::Reverse(counts[id as usize]), id));
     ids.into_iter()
         .take(top)
-        .map(|id| Frequent {
+        .map(|id| TokenCount {
             id,
             text: tokenizer.token_text(id),
             count: counts[id as usize],
@@ -137,12 +137,12 @@ fn most_frequent(counts: &[u64], top: usize, tokenizer: &Tokenizer) -> Vec<Frequ
         .collect()
 }
 
-/// The window, or nothing where the split is shorter than one.
+/// Returns the window of a step; `None` if the split is too short.
 fn window(
     split: &Split,
     args: &ShowArgs,
     tokenizer: &Tokenizer,
-) -> Result<Option<ShownWindow>, Error> {
+) -> Result<Option<TextWindow>, Error> {
     let context = args.context as usize;
     if split.tokens() <= context {
         return Ok(None);
@@ -151,14 +151,14 @@ fn window(
     let offset = windows.window(args.step, 0).offset;
     let ids = split.to_vec(offset..offset + context)?;
     let tokens = ids.iter().map(|&id| tokenizer.token_text(id)).collect();
-    Ok(Some(ShownWindow {
+    Ok(Some(TextWindow {
         offset,
         ids,
         tokens,
     }))
 }
 
-fn print(shown: &Shown, args: &ShowArgs) {
+fn print(shown: &Contents, args: &ShowArgs) {
     let colour = screen::has_colours();
     outln!("{}", args.folder.display());
     match &shown.manifest {
@@ -178,7 +178,7 @@ fn print(shown: &Shown, args: &ShowArgs) {
         grouped(shown.vocab_size as u64)
     );
     outln!("{:>8} {:>14} {:>7}  token", "id", "count", "%");
-    for Frequent { id, text, count } in &shown.most_frequent {
+    for TokenCount { id, text, count } in &shown.most_frequent {
         outln!(
             "{id:>8} {:>14} {:>7.3}  {}",
             grouped(*count),
@@ -258,10 +258,10 @@ fn print_manifest(manifest: &Manifest) {
     );
     let text = &manifest.text;
     for (count, what) in [
-        (text.empty_documents, "empty documents left out"),
+        (text.empty_documents, "empty documents skipped"),
         (
             text.replaced_documents,
-            "documents that are not UTF-8, mended with U+FFFD",
+            "documents that are not UTF-8, repaired with U+FFFD",
         ),
         (
             text.inexact_documents,
@@ -281,12 +281,12 @@ fn bytes_per_token(split: &TokensEntry) -> String {
     }
 }
 
-/// The text of a token with white space and control characters made visible.
+/// Returns the text of a token with visible white space and control characters.
 fn visible(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// Text with the borders of its tokens: two alternating backgrounds, or bars.
+/// Joins tokens with visible borders: two alternating backgrounds, or bars.
 fn with_borders(tokens: &[String], colour: bool) -> String {
     if !colour {
         return tokens.join("|");
@@ -298,7 +298,8 @@ fn with_borders(tokens: &[String], colour: bool) -> String {
     });
     let mut shown = String::new();
     for (token, style) in tokens.iter().zip(styles.iter().cycle()) {
-        // A line break inside a style would paint the rest of the line: it is named, and follows.
+        // A line break inside a style would colour the rest of the line, so a symbol is coloured and the break
+        // follows.
         for (i, line) in token.split('\n').enumerate() {
             if i > 0 {
                 shown += &format!("{style}⏎{style:#}\n");

@@ -1,4 +1,4 @@
-//! Where prompts come from: arguments, standard input, or a line editor.
+//! Prompts from arguments, standard input, or a line editor.
 
 use std::io::{IsTerminal, Read};
 
@@ -10,19 +10,19 @@ use rustyline::{Config, DefaultEditor};
 
 use crate::cli::model::refused;
 
-/// What the user typed, and what the model reads.
+/// A prompt as the user typed it, and as the model reads it.
 pub(super) struct Prompt {
     pub(super) text: String,
     pub(super) ids: Vec<u32>,
-    /// Whether the user sees it already.
+    /// Whether the user typed it on the screen.
     pub(super) on_screen: bool,
 }
 
 /// The prompts of one call, batch by batch.
 pub(super) enum Prompts {
-    /// One batch.
+    /// One batch of prompts from the arguments.
     Given(Vec<String>),
-    /// A batch for every line.
+    /// A batch for every line of input.
     Interactive(Box<DefaultEditor>),
 }
 
@@ -39,7 +39,7 @@ impl Prompts {
         if given.iter().filter(|text| *text == "-").count() > 1 {
             return Err(refused(
                 "--prompt -",
-                "standard input can be read only once",
+                "standard input can be read only once; give `--prompt -` only once",
             ));
         }
         let texts = given.iter().map(|text| match text.as_str() {
@@ -53,17 +53,17 @@ impl Prompts {
         Ok(Self::Given(texts))
     }
 
-    /// Whether there is another batch to ask for.
-    pub(super) fn go_on(&self) -> bool {
+    /// Returns whether prompts come one after another.
+    pub(super) fn is_interactive(&self) -> bool {
         matches!(self, Self::Interactive(_))
     }
 
-    /// Whether prompts came from a terminal that is gone.
+    /// Returns whether prompts come from a terminal that was closed.
     pub(super) fn hung_up(&self) -> bool {
-        self.go_on() && terminal::input_is_gone()
+        self.is_interactive() && terminal::input_is_gone()
     }
 
-    /// The next batch; nothing where the user leaves.
+    /// Returns the next batch; `None` if the user quits.
     pub(super) fn next(&mut self, source: &Source) -> Result<Option<Vec<Prompt>>, Error> {
         match self {
             Self::Given(texts) => {
@@ -96,7 +96,7 @@ impl Prompts {
                             on_screen,
                         }]));
                     }
-                    // A typing mistake, such as a character that the tokenizer does not have.
+                    // The user can retype a prompt, for example one with a character that the tokenizer lacks.
                     Err(error) if std::io::stdin().is_terminal() => errln!("error: {error}"),
                     Err(error) => return Err(error),
                 }
@@ -105,7 +105,7 @@ impl Prompts {
     }
 }
 
-/// All of it, but for a line break at its end.
+/// Reads standard input without a line break at its end.
 fn standard_input() -> Result<String, Error> {
     let mut text = String::new();
     std::io::stdin()

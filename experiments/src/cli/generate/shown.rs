@@ -1,4 +1,4 @@
-//! Texts on standard output while they grow. One at a time is seen growing; those after it wait their turn.
+//! Prints texts to standard output while they grow. Only one grows on screen; later ones wait until it ends.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,24 @@ use foretoken::show::output;
 use super::prompts::Prompt;
 use crate::cli::screen;
 
-/// The texts of one batch, in the order in which they are shown.
-pub(super) struct Shown<'p> {
+/// Printer of the texts of one batch, in order.
+pub(super) struct TextPrinter<'p> {
     prompts: &'p [Prompt],
     samples: usize,
     /// Number of texts.
     rows: usize,
-    /// Nothing is printed.
+    /// Whether nothing is printed.
     silent: bool,
     colours: bool,
-    /// The text that is seen growing.
+    /// The text that grows on screen.
     current: usize,
-    /// Text of the current row and of those after it that is not printed yet, and whether the row is complete.
+    /// Text of the current and later rows that is not printed yet, and whether the row is complete.
     waiting: HashMap<usize, (String, bool)>,
-    /// Whether the cursor stands at the start of a line.
+    /// Whether the cursor is at the start of a line.
     line_start: bool,
 }
 
-impl<'p> Shown<'p> {
+impl<'p> TextPrinter<'p> {
     pub(super) fn new(prompts: &'p [Prompt], samples: usize, silent: bool) -> Self {
         Self {
             prompts,
@@ -39,12 +39,12 @@ impl<'p> Shown<'p> {
         }
     }
 
-    /// Shows the first prompt. This and the others say whether anybody still reads.
+    /// Prints the first prompt. This and the following methods return whether standard output is still open.
     pub(super) fn start(&mut self) -> bool {
         self.open(0)
     }
 
-    /// More of a text.
+    /// Adds to a text.
     pub(super) fn text(&mut self, row: usize, text: &str) -> bool {
         if row != self.current {
             self.waiting.entry(row).or_default().0 += text;
@@ -53,7 +53,7 @@ impl<'p> Shown<'p> {
         self.write(text)
     }
 
-    /// The end of a text.
+    /// Ends a text, and prints the texts that waited for it.
     pub(super) fn end(&mut self, row: usize) -> bool {
         self.waiting.entry(row).or_default().1 = true;
         let mut read = true;
@@ -69,12 +69,12 @@ impl<'p> Shown<'p> {
         read
     }
 
-    /// Ends the line, wherever the texts were cut off.
+    /// Ends the line if a text was cut off inside one.
     pub(super) fn finish(&mut self) -> bool {
         self.line_start || self.write("\n")
     }
 
-    /// Shows a row's heading, its prompt and what has come of it.
+    /// Prints a row's heading, its prompt, and its text so far.
     fn open(&mut self, row: usize) -> bool {
         let rows = self.rows;
         if row >= rows {

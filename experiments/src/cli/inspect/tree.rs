@@ -1,4 +1,4 @@
-//! The module tree of a model, with what each module's tensors are shaped like. Blocks are all alike and shown once.
+//! The module tree of a model, with the shapes of each module's tensors. All blocks are alike and shown once.
 
 use foretoken_model::ModelConfig;
 use indicatif::HumanCount;
@@ -39,7 +39,7 @@ impl Module {
         own + self.modules.iter().map(Self::parameters).sum::<usize>()
     }
 
-    /// A line for this module and for all in it; `stem` is drawn before those.
+    /// Appends a line for this module and for each module in it. `stem` is drawn before the inner ones.
     fn lines(&self, branch: &str, stem: &str, note: &str, lines: &mut String) {
         let shapes: Vec<String> = self
             .shapes
@@ -67,13 +67,13 @@ impl Module {
     }
 }
 
-/// The tree, a line for each module: name, shapes, parameters.
+/// Draws the tree with a line for each module: name, shapes, parameters.
 pub(super) fn shown(config: &ModelConfig) -> String {
     let mut root = Module::default();
     for (path, shape) in config.tensors() {
         let names: Vec<&str> = path.split('.').collect();
         match names[..] {
-            // `blocks.0.…` stands for all of them.
+            // `blocks.0.…` represents every block.
             ["blocks", "0", ref rest @ ..] => {
                 let blocks = match config.layers {
                     1 => "blocks.0".to_string(),
@@ -122,7 +122,7 @@ final_norm                     [4]                                             4
 head                           token_embedding, transposed
 ";
         assert_eq!(shown(&config), expected);
-        // Own tensors of a module are joined, and a head of its own is a module.
+        // A module's own tensors share a line, and an untied head is a module.
         let config = ModelConfig::new(7, 5, 1, 2, 4).with_tied_head(false);
         let shown = shown(&config);
         assert!(
@@ -137,7 +137,7 @@ head                           token_embedding, transposed
     }
 
     #[test]
-    fn the_largest_fits_80_columns() {
+    fn the_tree_of_every_preset_fits_80_columns() {
         for name in ModelConfig::PRESETS {
             for line in shown(&ModelConfig::preset(name).unwrap()).lines() {
                 assert!(line.chars().count() <= 80, "{line}");
