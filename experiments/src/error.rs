@@ -1,4 +1,4 @@
-//! Everything that can go wrong in a run, and whose fault it is.
+//! The errors of the library, and their exit codes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use foretoken_model::ModelError;
 
 use crate::backend::BackendError;
 
-/// What stopped a command. [`Error::exit_code`] separates what the user can mend from what failed on
-/// its way.
+/// The error that stopped a command. [`Error::exit_code`] separates errors that the user can fix from failures during
+/// the run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The experiment file, or an override, does not describe an experiment.
@@ -23,7 +23,7 @@ pub enum Error {
     /// The text cannot become token windows.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The model cannot be had, or cannot do what it is asked for.
+    /// The model cannot be loaded, or does not support the request.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The backend is not compiled in or has no device.
@@ -37,7 +37,7 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A checkpoint is not what was written.
+    /// A checkpoint is missing or damaged.
     #[error("checkpoint {}: {message}", path.display())]
     Checkpoint {
         /// The checkpoint's directory.
@@ -48,17 +48,17 @@ pub enum Error {
     /// Reading or writing failed: no space, no permission, a broken disk.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// "read", "write", "create", …
+        /// The failed action: "read", "write", "create", …
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Something that was printed did not arrive.
+    /// Standard output cannot be written, for example to a full disk.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
-    /// The loss stopped being a number.
+    /// The loss or the gradient norm is not finite.
     #[error(
         "the loss is {loss} and the gradient norm {gradient_norm} at step {step}, at a learning rate of \
          {learning_rate:.3e}: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup{}",
@@ -73,23 +73,23 @@ pub enum Error {
         learning_rate: f64,
         /// The gradient norm of that step, before clipping.
         gradient_norm: f64,
-        /// Where the last good checkpoint lies, in words; `None` for a run without checkpoints.
+        /// The path of the last good checkpoint, in words; `None` for a run without checkpoints.
         checkpoint: Option<String>,
     },
-    /// What training made is no longer a number, and nothing of it was saved.
+    /// Another result of training is not finite, and was not saved.
     #[error(
         "{what} after {step} steps: lower optimizer.learning_rate or optimizer.clip, or raise optimizer.warmup{}",
         and_then(checkpoint)
     )]
     Diverged {
-        /// What is not finite.
+        /// The result that is not finite.
         what: String,
-        /// Steps taken.
+        /// The number of steps taken.
         step: usize,
-        /// Where the last good checkpoint lies, in words; `None` for a run without checkpoints.
+        /// The path of the last good checkpoint, in words; `None` for a run without checkpoints.
         checkpoint: Option<String>,
     },
-    /// The training loop failed in a way that is not the user's doing.
+    /// Training failed for a reason that the user did not cause.
     #[error("training failed: {0}")]
     Training(String),
 }
@@ -99,7 +99,7 @@ fn and_then(checkpoint: &Option<String>) -> String {
     checkpoint.map_or(String::new(), |checkpoint| format!("; {checkpoint}"))
 }
 
-/// Our own types are always JSON; where they are not, the run fails and says so.
+/// Our own types always serialize to JSON, so an error here is a failure of the run.
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::Training(error.to_string())
@@ -107,8 +107,8 @@ impl From<serde_json::Error> for Error {
 }
 
 impl Error {
-    /// 2 for what the user can mend in the experiment, the data or the arguments; 1 for what failed on its
-    /// way; 130 for what the user interrupted.
+    /// Returns the exit code: 2 if the user can fix the experiment, the data or the arguments, 1 for a failure during
+    /// the run, 130 if the user interrupted it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Data(DataError::Interrupted) => 130,
@@ -132,7 +132,7 @@ impl Error {
         }
     }
 
-    /// Adds where the last good checkpoint lies to an error of numbers that are not finite.
+    /// Adds the path of the last good checkpoint to an error of numbers that are not finite.
     pub(crate) fn with_checkpoint(mut self, last_finite: impl FnOnce() -> String) -> Self {
         if let Self::NotFinite { checkpoint, .. } | Self::Diverged { checkpoint, .. } = &mut self {
             checkpoint.get_or_insert_with(last_finite);
@@ -140,7 +140,7 @@ impl Error {
         self
     }
 
-    /// Names what was being done to which file when the system refused.
+    /// Returns a function that adds the action and the file to an error of the system.
     pub(crate) fn io(
         action: &'static str,
         path: impl AsRef<Path>,
@@ -157,7 +157,8 @@ impl Error {
         Self::Training(format!("the device failed: {error}"))
     }
 
-    /// Names a file of a run or a comparison; the message, which may quote the file, becomes one line.
+    /// Returns an error that names a file of a run or a comparison. The message, which may quote the file, becomes one
+    /// line.
     pub(crate) fn run_directory(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self::RunDirectory {
             path: path.as_ref().to_path_buf(),
@@ -165,7 +166,7 @@ impl Error {
         }
     }
 
-    /// Names a checkpoint; the message, which may quote a file of it, becomes one line.
+    /// Returns an error that names a checkpoint. The message, which may quote a file of it, becomes one line.
     pub(crate) fn checkpoint(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self::Checkpoint {
             path: path.as_ref().to_path_buf(),

@@ -1,25 +1,24 @@
-//! What JSON cannot hold, and how our files hold it all the same.
+//! JSON for values that JSON does not support: non-finite numbers, and paths that are not Unicode.
 //!
-//! JSON has no word for a number that is not finite: `serde_json` writes null, which is read back as NaN here, so that
-//! a run whose loss exploded leaves files that can still be read. JSON's strings are Unicode: of a path that is not,
-//! they hold the text that people see, with U+FFFD where bytes mean nothing. Such a path names a place to a reader; no
-//! file is opened by it.
+//! JSON has no non-finite numbers: `serde_json` writes null, which is read back as NaN here, so that the files of a run
+//! whose loss exploded can still be read. JSON's strings are Unicode: other paths are written as displayed, with
+//! U+FFFD for invalid bytes. Such a path is only for a reader; no file is opened by it.
 
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Reads a number, or NaN where it was not finite.
+/// Reads a number; null becomes NaN.
 pub(crate) fn number<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
     Option::deserialize(json).map(or_nan)
 }
 
-/// Reads numbers, as [`number`] does each.
+/// Reads a list of numbers; null becomes NaN.
 pub(crate) fn numbers<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<f64>, D::Error> {
     Vec::deserialize(json).map(all_or_nan)
 }
 
-/// Reads lists of numbers, as [`number`] does each.
+/// Reads lists of numbers; null becomes NaN.
 pub(crate) fn curves<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Vec<f64>>, D::Error> {
     Vec::deserialize(json).map(|curves: Vec<_>| curves.into_iter().map(all_or_nan).collect())
 }
@@ -32,12 +31,12 @@ fn or_nan(number: Option<f64>) -> f64 {
     number.unwrap_or(f64::NAN)
 }
 
-/// Writes a path as text, whatever its bytes are.
+/// Writes a path as text, with U+FFFD for invalid bytes.
 pub fn path<S: Serializer>(path: &Path, json: S) -> Result<S::Ok, S::Error> {
     json.serialize_str(&path.to_string_lossy())
 }
 
-/// Writes a path as [`path`] does, or null where there is none.
+/// Writes a path as [`path`] does, or null for `None`.
 pub fn optional_path<S: Serializer, P: AsRef<Path>>(
     path: &Option<P>,
     json: S,
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_reads_back_as_nan() {
+    fn non_finite_numbers_read_back_as_nan() {
         let file = File {
             one: f64::INFINITY,
             some: vec![1.0 / 3.0, f64::NAN],
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_path_of_any_bytes_is_written_as_text() {
+    fn a_path_that_is_not_unicode_is_written_as_text() {
         use std::os::unix::ffi::OsStrExt;
         let place = PathBuf::from(std::ffi::OsStr::from_bytes(b"caf\xe9/run"));
         let file = File {

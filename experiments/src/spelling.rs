@@ -1,9 +1,9 @@
-//! The known name that a misspelt one most likely meant.
+//! Suggestions for misspelt names.
 
-/// Jaro-Winkler similarity below which a suggestion confuses more than it helps.
+/// Smallest Jaro-Winkler similarity of a suggestion. Less similar names confuse more than they help.
 const CLOSE: f64 = 0.7;
 
-/// The nearest of `known`, if any is near.
+/// Returns the known name that is most similar to `unknown`, if any is similar enough.
 pub(crate) fn nearest<'a>(
     unknown: &str,
     known: impl IntoIterator<Item = &'a str>,

@@ -1,4 +1,4 @@
-//! How fast a device multiplies matrices: the denominator of model FLOP utilisation (MFU).
+//! Measures how fast a device multiplies matrices, which is the denominator of model FLOP utilisation (MFU).
 
 use std::time::{Duration, Instant};
 
@@ -6,27 +6,27 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::BackendError;
 
-/// A product shorter than this measures overhead as much as arithmetic: the matrices grow until one
-/// takes as long, or until they have [`MAX_SIDE`] rows.
+/// Shortest product that is timed, because overhead dominates shorter ones. Matrices grow until a product takes this
+/// long, or until they have [`MAX_SIDE`] rows.
 const LONG_ENOUGH: Duration = Duration::from_millis(50);
 /// Rows and columns of the smallest matrices tried.
 const MIN_SIDE: usize = 128;
 /// Rows and columns of the largest matrices tried: 256 MiB each in f32.
 const MAX_SIDE: usize = 8192;
-/// For how long the final size is repeated, at least [`MIN_RUNS`] times.
+/// Minimum time for which products of the final size are repeated, at least [`MIN_RUNS`] times.
 const MEASURE_FOR: Duration = Duration::from_millis(600);
-/// Fewest timed products of the final size.
+/// Smallest number of timed products of the final size.
 const MIN_RUNS: usize = 3;
 
-/// Peak speed of square f32 matrix products on `device`, in GFLOP/s (10⁹ floating-point operations per
+/// Returns the peak speed of square f32 matrix products on `device`, in GFLOP/s (10⁹ floating-point operations per
 /// second, 2n³ of them in an n×n product).
 ///
-/// The best of several runs, each timed until the device has finished, after an untimed one that pays
-/// for compiling and tuning kernels. It takes about a second.
+/// Takes the best of several runs, each timed until the device has finished, after an untimed one that compiles and
+/// tunes kernels. It takes about a second.
 ///
 /// # Errors
 ///
-/// [`BackendError::Measure`] when the device fails.
+/// Returns [`BackendError::Measure`] if the device fails.
 pub fn matmul_gflops(device: &Device) -> Result<f64, BackendError> {
     let device = &device.clone().without_autodiff();
     let mut side = MIN_SIDE;
@@ -48,10 +48,10 @@ pub fn matmul_gflops(device: &Device) -> Result<f64, BackendError> {
     }
 }
 
-/// Time of one product, from an idle device to a finished result.
+/// Returns the time of one product, from an idle device to a finished result.
 fn product(left: &Tensor<2>, right: &Tensor<2>, device: &Device) -> Result<Duration, BackendError> {
     let started = Instant::now();
-    // Kept until after the sync, so that no backend may skip the work.
+    // The result lives until after the sync, so that no backend can skip the work.
     let result = left.clone().matmul(right.clone());
     device
         .sync()
@@ -61,12 +61,12 @@ fn product(left: &Tensor<2>, right: &Tensor<2>, device: &Device) -> Result<Durat
     Ok(elapsed)
 }
 
-/// A [side, side] matrix of values in [-0.5, 0.5), drawn on the host: measuring must not move the
-/// device's random state, and equal values would let a GPU draw less power and clock higher.
+/// Makes a [side, side] matrix of values in [-0.5, 0.5) on the host, because measuring must not change the
+/// device's random state. The values differ, because equal ones would let a GPU draw less power and clock higher.
 fn matrix(side: usize, stream: u32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..(side * side) as u32)
         .map(|i| {
-            // The golden-ratio sequence: evenly spread, no two neighbours alike.
+            // The golden-ratio sequence is evenly spread, and neighbours differ.
             let bits = (i ^ (stream << 31)).wrapping_mul(0x9E37_79B9);
             (bits >> 8) as f32 / (1 << 24) as f32 - 0.5
         })
@@ -80,10 +80,10 @@ mod tests {
     use crate::backend::Backend;
 
     #[test]
-    fn a_measured_peak_is_a_plausible_number() {
+    fn the_measured_peak_is_plausible() {
         let device = Backend::default_backend().device().expect("a device");
         let gflops = matmul_gflops(&device).expect("a measurement");
-        // From a slow emulator to a rack of accelerators: outside, the units are wrong.
+        // The range is from a slow emulator to a rack of accelerators. Outside it, the units are wrong.
         assert!((0.01..1e6).contains(&gflops), "{gflops} GFLOP/s");
     }
 

@@ -1,7 +1,7 @@
-//! Names ⇄ devices: which backends exist, which are compiled in, and which work on this machine.
+//! Names and devices of backends: which exist, which are compiled in, and which work on this machine.
 //!
-//! This is the only place that names a Burn device. Everything else takes a [`Backend`] by name and
-//! a [`Device`] from [`Backend::device`], so that no other code depends on which backends a build has.
+//! Only this module names Burn's devices. Other modules take a [`Backend`] by name and a [`Device`] from
+//! [`Backend::device`], so that no other code depends on the backends of a build.
 //!
 //! [`Device`]: burn::tensor::Device
 
@@ -42,12 +42,11 @@ compile_error!(
 pub enum Backend {
     /// Burn's own CPU kernels in Rust.
     Flex,
-    /// The `ndarray` crate on the CPU. Deprecated in Burn, gone in 0.23.
+    /// The `ndarray` crate on the CPU. Deprecated in Burn 0.22, removed in 0.23.
     NdArray,
-    /// PyTorch's tensor library, on the CPU. Deprecated in Burn, gone in 0.23.
+    /// PyTorch's tensor library on the CPU. Deprecated in Burn 0.22, removed in 0.23.
     LibTorch,
-    /// Vulkan, Metal or DirectX 12, whichever the machine has (OpenGL where it has none of them),
-    /// through WGSL.
+    /// Vulkan, Metal or DirectX 12 through WGSL, whichever the machine has; OpenGL if it has none of them.
     Wgpu,
     /// NVIDIA GPUs.
     Cuda,
@@ -58,7 +57,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Every backend, in the order in which a default is looked for.
+    /// Every backend; the first one that is compiled in is the default.
     pub const ALL: [Self; 7] = [
         Self::Flex,
         Self::NdArray,
@@ -69,7 +68,7 @@ impl Backend {
         Self::CubeclCpu,
     ];
 
-    /// The name used on the command line, in experiment files and in reports.
+    /// Returns the name on the command line, in experiment files and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flex => "flex",
@@ -82,12 +81,12 @@ impl Backend {
         }
     }
 
-    /// The Cargo feature that compiles this backend in: the one of the same name.
+    /// Returns the Cargo feature that compiles this backend in, which has the same name.
     pub fn feature(self) -> &'static str {
         self.name()
     }
 
-    /// Whether this build contains the backend.
+    /// Returns whether this build contains the backend.
     pub fn compiled_in(self) -> bool {
         match self {
             Self::Flex => cfg!(feature = "flex"),
@@ -100,8 +99,8 @@ impl Backend {
         }
     }
 
-    /// The first backend of [`Backend::ALL`] that is compiled in. Whether it has a device is for
-    /// [`Backend::device`] to say.
+    /// Returns the first backend of [`Backend::ALL`] that is compiled in. It may have no device here, which
+    /// [`Backend::device`] reports.
     pub fn default_backend() -> Self {
         Self::ALL
             .into_iter()
@@ -141,7 +140,7 @@ impl FromStr for Backend {
     }
 }
 
-/// Why a backend cannot be used.
+/// The reason why a backend cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No backend has this name.
@@ -150,33 +149,34 @@ pub enum BackendError {
     /// The backend exists, but this build does not contain it.
     #[error("backend {backend} is not compiled in: rebuild with --features {feature}", feature = .backend.feature())]
     NotCompiledIn {
-        /// The backend asked for.
+        /// The requested backend.
         backend: Backend,
     },
     /// The backend is compiled in, but this machine has no device for it, or the device does not work.
     #[error("backend {backend} does not work here: {reason}; {advice}", advice = open::advice(*.backend))]
     NoDevice {
-        /// The backend asked for.
+        /// The requested backend.
         backend: Backend,
-        /// What went wrong, in the driver's or Burn's own words where there are any.
+        /// The message of the driver or of Burn, if there is one.
         reason: String,
     },
     /// The device does not compute in this precision.
     #[error(
-        "backend {backend} does not compute in {precision} here; `foretoken backends` lists element types"
+        "backend {backend} does not compute in {precision} here; choose another of the element types that \
+         `foretoken backends` lists"
     )]
     Precision {
         /// The backend.
         backend: Backend,
-        /// What was asked for.
+        /// The requested precision.
         precision: Precision,
     },
     /// The device failed while its speed was measured.
-    #[error("matrix product failed: {0}")]
+    #[error("the device failed while its speed was measured: {0}")]
     Measure(String),
 }
 
-/// `, the nearest is "flex"` for a name within reach of a known one, else nothing.
+/// Returns `, the nearest is "flex"` if a known name is similar, and otherwise an empty text.
 fn suggestion(name: &str) -> String {
     nearest(name, Backend::ALL.map(Backend::name))
         .map(|name| format!(", the nearest is \"{name}\""))
@@ -192,14 +192,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_reads_back_as_its_backend() {
+    fn every_name_parses_to_its_backend() {
         for backend in Backend::ALL {
             assert_eq!(backend.to_string().parse(), Ok(backend));
         }
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_the_nearest_and_the_list() {
+    fn the_error_of_an_unknown_name_suggests_the_nearest_and_lists_all() {
         for (typed, meant) in [
             ("wgpuu", "wgpu"),
             ("Flex", "flex"),

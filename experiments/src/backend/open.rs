@@ -1,10 +1,9 @@
-//! Opening a backend's device, and saying what it is and whether it works.
+//! Opens a backend's device, describes it, and tests whether it works.
 //!
-//! Drivers fail in their own ways: CubeCL panics when CUDA's compiler library is missing, often on a
-//! thread of its own; a software Vulkan driver can take minutes over a kernel. A device is therefore
-//! opened once per process, on a helper thread, and has to add two numbers before anybody gets it:
-//! whatever goes wrong there becomes one sentence. A driver that crashes the process cannot be
-//! caught this way; nor can a missing libtorch, which stops the program before it starts.
+//! Drivers fail in different ways: CubeCL panics when CUDA's compiler library is missing, often on another thread; a
+//! software Vulkan driver can take minutes for a kernel. A device is therefore opened once per process, on a helper
+//! thread, and must add two numbers before it is used. A failure there becomes a one-line reason. A driver that crashes
+//! the process cannot be caught this way, nor can a missing libtorch, which stops the program before it starts.
 
 use std::sync::{OnceLock, mpsc};
 use std::thread;
@@ -18,11 +17,11 @@ use super::{Backend, BackendError};
 use crate::backend::panics::PanicRecord;
 use crate::backend::precision::Precision;
 
-/// How long a device may take to add two numbers. A first kernel has to be compiled: seconds on a
-/// GPU, tens of seconds with a software Vulkan driver.
+/// Longest time that a device may take to add two numbers. Compiling the first kernel takes seconds on a GPU, and
+/// tens of seconds with a software Vulkan driver.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The element types worth listing for a device.
+/// The element types that are listed for a device.
 const DTYPES: [DType; 12] = [
     DType::F64,
     DType::F32,
@@ -38,7 +37,7 @@ const DTYPES: [DType; 12] = [
     DType::U8,
 ];
 
-/// What is known about a backend on this machine, from [`Backend::probe`].
+/// Description of a backend on this machine, from [`Backend::probe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The backend that was probed.
@@ -47,17 +46,17 @@ pub struct Probe {
     pub compiled_in: bool,
     /// The Cargo feature that adds it.
     pub feature: &'static str,
-    /// Whether its device computes, else why not.
+    /// `Ok` if its device computes, and otherwise the reason why not.
     pub usable: Result<(), String>,
     /// The GPU, or the CPU model; `None` if not usable.
     pub device_name: Option<String>,
-    /// The driver or library behind the device, with its version, where it says so.
+    /// The driver or library of the device, with its version; `None` if not reported.
     pub driver: Option<String>,
     /// Element types with storage and arithmetic, widest first; empty if not usable.
     pub dtypes: Vec<String>,
 }
 
-/// A device that has been seen to compute.
+/// A device that passed the test.
 struct Opened {
     device: Device,
     name: String,
@@ -65,24 +64,25 @@ struct Opened {
 }
 
 impl Backend {
-    /// The backend's default device, without autodiff: the CPU, or the GPU its driver lists first.
+    /// Returns the backend's default device, without autodiff: the CPU, or the GPU that its driver lists first.
     ///
-    /// The first call opens the device and has it add two numbers; that also fixes its default
+    /// The first call opens the device and tests it by adding two numbers, which also fixes its default
     /// element types to the backend's own. Later calls return the same device.
     ///
     /// # Errors
     ///
-    /// [`BackendError::NotCompiledIn`], or [`BackendError::NoDevice`] when there is no device or it
-    /// does not compute.
+    /// Returns [`BackendError::NotCompiledIn`], or [`BackendError::NoDevice`] if there is no device or it does not
+    /// compute.
     pub fn device(self) -> Result<Device, BackendError> {
         self.opened().map(|opened| opened.device.clone())
     }
 
-    /// The backend's device, for a model in `precision`.
+    /// Returns the backend's device, for a model in `precision`.
     ///
     /// # Errors
     ///
-    /// As [`device`](Self::device), and [`BackendError::Precision`] where the device does not compute in it.
+    /// Returns the errors of [`device`](Self::device), and [`BackendError::Precision`] if the device does not compute
+    /// in `precision`.
     pub fn device_for(self, precision: Precision) -> Result<Device, BackendError> {
         let device = self.device()?;
         match device.supports_dtype(precision.dtype()) {
@@ -94,7 +94,8 @@ impl Backend {
         }
     }
 
-    /// Everything known about the backend here. Never fails: what is wrong is part of the answer.
+    /// Returns everything known about the backend on this machine. It never fails, because errors are part of the
+    /// description.
     pub fn probe(self) -> Probe {
         let opened = self.opened();
         Probe {
@@ -128,7 +129,7 @@ impl Backend {
             .get_or_init(|| {
                 guarded(move || {
                     let opened = open(self)?;
-                    computes(&opened.device)?;
+                    test(&opened.device)?;
                     Ok(opened)
                 })
             })
@@ -140,8 +141,8 @@ impl Backend {
     }
 }
 
-// NdArray and LibTorch are deprecated in Burn 0.22 and gone in 0.23; 0.22 is pinned because it is the
-// newest release that has them.
+// NdArray and LibTorch are deprecated in Burn 0.22 and removed in 0.23. Burn 0.22 is pinned because it is the newest
+// release that has them.
 #[allow(deprecated)]
 fn open(backend: Backend) -> Result<Opened, String> {
     match backend {
@@ -164,7 +165,7 @@ fn open(backend: Backend) -> Result<Opened, String> {
                         other => other.to_string(),
                     })?;
             let adapter = setup.adapter.get_info();
-            // Drivers leave out what they like.
+            // Drivers may leave either part empty.
             let mut driver = adapter.backend.to_string();
             for part in [adapter.driver, adapter.driver_info] {
                 if !part.is_empty() {
@@ -198,7 +199,7 @@ fn open(backend: Backend) -> Result<Opened, String> {
     }
 }
 
-/// What to do about a backend that is compiled in and does not work.
+/// Returns what to do about a backend that is compiled in and does not work.
 pub(super) fn advice(backend: Backend) -> &'static str {
     match backend {
         Backend::Wgpu => {
@@ -227,7 +228,7 @@ fn on_cpu(device: Device, library: Option<&str>) -> Opened {
     }
 }
 
-/// The first device of a GPU runtime that can be listed without opening it.
+/// Returns the first device of a GPU runtime whose devices can be listed without opening them.
 #[cfg(any(feature = "cuda", feature = "rocm"))]
 fn first_of(
     kind: burn::tensor::DeviceType,
@@ -246,7 +247,7 @@ fn first_of(
     })
 }
 
-/// The CPU as it calls itself, or its architecture where it has no name.
+/// Returns the CPU's name, or its architecture if it has no name.
 pub(crate) fn cpu_model() -> String {
     let mut system = sysinfo::System::new();
     system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
@@ -266,26 +267,25 @@ fn supported(device: &Device) -> Vec<String> {
         .collect()
 }
 
-/// Has the device add 1 to [1, 2].
-fn computes(device: &Device) -> Result<(), String> {
+/// Tests the device by adding 1 to [1, 2].
+fn test(device: &Device) -> Result<(), String> {
     let sum = (Tensor::<1>::from_floats([1.0, 2.0], device) + 1.0)
         .try_into_vec_as::<f32>()
         .map_err(|error| format!("{error:?}"))?;
     if sum == [2.0, 3.0] {
         Ok(())
     } else {
-        Err(format!("the device says that [1, 2] + 1 is {sum:?}"))
+        Err(format!("the device computes [1, 2] + 1 as {sum:?}"))
     }
 }
 
-/// Runs `work` on a thread of its own, and turns a panic or a silence longer than [`PATIENCE`] into
-/// the reason.
+/// Runs `work` on another thread, and turns a panic or a time longer than [`PATIENCE`] into a reason.
 fn guarded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let panics = PanicRecord::start();
     let (sender, receiver) = mpsc::channel();
-    // A receiver that has stopped waiting has reported that already.
+    // If sending fails, the receiver has already reported the timeout.
     thread::spawn(move || sender.send(work()).ok());
     match receiver.recv_timeout(PATIENCE) {
         Ok(result) => result,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_another_thread_is_the_reason() {
+    fn a_panic_on_another_thread_becomes_the_reason() {
         let outcome: Result<(), _> = guarded(|| {
             let runner = thread::spawn(|| panic!("no libexample.so"));
             runner.join().map_err(|_| "broken channel").expect("runner")
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_passed_on_and_so_is_an_answer() {
+    fn errors_and_results_are_passed_on() {
         assert_eq!(
             guarded(|| Err::<(), _>("no adapter".to_owned())),
             Err("no adapter".to_owned())

@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
 /// The precision of weights, activations and gradients. Statistics (means and squares of norms, softmax, losses, sums of
-/// squares) and the optimizer's moments and arithmetic are in f32 where that is more precise.
+/// squares) and the optimizer's moments and arithmetic are in f32 if that is more precise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -26,7 +26,7 @@ impl Precision {
     /// Every precision, widest first.
     pub const ALL: [Self; 4] = [Self::F64, Self::F32, Self::BF16, Self::F16];
 
-    /// The name used on the command line and in experiment files.
+    /// Returns the name on the command line and in experiment files.
     pub fn name(self) -> &'static str {
         match self {
             Self::F64 => "f64",
@@ -36,7 +36,7 @@ impl Precision {
         }
     }
 
-    /// Burn's name.
+    /// Returns Burn's element type.
     pub fn dtype(self) -> DType {
         match self {
             Self::F64 => DType::F64,
@@ -46,7 +46,7 @@ impl Precision {
         }
     }
 
-    /// That of statistics and of the optimizer: f32 at least.
+    /// Returns the precision of statistics and of the optimizer, which is at least f32.
     pub fn of_statistics(self) -> Self {
         match self {
             Self::F64 => Self::F64,
@@ -54,7 +54,7 @@ impl Precision {
         }
     }
 
-    /// Bytes of a number.
+    /// Returns the number of bytes of a number.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F64 => 8,
@@ -63,7 +63,7 @@ impl Precision {
         }
     }
 
-    /// Half the distance from 1 to the next number: the largest relative error of one rounding.
+    /// Returns half the distance from 1 to the next number, which is the largest relative error of one rounding.
     pub fn unit_roundoff(self) -> f64 {
         let significant_bits = match self {
             Self::F64 => 53,
@@ -88,7 +88,7 @@ impl FromStr for Precision {
         let found = Self::ALL.into_iter().find(|one| one.name() == name);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("no precision is called \"{name}\"; there are {names}")
+            format!("unknown precision \"{name}\"; the precisions are {names}")
         })
     }
 }

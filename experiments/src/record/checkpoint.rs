@@ -1,8 +1,8 @@
 //! Checkpoints that are complete or absent.
 //!
-//! A learner is three of Burn's records, which burn-train's checkpointers would each write in place. Here they are
-//! written, with their checksums, into a directory beside the final one, which is synced and renamed; and a checkpoint
-//! that is no longer needed is renamed before it is removed. None is ever held in memory as a whole.
+//! A learner consists of three of Burn's records. They are written with their checksums into a temporary directory, which
+//! is then synced and renamed, because burn-train's checkpointers would write each in place. A checkpoint that is no
+//! longer needed is renamed before it is removed. No record is held in memory as a whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,21 +30,21 @@ struct StateFile {
     sha256: BTreeMap<String, String>,
 }
 
-/// A checkpoint whose every byte was verified.
+/// A checkpoint whose checksums were verified.
 #[derive(Debug)]
 pub struct Saved {
-    /// Where the run stood.
+    /// The state of the run.
     pub state: RunState,
     path: PathBuf,
 }
 
 impl Saved {
-    /// Its directory.
+    /// Returns its directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file of one part.
+    /// Returns the file of one part.
     pub fn part(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -57,19 +57,19 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints under `directory`, which need not exist yet.
+    /// Opens the checkpoints under `directory`, which need not exist yet.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
         }
     }
 
-    /// The directory of the checkpoint at `step`.
+    /// Returns the directory of the checkpoint at `step`.
     pub fn path(&self, step: usize) -> PathBuf {
         self.directory.join(format!("step-{step}"))
     }
 
-    /// Steps that have a checkpoint, ascending. Directories left half-written have another name.
+    /// Returns the steps that have a checkpoint, ascending. Half-written directories have other names.
     pub fn steps(&self) -> Vec<usize> {
         let mut steps: Vec<usize> = fs::read_dir(&self.directory)
             .into_iter()
@@ -82,11 +82,11 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint, then removes those that are neither the last nor the best nor of a step to `keep`.
-    /// `write_parts` writes the files of the learner into the directory that it is given.
+    /// `write_parts` writes the files of the learner into the directory that it receives.
     ///
     /// # Errors
     ///
-    /// When the disk refuses; checkpoints that existed before are untouched then.
+    /// Returns an error if the disk cannot be written. Earlier checkpoints are then unchanged.
     pub fn save(
         &self,
         state: &RunState,
@@ -95,7 +95,7 @@ impl Checkpoints {
     ) -> Result<(), Error> {
         let path = self.path(state.step);
         if path.exists() {
-            // Interrupted inside an evaluation, then resumed: the weights are the same, the state is not.
+            // The run was interrupted during an evaluation and resumed, so only the state differs.
             let mut file =
                 read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
             file.state = state.clone();
@@ -117,7 +117,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes a checkpoint under another name, so that one half removed is never taken for one that is there.
+    /// Renames a checkpoint before removing it, so that a half-removed one is not mistaken for a complete one.
     fn remove(&self, step: usize) -> Result<(), Error> {
         let path = self.path(step);
         let removed = self.directory.join(format!(".step-{step}.removed"));
@@ -128,7 +128,7 @@ impl Checkpoints {
         discard(&removed)
     }
 
-    /// Finishes what a process that was killed left of a checkpoint that it wrote or removed.
+    /// Removes the remains of checkpoints that a killed process was writing or removing.
     fn clear(&self) -> Result<(), Error> {
         let mut unfinished = fs::read_dir(&self.directory)
             .into_iter()
@@ -156,7 +156,7 @@ impl Checkpoints {
         let mut checksums = BTreeMap::new();
         for name in PARTS {
             let part = partial.join(name);
-            // Windows syncs only what is open for writing.
+            // Windows syncs only files that are open for writing.
             fs::OpenOptions::new()
                 .write(true)
                 .open(&part)
@@ -178,23 +178,23 @@ impl Checkpoints {
             .map_err(Error::io("write", path))
     }
 
-    /// Where the run stood at `step`.
+    /// Reads the state of the run at `step`.
     ///
     /// # Errors
     ///
-    /// When the checkpoint's description is missing or damaged.
+    /// Returns an error if `checkpoint.json` is missing or damaged.
     pub fn state(&self, step: usize) -> Result<RunState, Error> {
         let path = self.path(step);
         let file = read_state(&path).map_err(|message| Error::checkpoint(&path, message))?;
         Ok(file.state)
     }
 
-    /// The weights at `step`, without what only training needs. Their bytes are checked here and read when the
-    /// record is applied, a tensor at a time.
+    /// Opens the weights at `step`, without the state that only training needs. Their checksum is verified here; tensors
+    /// are read one at a time when the record is applied.
     ///
     /// # Errors
     ///
-    /// When the file is missing or not what was written.
+    /// Returns an error if the file is missing or damaged.
     pub fn weights(&self, step: usize) -> Result<ModuleRecord, Error> {
         let path = self.path(step);
         let corrupt = |message: String| Error::checkpoint(&path, message);
@@ -205,11 +205,11 @@ impl Checkpoints {
         ModuleRecord::load(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))
     }
 
-    /// Reads the checkpoint at `step` and checks every byte of it.
+    /// Reads the checkpoint at `step` and verifies the checksum of every file.
     ///
     /// # Errors
     ///
-    /// When a file is missing or not what was written.
+    /// Returns an error if a file is missing or damaged.
     pub fn load(&self, step: usize) -> Result<Saved, Error> {
         let path = self.path(step);
         let corrupt = |message: String| {
@@ -219,7 +219,7 @@ impl Checkpoints {
                 .filter(|other| *other != step)
                 .collect();
             let advice = match others.last() {
-                Some(other) => format!("remove it to resume from step {other}"),
+                Some(other) => format!("remove this checkpoint to resume from step {other}"),
                 None => "there is no other checkpoint: start the run again".into(),
             };
             Error::checkpoint(&path, format!("{message}; {advice}"))
@@ -234,8 +234,8 @@ impl Checkpoints {
         })
     }
 
-    /// The last checkpoint whose weights and whose best loss are finite, in words for an error: those that were
-    /// written by older versions need not be.
+    /// Names the last checkpoint whose weights and best loss are finite, in words for an error. Checkpoints of older
+    /// versions may not be finite.
     pub(crate) fn last_finite(&self) -> String {
         let [weights, ..] = PARTS;
         let is_finite = |step: &usize| {
@@ -250,7 +250,7 @@ impl Checkpoints {
     }
 }
 
-/// Checks a file of a checkpoint against the checksum that was recorded.
+/// Checks a file of a checkpoint against its recorded checksum.
 fn verify(path: &Path, name: &str, recorded: &StateFile) -> Result<(), String> {
     let found = sha256(&path.join(name)).map_err(|error| format!("{name}: {error}"))?;
     match recorded.sha256.get(name) == Some(&found) {
@@ -261,14 +261,14 @@ fn verify(path: &Path, name: &str, recorded: &StateFile) -> Result<(), String> {
     }
 }
 
-/// SHA-256 of a file, in lower case.
+/// Returns the SHA-256 of a file in lower case.
 fn sha256(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-/// Removes a directory with all that it holds, if it is there.
+/// Removes a directory with its content, if it exists.
 fn discard(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use crate::engine::state::Best;
 
-    /// Writes files that are no records.
+    /// Returns a writer of files that are not records.
     fn parts(fill: u8) -> impl FnOnce(&Path) -> Result<(), Error> {
         move |directory| {
             for name in PARTS {
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// The names in a directory, hidden ones included.
+    /// Returns the names in a directory, including hidden ones.
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
         let mut names: Vec<_> = entries
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_byte_is_noticed() {
+    fn a_flipped_byte_is_detected() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
         checkpoints
@@ -416,13 +416,13 @@ mod tests {
     }
 
     #[test]
-    fn a_half_removed_checkpoint_does_not_exist_and_goes_with_the_next_save() {
+    fn a_half_removed_checkpoint_does_not_exist_and_is_removed_by_the_next_save() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
         checkpoints
             .save(&state(10, 10), &Keep::default(), parts(1))
             .unwrap();
-        // A process that was killed while it removed one, and another while it wrote one.
+        // One process was killed while removing a checkpoint, and another while writing one.
         for name in [".step-5.removed", ".step-15.partial"] {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join("model.bpk"), "half").unwrap();
@@ -432,7 +432,7 @@ mod tests {
             .save(&state(20, 10), &Keep::default(), parts(2))
             .unwrap();
         assert_eq!(names(root.path()), ["step-10", "step-20"]);
-        // An old one that is in the way under its new name is no obstacle either.
+        // A directory that already has the temporary name is not an obstacle either.
         fs::create_dir(root.path().join(".step-20.removed")).unwrap();
         checkpoints
             .save(&state(30, 10), &Keep::default(), parts(3))
@@ -441,13 +441,13 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_gone_at_once_however_slowly_its_files_go() {
+    fn a_checkpoint_that_cannot_be_renamed_stays_complete() {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(root.path());
         checkpoints
             .save(&state(10, 5), &Keep::default(), parts(1))
             .unwrap();
-        // A file where the renamed directory should go: nothing can be renamed, so nothing may be removed.
+        // A file has the name of the renamed directory, so nothing can be renamed or removed.
         fs::write(root.path().join(".step-10.removed"), "in the way").unwrap();
         let error = checkpoints.remove(10).unwrap_err();
         assert_eq!(error.exit_code(), 1);
@@ -461,7 +461,7 @@ mod tests {
         checkpoints
             .save(&state(10, 10), &Keep::default(), parts(1))
             .unwrap();
-        // A file where the directory should go: writing fails whoever runs the test.
+        // A file has the name of the temporary directory, so writing fails for every user.
         fs::write(root.path().join(".step-20.partial"), "in the way").unwrap();
         let error = checkpoints
             .save(&state(20, 20), &Keep::default(), parts(2))

@@ -1,7 +1,7 @@
-//! Where a run took place: versions, machine and device, as written to a run's `environment.json`, once for its start
-//! and once for each time that it was resumed.
+//! The environment of a run: versions, machine and device, as written to `environment.json` at the start and at each
+//! resumption.
 //!
-//! Nothing here influences a run. It is what a reader needs to judge whether two runs may be compared.
+//! Nothing here influences a run. A reader needs it to judge whether two runs can be compared.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -14,15 +14,15 @@ use crate::backend::{Backend, cpu_model};
 use crate::record::run::RunDirectory;
 use crate::show::format::{self, NONE};
 
-/// The version of Burn in the workspace's lockfile; Burn does not tell its version itself.
+/// The version of Burn in the workspace's lockfile, because Burn does not export its version.
 const BURN_VERSION: &str = "0.22.1";
 
-/// The circumstances of a run, from its start or from a time that it was resumed.
+/// The environment of a run, at its start or at a resumption.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// When this was recorded: RFC 3339, UTC, to the second.
+    /// The time of recording: RFC 3339, UTC, to the second.
     pub started: String,
-    /// Optimizer steps taken by then.
+    /// The number of optimizer steps taken before.
     #[serde(default)]
     pub step: usize,
     /// Version of foretoken.
@@ -30,17 +30,17 @@ pub struct Environment {
     /// Version of Burn.
     pub burn: String,
     /// Commit that the program was built from, with `-dirty` appended if tracked files differed from
-    /// it; "unknown" when it was built outside a git checkout.
+    /// it; "unknown" if it was built outside a git checkout.
     pub git_revision: String,
-    /// Compiler that built the program, as `rustc --version` says it.
+    /// Compiler that built the program, as printed by `rustc --version`.
     pub rustc: String,
     /// Cargo features of this build that concern backends.
     pub features: Vec<String>,
-    /// Name of the backend used.
+    /// Name of the backend.
     pub backend: String,
     /// The GPU, or the CPU model, that the backend ran on; "none" if it has no usable device.
     pub device: String,
-    /// The driver or library behind the device, with its version, where it says so.
+    /// The driver or library of the device, with its version; `None` if not reported.
     pub driver: Option<String>,
     /// Operating system, with its version.
     pub os: String,
@@ -50,8 +50,8 @@ pub struct Environment {
     pub cpu: String,
     /// Logical cores that this process may use.
     pub logical_cores: usize,
-    /// Threads of each part that has some: `rayon` (Flex's and NdArray's operations, tokenizing), `loader` (reads
-    /// batches ahead) and `libtorch`. Empty where an older version wrote it.
+    /// The number of threads of each thread pool: `rayon` (Flex's and NdArray's operations, tokenizing), `loader`
+    /// (reads batches ahead) and `libtorch`. Empty in files of older versions.
     #[serde(default)]
     pub threads: BTreeMap<String, usize>,
     /// Memory of the machine, in bytes.
@@ -59,8 +59,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// What is so here and now, for a run on `backend`. Never fails: what cannot be found out reads
-    /// "unknown", or 0 for a count.
+    /// Records the current environment, for a run on `backend`. It never fails: an unknown text is "unknown", and an
+    /// unknown count 0.
     pub fn capture(backend: Backend) -> Self {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
@@ -118,7 +118,7 @@ impl Environment {
             .collect()
     }
 
-    /// Whether two runs of one backend took place on machines that cannot be told apart.
+    /// Returns whether two runs of one backend took place on machines that cannot be told apart.
     pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
         let machine = |of: &Self| {
             let Self {
@@ -154,31 +154,31 @@ fn short_revision(revision: &str) -> String {
     commit + &rest
 }
 
-/// What `environment.json` holds: the start of a run, as one object, and in it the times that it was resumed.
+/// The content of `environment.json`: the environment at the start of a run, with those at its resumptions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Where the run started.
+    /// The environment at the start.
     #[serde(flatten)]
     pub start: Environment,
-    /// Where it was resumed, each time.
+    /// The environment at each resumption.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<Environment>,
 }
 
 impl History {
-    /// The file of a run directory that holds it.
+    /// Name of its file in a run directory.
     pub const FILE: &str = "environment.json";
 
-    /// The history of a run; nothing where none was written.
+    /// Reads the history of a run; `None` if it has none.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn of_run(run: &RunDirectory) -> Result<Option<Self>, Error> {
         run.read_json(Self::FILE)
     }
 
-    /// Adds to a run's history that it goes on here and now, at `step`.
+    /// Adds the current environment to a run's history, at `step`.
     pub(crate) fn add(run: &RunDirectory, backend: Backend, step: usize) -> Result<(), Error> {
         let here = Environment {
             step,
@@ -197,7 +197,7 @@ impl History {
         run.write(Self::FILE, serde_json::to_vec_pretty(&history)?)
     }
 
-    /// One environment that stands for all: what changed on the way is named in its order, as `A, then B`.
+    /// Returns one environment that summarises all. Values that changed are joined in order, as `A, then B`.
     pub fn summary(&self) -> Environment {
         let all = || std::iter::once(&self.start).chain(&self.resumed);
         let text = |of: fn(&Environment) -> &str| {
@@ -236,13 +236,13 @@ fn threads(backend: Backend) -> BTreeMap<String, usize> {
         ("libtorch", libtorch),
     ]
     .into_iter()
-    .filter_map(|(part, threads)| Some((part.to_owned(), threads?)))
+    .filter_map(|(pool, threads)| Some((pool.to_owned(), threads?)))
     .collect()
 }
 
 #[cfg(feature = "libtorch")]
 fn libtorch_threads() -> Option<usize> {
-    // SAFETY: it takes nothing and returns a number.
+    // SAFETY: the function takes no argument and returns a number.
     usize::try_from(unsafe { torch_sys::at_get_num_threads() }).ok()
 }
 
@@ -251,7 +251,7 @@ fn libtorch_threads() -> Option<usize> {
     None
 }
 
-/// RFC 3339, UTC, to the second.
+/// Returns the current time in RFC 3339, UTC, to the second.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_back_from_json_and_holds_what_was_asked_for() {
+    fn an_environment_reads_back_from_json() {
         let backend = Backend::default_backend();
         let environment = Environment::capture(backend);
         let json = serde_json::to_string(&environment).expect("strings and numbers");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_older_versions_are_histories_of_a_start() {
+    fn a_file_of_an_older_version_reads_as_a_history_without_resumptions() {
         let old = r#"{"started": "2026-01-02T03:04:05Z", "foretoken": "0.1.0", "burn": "0.22.1",
             "git_revision": "unknown", "rustc": "rustc 1.95.0", "features": ["flex"], "backend": "flex",
             "device": "a CPU", "driver": null, "os": "Linux", "architecture": "x86_64", "cpu": "a CPU",
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_names_what_changed_on_the_way() {
+    fn a_summary_joins_values_that_changed() {
         assert_eq!(history(&["a", "a"]).summary().device, "a");
         let summary = history(&["a", "b", "b", "a"]).summary();
         assert_eq!(summary.device, "a, then b, then a");
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_rfc_3339_in_utc_and_now() {
+    fn the_start_is_the_current_time_in_rfc_3339_and_utc() {
         let before = SystemTime::now();
         let started = Environment::capture(Backend::default_backend()).started;
         assert!(started.ends_with('Z'), "{started}");

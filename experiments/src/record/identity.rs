@@ -1,5 +1,5 @@
-//! What has to be the same for two runs to be the same run but for where it took place: experiment, initial
-//! weights, data.
+//! The identity of a run: experiment, initial weights and data. Two runs with the same identity differ only in where
+//! they took place.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -11,7 +11,7 @@ use crate::engine::setup::Setup;
 use crate::record::run::RunDirectory;
 use crate::{Error, Experiment};
 
-/// What a run's `identity.json` holds.
+/// The content of a run's `identity.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// [`Experiment::hash`](crate::Experiment::hash).
@@ -21,25 +21,25 @@ pub struct Identity {
     pub initial_weights: String,
     /// SHA-256 over tokens and tokenizer.
     pub data: String,
-    /// Where `train.steps` changed on the way: what the experiment says of the schedule holds from the last on.
+    /// The changes of `train.steps` during the run. The experiment's schedule holds from the last one on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replanned: Vec<Replanned>,
 }
 
-/// Another number of steps for a run that had begun.
+/// A change of `train.steps` during a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replanned {
-    /// Steps taken by then.
+    /// The number of steps taken before.
     pub step: usize,
-    /// `train.steps` since.
+    /// `train.steps` from then on.
     pub steps: usize,
 }
 
 impl Identity {
-    /// The file of a run directory that holds it.
+    /// Name of its file in a run directory.
     pub const FILE: &str = "identity.json";
 
-    /// Of a run of this setup that starts from these weights, still in f32.
+    /// Computes the identity of a run of this setup that starts from these weights, which are still in f32.
     pub(crate) fn new(setup: &Setup, transformer: &Transformer) -> Result<Self, Error> {
         Ok(Self {
             experiment: setup.experiment.hash(),
@@ -53,21 +53,21 @@ impl Identity {
         run.write(Self::FILE, serde_json::to_vec_pretty(self)?)
     }
 
-    /// Of a finished run.
+    /// Reads the identity of a run.
     ///
     /// # Errors
     ///
-    /// When the run has none, or it is damaged.
+    /// Returns an error if the run has no identity or it is damaged.
     pub fn of_run(run: &RunDirectory) -> Result<Self, Error> {
         run.read_json(Self::FILE)?.ok_or_else(|| {
-            let message = "has no identity.json: it was made by a version that did not write one; run it again";
+            let message = "has no identity.json, which older versions did not write; run the experiment again";
             Error::run_directory(run.path(), message)
         })
     }
 }
 
-/// What was run: the identity, and the experiment file to name what differs. An envelope carries it, so that it
-/// judges no runs of anything else.
+/// The identity of a run with its experiment, which names the keys that differ. An envelope carries it, so that it
+/// judges only runs of the same experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Hashes of experiment, initial weights and data.
@@ -77,8 +77,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Names what makes a run of `other` another run than one of this, wherever they ran; empty where the two are
-    /// comparable. Content decides: the same data and the same weights may lie elsewhere.
+    /// Returns the differences that make runs of the two incomparable; empty if they are comparable. Only content
+    /// matters: the same data and the same weights may have other paths.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = self.experiment.decisive_differences(&other.experiment);
         let (ours, theirs) = (&self.identity, &other.identity);

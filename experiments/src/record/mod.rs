@@ -1,5 +1,4 @@
-//! Files of a run, written and read again: the run directory, its metrics log, its checkpoints, its identity and its
-//! environment.
+//! Reading and writing the files of a run: the run directory, its metrics log, checkpoints, identity and environment.
 
 pub mod checkpoint;
 pub mod environment;

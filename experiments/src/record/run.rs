@@ -1,10 +1,10 @@
-//! The run directory: what is in it, how it is written so that nothing is lost, how it is read back.
+//! The run directory: its files, safe writing, and reading.
 //!
 //! ```text
 //! runs/<experiment>-<backend>-<n>/
 //!   experiment.toml    resolved, rerunnable
-//!   identity.json      what has to be the same for two runs to be compared
-//!   environment.json   versions, CPU, device, driver, threads, features, git revision; of each start
+//!   identity.json      hashes that must be equal for two runs to be compared
+//!   environment.json   versions, CPU, device, driver, threads, features, git revision; at each start
 //!   metrics.jsonl      one line per step and per evaluation
 //!   checkpoints/       step-N/, complete or absent
 //!   tokenizer.json     loads in Hugging Face tokenizers
@@ -26,35 +26,35 @@ use crate::backend::Backend;
 use crate::engine::totals::Totals;
 use crate::{Error, Experiment, json};
 
-/// Where runs go when no directory is named.
+/// Default parent of run directories.
 pub const ROOT: &str = "runs";
 
-/// The file that makes a directory a run.
+/// Name of the file that marks a directory as a run.
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
 
-/// The file of a finished run that holds its figures.
+/// Name of the file with the figures of a finished run.
 pub(crate) const RESULT: &str = "result.json";
 
-/// The file of a finished run that holds text which the model generated.
+/// Name of the file with text that the model of a finished run generated.
 pub(crate) const SAMPLE: &str = "sample.txt";
 
 const NO_RUN: &str =
-    "no run to resume; start one without --resume, or name its directory with --out";
+    "there is no run to resume; start one without --resume, or name its directory with --out";
 
-/// A run directory that exists.
+/// An existing run directory.
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
-    /// Nothing where the directory is only read.
+    /// `None` if the directory is only read.
     claim: Option<Arc<Claim>>,
 }
 
 impl RunDirectory {
-    /// Creates `out`, or the next free `runs/<experiment>-<backend>-<n>`, to be written by this process alone.
+    /// Creates `out`, or the next free `runs/<experiment>-<backend>-<n>`, and claims it for this process.
     ///
     /// # Errors
     ///
-    /// When `out` already holds something, or cannot be created, or another process writes there.
+    /// Returns an error if `out` is not empty, cannot be created, or is written by another process.
     pub fn create(out: Option<&Path>, experiment: &Experiment) -> Result<Self, Error> {
         let claim = create_directory(out, &run_prefix(experiment))?;
         Ok(Self {
@@ -67,7 +67,7 @@ impl RunDirectory {
     ///
     /// # Errors
     ///
-    /// When there is no experiment in it.
+    /// Returns an error if it contains no experiment.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if !path.join(EXPERIMENT).is_file() {
             return Err(Error::run_directory(
@@ -81,11 +81,11 @@ impl RunDirectory {
         })
     }
 
-    /// The same directory, to be written by this process alone until the last copy is dropped.
+    /// Claims the directory for this process until the last copy is dropped.
     ///
     /// # Errors
     ///
-    /// When another process writes there.
+    /// Returns an error if another process writes the directory.
     pub fn claimed(mut self) -> Result<Self, Error> {
         if self.claim.is_none() {
             self.claim = Some(Arc::new(Claim::of(&self.path)?));
@@ -93,11 +93,11 @@ impl RunDirectory {
         Ok(self)
     }
 
-    /// The most recently numbered run of this experiment on this backend under [`ROOT`].
+    /// Opens the run of this experiment on this backend with the highest number under [`ROOT`].
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn latest(experiment: &Experiment) -> Result<Self, Error> {
         let prefix = run_prefix(experiment);
         match highest(Path::new(ROOT), &prefix) {
@@ -109,11 +109,11 @@ impl RunDirectory {
         }
     }
 
-    /// The run under [`ROOT`] that wrote last, whatever its experiment; on `backend`, where that is given.
+    /// Opens the run under [`ROOT`] that wrote last, of any experiment; only on `backend` if it is given.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn last(backend: Option<Backend>) -> Result<Self, Error> {
         let written = |run: &Self| -> Option<SystemTime> {
             let log = run.path.join(MetricsLog::FILE);
@@ -135,39 +135,39 @@ impl RunDirectory {
             .ok_or_else(|| Error::run_directory(ROOT, NO_RUN))
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where checkpoints lie.
+    /// Returns the directory of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// The experiment that this run was started with.
+    /// Reads the run's experiment.
     ///
     /// # Errors
     ///
-    /// When the file is missing or no longer an experiment.
+    /// Returns an error if the file is missing or not a valid experiment.
     pub fn experiment(&self) -> Result<Experiment, Error> {
         Experiment::load(&self.path.join(EXPERIMENT), &[])
     }
 
-    /// Replaces a file of this directory in one step: readers see the old bytes or the new ones.
+    /// Replaces a file of this directory atomically: readers see the old bytes or the new ones.
     ///
     /// # Errors
     ///
-    /// When the disk refuses; the old file is still there then.
+    /// Returns an error if the disk cannot be written. The old file is then unchanged.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         write_atomically(&self.path.join(name), bytes.as_ref())
     }
 
-    /// Removes a file of this directory, if it is there.
+    /// Removes a file of this directory, if it exists.
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// Returns an error if the file cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -178,11 +178,11 @@ impl RunDirectory {
         }
     }
 
-    /// A file of this directory, or nothing where it does not exist.
+    /// Reads a file of this directory; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// When it is there and cannot be read.
+    /// Returns an error if it exists and cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<String>, Error> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {
@@ -192,11 +192,11 @@ impl RunDirectory {
         }
     }
 
-    /// What a JSON file of this directory holds, or nothing where it does not exist.
+    /// Reads a JSON file of this directory; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// When it is there and does not hold that.
+    /// Returns an error if it exists and cannot be read as `T`.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(text) = self.read(name)? else {
             return Ok(None);
@@ -207,12 +207,12 @@ impl RunDirectory {
     }
 }
 
-/// [`files::write_atomically`], with our errors.
+/// Calls [`files::write_atomically`] with this crate's errors.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     files::write_atomically(path, bytes).map_err(Error::io("write", path))
 }
 
-/// Writes a file and waits until the disk has it.
+/// Writes a file and syncs it to the disk.
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     File::create(path)
         .and_then(|mut file| {
@@ -234,34 +234,35 @@ fn highest(root: &Path, prefix: &str) -> Option<usize> {
         .max()
 }
 
-/// A directory that no other process writes as long as this lives. Where nothing was written into it, the directory
-/// is removed with the claim, if the claim made it.
+/// A claim on a directory: no other process writes it while this lives. A directory that the claim created and that is
+/// still empty is removed with it.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) path: PathBuf,
     lock: Option<LockFile>,
-    /// The directories that were not there before, the innermost first.
-    made: Vec<PathBuf>,
+    /// The directories that the claim created, innermost first.
+    created: Vec<PathBuf>,
 }
 
 impl Claim {
-    /// Claims a directory, which is made if it is not there.
+    /// Claims a directory, and creates it if it does not exist.
     pub(crate) fn of(path: &Path) -> Result<Self, Error> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let made = path.ancestors().take_while(is_missing);
+        let created = path.ancestors().take_while(is_missing);
         let mut claim = Self {
             path: path.into(),
             lock: None,
-            made: made.map(Path::to_path_buf).collect(),
+            created: created.map(Path::to_path_buf).collect(),
         };
         files::create_directories(path).map_err(Error::io("create", path))?;
         claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
         Ok(claim)
     }
 
-    /// Whether there is anything in it but the lock and what a run leaves that was killed before it had its experiment.
+    /// Returns whether it contains anything except the lock and the files of a run that was killed before it wrote its
+    /// experiment.
     fn is_occupied(&self) -> bool {
-        // Everything that comes before the experiment, which may be there in part.
+        // These files are written before the experiment, which may be incomplete.
         let begun = [
             LockFile::NAME,
             MetricsLog::FILE,
@@ -283,8 +284,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.lock = None;
-        for directory in &self.made {
-            // Fails where there is something in it.
+        for directory in &self.created {
+            // Removing fails if the directory is not empty.
             if fs::remove_dir(directory).is_err() {
                 break;
             }
@@ -292,11 +293,11 @@ impl Drop for Claim {
     }
 }
 
-/// Keeps other processes from writing a file or directory that is named only when it is complete. Hold it until then.
+/// Claims the name of a file or directory that gets this name only when it is complete. Hold the lock until then.
 ///
 /// # Errors
 ///
-/// When another process is writing it.
+/// Returns an error if another process is writing it.
 pub fn claim_name(path: &Path) -> Result<LockFile, Error> {
     let full = std::path::absolute(path).map_err(Error::io("write", path))?;
     let mut name = std::ffi::OsString::from(".");
@@ -318,15 +319,15 @@ fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {
         })
 }
 
-/// Claims `out`, which has to be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.
+/// Claims `out`, which must be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.
 pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim, Error> {
     let Some(path) = out else {
         let root = Path::new(ROOT);
         let is_new = !root.exists();
         let path = next_free(root, prefix)?;
         let mut claim = Claim::of(&path)?;
-        claim.made = vec![path];
-        claim.made.extend(is_new.then(|| root.to_path_buf()));
+        claim.created = vec![path];
+        claim.created.extend(is_new.then(|| root.to_path_buf()));
         return Ok(claim);
     };
     let refused = || {
@@ -348,7 +349,8 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
     }
 }
 
-/// `create_dir` decides, so that two runs started together get two directories.
+/// Creates the next free directory. `create_dir` decides which is free, so that two runs started together get two
+/// directories.
 fn next_free(root: &Path, prefix: &str) -> Result<PathBuf, Error> {
     files::create_directories(root).map_err(Error::io("create", root))?;
     let mut n = highest(root, prefix).map_or(1, |n| n + 1);
@@ -365,55 +367,55 @@ fn next_free(root: &Path, prefix: &str) -> Result<PathBuf, Error> {
     }
 }
 
-/// One line of `metrics.jsonl`. `step` counts the optimizer steps behind the weights that were
-/// measured: the loss at step 0 is that of the initial weights. A number that is not finite is null.
+/// One line of `metrics.jsonl`. `step` is the number of optimizer steps that the measured weights have taken, so the loss
+/// at step 0 is that of the initial weights. A number that is not finite is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
     /// A training step.
     Step {
-        /// Steps taken before.
+        /// The number of steps taken before.
         step: usize,
-        /// Training tokens seen, this step's included.
+        /// The number of training tokens, including those of this step.
         tokens: usize,
-        /// Nats per token, before the update.
+        /// The loss before the update, in nats per token.
         #[serde(deserialize_with = "json::number")]
         loss: f64,
-        /// Global norm before clipping.
+        /// The global gradient norm before clipping.
         #[serde(deserialize_with = "json::number")]
         gradient_norm: f64,
-        /// Learning rate of the update.
+        /// The learning rate of the update.
         #[serde(deserialize_with = "json::number")]
         learning_rate: f64,
-        /// Wall-clock time of the step.
+        /// The wall-clock time of the step, in seconds.
         #[serde(deserialize_with = "json::number")]
         seconds: f64,
     },
     /// An evaluation on validation windows.
     Evaluation {
-        /// Steps taken before.
+        /// The number of steps taken before.
         step: usize,
-        /// Training tokens seen.
+        /// The number of training tokens so far.
         tokens: usize,
-        /// Nats per token.
+        /// The loss, in nats per token.
         #[serde(deserialize_with = "json::number")]
         loss: f64,
         /// Bits per byte.
         #[serde(deserialize_with = "json::number")]
         bits_per_byte: f64,
-        /// exp(loss), which is infinite from a loss of 709.8 on.
+        /// The perplexity exp(loss), which is infinite from a loss of 709.8 on.
         #[serde(deserialize_with = "json::number")]
         perplexity: f64,
-        /// Share of next tokens ranked first.
+        /// The share of targets that the model ranks first.
         #[serde(deserialize_with = "json::number")]
         accuracy: f64,
-        /// Validation targets that were read.
+        /// The number of validation targets.
         targets: usize,
     },
 }
 
 impl Record {
-    /// The line of an evaluation after `step` steps and `tokens` training tokens.
+    /// Returns the record of an evaluation after `step` steps and `tokens` training tokens.
     pub(crate) fn evaluation(step: usize, tokens: usize, totals: &Totals) -> Self {
         Self::Evaluation {
             step,
@@ -426,7 +428,7 @@ impl Record {
         }
     }
 
-    /// Whether a run whose checkpoint stands at `step` has already written this line.
+    /// Returns whether a run with a checkpoint at step `checkpoint` has written this line before it.
     fn precedes(&self, checkpoint: usize) -> bool {
         match self {
             Self::Step { step, .. } => *step < checkpoint,
@@ -435,7 +437,7 @@ impl Record {
     }
 }
 
-/// `metrics.jsonl`, open for appending; the run stays claimed as long as the log is open.
+/// The file `metrics.jsonl`, open for appending. The run stays claimed while the log is open.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -444,16 +446,16 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// The file of a run directory.
+    /// Name of its file in a run directory.
     pub const FILE: &str = "metrics.jsonl";
 
-    /// Opens the log and drops every line that a run restored at `checkpoint` will write again,
-    /// together with a last line that was cut short.
+    /// Opens the log and drops every line that a run restored at `checkpoint` will write again, and an incomplete last
+    /// line.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written, another process writes the run, a complete line of it is not a record, or steps
-    /// before the checkpoint are missing. Nothing is dropped then.
+    /// Returns an error if the file cannot be written, another process writes the run, a complete line is not a record,
+    /// or steps before the checkpoint are missing. Nothing is dropped then.
     pub fn open(run: &RunDirectory, checkpoint: usize) -> Result<Self, Error> {
         let run = run.clone().claimed()?;
         let path = run.path.join(Self::FILE);
@@ -479,7 +481,7 @@ impl MetricsLog {
             return Err(Error::run_directory(
                 &path,
                 format!(
-                    "does not hold every step before the checkpoint of step {checkpoint}; restore the file, or start a \
+                    "does not contain every step before the checkpoint of step {checkpoint}; restore the file, or start a \
                      new run from its weights with --set model.init_from={}",
                     run.path.display()
                 ),
@@ -500,7 +502,7 @@ impl MetricsLog {
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// Returns an error if the file cannot be written.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -509,21 +511,21 @@ impl MetricsLog {
             .map_err(Error::io("write", &self.path))
     }
 
-    /// Waits until the disk has every line.
+    /// Syncs every line to the disk.
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// Returns an error if the file cannot be synced.
     pub fn sync(&self) -> Result<(), Error> {
         self.file.sync_all().map_err(Error::io("write", &self.path))
     }
 }
 
-/// Every complete line of a run's `metrics.jsonl`.
+/// Reads every complete line of a run's `metrics.jsonl`.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or a complete line is not a record.
+/// Returns an error if the file cannot be read or a complete line is not a record.
 pub fn read_metrics(run: &RunDirectory) -> Result<Vec<Record>, Error> {
     let path = run.path.join(MetricsLog::FILE);
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -531,8 +533,8 @@ pub fn read_metrics(run: &RunDirectory) -> Result<Vec<Record>, Error> {
     Ok(lines.into_iter().map(|(record, _)| record).collect())
 }
 
-/// Records with the length of their lines in bytes. A last line without an end is one that is still being written, or
-/// was when the power went; it is left out. Every other line has to be a record.
+/// Parses complete lines into records, with the length of each line in bytes. A last line without a line break is skipped,
+/// because it is still being written or was cut off by a power failure. Every other line must be a record.
 fn complete_lines(path: &Path, bytes: &[u8]) -> Result<Vec<(Record, usize)>, Error> {
     bytes
         .split_inclusive(|byte| *byte == b'\n')
@@ -543,7 +545,7 @@ fn complete_lines(path: &Path, bytes: &[u8]) -> Result<Vec<(Record, usize)>, Err
             Err(error) => Err(Error::run_directory(
                 path,
                 format!(
-                    "line {} is not a record of a step or an evaluation: {error}; restore the file, or mend the line",
+                    "line {} is not a record of a step or an evaluation: {error}; restore the file, or repair the line",
                     index + 1
                 ),
             )),
@@ -578,7 +580,7 @@ mod tests {
         }
     }
 
-    /// An evaluation whose perplexity no number can hold.
+    /// Returns an evaluation whose perplexity overflows.
     fn overflown(step: usize) -> Record {
         let mut record = evaluation(step);
         if let Record::Evaluation {
@@ -598,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_run_keeps_what_precedes_its_checkpoint_and_drops_a_cut_line() {
+    fn a_restored_run_keeps_lines_before_its_checkpoint_and_drops_an_incomplete_one() {
         let (_root, run) = directory();
         let mut log = MetricsLog::open(&run, 0).unwrap();
         for record in [
@@ -621,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn a_perplexity_that_no_number_can_hold_cuts_nothing_off() {
+    fn an_infinite_perplexity_loses_no_line() {
         let (_root, run) = directory();
         let mut log = MetricsLog::open(&run, 0).unwrap();
         for record in [step(0), overflown(1), step(1), evaluation(2)] {
@@ -646,10 +648,10 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_line_that_is_no_record_is_named_and_nothing_is_cut_off() {
+    fn a_complete_line_that_is_not_a_record_is_named_and_the_file_is_unchanged() {
         let good = |at| serde_json::to_string(&step(at)).unwrap();
         for bad in ["{\"kind\":\"step\",\"step\":1}", "", "\0\0\0", "caf\u{e9}"] {
-            // Before the checkpoint, and after it.
+            // The line is before the checkpoint, or after it.
             for checkpoint in [2, 1] {
                 let (_root, run) = directory();
                 let text = format!("{}\n{bad}\n{}\n{{\"kind", good(0), good(1));
@@ -674,11 +676,11 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_may_hold_any_bytes() {
+    fn an_incomplete_last_line_may_contain_any_bytes() {
         let (_root, run) = directory();
         let mut log = MetricsLog::open(&run, 0).unwrap();
         log.append(&step(0)).unwrap();
-        // What a power cut leaves of a block that was never written, and half a character.
+        // A power failure can leave zeros of an unwritten block, and half a character.
         log.file.write_all(b"{\"kind\0\0\0\xc3").unwrap();
         drop(log);
         assert_eq!(read_metrics(&run).unwrap(), [step(0)]);
@@ -689,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_are_missing_before_a_checkpoint_are_noticed() {
+    fn missing_steps_before_a_checkpoint_are_an_error() {
         let (_root, run) = directory();
         let mut log = MetricsLog::open(&run, 0).unwrap();
         for record in [step(0), step(2)] {
@@ -699,7 +701,7 @@ mod tests {
         for checkpoint in [2, 3, 4] {
             let error = MetricsLog::open(&run, checkpoint).unwrap_err();
             assert!(
-                error.to_string().contains("does not hold every step"),
+                error.to_string().contains("does not contain every step"),
                 "{error}"
             );
         }
@@ -707,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_come_back_bit_for_bit() {
+    fn losses_read_back_bit_for_bit() {
         let (_root, run) = directory();
         let mut log = MetricsLog::open(&run, 0).unwrap();
         let records: Vec<_> = (0..200).map(step).collect();
@@ -718,12 +720,12 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_are_refused() {
+    fn a_second_writer_is_refused() {
         let (_root, run) = directory();
         let path = run.path().to_path_buf();
         let log = MetricsLog::open(&run, 0).unwrap();
         run.write("experiment.toml", "").unwrap();
-        // The log alone keeps the run claimed.
+        // The open log keeps the run claimed.
         drop(run);
         let again = || RunDirectory::open(&path).unwrap().claimed();
         let error = again().unwrap_err();
@@ -744,7 +746,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_nothing_was_written_into_is_gone_with_its_claim() {
+    fn an_empty_created_directory_is_removed_with_its_claim() {
         let root = tempfile::tempdir().unwrap();
         let made = root.path().join("a/b");
         drop(create_directory(Some(&made), "").unwrap());
@@ -753,7 +755,7 @@ mod tests {
         fs::write(made.join("result"), "").unwrap();
         drop(claim);
         assert_eq!(fs::read_dir(&made).unwrap().count(), 1);
-        // One that was there before stays.
+        // A directory that existed before stays.
         let before = root.path().join("before");
         fs::create_dir(&before).unwrap();
         drop(create_directory(Some(&before), "").unwrap());
@@ -773,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn an_occupied_directory_is_left_alone() {
+    fn an_occupied_directory_is_unchanged() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("mine.txt"), "precious").unwrap();
         let experiment = Experiment::embedded(&[]).unwrap();

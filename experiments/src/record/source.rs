@@ -1,5 +1,5 @@
-//! A MODEL as commands take it: a run directory, a model that `foretoken import` has written, or a Hugging Face
-//! folder. Opening one reads no weight.
+//! Models as commands take them: a run directory, a model written by `foretoken import`, or a Hugging Face folder.
+//! Opening one reads no weights.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,15 +16,15 @@ use crate::engine::memory::refuse_loading;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::RunDirectory;
 
-/// Which checkpoint of a run.
+/// A choice among the checkpoints of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Checkpoint {
-    /// The one with the lowest validation loss.
+    /// The checkpoint with the lowest validation loss.
     #[default]
     Best,
-    /// The latest.
+    /// The latest checkpoint.
     Last,
-    /// The one at this step.
+    /// The checkpoint at this step.
     Step(usize),
 }
 
@@ -36,7 +36,7 @@ impl FromStr for Checkpoint {
             ("best", _) => Ok(Self::Best),
             ("last", _) => Ok(Self::Last),
             (_, Ok(step)) => Ok(Self::Step(step)),
-            _ => Err("expected best, last or the number of a step".into()),
+            _ => Err("expected best, last, or a step number".into()),
         }
     }
 }
@@ -53,18 +53,18 @@ enum Kind {
     Run {
         checkpoints: Checkpoints,
         step: usize,
-        /// Why this step, in words.
-        which: &'static str,
+        /// The reason for this step, in words.
+        reason: &'static str,
     },
     Pretrained(Box<Pretrained>),
 }
 
 impl Source {
-    /// Opens the model at `path`; `checkpoint` chooses where it is a run. `tokenizer` replaces the model's own.
+    /// Opens the model at `path`, and the given checkpoint if it is a run. `tokenizer` replaces the model's own.
     ///
     /// # Errors
     ///
-    /// When there is no model, or none of the checkpoint's name, or what there is is damaged.
+    /// Returns an error if the model or the checkpoint does not exist or is damaged.
     pub fn open(
         path: &Path,
         checkpoint: Checkpoint,
@@ -79,7 +79,8 @@ impl Source {
             error => error.into(),
         })?;
         if checkpoint != Checkpoint::Best {
-            let message = "chooses among those of a run, and the model is none; leave it out";
+            let message =
+                "chooses among the checkpoints of a run, and this model is not a run; leave it out";
             return Err(Error::Experiment {
                 origin: "--checkpoint".into(),
                 message: message.into(),
@@ -106,38 +107,38 @@ impl Source {
         let tokens = tokenizer.as_ref().map_or(1, Tokenizer::vocab_size);
         let config = run.experiment()?.model.config(tokens, None)?;
         let checkpoints = Checkpoints::new(run.checkpoints());
-        let (step, which) = choose(&checkpoints, checkpoint, path)?;
+        let (step, reason) = choose(&checkpoints, checkpoint, path)?;
         Ok(Self {
             path: path.into(),
             kind: Kind::Run {
                 checkpoints,
                 step,
-                which,
+                reason,
             },
             config,
             tokenizer,
         })
     }
 
-    /// The model's shape.
+    /// Returns the model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// What was opened, in words: its path and, of a run, the checkpoint.
+    /// Describes the model in words: its path, and the checkpoint of a run.
     pub fn description(&self) -> String {
         let path = self.path.display();
         match &self.kind {
-            Kind::Run { step, which, .. } => format!("{path}, step {step}{which}"),
+            Kind::Run { step, reason, .. } => format!("{path}, step {step}{reason}"),
             Kind::Pretrained(_) => path.to_string(),
         }
     }
 
-    /// The model's tokenizer.
+    /// Returns the model's tokenizer.
     ///
     /// # Errors
     ///
-    /// When it has none, or one that has more tokens than the model.
+    /// Returns an error if there is none, or if it has more tokens than the model.
     pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
         let refuse = |message: String| Err(Error::run_directory(&self.path, message));
         let Some(tokenizer) = &self.tokenizer else {
@@ -145,23 +146,24 @@ impl Source {
         };
         match (tokenizer.vocab_size(), self.config.vocab_size) {
             (tokens, known) if tokens > known => refuse(format!(
-                "knows {known} tokens, and the tokenizer has {tokens}; name the model's own with --tokenizer FILE"
+                "has {known} token ids, fewer than the {tokens} of the tokenizer; name the model's own with --tokenizer \
+                 FILE"
             )),
             _ => Ok(tokenizer),
         }
     }
 
-    /// Where the model lies.
+    /// Returns the path of the model.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The model's tokenizer, if it has one.
+    /// Returns the model's tokenizer, if it has one.
     pub(crate) fn own_tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
     }
 
-    /// The file of the model's own tokenizer.
+    /// Returns the file of the model's own tokenizer.
     pub fn tokenizer_file(&self) -> Option<PathBuf> {
         match &self.kind {
             Kind::Run { .. } => {
@@ -171,25 +173,26 @@ impl Source {
         }
     }
 
-    /// Token ids that stand before every text in what the model was trained on.
+    /// Returns the token ids that precede every text in the model's training data.
     ///
     /// # Errors
     ///
-    /// When the tokenizer fails.
+    /// Returns an error if the tokenizer fails.
     pub fn start_of_text(&self) -> Result<Vec<u32>, Error> {
         match &self.kind {
-            // What trains here puts nothing before a text, whatever the tokenizer's file says.
+            // Training here adds no token before a text, whatever the tokenizer's file says.
             Kind::Run { .. } => Ok(Vec::new()),
             Kind::Pretrained(_) => Ok(self.tokenizer()?.start_of_text()?),
         }
     }
 
-    /// The token ids of a prompt, special tokens by their names. An empty one is where texts start: after the
-    /// tokens that stand before every text, or else after the end of another.
+    /// Returns the token ids of a prompt, with special tokens by their names. An empty prompt becomes the tokens that
+    /// precede every text, or else the token that ends one.
     ///
     /// # Errors
     ///
-    /// When the tokenizer does not know a character, or a text has nothing to start from.
+    /// Returns an error if the tokenizer does not know a character, or the prompt is empty and the tokenizer has no such
+    /// token.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = self.tokenizer()?.encode_with_special_tokens(text)?;
         let start = self.start_of_text()?;
@@ -203,15 +206,14 @@ impl Source {
             true => Err(Error::Experiment {
                 origin: "--prompt".into(),
                 message:
-                    "give some text: the tokenizer has no token that starts or ends one, which \
-                          an empty prompt could stand for"
+                    "give some text: the prompt is empty, and the tokenizer has no token that starts or ends a text"
                         .into(),
             }),
             false => Ok(ids),
         }
     }
 
-    /// Token ids after which a text has ended.
+    /// Returns the token ids that end a text.
     pub fn end_of_text(&self) -> Vec<u32> {
         let of_tokenizer = || self.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
         match &self.kind {
@@ -222,11 +224,12 @@ impl Source {
         }
     }
 
-    /// The model, on `device`.
+    /// Loads the model on `device`.
     ///
     /// # Errors
     ///
-    /// When the machine's memory cannot hold the weights, or they are damaged or not those of the model's shape.
+    /// Returns an error if the machine's memory cannot hold the weights, or if they are damaged or do not match the
+    /// model's configuration.
     pub fn load(&self, device: &Device) -> Result<Transformer, Error> {
         refuse_loading(&self.path.display().to_string(), &self.config, device)?;
         let (checkpoints, step) = match &self.kind {
@@ -243,12 +246,12 @@ impl Source {
         Ok(model.transformer)
     }
 
-    /// Writes the model as a Hugging Face folder, in the type that its weights have or another. `progress` is
-    /// called with the bytes done and the bytes in all.
+    /// Writes the model as a Hugging Face folder, with weights of their own type or another. `progress` is called with
+    /// the number of bytes done and their total.
     ///
     /// # Errors
     ///
-    /// When `out` already holds something or cannot be written, Hugging Face has no class for the architecture, a
+    /// Returns an error if `out` is not empty or cannot be written, Hugging Face has no class for the architecture, a
     /// weight is too large for `f16`, or the weights are damaged.
     pub fn export(
         &self,
@@ -270,14 +273,14 @@ impl Source {
     }
 }
 
-/// The tokenizer that is given, or else the model's own. One that gives ids another meaning than the model's
-/// own is refused: the model would be asked about other tokens than those it is shown to answer for.
+/// Returns the given tokenizer, or else the model's own. A given one that maps ids to other tokens than the model's own
+/// is refused, because the model's predictions would be shown for the wrong tokens.
 fn choose_tokenizer(
     given: Option<Tokenizer>,
     own: Option<&Path>,
 ) -> Result<Option<Tokenizer>, Error> {
     let own_tokenizer = match (own.map(Tokenizer::load), &given) {
-        // A file that is broken is no reason to refuse one in its place.
+        // A broken file does not matter if another tokenizer replaces it.
         (Some(Err(_)), Some(_)) => None,
         (own, _) => own.transpose()?,
     };
@@ -287,7 +290,7 @@ fn choose_tokenizer(
         return Err(Error::Experiment {
             origin: "--tokenizer".into(),
             message: format!(
-                "is not the model's own, {} ({difference}): leave it out, or remove that file if it is the wrong one",
+                "is not the model's own, {} ({difference}); leave it out, or remove that file if it is the wrong one",
                 own.display()
             ),
         });
@@ -295,20 +298,20 @@ fn choose_tokenizer(
     Ok(given.or(own_tokenizer))
 }
 
-/// The step of the checkpoint that is asked for, and how it came to be that one.
+/// Returns the step of the chosen checkpoint, and the reason for it.
 fn choose(
     checkpoints: &Checkpoints,
-    asked: Checkpoint,
+    checkpoint: Checkpoint,
     run: &Path,
 ) -> Result<(usize, &'static str), Error> {
     let steps = checkpoints.steps();
     let Some(&last) = steps.last() else {
         return Err(Error::run_directory(
             run,
-            "has no checkpoint yet: the first one follows the first evaluation, after train.eval_every steps",
+            "has no checkpoint yet; the first one is written after the first evaluation, after train.eval_every steps",
         ));
     };
-    match asked {
+    match checkpoint {
         Checkpoint::Last => Ok((last, " (last)")),
         Checkpoint::Best => {
             let best = checkpoints.state(last)?.best.map(|best| best.step);
@@ -321,7 +324,7 @@ fn choose(
         Checkpoint::Step(step) => {
             let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
             let message = format!(
-                "has no checkpoint of step {step}; it has those of steps {}",
+                "has no checkpoint of step {step}; choose one of the steps {}",
                 steps.join(" and ")
             );
             Err(Error::run_directory(run, message))
@@ -333,10 +336,10 @@ fn not_a_model(path: &Path) -> Error {
     let message = if path.join("checkpoint.json").is_file() {
         "is a checkpoint: name its run directory, and the step with --checkpoint"
     } else if path.exists() {
-        "is no model: a run directory has experiment.toml and checkpoints/, an imported model model.json, a Hugging \
-         Face folder config.json and .safetensors"
+        "is not a model: a run directory contains experiment.toml and checkpoints/, an imported model contains \
+         model.json, and a Hugging Face folder contains config.json and .safetensors"
     } else if ModelConfig::preset(&path.to_string_lossy()).is_some() {
-        "is a shape without weights: name a run directory, an imported model or a Hugging Face folder"
+        "is a preset without weights: name a run directory, an imported model or a Hugging Face folder"
     } else {
         "there is no such model: name a run directory, an imported model or a Hugging Face folder"
     };

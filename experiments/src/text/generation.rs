@@ -1,4 +1,4 @@
-//! Prompts to texts: what surrounds the model's own generation of token ids.
+//! Generates texts from prompts: streams text out of the model's token ids, and ends it.
 
 mod stop;
 
@@ -13,72 +13,73 @@ use crate::Error;
 use crate::engine::memory::refuse_generating;
 use stop::StopStrings;
 
-/// How to continue prompts.
+/// Settings of text generation.
 #[derive(Debug, Clone)]
 pub struct TextGeneration {
-    /// How far, and what to do where a text outgrows the context.
+    /// The number of tokens, and the treatment of texts longer than the context.
     pub generation: GenerationConfig,
-    /// How tokens are chosen.
+    /// The rules by which tokens are drawn.
     pub sampling: SamplingConfig,
-    /// Decides every draw, together with the number of a sample.
+    /// The seed of every draw, together with the index of a sample.
     pub seed: u64,
-    /// Texts drawn for each prompt.
+    /// The number of texts for each prompt.
     pub samples: usize,
-    /// A text ends before the first of these.
+    /// Stop strings: a text ends before the first of them.
     pub stop: Vec<String>,
-    /// A text ends with the first of these tokens, which are not part of it.
+    /// Tokens that end a text and are not part of it.
     pub end_of_text: Vec<u32>,
 }
 
-/// Why a text ends.
+/// The reason why a text ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// It has as many tokens as were asked for.
+    /// It has the requested number of tokens.
     Length,
-    /// A stop string came.
+    /// It contains a stop string.
     Stop,
     /// The model ended it.
     EndOfText,
-    /// The user, or whoever reads it, wanted no more.
+    /// The caller ended it.
     Interrupted,
 }
 
-/// What follows a prompt.
+/// The text that follows a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Continuation {
-    /// Which of the prompts, from 0.
+    /// The index of the prompt, from 0.
     pub prompt: usize,
-    /// Which of its samples, from 0.
+    /// The index of the sample of this prompt, from 0.
     pub sample: usize,
-    /// The text, as far as it goes.
+    /// The text.
     pub text: String,
-    /// Every token that was drawn, also those that ended the text.
+    /// Every drawn token, including those that ended the text.
     pub tokens: Vec<u32>,
-    /// Why it ends.
+    /// The reason why it ends.
     pub ending: Ending,
 }
 
-/// The texts of one call, and how long they took.
+/// The texts of one call, and the time that they took.
 #[derive(Debug, Clone)]
 pub struct Generated {
-    /// Sample by sample of the first prompt, then of the next.
+    /// All samples of the first prompt, then those of the next.
     pub continuations: Vec<Continuation>,
-    /// Tokens of all prompts, each once per sample.
+    /// The number of tokens of all prompts, each counted once per sample.
     pub prompt_tokens: usize,
-    /// From the start to the first token of each text.
+    /// Time from the start until every text has its first token.
     pub prefill: Duration,
-    /// From there to the end.
+    /// Time from then to the end.
     pub decode: Duration,
 }
 
 impl Generated {
-    /// Tokens of prompts read per second.
+    /// Returns the prompt tokens read per second.
     pub fn prefill_speed(&self) -> f64 {
         self.prompt_tokens as f64 / self.prefill.as_secs_f64()
     }
 
-    /// Tokens per second, of all texts together, after the first of each; `None` where there is no second.
+    /// Returns the tokens per second of all texts together, without the first token of each; `None` if no text has a
+    /// second one.
     pub fn decode_speed(&self) -> Option<f64> {
         let tokens = self.continuations.iter().map(|text| text.tokens.len());
         let later: usize = tokens.map(|tokens| tokens.saturating_sub(1)).sum();
@@ -86,28 +87,27 @@ impl Generated {
     }
 }
 
-/// What happens to a text while it grows.
+/// An event of a text while it grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A token has come, and with it this much text; none where it may be the beginning of a character or of a stop
-    /// string.
+    /// A token added this text, which is empty if it may begin a character or a stop string.
     Text(&'a str),
-    /// It has ended.
+    /// The text has ended.
     End,
 }
 
 impl TextGeneration {
-    /// Continues every prompt, given as token ids, as often as asked, in one batch. `on_event(row, event)` sees
-    /// the texts grow, and ends all of them with [`ControlFlow::Break`]. A row is a sample of a prompt, in the
-    /// order of [`Generated::continuations`].
+    /// Draws `samples` continuations of every prompt, given as token ids, in one batch. `on_event(row, event)` is called
+    /// while the texts grow, and ends all of them by returning [`ControlFlow::Break`]. A row is a sample of a prompt, in
+    /// the order of [`Generated::continuations`].
     ///
-    /// A text is a function of model, prompt, settings, seed and the number of its sample: prompts and samples beside
-    /// it do not change it, but for rounding.
+    /// A text is a function of model, prompt, settings, seed and the index of its sample. Other prompts and samples of
+    /// the batch change it only by rounding.
     ///
     /// # Errors
     ///
-    /// When a setting means nothing, a prompt is empty or too long, the machine's memory cannot hold so many texts, or the
-    /// model fails.
+    /// Returns an error if a setting is out of range, a prompt is empty or too long, the machine's memory cannot hold
+    /// so many texts, or the model fails.
     pub fn run(
         &self,
         model: &Transformer,
@@ -129,24 +129,24 @@ impl TextGeneration {
         let mut first_tokens = started;
         let mut without_token = rows.len();
         let mut failure = None;
-        let mut unwanted = false;
+        let mut cancelled = false;
         let on_token = |number: usize, token: u32| {
             if without_token > 0 {
                 without_token -= 1;
                 first_tokens = Instant::now();
             }
             let row = &mut rows[number];
-            if !unwanted && failure.is_none() {
+            if !cancelled && failure.is_none() {
                 let new = match self.end_of_text.contains(&token) {
                     true => row.end(Ending::EndOfText),
                     false => row.push(token),
                 };
                 match new {
-                    Ok(new) => unwanted = row.report(number, &new, &mut on_event).is_break(),
+                    Ok(new) => cancelled = row.report(number, &new, &mut on_event).is_break(),
                     Err(error) => failure = Some(error),
                 }
             }
-            match row.ending.is_some() || unwanted || failure.is_some() {
+            match row.ending.is_some() || cancelled || failure.is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -160,17 +160,17 @@ impl TextGeneration {
             if row.ending.is_some() {
                 continue;
             }
-            if unwanted {
+            if cancelled {
                 row.end(Ending::Interrupted)?;
             } else {
                 let new = row.end(Ending::Length)?;
-                unwanted = row.report(number, &new, &mut on_event).is_break();
+                cancelled = row.report(number, &new, &mut on_event).is_break();
             }
         }
         let continuations = rows.into_iter().zip(tokens);
         Ok(Generated {
             continuations: continuations
-                .map(|(row, tokens)| row.ended(tokens))
+                .map(|(row, tokens)| row.into_continuation(tokens))
                 .collect(),
             prompt_tokens: texts.iter().map(Vec::len).sum(),
             prefill: first_tokens - started,
@@ -178,7 +178,7 @@ impl TextGeneration {
         })
     }
 
-    /// A row for each sample of each prompt.
+    /// Returns a row for each sample of each prompt.
     fn rows<'r>(
         &'r self,
         tokenizer: &'r Tokenizer,
@@ -201,7 +201,7 @@ impl TextGeneration {
     }
 }
 
-/// A text that grows.
+/// A growing text.
 struct Row<'r> {
     prompt: usize,
     sample: usize,
@@ -212,7 +212,7 @@ struct Row<'r> {
 }
 
 impl Row<'_> {
-    /// The text that a token makes certain.
+    /// Adds a token, and returns the text that is now certain.
     fn push(&mut self, token: u32) -> Result<String, Error> {
         let (new, stopped) = self.stop.push(&self.stream.push(token)?);
         if stopped {
@@ -222,7 +222,7 @@ impl Row<'_> {
         Ok(new)
     }
 
-    /// The text that was held back, if the text ends here. It may hold a stop string, too.
+    /// Ends the text, and returns what was held back, up to a stop string.
     fn end(&mut self, ending: Ending) -> Result<String, Error> {
         let (mut new, stopped) = self.stop.push(&self.stream.finish()?);
         if !stopped {
@@ -233,7 +233,7 @@ impl Row<'_> {
         Ok(new)
     }
 
-    /// Reports new text, and the end where that has come.
+    /// Reports new text, and the end if the text has ended.
     fn report(
         &self,
         number: usize,
@@ -247,8 +247,8 @@ impl Row<'_> {
         }
     }
 
-    /// The whole of it; `tokens` are those that were drawn.
-    fn ended(self, tokens: Vec<u32>) -> Continuation {
+    /// Returns the finished text; `tokens` are those that were drawn.
+    fn into_continuation(self, tokens: Vec<u32>) -> Continuation {
         Continuation {
             prompt: self.prompt,
             sample: self.sample,

@@ -1,4 +1,4 @@
-//! Text from a trained model: continuations of a prompt, and the distribution of the next token.
+//! Text from a trained model: continuations of a prompt, the distribution of the next token, and surprisals.
 
 pub mod generation;
 pub mod predict;

@@ -1,6 +1,6 @@
-//! What the model expects: the distribution over the next token, and how much a text surprises it.
+//! Predictions of a model: the distribution of the next token, and the surprisal of each token of a text.
 //!
-//! A surprisal is `-log₂ p(token)`, in bits; its mean over the model's own distribution is the entropy.
+//! A surprisal is `-log₂ p(token)`, in bits. Its mean over the model's own distribution is the entropy.
 
 use std::f64::consts::LN_2;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// The probabilities of all tokens at one place of a text.
+/// The probabilities of all tokens at one position of a text.
 struct Distribution<'l> {
     logits: &'l [f32],
     /// ln Σ exp(logit).
@@ -51,7 +51,7 @@ impl<'l> Distribution<'l> {
         ids.map(|id| expected(self.bits(id))).sum()
     }
 
-    /// 1 for the most probable token; of equally probable ones the lower id ranks first.
+    /// Returns the rank of a token, from 1 for the most probable. Among equally probable tokens the lower id is first.
     fn rank(&self, token: u32) -> usize {
         let logit = self.logits[token as usize];
         let before =
@@ -65,38 +65,38 @@ impl<'l> Distribution<'l> {
     }
 }
 
-/// What may follow a text.
+/// The distribution of the token after a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NextToken {
     /// Mean surprisal, in bits.
     pub entropy_bits: f64,
-    /// 2 to the entropy: as uncertain as a choice among so many equally probable tokens.
+    /// 2 to the power of the entropy: the number of equally probable tokens with the same entropy.
     pub perplexity: f64,
     /// The most probable tokens, in order.
     pub top: Vec<Candidate>,
-    /// Probability of all others together.
+    /// The total probability of all other tokens.
     pub rest: f64,
 }
 
-/// A token that may follow.
+/// A possible next token.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {
     /// Its id.
     pub id: u32,
-    /// Its text; a special token by its name.
+    /// Its text, or the name of a special token.
     pub text: String,
     /// Its probability.
     pub probability: f64,
-    /// Its surprisal, should it come.
+    /// Its surprisal.
     pub bits: f64,
 }
 
-/// The distribution of the token after a text, and the `top` most probable ones. Only the last `context` tokens of
-/// the text are looked at.
+/// Returns the distribution of the token after a text, with the `top` most probable tokens. The model attends only to
+/// the last `context` tokens.
 ///
 /// # Errors
 ///
-/// When the device fails, or the model's logits describe no distribution.
+/// Returns an error if the device fails or the model's logits are not finite.
 pub fn next_token(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -105,8 +105,8 @@ pub fn next_token(
     top: usize,
 ) -> Result<NextToken, Error> {
     let start = text.len().saturating_sub(context);
-    let places = logits(model, &text[start..])?;
-    let last = places.rchunks_exact(model.config().vocab_size).next();
+    let logits = logits(model, &text[start..])?;
+    let last = logits.rchunks_exact(model.config().vocab_size).next();
     let distribution = Distribution::new(last.ok_or(ModelError::EmptyPrompt)?)?;
     let mut ids: Vec<u32> = (0..distribution.logits.len() as u32).collect();
     ids.sort_by(|a, b| {
@@ -132,55 +132,55 @@ pub fn next_token(
     })
 }
 
-/// How much each token of a text surprised the model.
+/// The surprisals of the tokens of a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Surprisals {
-    /// All of them, in bits.
+    /// Their sum, in bits.
     pub total_bits: f64,
-    /// Mean over the tokens.
+    /// Their mean over the tokens.
     pub bits_per_token: f64,
-    /// Over the bytes of text that the tokens stand for; `None` where they stand for none.
+    /// Their sum over the bytes of text that the tokens encode; `None` if they encode no byte.
     pub bits_per_byte: Option<f64>,
-    /// 2 to the bits per token.
+    /// 2 to the power of the bits per token.
     pub perplexity: f64,
-    /// Bytes of text that the tokens stand for.
+    /// The number of bytes of text that the tokens encode.
     pub bytes: usize,
-    /// Windows that were read: more than one where the text is longer than the context.
+    /// The number of windows, more than one if the text is longer than the context.
     pub windows: usize,
-    /// Each token that was judged.
+    /// Each scored token.
     pub tokens: Vec<Surprisal>,
 }
 
-/// How much one token surprised the model.
+/// The surprisal of one token of a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Surprisal {
-    /// Its id.
+    /// The token's id.
     pub id: u32,
-    /// Its text; a special token by its name.
+    /// Its text, or the name of a special token.
     pub text: String,
     /// -log₂ of its probability.
     pub bits: f64,
     /// Its probability.
     pub probability: f64,
-    /// Its place among all tokens, most probable first, from 1.
+    /// Its rank among all tokens, from 1 for the most probable.
     pub rank: usize,
-    /// What surprisal was to be expected here: the entropy of the distribution.
+    /// The expected surprisal at this position: the entropy of the distribution.
     pub entropy_bits: f64,
 }
 
-/// The surprisal of every token of `text` from `first` on, each given those before it; `first` is at least 1, for
-/// nothing foretells the first token.
+/// Returns the surprisal of every token of `text` from `first` on, given the tokens before it. `first` is at least 1,
+/// because the first token has no prediction.
 ///
-/// A text longer than `context` is read in windows that overlap by half, each judging what those before it have
-/// not: every token is judged in sight of at least half a context, where so much stands before it.
+/// A text longer than `context` is read in windows that overlap by half, and each window scores the tokens that earlier
+/// ones have not. So every token is predicted from at least half a context, if as many tokens precede it.
 ///
 /// # Errors
 ///
-/// When the device fails, or the model's logits describe no distribution.
+/// Returns an error if the device fails or the model's logits are not finite.
 ///
 /// # Panics
 ///
-/// When `first` is 0 or the text ends before it, or `context` is 0 or more than the model's.
+/// Panics if `first` is 0 or beyond the end of the text, or `context` is 0 or more than the model's.
 pub fn surprisals(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -188,17 +188,17 @@ pub fn surprisals(
     first: usize,
     context: usize,
 ) -> Result<Surprisals, Error> {
-    assert!(first > 0 && first < text.len(), "there are tokens to judge");
+    assert!(first > 0 && first < text.len(), "there are tokens to score");
     let mut tokens = Vec::with_capacity(text.len() - first);
     let mut windows = 0;
     for window in sliding(text.len() - 1, first, context) {
         windows += 1;
         let logits = logits(model, &text[window.clone()])?;
-        let judged = first + tokens.len();
-        // What is known at a place is the distribution of the next token.
+        let unscored = first + tokens.len();
+        // The logits at a position are those of the next token.
         let next = (window.start + 1..).zip(logits.chunks_exact(model.config().vocab_size));
-        for (place, logits) in next.skip_while(|(place, _)| *place < judged) {
-            let id = text[place];
+        for (position, logits) in next.skip_while(|(position, _)| *position < unscored) {
+            let id = text[position];
             let distribution = Distribution::new(logits)?;
             let bits = distribution.bits(id);
             tokens.push(Surprisal {
@@ -228,8 +228,8 @@ pub fn surprisals(
     })
 }
 
-/// Windows over the first `inputs` tokens of a text, so that each token from `first` on has one that ends before
-/// it: the first as long as the context, if it can be, and each later one half a context further.
+/// Returns windows over the first `inputs` tokens of a text that predict every token from `first` on. The first window
+/// is as long as the context if possible, and each later one ends half a context further.
 fn sliding(inputs: usize, first: usize, context: usize) -> impl Iterator<Item = Range<usize>> {
     let stride = (context / 2).max(1);
     let end = context.max(first - 1 + stride).min(inputs);
@@ -237,7 +237,7 @@ fn sliding(inputs: usize, first: usize, context: usize) -> impl Iterator<Item = 
     std::iter::successors(Some(end), next).map(move |end| end.saturating_sub(context)..end)
 }
 
-/// The logits after each of some tokens, one place after the other.
+/// Returns the logits after each token, one position after another.
 fn logits(model: &Transformer, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
     model
         .logits(model.tokens(&[tokens]))
@@ -254,7 +254,7 @@ mod tests {
 
     const CONTEXT: usize = 8;
 
-    /// Untrained, but with weights so large that it has opinions.
+    /// An untrained model, with weights so large that its predictions are not uniform.
     fn model() -> Transformer {
         use burn::module::{Module, ModuleMapper, Param};
         struct Enlarge;
@@ -274,7 +274,7 @@ mod tests {
         (0..length as u32).map(|i| i * 37 % 256).collect()
     }
 
-    /// The probability of each token after `before`, by the plain formula.
+    /// Returns the probability of each token after `before`, by the plain formula.
     fn probabilities(model: &Transformer, before: &[u32]) -> Vec<f64> {
         let logits = logits(model, before).unwrap();
         let last = logits[logits.len() - 256..].iter();
@@ -289,10 +289,10 @@ mod tests {
     }
 
     #[test]
-    fn the_distribution_of_the_next_token_is_the_models() {
+    fn next_token_has_the_models_distribution() {
         let (model, tokenizer) = (model(), Tokenizer::byte());
         let text = text(20);
-        // Only the last of the text is seen.
+        // The model attends only to the end of the text.
         let expected = probabilities(&model, &text[12..]);
         let next = next_token(&model, &tokenizer, &text, CONTEXT, 5).unwrap();
         assert_eq!(next.top.len(), 5);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_judged_by_what_the_window_before_it_lets_expect() {
+    fn a_surprisal_is_that_of_the_window_before_the_token() {
         let (model, tokenizer) = (model(), Tokenizer::byte());
         let text = text(30);
         for first in [1, 5, 20, 29] {
@@ -323,7 +323,7 @@ mod tests {
             assert_eq!(judged.tokens.len(), 30 - first);
             let mut total = 0.0;
             for (place, token) in (first..).zip(&judged.tokens) {
-                // At least half a context, where there is as much.
+                // The window has at least half a context, if as many tokens precede.
                 let fits = |start: &usize| {
                     let probability =
                         probabilities(&model, &text[*start..place])[text[place] as usize];
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_overlap_by_half_and_leave_nothing_out() {
+    fn windows_overlap_by_half_and_cover_every_token() {
         let windows = |inputs, first, context| -> Vec<(usize, usize)> {
             let windows = sliding(inputs, first, context);
             windows.map(|window| (window.start, window.end)).collect()

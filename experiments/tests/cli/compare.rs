@@ -761,7 +761,7 @@ fn mistakes_are_one_line() {
         (&["--steps", "0"][..], &["--steps", "at least 1"][..]),
         (&["--rounding-runs", "0"], &["--rounding-runs"]),
         (&["--envelope", "run"], &["--envelope", "finished runs"]),
-        (&["run"], &["compared with nothing"]),
+        (&["run"], &["has nothing to be compared with"]),
         (&["a.toml", "b.toml"], &["b.toml", "one experiment file"]),
         (&["missing.toml"], &["missing.toml", "no such experiment"]),
         (&["--reference", "rocm:f32"], &["rocm", "not compiled in"]),
@@ -774,7 +774,10 @@ fn mistakes_are_one_line() {
     // What the parser refuses names what there is.
     for (args, part) in [
         (["--backends", "flx"], "the nearest is \"flex\""),
-        (["--dtypes", "f31"], "there are f64, f32, bf16, f16"),
+        (
+            ["--dtypes", "f31"],
+            "the precisions are f64, f32, bf16, f16",
+        ),
     ] {
         let output = bench.run(&["compare", args[0], args[1]]);
         assert_eq!(output.status.code(), Some(2));

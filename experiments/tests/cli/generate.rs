@@ -467,7 +467,7 @@ fn hugging_face_models_go_on_as_in_transformers() {
             );
         }
         let chosen = bench.run(&["generate", &folder, "--prompt", "A", "--checkpoint", "last"]);
-        assert_refused(&chosen, 2, &["--checkpoint: chooses among those of a run"]);
+        assert_refused(&chosen, 2, &["--checkpoint: chooses among the checkpoints of a run"]);
     }
 }
 
@@ -478,11 +478,11 @@ fn mistakes() {
         assert_refused(&bench.run(&[&["generate"], args].concat()), 2, parts);
     };
     refused(&["absent"], &["absent: there is no such model"]);
-    refused(&["gpt2"], &["gpt2: is a shape without weights"]);
+    refused(&["gpt2"], &["gpt2: is a preset without weights"]);
     fs::create_dir(bench.path("empty")).unwrap();
     refused(
         &["empty"],
-        &["empty: is no model", "experiment.toml", "config.json"],
+        &["empty: is not a model", "experiment.toml", "config.json"],
     );
     refused(
         &["run/checkpoints/step-25"],

@@ -198,7 +198,7 @@ fn a_corrupt_checkpoint_is_named_and_the_one_before_it_still_works() {
         2,
         &[
             "step-25: model.bpk is damaged",
-            "remove it to resume from step",
+            "remove this checkpoint to resume from step",
         ],
     );
     fs::remove_dir_all(run.join("checkpoints/step-25")).unwrap();

@@ -1,13 +1,13 @@
-//! Strings that end a text, found across the borders of tokens.
+//! Stop strings, which end a text and may span several tokens.
 
-/// Passes a text on up to the first of some strings. What may be the beginning of one is held back.
+/// A filter that passes a text on up to the first stop string. Text that may begin one is held back.
 pub(super) struct StopStrings<'s> {
     strings: &'s [String],
     held: String,
 }
 
 impl<'s> StopStrings<'s> {
-    /// None of `strings` is empty.
+    /// Creates a filter; no string may be empty.
     pub(super) fn new(strings: &'s [String]) -> Self {
         Self {
             strings,
@@ -15,7 +15,7 @@ impl<'s> StopStrings<'s> {
         }
     }
 
-    /// The text that is certain not to be of a stop string, and whether one has come.
+    /// Adds text. Returns the text that cannot belong to a stop string, and whether one is complete.
     pub(super) fn push(&mut self, text: &str) -> (String, bool) {
         self.held += text;
         let found = self.strings.iter().filter_map(|stop| self.held.find(stop));
@@ -33,7 +33,7 @@ impl<'s> StopStrings<'s> {
         (std::mem::replace(&mut self.held, held), false)
     }
 
-    /// What was held back, now that nothing follows.
+    /// Returns the text that was held back, at the end of the input.
     pub(super) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
@@ -45,8 +45,8 @@ mod tests {
 
     use super::*;
 
-    /// What comes through, piece by piece, and whether a stop string did.
-    fn through(stop: &[String], pieces: &[String]) -> (Vec<String>, bool) {
+    /// Filters pieces of text; returns the text that passes, and whether a stop string was found.
+    fn filter(stop: &[String], pieces: &[String]) -> (Vec<String>, bool) {
         let mut filter = StopStrings::new(stop);
         let mut passed = Vec::new();
         for piece in pieces {
@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_is_held_back_until_it_is_none() {
+    fn a_possible_stop_string_is_held_back_until_it_is_ruled_out() {
         let [stop, pieces] = [
             vec!["END", "\n\n"],
             vec!["a", "E", "N", "x E", "\n", "b\n", "\nc"],
         ]
         .map(|strings| strings.into_iter().map(String::from).collect::<Vec<_>>());
-        let (passed, stopped) = through(&stop, &pieces);
+        let (passed, stopped) = filter(&stop, &pieces);
         assert_eq!(passed, ["a", "", "", "ENx ", "E", "\nb", ""]);
         assert!(stopped);
     }
@@ -87,7 +87,7 @@ mod tests {
                     break;
                 }
             }
-            let (passed, stopped) = through(&stop, &pieces);
+            let (passed, stopped) = filter(&stop, &pieces);
             prop_assert_eq!(stopped, first.is_some());
             prop_assert_eq!(passed.concat(), &text[..first.unwrap_or(text.len())]);
         }
