@@ -1,4 +1,4 @@
-//! An experiment: one TOML file that a colleague can rerun, its defaults, its overrides, its errors.
+//! The experiment: one TOML file that a colleague can rerun, with its defaults, overrides and errors.
 
 mod optimizer;
 mod sections;
@@ -18,48 +18,48 @@ pub use sections::{
     WindowKind,
 };
 
-/// The experiment that `foretoken` runs when none is named: the synthetic world.
+/// The embedded experiment, which `foretoken` runs by default: the synthetic world.
 const EMBEDDED: &str = include_str!("../../configs/world.toml");
 
-/// Everything that decides a run, apart from the bytes of the data.
+/// Everything that a run depends on, except the bytes of the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
-    /// What run directories are named after; by default the file's stem.
+    /// The prefix of run directories. Defaults to the file's stem.
     #[serde(default)]
     pub name: String,
-    /// Where the text comes from and how it becomes tokens.
+    /// The source of the text, and its tokenizer.
     pub data: DataSection,
-    /// The shape of the transformer.
+    /// The architecture of the transformer.
     pub model: ModelSection,
-    /// How long and on what windows it trains.
+    /// Steps, batches, evaluations and objective of training.
     pub train: TrainSection,
-    /// The optimizer, its warm-up and clipping.
+    /// The optimizer, with warm-up and clipping.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
     /// The learning rate after warm-up.
     #[serde(default, skip_serializing_if = "ScheduleSection::is_default")]
     pub schedule: ScheduleSection,
-    /// Where it runs.
+    /// The backend, and its precision.
     #[serde(default)]
     pub backend: BackendSection,
 }
 
 impl Experiment {
-    /// The embedded experiment with overrides (`key=value`, as `--set` takes them).
+    /// Returns the embedded experiment with overrides (`key=value`, as for `--set`).
     ///
     /// # Errors
     ///
-    /// When an override names no known key or has a value of the wrong kind.
+    /// Returns an error if an override has an unknown key or a value of the wrong type.
     pub fn embedded(overrides: &[String]) -> Result<Self, Error> {
         Self::parse(EMBEDDED, "world.toml (embedded)", "world", overrides)
     }
 
-    /// The experiment in `path` with overrides.
+    /// Reads the experiment at `path` and applies overrides.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is not TOML, or has unknown, missing or contradictory keys.
+    /// Returns an error if the file cannot be read, is not TOML, or has unknown, missing or contradictory keys.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, Error> {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| Error::Experiment {
@@ -78,7 +78,7 @@ impl Experiment {
         Self::parse(&text, &origin, &stem, overrides)
     }
 
-    /// The experiment in the text of a resolved file, which `origin` names in errors.
+    /// Parses the text of a resolved file, which `origin` names in errors.
     pub(crate) fn from_toml(text: &str, origin: &str) -> Result<Self, Error> {
         Self::parse(text, origin, "", &[])
     }
@@ -88,12 +88,12 @@ impl Experiment {
             origin: origin.into(),
             message: printable(&message),
         };
-        // The file alone first: its errors carry line numbers, and are not an override's fault.
+        // The file is parsed alone first, because its errors have line numbers and no override causes them.
         let mut experiment: Self =
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
-        // A key that is missing may be in the next override.
+        // The next override may set a missing key.
         let mut missing = None;
         for assignment in overrides {
             let in_override = |message: String| Error::Experiment {
@@ -125,7 +125,7 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Checks what no single key can check; errors name the key.
+    /// Checks values, and keys that depend on each other. The error names the key.
     fn validate(&self) -> Result<(), (&'static str, String)> {
         if self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(("name", format!("{:?} cannot name a directory", self.name)));
@@ -142,7 +142,7 @@ impl Experiment {
             [] => {
                 return Err((
                     "data",
-                    "name text or tokens with data.path, or several with [[data.mixture]], or add a \
+                    "has no source; name text or tokens with data.path, or several with [[data.mixture]], or add a \
                      [data.world] table for the synthetic world"
                         .into(),
                 ));
@@ -152,18 +152,15 @@ impl Experiment {
                 return Err((
                     "data",
                     format!(
-                        "{} exclude each other: keep one of them; --set adds a key and removes none, so take an \
-                         experiment file of your own for other data",
+                        "{} exclude each other; keep one of them (--set cannot remove a key, so write an experiment \
+                         file for other data)",
                         given.join(" and ")
                     ),
                 ));
             }
         }
         if let Some(bytes) = self.data.id_bytes.filter(|bytes| ![2, 4].contains(bytes)) {
-            return Err((
-                "data.id_bytes",
-                format!("{bytes} is no width of ids: give 2 or 4"),
-            ));
+            return Err(("data.id_bytes", format!("is {bytes}; it must be 2 or 4")));
         }
         if !(self.data.valid > 0.0 && self.data.valid < 1.0) {
             return Err((
@@ -211,14 +208,14 @@ impl Experiment {
         self.optimizer.validate()
     }
 
-    /// The resolved file: every key spelt out, fit to rerun.
+    /// Returns the resolved file, which has every key and can be rerun.
     pub fn to_toml(&self) -> String {
-        // Serialising plain structs of numbers and strings cannot fail.
+        // Serializing plain structs of numbers and strings cannot fail.
         toml::to_string_pretty(self).expect("an experiment is always TOML")
     }
 
-    /// Keys outside `[data]` that decide no number of training (names, places, and what is only looked at), and
-    /// those whose content the hash of the initial weights tells.
+    /// Keys outside `[data]` that do not change what training computes (names, places, evaluations), and keys whose
+    /// content the hash of the initial weights covers.
     const FREE: [&str; 11] = [
         "name",
         "backend.name",
@@ -233,12 +230,12 @@ impl Experiment {
         "train.sample_tokens",
     ];
 
-    /// The keys whose values differ between two experiments, as `key (ours here, theirs there)`.
+    /// Returns the keys whose values differ between two experiments, as `key (ours here, theirs there)`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         differing(&self.leaves(), &other.leaves())
     }
 
-    /// The [`differences`](Self::differences) among keys that begin with `prefix`.
+    /// Returns the [`differences`](Self::differences) among keys that begin with `prefix`.
     pub(crate) fn differences_under(&self, other: &Self, prefix: &str) -> Vec<String> {
         let leaves = |experiment: &Self| {
             let mut leaves = experiment.leaves();
@@ -248,14 +245,14 @@ impl Experiment {
         differing(&leaves(self), &leaves(other))
     }
 
-    /// The [`differences`](Self::differences) that change what training computes. The sources of data and of
-    /// initial weights are not among them: fingerprints tell whether their content differs, wherever it lies.
+    /// Returns the [`differences`](Self::differences) that change what training computes. The paths of data and of
+    /// initial weights are not included, because fingerprints compare their content.
     pub fn decisive_differences(&self, other: &Self) -> Vec<String> {
         differing(&self.decisive_leaves(), &other.decisive_leaves())
     }
 
-    /// The [`differences`](Self::differences) with which a run cannot go on: what decides the numbers, but the
-    /// number of steps, and where and in which precision they are computed.
+    /// Returns the [`differences`](Self::differences) with which a run cannot be resumed: keys that change what training
+    /// computes, except the number of steps, and the keys of the backend.
     pub(crate) fn differences_refused_on_resume(&self, run: &Self) -> Vec<String> {
         let kept = |experiment: &Self| {
             let mut leaves = experiment.decisive_leaves();
@@ -267,8 +264,8 @@ impl Experiment {
         differences
     }
 
-    /// SHA-256 over the keys that decide what training computes. Equal where
-    /// [`decisive_differences`](Self::decisive_differences) are none, for experiments whose model is spelt out.
+    /// Returns the SHA-256 of the keys that change what training computes. It is equal for experiments without
+    /// [`decisive_differences`](Self::decisive_differences) whose models have every key.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         for (key, value) in self.decisive_leaves() {
@@ -277,7 +274,7 @@ impl Experiment {
         format!("{:x}", hasher.finalize())
     }
 
-    /// Keys and values, in the order of the keys.
+    /// Returns all keys and values, sorted by key.
     fn leaves(&self) -> Vec<(String, String)> {
         let mut leaves = Vec::new();
         if let Ok(table) = toml::Table::try_from(self) {
@@ -294,12 +291,12 @@ impl Experiment {
             Some(key) => key == "windows",
             None => !Self::FREE.contains(&key.as_str()),
         });
-        // A mixture of one is that dataset, and its weight has no meaning.
+        // A mixture of one dataset is equal to that dataset, whatever its weight.
         if let mixture @ [_, _, ..] = &self.data.mixture[..] {
             let total: f64 = mixture.iter().map(|entry| entry.weight).sum();
-            leaves.extend(mixture.iter().enumerate().map(|(place, entry)| {
+            leaves.extend(mixture.iter().enumerate().map(|(index, entry)| {
                 let share = (entry.weight / total).to_string();
-                (format!("data.mixture[{place}].weight"), share)
+                (format!("data.mixture[{index}].weight"), share)
             }));
         }
         leaves
@@ -340,8 +337,8 @@ fn flatten(prefix: &str, value: &toml::Value, leaves: &mut Vec<(String, String)>
     }
 }
 
-/// Puts `a.b=value` into the table. The value is TOML; what is not TOML is taken as a string, so
-/// that `data.path=text.txt` needs no quotes.
+/// Sets `a.b=value` in the table. The value is TOML, or else a string, so that `data.path=text.txt` needs no
+/// quotes.
 fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
     let (path, text) = assignment
         .split_once('=')
@@ -359,15 +356,15 @@ fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
             .or_insert_with(|| toml::Value::Table(toml::Table::new()))
             .as_table_mut()
             .ok_or_else(|| {
-                format!("{key} is not a section here: set it by itself, or give a file in which it is one")
+                format!("{key} is not a section in this experiment; set {key} itself, or use a file with that section")
             })?;
     }
     table.insert(last.into(), value);
     Ok(())
 }
 
-/// How to write the value of an override where a text is expected and it was read as something else, such as
-/// the number in `data.path=2024`.
+/// Returns advice to quote the value of an override if a text is expected and the value has another type, such as the
+/// number in `data.path=2024`. Otherwise returns an empty text.
 fn quoting(error: &toml::de::Error, assignment: &str) -> String {
     let Some((key, value)) = assignment.split_once('=') else {
         return String::new();
@@ -379,7 +376,7 @@ fn quoting(error: &toml::de::Error, assignment: &str) -> String {
     let is_text = message.contains("invalid type: string");
     match expects_text && !is_text {
         true => format!(
-            "; to give it as text, put it in quotes: --set '{}={:?}'",
+            "; to set it as text, put it in quotes: --set '{}={:?}'",
             key.trim(),
             value.trim()
         ),
@@ -387,8 +384,8 @@ fn quoting(error: &toml::de::Error, assignment: &str) -> String {
     }
 }
 
-/// One line out of a TOML or schema error: the line number where there is one, and for an unknown
-/// key the nearest known one.
+/// Turns a TOML or schema error into one line, with the line number if there is one, and a suggestion for an unknown
+/// key.
 fn explain(error: &toml::de::Error, text: &str) -> String {
     let message = error.message();
     let place = error
@@ -453,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_given_by_several_overrides() {
+    fn several_overrides_can_set_a_table() {
         let keys = [
             "factor=8.0",
             "low_frequency_factor=1.0",
@@ -461,9 +458,9 @@ mod tests {
             "original_context=8",
         ];
         let scaling = |count: usize| -> Vec<String> {
-            let of = keys[..count].iter();
+            let keys = keys[..count].iter();
             let mut overrides = vec!["model.positions=rotary".to_owned()];
-            overrides.extend(of.map(|key| format!("model.rotary_scaling.{key}")));
+            overrides.extend(keys.map(|key| format!("model.rotary_scaling.{key}")));
             overrides
         };
         assert!(Experiment::embedded(&scaling(4)).is_ok());
@@ -472,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_change_values_and_nothing_else() {
+    fn overrides_change_only_their_keys() {
         let plain = Experiment::embedded(&[]).unwrap();
         let changed =
             Experiment::embedded(&["train.steps=7".into(), "optimizer.warmup=3".into()]).unwrap();
@@ -484,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_follows_what_decides_the_numbers() {
+    fn the_hash_depends_on_the_keys_that_change_training() {
         let hash = |overrides: &[&str]| {
             let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
             Experiment::embedded(&overrides).unwrap().hash()
@@ -497,11 +494,11 @@ mod tests {
             "train.sample_tokens=0",
             "backend.dtype=bf16",
             "backend.fused=false",
-            // The fingerprint of the data tells these.
+            // The fingerprint of the data covers these.
             "data.world.seed=3",
             "data.valid=0.2",
             "data.loss_weight=\"elsewhere/weights.f32\"",
-            // The hash of the initial weights tells this.
+            // The hash of the initial weights covers this.
             "model.init_from=elsewhere/model",
         ] {
             assert_eq!(hash(&[free]), plain, "{free}");
@@ -518,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_mixture_the_shares_decide_and_the_paths_do_not() {
+    fn the_hash_of_a_mixture_depends_on_shares_and_not_on_paths() {
         let hash = |entries: &str| {
             let text = format!(
                 "[data]\n{entries}\n[model]\npreset = \"gpt2\"\n[train]\nseed = 1\nsteps = 1\nbatch = 1\n\
@@ -556,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_looks_like_a_number_is_refused_with_its_quotes() {
+    fn the_error_of_an_unquoted_text_advises_quotes() {
         for (assignment, quoted) in [
             ("data.path=2024", "--set 'data.path=\"2024\"'"),
             ("data.tokenizer=true", "--set 'data.tokenizer=\"true\"'"),
@@ -566,7 +563,7 @@ mod tests {
         ] {
             let message = message(&[assignment]);
             assert!(message.ends_with(quoted), "{message}");
-            // What is advised is accepted.
+            // The advised override is accepted.
             let advised = quoted
                 .trim_start_matches("--set '")
                 .trim_end_matches('\'')
@@ -579,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_kinds_and_shapes_are_refused() {
+    fn invalid_values_are_refused() {
         assert!(message(&["train.steps=many"]).contains("invalid type: string \"many\""));
         assert!(message(&["train.steps"]).contains("expected key=value"));
         assert!(message(&["train.steps=0"]).contains("train.steps: must be at least 1"));
@@ -595,9 +592,9 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_fused_unless_it_is_said() {
+    fn operations_are_fused_by_default() {
         let fused = |overrides: &[String]| Experiment::embedded(overrides).unwrap().backend.fused;
-        // No file that was written before there was the key has it.
+        // Files of older versions do not have the key.
         assert!(fused(&[]) && fused(&["backend.dtype=f64".into()]));
         assert!(!fused(&["backend.fused=false".into()]));
     }

@@ -1,4 +1,4 @@
-//! `[optimizer]` and `[schedule]`: how gradients become updates, and how the learning rate changes over a run.
+//! The sections `[optimizer]` and `[schedule]`: rules for updates, and the learning rate over a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ impl OptimizerName {
     }
 }
 
-/// `[optimizer]`: defaults are those of GPT-3 and nanoGPT.
+/// The section `[optimizer]`, with the defaults of GPT-3 and nanoGPT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
@@ -34,11 +34,11 @@ pub struct OptimizerConfig {
     pub beta_1: f64,
     /// Decay of the second moment.
     pub beta_2: f64,
-    /// Added to the root of the second moment.
+    /// Constant added to the root of the second moment.
     pub epsilon: f64,
     /// Decoupled weight decay on parameters of rank 2 and more (Loshchilov & Hutter 2019).
     pub weight_decay: f64,
-    /// Largest global gradient norm; 0 leaves gradients as they are.
+    /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f64,
 }
 
@@ -59,7 +59,7 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// Names the first key whose value makes no sense, and why.
+    /// Checks every value. The error names the first invalid key, and the reason.
     pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
         let non_negative = [
             ("optimizer.learning_rate", self.learning_rate),
@@ -69,11 +69,11 @@ impl OptimizerConfig {
             ("optimizer.clip", self.clip),
         ];
         for (key, value) in non_negative {
-            // In f32 too, which most models are trained in.
+            // The value must be finite in f32 too, because most models train in it.
             if !(value as f32).is_finite() || value < 0.0 {
                 return Err((
                     key,
-                    format!("{value} must be a number that is not negative"),
+                    format!("is {value}; it must be a finite number that is not negative"),
                 ));
             }
         }
@@ -82,14 +82,17 @@ impl OptimizerConfig {
             ("optimizer.beta_2", self.beta_2),
         ] {
             if !(0.0..1.0).contains(&value) {
-                return Err((key, format!("{value} must be at least 0 and below 1")));
+                return Err((
+                    key,
+                    format!("is {value}; it must be at least 0 and below 1"),
+                ));
             }
         }
         if self.min_learning_rate > self.learning_rate {
             return Err((
                 "optimizer.min_learning_rate",
                 format!(
-                    "{} is above optimizer.learning_rate, {}",
+                    "is {}; it must be at most optimizer.learning_rate, which is {}",
                     self.min_learning_rate, self.learning_rate
                 ),
             ));
@@ -98,7 +101,8 @@ impl OptimizerConfig {
     }
 }
 
-/// `[schedule]`: the learning rate after warm-up, from `optimizer.learning_rate` to `optimizer.min_learning_rate`.
+/// The section `[schedule]`: the learning rate after warm-up, from `optimizer.learning_rate` to
+/// `optimizer.min_learning_rate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSection {
@@ -119,7 +123,7 @@ pub enum ScheduleName {
     /// Half a cosine down to the last step (Loshchilov & Hutter 2017, arXiv 1608.03983).
     #[default]
     Cosine,
-    /// The peak, to the end.
+    /// The peak until the end.
     Constant,
     /// A straight line down to the last step.
     Linear,
@@ -139,19 +143,19 @@ pub enum DecayShape {
 }
 
 impl ScheduleSection {
-    /// Share of the steps that `wsd` decays over where the experiment names none.
+    /// Default share of all steps over which `wsd` decays.
     pub const DEFAULT_DECAY: f64 = 0.2;
 
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Share of all steps over which `wsd` decays.
+    /// Returns the share of all steps over which `wsd` decays.
     pub fn decay(&self) -> f64 {
         self.decay.unwrap_or(Self::DEFAULT_DECAY)
     }
 
-    /// Names the first key whose value makes no sense, and why.
+    /// Checks every value. The error names the first invalid key, and the reason.
     pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
         let given = [
             ("schedule.decay", self.decay.is_some()),
@@ -160,16 +164,13 @@ impl ScheduleSection {
         if self.name != ScheduleName::Wsd
             && let Some((key, _)) = given.into_iter().find(|(_, given)| *given)
         {
-            return Err((
-                key,
-                "has a meaning with schedule.name = \"wsd\" only; remove it".into(),
-            ));
+            return Err((key, "is only for schedule.name = \"wsd\"; remove it".into()));
         }
         match self.decay() {
             decay if decay > 0.0 && decay <= 1.0 => Ok(()),
             decay => Err((
                 "schedule.decay",
-                format!("{decay} must be a share above 0 and at most 1, such as 0.2"),
+                format!("is {decay}; it must be a share above 0 and at most 1, such as 0.2"),
             )),
         }
     }
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn the_error_of_an_invalid_value_names_its_key() {
         let key = |config: OptimizerConfig| config.validate().unwrap_err().0;
         assert_eq!(
             key(OptimizerConfig {
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn schedule_refuses_keys_that_mean_nothing_to_it() {
+    fn a_schedule_refuses_keys_of_another_schedule() {
         let wsd = |decay| ScheduleSection {
             name: ScheduleName::Wsd,
             decay,

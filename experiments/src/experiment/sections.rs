@@ -12,49 +12,49 @@ use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::spelling::nearest;
 
-/// `[data]`: exactly one of `path`, `world` and `mixture`.
+/// The section `[data]`, with exactly one of `path`, `world` and `mixture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
-    /// A folder that `foretoken data build` has written; a folder of nanoGPT's or llm.c's `.bin` files; or
+    /// A folder written by `foretoken data build`; a folder of nanoGPT's or llm.c's `.bin` files; or
     /// text (a file, a folder or a glob), which is built into a cache on first use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Of text: `byte`, `char` (the default), `bpe:VOCAB` or the path of a `tokenizer.json`. Of `.bin`
+    /// For text: `byte`, `char` (the default), `bpe:VOCAB` or the path of a `tokenizer.json`. For `.bin`
     /// files: the `tokenizer.json` that they were made with. A built folder has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
-    /// Bytes of an id in `.bin` files without a header, 2 or 4. It has to be stated where both are possible.
+    /// Bytes of an id in `.bin` files without a header, 2 or 4. Required if both are possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_bytes: Option<usize>,
-    /// The format of all files of text, by default the one that their extensions say.
+    /// The format of all text files. Defaults to that of their extensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The field of JSON, or the column of CSV, TSV and Parquet, that holds the text.
+    /// The field of JSON, or the column of CSV, TSV and Parquet, that contains the text.
     #[serde(default = "DataSection::default_text_field")]
     pub text_field: String,
-    /// Of text: the share that is for validation.
+    /// The share of a text that is for validation.
     #[serde(default = "DataSection::default_valid")]
     pub valid: f64,
-    /// Which windows are read, in which order.
+    /// The choice and order of training windows.
     #[serde(default)]
     pub windows: WindowKind,
-    /// How much training targets count.
+    /// The loss weights of training targets.
     #[serde(default, skip_serializing_if = "LossWeight::is_one")]
     pub loss_weight: LossWeight,
     /// The synthetic world, whose entropy is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,
-    /// Several datasets of one tokenizer.
+    /// Several datasets with one tokenizer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mixture: Vec<MixtureEntry>,
 }
 
 impl DataSection {
-    /// What makes tokens of text where the experiment does not say.
+    /// Default tokenizer of text.
     pub const DEFAULT_TOKENIZER: &str = "char";
 
-    /// Whether any of it is a folder that `foretoken data build` has written, with its tokenizer.
+    /// Returns whether any source is a folder written by `foretoken data build`, which has its own tokenizer.
     pub(crate) fn is_built(&self) -> bool {
         let paths = self.mixture.iter().map(|entry| &entry.path);
         paths
@@ -71,16 +71,16 @@ impl DataSection {
     }
 }
 
-/// `[[data.mixture]]`: one dataset of several.
+/// An entry of `[[data.mixture]]`: one of several datasets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureEntry {
-    /// As `data.path`.
+    /// The source, as in `data.path`.
     pub path: String,
-    /// Its share of the training windows is `weight` over the sum of all weights.
+    /// The weight of the dataset. Its share of the training windows is this over the sum of all weights.
     #[serde(default = "MixtureEntry::default_weight")]
     pub weight: f64,
-    /// How much its training targets count.
+    /// The loss weights of its training targets.
     #[serde(default, skip_serializing_if = "LossWeight::is_one")]
     pub loss_weight: LossWeight,
 }
@@ -91,13 +91,13 @@ impl MixtureEntry {
     }
 }
 
-/// How much training targets count in the loss, which is the weighted mean over them.
+/// Weights of training targets in the loss, which is the weighted mean over them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LossWeight {
-    /// All targets of a dataset the same.
+    /// One weight for all targets of a dataset.
     Constant(f32),
-    /// Each its own: a file of little-endian f32, one for each training token in its place as a target.
+    /// A weight for each target: a file of little-endian f32, one for each training token as a target, in order.
     File(String),
 }
 
@@ -113,53 +113,53 @@ impl LossWeight {
     }
 }
 
-/// Which training windows are read, in which order: a pure function of (seed, step, row) in each case.
+/// The choice and order of training windows, which are a pure function of (seed, step, row).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WindowKind {
-    /// Each window once per epoch, in an order of its own.
+    /// Each window once per epoch, in a new order for each epoch.
     #[default]
     Epoch,
-    /// Anywhere, independently.
+    /// Windows at independent random offsets.
     Random,
-    /// Each starts in one document, and targets of the next do not count; once per epoch.
+    /// Each window once per epoch. It starts in one document, and targets of the next document have weight 0.
     Documents,
 }
 
-/// `[model]`: the transformer. Every key is optional: what is not given comes from `preset` or `init_from` and,
-/// without these, is as in GPT-2, but that `context`, `layers`, `heads` and `width` have to be given.
+/// The section `[model]`: the transformer. A missing key comes from `preset` or `init_from`, or else from GPT-2, except
+/// that `context`, `layers`, `heads` and `width` are then required.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// A name from [`ModelConfig::PRESETS`], whose keys hold unless they are given here.
+    /// A name from [`ModelConfig::PRESETS`]. Keys given here override those of the preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// A model whose weights training starts from. Keys given here must agree with it, but that `context` may
-    /// be shorter and `dropout` is free.
+    /// A model whose weights training starts from. Keys given here must agree with it, except that `context` may
+    /// be shorter and `dropout` may differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
-    /// Longest window the model reads, in tokens.
+    /// Longest window that the model reads, in tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// Number of residual blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
-    /// Attention heads.
+    /// Number of attention heads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<usize>,
-    /// Heads that have keys and values of their own; by default all.
+    /// Number of heads of keys and values. Defaults to `heads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_heads: Option<usize>,
-    /// Width of one head; by default `width / heads`.
+    /// Width of one head. Defaults to `width / heads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_width: Option<usize>,
     /// Width of the residual stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
-    /// Width of the feed-forward layer; by default [`Activation::usual_hidden`].
+    /// Width of the feed-forward layer. Defaults to [`Activation::usual_hidden`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<usize>,
-    /// Rows of the embedding table; by default the tokenizer's vocabulary, never less.
+    /// Rows of the embedding table. Defaults to the tokenizer's vocabulary, and cannot be less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
     /// Whether linear layers and LayerNorms have biases.
@@ -168,40 +168,40 @@ pub struct ModelSection {
     /// Whether the output head is the token embedding, transposed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied_head: Option<bool>,
-    /// `layer` or `rms`.
+    /// The kind of norm: `layer` or `rms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
-    /// Added to the variance or the mean square.
+    /// Constant added to the variance or the mean square.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_epsilon: Option<f64>,
-    /// `learned`, `rotary` or `none`.
+    /// The kind of position encoding: `learned`, `rotary` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<Positions>,
-    /// Of rotary positions: their base.
+    /// Base of rotary positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotary_theta: Option<f64>,
     /// Whether queries and keys are normalised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qk_norm: Option<bool>,
-    /// How many tokens a token attends to; by default all before it.
+    /// Number of tokens that a token attends to. Defaults to all before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
-    /// `gelu-tanh` (the approximation GPT-2 uses), `gelu`, `swiglu` or `relu2`.
+    /// The activation: `gelu-tanh` (the approximation that GPT-2 uses), `gelu`, `swiglu` or `relu2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Soft cap of the logits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logit_cap: Option<f64>,
-    /// Share of activations left out in training.
+    /// Share of activations that are dropped in training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
-    /// Of rotary positions: Llama 3's stretching.
+    /// Llama 3's scaling of rotary positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotary_scaling: Option<RotaryScaling>,
 }
 
 impl ModelSection {
-    /// The section that spells out `config`.
+    /// Returns the section with every key of `config`.
     pub fn of(config: &ModelConfig, init_from: Option<PathBuf>) -> Self {
         let config = config.clone();
         Self {
@@ -230,14 +230,14 @@ impl ModelSection {
         }
     }
 
-    /// The configuration that this section's keys are set in, where no model is given to start from: the
-    /// preset's, or GPT-2's in the size that is given. Errors name the key.
+    /// Returns the configuration that this section's keys override, if no model is given to start from: the preset, or
+    /// GPT-2 in the given size. Errors name the key.
     pub(crate) fn base(&self) -> Result<ModelConfig, (&'static str, String)> {
         if let Some(name) = &self.preset {
             return ModelConfig::preset(name).ok_or_else(|| {
                 let advice = match nearest(name, ModelConfig::PRESETS) {
                     Some(nearest) => format!("did you mean {nearest:?}?"),
-                    None => format!("known are {}", ModelConfig::PRESETS.join(", ")),
+                    None => format!("the presets are {}", ModelConfig::PRESETS.join(", ")),
                 };
                 (
                     "model.preset",
@@ -246,7 +246,7 @@ impl ModelSection {
             });
         }
         let missing = |key: &'static str| {
-            let message = "missing; give it, or name a model.preset such as \"gpt2\"";
+            let message = "is missing; set it, or name a model.preset such as \"gpt2\"";
             (key, message.to_string())
         };
         Ok(ModelConfig::new(
@@ -258,20 +258,21 @@ impl ModelSection {
         ))
     }
 
-    /// The model's configuration for a tokenizer with `tokens` entries; `given` is the model to start from,
-    /// where there is one.
+    /// Returns the model's configuration for a tokenizer with `tokens` entries. `given` is the model to start from, if
+    /// there is one.
     ///
     /// # Errors
     ///
-    /// When keys are missing or contradict each other or the given model, or `vocab_size` is smaller than the
-    /// tokenizer's vocabulary.
+    /// Returns an error if keys are missing or contradict each other or the given model, or if `vocab_size` is smaller
+    /// than the tokenizer's vocabulary.
     pub fn config(&self, tokens: usize, given: Option<&ModelConfig>) -> Result<ModelConfig, Error> {
         let refused = |key: &str, message: String| Error::Experiment {
             origin: key.into(),
             message,
         };
         if let (Some(_), Some(_)) = (&self.preset, &self.init_from) {
-            let message = "the model to start from has a shape already; leave out model.preset";
+            let message =
+                "the model to start from already has an architecture; leave out model.preset";
             return Err(refused("model.init_from", message.into()));
         }
         let base = match given {
@@ -283,7 +284,7 @@ impl ModelSection {
                     .map_err(|(key, message)| refused(key, message))?
             },
         };
-        let config = self.over(base);
+        let config = self.override_keys(base);
         config
             .validate()
             .map_err(|error| refused("[model]", error.to_string()))?;
@@ -293,7 +294,7 @@ impl ModelSection {
         }
         if config.vocab_size < tokens {
             let message = format!(
-                "{} is smaller than the tokenizer's vocabulary of {tokens}; raise it or remove the key",
+                "is {}, less than the tokenizer's vocabulary of {tokens}; raise it or remove the key",
                 config.vocab_size
             );
             return Err(refused("model.vocab_size", message));
@@ -301,8 +302,8 @@ impl ModelSection {
         Ok(config)
     }
 
-    /// `base` with the keys that are given here, and with those that follow from them.
-    fn over(&self, base: ModelConfig) -> ModelConfig {
+    /// Returns `base` with the keys given here, and with keys that depend on them.
+    fn override_keys(&self, base: ModelConfig) -> ModelConfig {
         let heads = self.heads.unwrap_or(base.heads);
         let width = self.width.unwrap_or(base.width);
         let activation = self.activation.unwrap_or(base.activation);
@@ -330,7 +331,7 @@ impl ModelSection {
             norm_epsilon: self.norm_epsilon.unwrap_or(base.norm_epsilon),
             positions: self.positions.unwrap_or(base.positions),
             rotary_theta: self.rotary_theta.unwrap_or(base.rotary_theta),
-            // Scaling belongs to rotary positions: a preset's goes when they do.
+            // Scaling belongs to rotary positions, so a preset's is dropped with them.
             rotary_scaling: self.rotary_scaling.or(base
                 .rotary_scaling
                 .filter(|_| self.positions.is_none_or(|p| p == Positions::Rotary))),
@@ -343,22 +344,22 @@ impl ModelSection {
     }
 }
 
-/// The first key in which `config` is not what a model of `given` can be trained as, and why.
+/// Returns the first key of `config` with which a model of `given` cannot be trained, and the reason.
 fn disagreement(config: &ModelConfig, given: &ModelConfig) -> Option<(String, String)> {
     if config.context > given.context {
         let message = format!(
-            "{} is more than the {} of the model to start from",
+            "is {}, more than the {} of the model to start from; lower it or remove the key",
             config.context, given.context
         );
         return Some(("model.context".into(), message));
     }
     let table = |config: &ModelConfig| {
-        let free = ModelConfig {
+        let comparable = ModelConfig {
             context: given.context,
             dropout: given.dropout,
             ..config.clone()
         };
-        toml::Table::try_from(free).unwrap_or_default()
+        toml::Table::try_from(comparable).unwrap_or_default()
     };
     let (ours, theirs) = (table(config), table(given));
     let value = |table: &toml::Table, key: &str| {
@@ -369,50 +370,50 @@ fn disagreement(config: &ModelConfig, given: &ModelConfig) -> Option<(String, St
     let differs = |key: &&String| ours.get(*key) != theirs.get(*key);
     let key = ours.keys().chain(theirs.keys()).find(differs)?;
     let message = format!(
-        "{} here, {} in the model to start from; leave out the key",
+        "is {} here and {} in the model to start from; leave out the key",
         value(&ours, key),
         value(&theirs, key)
     );
     Some((format!("model.{key}"), message))
 }
 
-/// `[train]`: how long, on which windows, and when to look up.
+/// The section `[train]`: steps, batches, evaluations and objective.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
-    /// Seeds the initial weights, the order of windows and the sample.
+    /// The seed of the initial weights, the order of windows and the sample.
     #[serde(default)]
     pub seed: u64,
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub steps: usize,
-    /// Windows per micro-batch.
+    /// Number of windows per micro-batch.
     pub batch: usize,
-    /// Micro-batches per step; the gradient is their mean.
+    /// Number of micro-batches per step; the gradient is their mean.
     #[serde(default = "one")]
     pub accumulation: usize,
-    /// Steps between evaluations, each followed by a checkpoint.
+    /// Number of steps between evaluations, each followed by a checkpoint.
     pub eval_every: usize,
-    /// Validation windows per evaluation, spread evenly and the same each time; 0 reads the whole
+    /// Number of validation windows per evaluation, spread evenly and the same each time; 0 reads the whole
     /// split.
     #[serde(default)]
     pub eval_windows: usize,
-    /// Validation windows that the figures at the end come from; 0 reads the whole split.
-    #[serde(default, skip_serializing_if = "is_none")]
+    /// Number of validation windows for the figures at the end; 0 reads the whole split.
+    #[serde(default, skip_serializing_if = "is_zero_count")]
     pub final_eval_windows: usize,
-    /// Checkpoints that are kept beside the last and the best one: those of the steps `[1000, 2000]`, or of every
+    /// Checkpoints that are kept besides the last and the best one: those of steps such as `[1000, 2000]`, or of every
     /// `N` steps.
     #[serde(default, skip_serializing_if = "Keep::is_default")]
     pub keep: Keep,
-    /// Stop after this many evaluations in a row without a better validation loss; 0 never stops.
+    /// Number of evaluations in a row without a better validation loss after which training stops; 0 never stops.
     #[serde(default)]
     pub early_stop: usize,
-    /// Tokens of text to generate at the end.
+    /// Number of tokens to generate at the end.
     #[serde(default = "TrainSection::default_sample_tokens")]
     pub sample_tokens: usize,
-    /// [`Objective::label_smoothing`]: optimised, not part of the reported loss.
+    /// The value of [`Objective::label_smoothing`], which is optimised but not part of the reported loss.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
-    /// [`Objective::z_loss`]: optimised, not part of the reported loss.
+    /// The value of [`Objective::z_loss`], which is optimised but not part of the reported loss.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub z_loss: f64,
 }
@@ -424,7 +425,7 @@ pub struct TrainSection {
     expecting = "expected steps as in [1000, 2000], or a number N for every N steps"
 )]
 pub enum Keep {
-    /// Every so many steps.
+    /// Every step that is a multiple of this number.
     Every(usize),
     /// These steps.
     Steps(Vec<usize>),
@@ -437,7 +438,7 @@ impl Default for Keep {
 }
 
 impl Keep {
-    /// Whether the checkpoint of `step` is kept.
+    /// Returns whether the checkpoint of `step` is kept.
     pub fn contains(&self, step: usize) -> bool {
         match self {
             Self::Every(period) => step > 0 && step.is_multiple_of(*period),
@@ -445,7 +446,7 @@ impl Keep {
         }
     }
 
-    /// Whether every step can have a checkpoint.
+    /// Returns whether every named step can have a checkpoint.
     pub(crate) fn is_valid(&self) -> bool {
         match self {
             Self::Every(period) => *period > 0,
@@ -458,7 +459,7 @@ impl Keep {
     }
 }
 
-fn is_none(count: &usize) -> bool {
+fn is_zero_count(count: &usize) -> bool {
     *count == 0
 }
 
@@ -475,7 +476,7 @@ impl TrainSection {
         300
     }
 
-    /// What training adds to the negative log-likelihood.
+    /// Returns the terms that training adds to the negative log-likelihood.
     pub fn objective(&self) -> Objective {
         Objective {
             label_smoothing: self.label_smoothing,
@@ -484,24 +485,24 @@ impl TrainSection {
     }
 }
 
-/// `[backend]`
+/// The section `[backend]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendSection {
-    /// A name that `foretoken backends` lists.
+    /// The backend, as listed by `foretoken backends`.
     #[serde(default = "Backend::default_backend")]
     pub name: Backend,
-    /// `f32`, `f64`, `bf16` or `f16`: the precision of weights, activations, gradients and optimizer state.
+    /// The precision of weights, activations, gradients and optimizer state: `f32`, `f64`, `bf16` or `f16`.
     #[serde(default)]
     pub dtype: Precision,
-    /// Whether training and evaluation run several operations as one where [`foretoken_model::ops`] has it;
-    /// where not, all are Burn's own, one by one. The numbers differ by rounding.
+    /// Whether training and evaluation use the fused operations of [`foretoken_model::ops`] instead of Burn's own
+    /// operations. The numbers differ by rounding.
     #[serde(default = "BackendSection::default_fused")]
     pub fused: bool,
 }
 
 impl BackendSection {
-    /// Fused, where nothing is said.
+    /// Returns the default of `fused`.
     pub(crate) fn default_fused() -> bool {
         true
     }
@@ -536,7 +537,7 @@ mod tests {
     const SMALL: &str = "context = 8\nlayers = 2\nheads = 4\nwidth = 32\n";
 
     #[test]
-    fn what_is_not_given_is_as_in_gpt2() {
+    fn missing_keys_are_as_in_gpt2() {
         assert_eq!(config(SMALL), ModelConfig::new(65, 8, 2, 4, 32));
         let llama = format!(
             "{SMALL}kv_heads = 2\nnorm = \"rms\"\npositions = \"rotary\"\n\
@@ -546,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_gives_way_to_keys_and_to_the_tokenizer() {
+    fn keys_and_the_tokenizer_override_a_preset() {
         let llama = ModelConfig::preset("llama-3.2-1b").unwrap();
         let preset = |keys: &str| config(&format!("preset = \"llama-3.2-1b\"\n{keys}"));
         let vocab = |vocab_size, config: &ModelConfig| ModelConfig {
@@ -556,7 +557,7 @@ mod tests {
         assert_eq!(preset(""), vocab(65, &llama));
         assert_eq!(preset("vocab_size = 128256"), llama);
         assert_eq!(preset("context = 512").rotary_scaling, llama.rotary_scaling);
-        // What belongs together moves together.
+        // Dependent keys follow.
         assert_eq!(preset("heads = 4").kv_heads, 4);
         assert_eq!(preset("width = 64").hidden, 192);
         assert_eq!(preset("activation = \"relu2\"").hidden, 4 * 2048);
@@ -564,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn spelt_out_it_is_the_same_model() {
+    fn a_section_with_every_key_is_the_same_model() {
         for name in ModelConfig::PRESETS {
             let config = ModelConfig::preset(name).unwrap();
             let section = ModelSection::of(&config, None);
@@ -575,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_to_start_from_is_not_contradicted() {
+    fn keys_that_contradict_the_model_to_start_from_are_refused() {
         let given = ModelConfig::llama(65, 8, 2, 4, 2, 32);
         let section = section("init_from = \"m\"\ncontext = 4\ndropout = 0.2\nheads = 4");
         let expected = ModelConfig {
@@ -587,15 +588,15 @@ mod tests {
         for (keys, message) in [
             (
                 "layers = 3",
-                "model.layers: 3 here, 2 in the model to start from; leave out the key",
+                "model.layers: is 3 here and 2 in the model to start from; leave out the key",
             ),
             (
                 "context = 9",
-                "model.context: 9 is more than the 8 of the model to start from",
+                "model.context: is 9, more than the 8 of the model to start from; lower it or remove the key",
             ),
             (
                 "window = 2",
-                "model.window: 2 here, unset in the model to start from; leave out the key",
+                "model.window: is 2 here and unset in the model to start from; leave out the key",
             ),
         ] {
             let keys = format!("init_from = \"m\"\n{keys}");
@@ -603,15 +604,15 @@ mod tests {
         }
         assert_eq!(
             refusal("init_from = \"m\"\npreset = \"gpt2\"", Some(&given)),
-            "model.init_from: the model to start from has a shape already; leave out model.preset"
+            "model.init_from: the model to start from already has an architecture; leave out model.preset"
         );
     }
 
     #[test]
-    fn what_is_missing_or_impossible_is_named() {
+    fn missing_and_impossible_values_are_named() {
         assert_eq!(
             refusal("context = 8", None),
-            "model.layers: missing; give it, or name a model.preset such as \"gpt2\""
+            "model.layers: is missing; set it, or name a model.preset such as \"gpt2\""
         );
         assert_eq!(
             refusal("preset = \"gtp2\"", None),
@@ -623,7 +624,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&format!("{SMALL}vocab_size = 64"), None),
-            "model.vocab_size: 64 is smaller than the tokenizer's vocabulary of 65; raise it or remove the key"
+            "model.vocab_size: is 64, less than the tokenizer's vocabulary of 65; raise it or remove the key"
         );
     }
 }

@@ -467,7 +467,11 @@ fn hugging_face_models_go_on_as_in_transformers() {
             );
         }
         let chosen = bench.run(&["generate", &folder, "--prompt", "A", "--checkpoint", "last"]);
-        assert_refused(&chosen, 2, &["--checkpoint: chooses among the checkpoints of a run"]);
+        assert_refused(
+            &chosen,
+            2,
+            &["--checkpoint: chooses among the checkpoints of a run"],
+        );
     }
 }
 
