@@ -17,7 +17,7 @@ pub enum Error {
     Experiment {
         /// The file, or the `--set` argument.
         origin: String,
-        /// What is wrong and what to do.
+        /// The problem, and what to do.
         message: String,
     },
     /// The text cannot become token windows.
@@ -29,12 +29,12 @@ pub enum Error {
     /// The backend is not compiled in or has no device.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The run directory cannot be used as asked.
+    /// The run directory cannot be used for the requested action.
     #[error("{}: {message}", path.display())]
     RunDirectory {
         /// The run directory.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem, and what to do.
         message: String,
     },
     /// A checkpoint is missing or damaged.
@@ -42,7 +42,7 @@ pub enum Error {
     Checkpoint {
         /// The checkpoint's directory.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem, and what to do.
         message: String,
     },
     /// Reading or writing failed: no space, no permission, a broken disk.

@@ -19,7 +19,7 @@ use crate::backend::precision::Precision;
 
 /// Longest time that a device may take to add two numbers. Compiling the first kernel takes seconds on a GPU, and
 /// tens of seconds with a software Vulkan driver.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The element types that are listed for a device.
 const DTYPES: [DType; 12] = [
@@ -57,7 +57,7 @@ pub struct Probe {
 }
 
 /// A device that passed the test.
-struct Opened {
+struct OpenDevice {
     device: Device,
     name: String,
     driver: Option<String>,
@@ -119,15 +119,15 @@ impl Backend {
         }
     }
 
-    fn opened(self) -> Result<&'static Opened, BackendError> {
-        static OPENED: [OnceLock<Result<Opened, String>>; Backend::ALL.len()] =
+    fn opened(self) -> Result<&'static OpenDevice, BackendError> {
+        static OPENED: [OnceLock<Result<OpenDevice, String>>; Backend::ALL.len()] =
             [const { OnceLock::new() }; Backend::ALL.len()];
         if !self.compiled_in() {
             return Err(BackendError::NotCompiledIn { backend: self });
         }
         OPENED[self as usize]
             .get_or_init(|| {
-                guarded(move || {
+                run_guarded(move || {
                     let opened = open(self)?;
                     test(&opened.device)?;
                     Ok(opened)
@@ -144,14 +144,14 @@ impl Backend {
 // NdArray and LibTorch are deprecated in Burn 0.22 and removed in 0.23. Burn 0.22 is pinned because it is the newest
 // release that has them.
 #[allow(deprecated)]
-fn open(backend: Backend) -> Result<Opened, String> {
+fn open(backend: Backend) -> Result<OpenDevice, String> {
     match backend {
         #[cfg(feature = "flex")]
-        Backend::Flex => Ok(on_cpu(Device::flex(), None)),
+        Backend::Flex => Ok(cpu_device(Device::flex(), None)),
         #[cfg(feature = "ndarray")]
-        Backend::NdArray => Ok(on_cpu(Device::ndarray(), None)),
+        Backend::NdArray => Ok(cpu_device(Device::ndarray(), None)),
         #[cfg(feature = "libtorch")]
-        Backend::LibTorch => Ok(on_cpu(
+        Backend::LibTorch => Ok(cpu_device(
             Device::libtorch(),
             Some(concat!("libtorch ", env!("FORETOKEN_LIBTORCH"))),
         )),
@@ -172,14 +172,14 @@ fn open(backend: Backend) -> Result<Opened, String> {
                     driver = format!("{driver} {part}");
                 }
             }
-            Ok(Opened {
+            Ok(OpenDevice {
                 device,
                 name: adapter.name,
                 driver: Some(driver),
             })
         }
         #[cfg(feature = "cuda")]
-        Backend::Cuda => first_of(
+        Backend::Cuda => first_device(
             burn::tensor::DeviceType::Cuda,
             "no NVIDIA GPU with a driver was found",
             std::fs::read_to_string("/proc/driver/nvidia/version")
@@ -187,13 +187,13 @@ fn open(backend: Backend) -> Result<Opened, String> {
                 .and_then(|version| version.lines().next().map(str::to_owned)),
         ),
         #[cfg(feature = "rocm")]
-        Backend::Rocm => first_of(
+        Backend::Rocm => first_device(
             burn::tensor::DeviceType::Rocm,
             "no AMD GPU with the HIP runtime was found",
             None,
         ),
         #[cfg(feature = "cubecl-cpu")]
-        Backend::CubeclCpu => Ok(on_cpu(Device::cpu(), None)),
+        Backend::CubeclCpu => Ok(cpu_device(Device::cpu(), None)),
         #[allow(unreachable_patterns)] // unless every backend is compiled in
         _ => Err("not compiled in".to_owned()),
     }
@@ -220,8 +220,8 @@ pub(super) fn advice(backend: Backend) -> &'static str {
     }
 }
 
-fn on_cpu(device: Device, library: Option<&str>) -> Opened {
-    Opened {
+fn cpu_device(device: Device, library: Option<&str>) -> OpenDevice {
+    OpenDevice {
         device,
         name: cpu_model(),
         driver: library.map(str::to_owned),
@@ -230,17 +230,17 @@ fn on_cpu(device: Device, library: Option<&str>) -> Opened {
 
 /// Returns the first device of a GPU runtime whose devices can be listed without opening them.
 #[cfg(any(feature = "cuda", feature = "rocm"))]
-fn first_of(
+fn first_device(
     kind: burn::tensor::DeviceType,
     nothing: &str,
     driver: Option<String>,
-) -> Result<Opened, String> {
+) -> Result<OpenDevice, String> {
     let device = Device::enumerate(kind)
         .into_iter()
         .next()
         .ok_or_else(|| nothing.to_owned())?;
     let name = device.identity().map(|identity| identity.name);
-    Ok(Opened {
+    Ok(OpenDevice {
         name: name.unwrap_or_else(|| format!("{device:?}")),
         device,
         driver,
@@ -279,19 +279,19 @@ fn test(device: &Device) -> Result<(), String> {
     }
 }
 
-/// Runs `work` on another thread, and turns a panic or a time longer than [`PATIENCE`] into a reason.
-fn guarded<T: Send + 'static>(
+/// Runs `work` on another thread, and turns a panic or a time longer than [`TIMEOUT`] into a reason.
+fn run_guarded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let panics = PanicRecord::start();
     let (sender, receiver) = mpsc::channel();
     // If sending fails, the receiver has already reported the timeout.
     thread::spawn(move || sender.send(work()).ok());
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(TIMEOUT) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => Err(format!(
             "the device did not answer within {} s",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         )),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(panics
             .first()
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_panic_on_another_thread_becomes_the_reason() {
-        let outcome: Result<(), _> = guarded(|| {
+        let outcome: Result<(), _> = run_guarded(|| {
             let runner = thread::spawn(|| panic!("no libexample.so"));
             runner.join().map_err(|_| "broken channel").expect("runner")
         });
@@ -338,9 +338,9 @@ mod tests {
     #[test]
     fn errors_and_results_are_passed_on() {
         assert_eq!(
-            guarded(|| Err::<(), _>("no adapter".to_owned())),
+            run_guarded(|| Err::<(), _>("no adapter".to_owned())),
             Err("no adapter".to_owned())
         );
-        assert_eq!(guarded(|| Ok(3)), Ok(3));
+        assert_eq!(run_guarded(|| Ok(3)), Ok(3));
     }
 }

@@ -1,7 +1,7 @@
 //! The command `foretoken generate`.
 
+mod printer;
 mod prompts;
-mod shown;
 
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -19,8 +19,8 @@ use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, refused};
+use printer::TextPrinter;
 use prompts::{Prompt, Prompts};
-use shown::TextPrinter;
 
 /// Continue prompts with text that a model generates
 ///
@@ -167,7 +167,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     };
     let mut next = first;
     while let Some(batch) = next {
-        let outcome = session.answer(&batch)?;
+        let outcome = session.generate(&batch)?;
         if prompts.hung_up() {
             return Ok(ExitCode::from(130));
         }
@@ -224,7 +224,7 @@ enum Outcome {
 
 impl Session<'_> {
     /// Continues a batch of prompts and prints the texts.
-    fn answer(&self, prompts: &[Prompt]) -> Result<Outcome, Error> {
+    fn generate(&self, prompts: &[Prompt]) -> Result<Outcome, Error> {
         let mut printer = TextPrinter::new(prompts, self.settings.samples, self.args.json);
         let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
         let mut read = printer.start();

@@ -189,7 +189,7 @@ fn report(found: NamedModel, args: &InspectArgs) -> Result<Report, Error> {
 
 fn text_of(report: &Report) -> String {
     let mut shown = format!("{}\n\n", report.name);
-    shown += &tree::shown(&report.config);
+    shown += &tree::draw(&report.config);
     shown += &format!(
         "\nParameters {:>36}\n",
         HumanCount(report.parameters as u64).to_string()
@@ -218,7 +218,7 @@ fn text_of(report: &Report) -> String {
         ("forward", report.forward_flops_per_token),
         ("training", report.training_flops_per_token),
     ] {
-        shown += &format!("  {name:<28} {:>16}\n", flops_shown(flops));
+        shown += &format!("  {name:<28} {:>16}\n", flops_text(flops));
     }
 
     let sequences = if batch == 1 { "sequence" } else { "sequences" };
@@ -241,7 +241,7 @@ fn text_of(report: &Report) -> String {
 }
 
 /// Writes floating-point operations in the largest unit of which there is at least one.
-fn flops_shown(flops: f64) -> String {
+fn flops_text(flops: f64) -> String {
     let units = [
         ("TFLOP", 1e12),
         ("GFLOP", 1e9),

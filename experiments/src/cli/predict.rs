@@ -111,7 +111,7 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
     };
     let text = match args.json {
         true => serde_json::to_string(&report)? + "\n",
-        false => shown(&report, &args, tokenizer),
+        false => text_of(&report, &args, tokenizer),
     };
     output::write(&text);
     Ok(ExitCode::SUCCESS)
@@ -175,7 +175,7 @@ impl ScoredText {
     }
 }
 
-fn shown(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
+fn text_of(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
     let mut shown = format!("{} on {}\n", report.model, report.backend);
     if let Some(next) = &report.next {
         shown += "\n";

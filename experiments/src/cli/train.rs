@@ -66,7 +66,7 @@ pub(super) enum DashboardArg {
     Tui,
     /// One line per evaluation
     Plain,
-    /// Nothing
+    /// No display
     None,
 }
 

@@ -100,7 +100,7 @@ impl RunDirectory {
     /// Returns an error if there is none.
     pub fn latest(experiment: &Experiment) -> Result<Self, Error> {
         let prefix = run_prefix(experiment);
-        match highest(Path::new(ROOT), &prefix) {
+        match highest_number(Path::new(ROOT), &prefix) {
             Some(n) => Self::open(&Path::new(ROOT).join(format!("{prefix}{n}"))),
             None => Err(Error::run_directory(
                 Path::new(ROOT).join(format!("{prefix}*")),
@@ -226,7 +226,7 @@ fn run_prefix(experiment: &Experiment) -> String {
     format!("{}-{}-", experiment.name, experiment.backend.name)
 }
 
-fn highest(root: &Path, prefix: &str) -> Option<usize> {
+fn highest_number(root: &Path, prefix: &str) -> Option<usize> {
     fs::read_dir(root)
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -353,7 +353,7 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
 /// directories.
 fn next_free(root: &Path, prefix: &str) -> Result<PathBuf, Error> {
     files::create_directories(root).map_err(Error::io("create", root))?;
-    let mut n = highest(root, prefix).map_or(1, |n| n + 1);
+    let mut n = highest_number(root, prefix).map_or(1, |n| n + 1);
     loop {
         let path = root.join(format!("{prefix}{n}"));
         match fs::create_dir(&path) {
@@ -770,8 +770,8 @@ mod tests {
             .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(names, ["world-flex-1", "world-flex-2", "world-flex-3"]);
-        assert_eq!(highest(root.path(), "world-flex-"), Some(3));
-        assert_eq!(highest(root.path(), "world-wgpu-"), None);
+        assert_eq!(highest_number(root.path(), "world-flex-"), Some(3));
+        assert_eq!(highest_number(root.path(), "world-wgpu-"), None);
     }
 
     #[test]

@@ -147,7 +147,7 @@ pub struct Surprisals {
     pub bytes: usize,
     /// The number of windows, more than one if the text is longer than the context.
     pub windows: usize,
-    /// Each scored token.
+    /// The scored tokens, in order.
     pub tokens: Vec<Surprisal>,
 }
 
@@ -319,10 +319,10 @@ mod tests {
         let (model, tokenizer) = (model(), Tokenizer::byte());
         let text = text(30);
         for first in [1, 5, 20, 29] {
-            let judged = surprisals(&model, &tokenizer, &text, first, CONTEXT).unwrap();
-            assert_eq!(judged.tokens.len(), 30 - first);
+            let scored = surprisals(&model, &tokenizer, &text, first, CONTEXT).unwrap();
+            assert_eq!(scored.tokens.len(), 30 - first);
             let mut total = 0.0;
-            for (place, token) in (first..).zip(&judged.tokens) {
+            for (place, token) in (first..).zip(&scored.tokens) {
                 // The window has at least half a context, if as many tokens precede.
                 let fits = |start: &usize| {
                     let probability =
@@ -335,12 +335,12 @@ mod tests {
                 assert_eq!(token.id, text[place]);
                 total += token.bits;
             }
-            close(judged.total_bits, total);
-            close(judged.bits_per_token, total / judged.tokens.len() as f64);
-            close(judged.bits_per_byte.unwrap(), judged.bits_per_token);
+            close(scored.total_bits, total);
+            close(scored.bits_per_token, total / scored.tokens.len() as f64);
+            close(scored.bits_per_byte.unwrap(), scored.bits_per_token);
             close(
-                judged.perplexity,
-                (total / judged.tokens.len() as f64).exp2(),
+                scored.perplexity,
+                (total / scored.tokens.len() as f64).exp2(),
             );
         }
     }

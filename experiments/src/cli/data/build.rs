@@ -63,7 +63,7 @@ pub(in crate::cli) struct BuildArgs {
     /// [default: by the extension]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Field of JSON, or column of CSV, TSV and Parquet, that holds the text
+    /// Field of JSON, or column of CSV, TSV and Parquet, that contains the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_field: String,
     /// Text between documents in plain text [default: the end of the file]

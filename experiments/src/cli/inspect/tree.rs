@@ -68,7 +68,7 @@ impl Module {
 }
 
 /// Draws the tree with a line for each module: name, shapes, parameters.
-pub(super) fn shown(config: &ModelConfig) -> String {
+pub(super) fn draw(config: &ModelConfig) -> String {
     let mut root = Module::default();
     for (path, shape) in config.tensors() {
         let names: Vec<&str> = path.split('.').collect();
@@ -121,10 +121,10 @@ blocks.0–2                     3 alike, each                                 2
 final_norm                     [4]                                             4
 head                           token_embedding, transposed
 ";
-        assert_eq!(shown(&config), expected);
+        assert_eq!(draw(&config), expected);
         // A module's own tensors share a line, and an untied head is a module.
         let config = ModelConfig::new(7, 5, 1, 2, 4).with_tied_head(false);
-        let shown = shown(&config);
+        let shown = draw(&config);
         assert!(
             shown.contains("│  ├─ qkv                      [4, 12] + [12]"),
             "{shown}"
@@ -139,7 +139,7 @@ head                           token_embedding, transposed
     #[test]
     fn the_tree_of_every_preset_fits_80_columns() {
         for name in ModelConfig::PRESETS {
-            for line in shown(&ModelConfig::preset(name).unwrap()).lines() {
+            for line in draw(&ModelConfig::preset(name).unwrap()).lines() {
                 assert!(line.chars().count() <= 80, "{line}");
             }
         }

@@ -183,7 +183,7 @@ impl Bisector {
             .collect();
         let updates = updated(&participant, &gradients, &self.stop)?;
         for quantity in &mut self.quantities {
-            let moved = find(
+            let moved = value_of(
                 &recomputed,
                 &updates,
                 quantity.operation,
@@ -220,7 +220,7 @@ impl Bisector {
             worst: Vec::new(),
         };
         for quantity in &self.quantities {
-            let actual = find(
+            let actual = value_of(
                 &recomputed,
                 &updates,
                 quantity.operation,
@@ -378,7 +378,7 @@ impl Bisector {
 }
 
 /// Returns a quantity's value among a participant's results.
-fn find<'a>(
+fn value_of<'a>(
     recomputed: &'a [Recomputation],
     updates: &'a Parameters,
     operation: Option<usize>,

@@ -12,11 +12,11 @@ use crate::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From tokens to loss.
+    /// The pass from tokens to loss.
     Forward,
-    /// From the loss to gradients.
+    /// The pass from the loss to gradients.
     Backward,
-    /// From gradients to weights.
+    /// The step from gradients to weights.
     Update,
 }
 
@@ -151,7 +151,7 @@ pub struct Bisection {
 }
 
 impl Bisection {
-    /// Name of the file that holds the findings.
+    /// Name of the file with the findings.
     pub const FILE: &str = "bisect.json";
 
     /// Returns the index of the row that a culprit refers to.

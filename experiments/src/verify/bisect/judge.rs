@@ -31,11 +31,11 @@ pub(super) const DRAWS: u64 = 6;
 /// in the derivatives of activations and in updates.
 const EUCLIDEAN: f64 = 4.0;
 
-/// The same factor for a single element: the largest error of many is a few times the usual one. Correct results
-/// reach 0.21 of the bound.
+/// Factor for a single element. It is larger than that of a tensor, because the largest error of many is a few times the
+/// usual one. Correct results reach 0.21 of the bound.
 const ELEMENT: f64 = 16.0;
 
-/// The result of an operation, or of an update, that a quantity holds.
+/// The kind of a quantity: a result of an operation, or of an update.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum QuantityKind {
     /// An input as the pass provides it.
@@ -154,9 +154,9 @@ impl Quantity {
         let growth = (self.terms as f64).sqrt();
         let pairs = || self.expected.iter().zip(actual).enumerate();
         let masked = |expected: f64, actual: f64| expected <= MASKED && actual <= MASKED;
-        let seen = || pairs().filter(|(_, (e, a))| !masked(**e, **a));
+        let unmasked = || pairs().filter(|(_, (e, a))| !masked(**e, **a));
         let is_finite = |(_, (e, _)): &(usize, (&f64, &f64))| e.is_finite() && **e > MASKED;
-        let usual = seen().filter(is_finite);
+        let usual = unmasked().filter(is_finite);
         let (count, squares) = usual.fold((0, 0.0), |(count, squares), (_, (e, _))| {
             (count + 1, squares + e * e)
         });
@@ -164,7 +164,7 @@ impl Quantity {
 
         let (mut error, mut noise) = (0.0, 0.0);
         let (mut worst, mut largest) = (0, 0.0);
-        for (index, (expected, actual)) in seen() {
+        for (index, (expected, actual)) in unmasked() {
             let difference = match expected.is_finite() {
                 true => (actual - expected).abs(),
                 false if expected == actual || expected.is_nan() && actual.is_nan() => 0.0,
@@ -298,8 +298,8 @@ fn terms(kind: &QuantityKind, given: &ReferenceValues, length: usize) -> usize {
 /// Returns the size of intermediate numbers that cancel and that neither the result nor its noise shows.
 fn cancellation(kind: &QuantityKind, given: &ReferenceValues, recomputed: &Recomputation) -> f64 {
     let size = |values: &[f64]| {
-        let seen = values.iter().filter(|v| v.is_finite() && **v > MASKED);
-        let (count, squares) = seen.fold((0.0, 0.0), |(count, squares), value| {
+        let unmasked = values.iter().filter(|v| v.is_finite() && **v > MASKED);
+        let (count, squares) = unmasked.fold((0.0, 0.0), |(count, squares), value| {
             (count + 1.0, squares + value * value)
         });
         (squares / f64::max(count, 1.0)).sqrt()

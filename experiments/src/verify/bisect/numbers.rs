@@ -97,9 +97,9 @@ impl Jitter {
 
 /// Returns ‖a − b‖ / ‖b‖ in the Euclidean norm, without the elements that are masked in both.
 pub(super) fn distance(a: &[f64], b: &[f64]) -> f64 {
-    let seen = |(a, b): &(&f64, &f64)| !(**a <= MASKED && **b <= MASKED);
+    let unmasked = |(a, b): &(&f64, &f64)| !(**a <= MASKED && **b <= MASKED);
     let (mut difference, mut size) = (0.0, 0.0);
-    for (a, b) in a.iter().zip(b).filter(seen) {
+    for (a, b) in a.iter().zip(b).filter(unmasked) {
         difference += (a - b) * (a - b);
         size += b * b;
     }

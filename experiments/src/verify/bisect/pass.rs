@@ -200,21 +200,24 @@ pub(super) fn capture(
     let capture = Capture {
         fault: participant.fault(),
         outcome: Outcome::new(stop),
-        seen: Mutex::new(Vec::new()),
+        captured: Mutex::new(Vec::new()),
     };
     let batch = batch.upload(&model.device(), &participant.perturbation);
     let objective = objective(model, batch, &capture);
-    let mut seen = std::mem::take(&mut *locked(&capture.seen));
+    let mut captured = std::mem::take(&mut *locked(&capture.captured));
     capture.outcome.into_result()?;
     let gradients = objective.backward();
-    for (captured, probe) in &mut seen {
-        captured.gradient = match probe.grad(&gradients) {
+    for (operation, probe) in &mut captured {
+        operation.gradient = match probe.grad(&gradients) {
             Some(gradient) => read(gradient)?,
-            None => vec![0.0; captured.output.len()],
+            None => vec![0.0; operation.output.len()],
         };
     }
     Ok(CapturedPass {
-        operations: seen.into_iter().map(|(captured, _)| captured).collect(),
+        operations: captured
+            .into_iter()
+            .map(|(operation, _)| operation)
+            .collect(),
         parameters: parameter_gradients(model, gradients)?,
     })
 }
@@ -222,7 +225,7 @@ pub(super) fn capture(
 struct Capture<'a> {
     fault: Option<&'a dyn Watch>,
     outcome: Outcome<'a>,
-    seen: Mutex<Vec<(CapturedOperation, Tensor<2>)>>,
+    captured: Mutex<Vec<(CapturedOperation, Tensor<2>)>>,
 }
 
 impl Watch for Capture<'_> {
@@ -245,7 +248,7 @@ impl Watch for Capture<'_> {
             output: self.outcome.keep(read(output.clone())),
             gradient: Vec::new(),
         };
-        locked(&self.seen).push((captured, probe.clone()));
+        locked(&self.captured).push((captured, probe.clone()));
         output + probe
     }
 }

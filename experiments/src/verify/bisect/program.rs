@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::backend::precision::Precision;
 
 /// Largest total length of numbers inside the source. Longer ones are written to files beside it.
-const INLINE: usize = 4 << 20;
+const MAX_INLINE: usize = 4 << 20;
 
 /// A result that a program prints.
 struct PrintedResult {
@@ -112,8 +112,8 @@ impl Case {
                 text_of(&printed.expected, Precision::F64),
             ));
         }
-        let inline = texts.iter().map(|(_, text)| text.len()).sum::<usize>() <= INLINE;
-        let mut beside = Vec::new();
+        let inline = texts.iter().map(|(_, text)| text.len()).sum::<usize>() <= MAX_INLINE;
+        let mut included = Vec::new();
         let mut constants = String::new();
         for (name, text) in texts {
             let literal = match inline {
@@ -121,7 +121,7 @@ impl Case {
                 false => {
                     let file = format!("{}.txt", name.to_lowercase());
                     let literal = format!("include_str!({file:?})");
-                    beside.push((file, text));
+                    included.push((file, text));
                     literal
                 }
             };
@@ -138,7 +138,7 @@ impl Case {
             helpers = self.helpers(),
             main = self.main(&printed),
         );
-        (program, beside)
+        (program, included)
     }
 
     fn header(&self, culprit: &Culprit) -> String {
@@ -343,12 +343,12 @@ impl Case {
             .collect();
         println!("{{label}} {{shape:?}}");
         // Scores of masked keys count as equal.
-        let seen = |y: f64| if y <= -1e8 {{ -1e8 }} else {{ y }};
+        let clamped = |y: f64| if y <= -1e8 {{ -1e8 }} else {{ y }};
         let size = expected.iter().filter(|y| **y > -1e8).map(|y| y * y).sum::<f64>().sqrt();
         let (kind, size) = if size > 0.0 {{ ("relative", size) }} else {{ ("absolute", 1.0) }};
         for (name, results) in &results {{
             let found = &results[index];
-            let differences = found.iter().zip(&expected).map(|(a, y)| seen(*a) - seen(*y));
+            let differences = found.iter().zip(&expected).map(|(a, y)| clamped(*a) - clamped(*y));
             let error = differences.map(|d| d * d).sum::<f64>().sqrt() / size;
             match found.is_empty() {{
                 true => println!("  {{name:<12}} nothing came"),
@@ -357,7 +357,7 @@ impl Case {
         }}
         // The elements with the largest errors on any device.
         let off = |at: usize| {{
-            let of = |results: &Vec<Vec<f64>>| results[index].get(at).map_or(0.0, |a| (seen(*a) - seen(expected[at])).abs());
+            let of = |results: &Vec<Vec<f64>>| results[index].get(at).map_or(0.0, |a| (clamped(*a) - clamped(expected[at])).abs());
             results.iter().map(|(_, results)| of(results)).fold(0.0, f64::max)
         }};
         let mut order: Vec<usize> = (0..expected.len()).collect();

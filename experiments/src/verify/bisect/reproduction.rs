@@ -139,8 +139,8 @@ impl Case {
         };
         let input = directory.join("input.json");
         write_atomically(&input, &serde_json::to_vec(&inputs)?)?;
-        let (source, beside) = self.source(culprit);
-        for (name, text) in beside {
+        let (source, included) = self.source(culprit);
+        for (name, text) in included {
             write_atomically(&directory.join(name), text.as_bytes())?;
         }
         let reproduction = directory.join("reproduction.rs");

@@ -115,20 +115,21 @@ struct Search<'a> {
     participant: &'a Participant,
     index: usize,
     kind: QuantityKind,
-    left: usize,
+    candidates_left: usize,
     best: Option<Candidate>,
 }
 
 impl Search<'_> {
     /// Returns whether a selection shows the error, and keeps it as the best one if it does.
     fn shows(&mut self, selection: &Selection) -> Result<bool, Error> {
-        if self.left == 0 {
+        if self.candidates_left == 0 {
             return Ok(false);
         }
-        self.left -= 1;
+        self.candidates_left -= 1;
         let mut problem = selection.problem(&self.bisector.problem);
         let Some((recomputed, quantity)) =
-            self.bisector.alone(&mut problem, self.index, &self.kind)?
+            self.bisector
+                .recompute_alone(&mut problem, self.index, &self.kind)?
         else {
             return Ok(false);
         };
@@ -170,7 +171,7 @@ impl Search<'_> {
         }
         let mut parts = parts;
         let mut pieces = 2;
-        while parts.len() > 1 && self.left > 0 {
+        while parts.len() > 1 && self.candidates_left > 0 {
             let size = parts.len().div_ceil(pieces);
             let mut smaller = None;
             for start in (0..parts.len()).step_by(size) {
@@ -199,7 +200,7 @@ impl Search<'_> {
 
 impl Bisector {
     /// Recomputes one quantity of one operation on the reference, for another problem; `None` if it has no value.
-    fn alone(
+    fn recompute_alone(
         &self,
         problem: &mut Problem,
         index: usize,
@@ -240,8 +241,8 @@ impl Bisector {
     /// Adapts the shapes of an operation's inputs to a batch of another size: `[rows, width]`, or
     /// `[batch, (heads,) length, columns]`.
     fn reshape(&self, problem: &mut Problem, index: usize, inputs: usize) {
-        let whole = &self.problem.operations[index].place;
-        let of_scores = whole.operation == Operation::Mix;
+        let place = &self.problem.operations[index].place;
+        let reads_scores = place.operation == Operation::Mix;
         let (batch, length) = (problem.batch.rows, problem.batch.length);
         for input in 0..inputs {
             let dims = &mut problem.operations[index].place.inputs[input];
@@ -250,7 +251,7 @@ impl Bisector {
                 rank => {
                     dims[0] = batch;
                     dims[rank - 2] = length;
-                    if of_scores && input == 0 {
+                    if reads_scores && input == 0 {
                         dims[rank - 1] = length;
                     }
                 }
@@ -291,7 +292,7 @@ impl Bisector {
             participant: &examined.participant,
             index,
             kind: quantity.kind.clone(),
-            left: CANDIDATES,
+            candidates_left: CANDIDATES,
             best: None,
         };
         // The token that the worst element belongs to, if it belongs to one.
@@ -308,7 +309,7 @@ impl Bisector {
             }
         };
         let all_tokens = Selection((0..rows).map(|row| (row, (0..length).collect())).collect());
-        search.left += 1;
+        search.candidates_left += 1;
         search.shows(&all_tokens)?;
         let by_rows = !matches!(
             given.place.operation,
