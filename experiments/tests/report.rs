@@ -384,7 +384,7 @@ fn a_report_of_runs_works_on_every_screen() {
         (
             "one",
             vec![long.clone()],
-            ["training, each step", "training, mean", "validation"].to_vec(),
+            vec!["training, each step", "training, mean", "validation at 200"],
         ),
         // Of the only run that is as long.
         (

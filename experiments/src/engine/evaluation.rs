@@ -10,6 +10,9 @@ use super::language_model::LanguageModel;
 use super::totals::Totals;
 use crate::Error;
 
+/// Receives the windows read so far and their sums, and may break an evaluation off.
+pub type Progress<'a> = dyn FnMut(usize, &Totals) -> Result<ControlFlow<()>, Error> + 'a;
+
 /// Sums the negative log-likelihood of a model without autodiff over the windows of a loader. `progress` is called with
 /// the windows read so far, first 0, and their sums, and may break the evaluation off; the result is `None` then.
 ///
@@ -20,7 +23,7 @@ pub fn evaluate(
     model: &LanguageModel,
     loader: &dyn DataLoader<TokenBatch>,
     watch: Option<&dyn Watch>,
-    progress: &mut dyn FnMut(usize, &Totals) -> Result<ControlFlow<()>, Error>,
+    progress: &mut Progress<'_>,
 ) -> Result<Option<Totals>, Error> {
     let mut totals = Totals::default();
     let mut batches = loader.iter();

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
