@@ -6,8 +6,8 @@ use std::str::FromStr;
 use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
-/// The precision of weights, activations and gradients. Statistics (means and squares of norms, softmax, losses, sums of
-/// squares) and the optimizer's moments and arithmetic are in f32 if that is more precise.
+/// The precision of weights, activations and gradients. Statistics (means and squares of norms, softmax, losses, sums
+/// of squares) and the optimizer's moments and arithmetic are in f32 if that is more precise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

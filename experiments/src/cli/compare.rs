@@ -23,7 +23,7 @@ use super::train::{DashboardArg, dashboard};
 /// Run one experiment on several backends and judge each; or judge finished runs
 ///
 /// Every backend starts from the same bits, reads the same windows, and is compared with a reference in f64. There are
-/// three criteria, each used where it is conclusive. Checks: at five steps, including the first and the last, the
+/// three criteria, each used if it is conclusive. Checks: at five steps, including the first and the last, the
 /// backend takes the step from the reference's weights and optimizer state; its loss, logits, gradients and update must
 /// be as exact as those of the reference's backend in the same precision. Envelope: its loss curve must differ no more
 /// than curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less
@@ -62,7 +62,8 @@ pub(super) struct CompareArgs {
         CompareOptions::ROUNDING_RUNS
     ))]
     rounding_runs: Option<usize>,
-    /// Reference of the comparison [default: the first backend compiled in, in f64 if it can and otherwise in f32]
+    /// Reference of the comparison, such as flex:f64 [default: the first backend compiled in, in f64 if it can and
+    /// otherwise in f32]
     #[arg(long, value_name = "NAME:DTYPE")]
     reference: Option<BackendName>,
     /// Take each step on all backends together, and measure the distance between their weights

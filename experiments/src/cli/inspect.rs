@@ -132,8 +132,8 @@ fn find(what: &Path) -> Result<NamedModel, Error> {
     }
 }
 
-/// Returns the model of an experiment. The size of its vocabulary may depend on the data, which is then tokenized as for
-/// training.
+/// Returns the model of an experiment. The size of its vocabulary may depend on the data, which is then tokenized as
+/// for training.
 fn model_of_experiment(experiment: &Experiment) -> Result<ModelConfig, Error> {
     let model = &experiment.model;
     if model.vocab_size.is_some() {

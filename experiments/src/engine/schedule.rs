@@ -1,6 +1,6 @@
 //! The learning rate of every step: a pure function of the step, the experiment and its number of steps.
 //!
-//! A new curve is a name in [`ScheduleName`] and an arm of [`Schedule::after_warmup`].
+//! A new curve is a name in [`ScheduleName`] and an arm of `Schedule::after_warmup`.
 
 use std::f64::consts::PI;
 

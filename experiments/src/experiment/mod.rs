@@ -251,8 +251,8 @@ impl Experiment {
         differing(&self.decisive_leaves(), &other.decisive_leaves())
     }
 
-    /// Returns the [`differences`](Self::differences) with which a run cannot be resumed: keys that change what training
-    /// computes, except the number of steps, and the keys of the backend.
+    /// Returns the [`differences`](Self::differences) with which a run cannot be resumed: keys that change what
+    /// training computes, except the number of steps, and the keys of the backend.
     pub(crate) fn differences_refused_on_resume(&self, run: &Self) -> Vec<String> {
         let kept = |experiment: &Self| {
             let mut leaves = experiment.decisive_leaves();

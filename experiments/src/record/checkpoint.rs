@@ -1,8 +1,8 @@
 //! Checkpoints that are complete or absent.
 //!
-//! A learner consists of three of Burn's records. They are written with their checksums into a temporary directory, which
-//! is then synced and renamed, because burn-train's checkpointers would write each in place. A checkpoint that is no
-//! longer needed is renamed before it is removed. No record is held in memory as a whole.
+//! A learner consists of three of Burn's records. They are written with their checksums into a temporary directory,
+//! which is then synced and renamed, because burn-train's checkpointers would write each in place. A checkpoint that
+//! is no longer needed is renamed before it is removed. No record is held in memory as a whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -189,8 +189,8 @@ impl Checkpoints {
         Ok(file.state)
     }
 
-    /// Opens the weights at `step`, without the state that only training needs. Their checksum is verified here; tensors
-    /// are read one at a time when the record is applied.
+    /// Opens the weights at `step`, without the state that only training needs. Their checksum is verified here;
+    /// tensors are read one at a time when the record is applied.
     ///
     /// # Errors
     ///

@@ -367,8 +367,8 @@ fn next_free(root: &Path, prefix: &str) -> Result<PathBuf, Error> {
     }
 }
 
-/// One line of `metrics.jsonl`. `step` is the number of optimizer steps that the measured weights have taken, so the loss
-/// at step 0 is that of the initial weights. A number that is not finite is null.
+/// One line of `metrics.jsonl`. `step` is the number of optimizer steps that the measured weights have taken, so the
+/// loss at step 0 is that of the initial weights. A number that is not finite is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
@@ -533,8 +533,8 @@ pub fn read_metrics(run: &RunDirectory) -> Result<Vec<Record>, Error> {
     Ok(lines.into_iter().map(|(record, _)| record).collect())
 }
 
-/// Parses complete lines into records, with the length of each line in bytes. A last line without a line break is skipped,
-/// because it is still being written or was cut off by a power failure. Every other line must be a record.
+/// Parses complete lines into records, with the length of each line in bytes. A last line without a line break is
+/// skipped, because it is still being written or was cut off by a power failure. Every other line must be a record.
 fn complete_lines(path: &Path, bytes: &[u8]) -> Result<Vec<(Record, usize)>, Error> {
     bytes
         .split_inclusive(|byte| *byte == b'\n')

@@ -191,8 +191,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Returns an error if the tokenizer does not know a character, or the prompt is empty and the tokenizer has no such
-    /// token.
+    /// Returns an error if the tokenizer does not know a character, or the prompt is empty and the tokenizer has no
+    /// such token.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = self.tokenizer()?.encode_with_special_tokens(text)?;
         let start = self.start_of_text()?;

@@ -97,9 +97,9 @@ pub enum Event<'a> {
 }
 
 impl TextGeneration {
-    /// Draws `samples` continuations of every prompt, given as token ids, in one batch. `on_event(row, event)` is called
-    /// while the texts grow, and ends all of them by returning [`ControlFlow::Break`]. A row is a sample of a prompt, in
-    /// the order of [`Generated::continuations`].
+    /// Draws `samples` continuations of every prompt, given as token ids, in one batch. `on_event(row, event)` is
+    /// called while the texts grow, and ends all of them by returning [`ControlFlow::Break`]. A row is a sample of a
+    /// prompt, in the order of [`Generated::continuations`].
     ///
     /// A text is a function of model, prompt, settings, seed and the index of its sample. Other prompts and samples of
     /// the batch change it only by rounding.

@@ -31,8 +31,8 @@ pub(super) const DRAWS: u64 = 6;
 /// in the derivatives of activations and in updates.
 const EUCLIDEAN: f64 = 4.0;
 
-/// Factor for a single element. It is larger than that of a tensor, because the largest error of many is a few times the
-/// usual one. Correct results reach 0.21 of the bound.
+/// Factor for a single element. It is larger than that of a tensor, because the largest error of many is a few times
+/// the usual one. Correct results reach 0.21 of the bound.
 const ELEMENT: f64 = 16.0;
 
 /// The kind of a quantity: a result of an operation, or of an update.
@@ -78,7 +78,7 @@ impl fmt::Display for QuantityKind {
     }
 }
 
-/// A compared quantity: its true value, and what the bound on its error is computed from.
+/// A compared quantity: its true value, and the inputs of the bound on its error.
 pub(super) struct Quantity {
     /// The operation's index; `None` for an update.
     pub(super) operation: Option<usize>,

@@ -56,7 +56,7 @@ pub(super) fn absolute_floor(precision: Precision) -> f64 {
     }
 }
 
-/// Moves numbers by one unit roundoff, up or down at random. The same seed gives the same moves.
+/// A generator of random moves by one unit roundoff, up or down. The same seed gives the same moves.
 pub(super) struct Jitter {
     random: ChaCha8Rng,
 }
