@@ -226,7 +226,7 @@ fn chart(next: &NextToken, tokenizer: &Tokenizer, columns: usize) -> String {
     }
     chart
         + &format!(
-            "\nEntropy {:.3} bits, equal to that of {:.2} equally probable tokens (the perplexity).\n",
+            "\nEntropy {:.3} bits, that of {:.2} equally probable tokens (the perplexity).\n",
             next.entropy_bits, next.perplexity
         )
 }

@@ -294,7 +294,7 @@ impl ModelSection {
         }
         if config.vocab_size < tokens {
             let message = format!(
-                "is {}, less than the tokenizer's vocabulary of {tokens}; raise it or remove the key",
+                "{} is less than the tokenizer's vocabulary of {tokens}; raise it or remove the key",
                 config.vocab_size
             );
             return Err(refused("model.vocab_size", message));
@@ -624,7 +624,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&format!("{SMALL}vocab_size = 64"), None),
-            "model.vocab_size: is 64, less than the tokenizer's vocabulary of 65; raise it or remove the key"
+            "model.vocab_size: 64 is less than the tokenizer's vocabulary of 65; raise it or remove the key"
         );
     }
 }

@@ -78,7 +78,7 @@ fn a_model_that_contradicts_itself() {
     assert_refused(
         &vocabulary,
         2,
-        &["model.vocab_size: 7 is smaller than the tokenizer's vocabulary"],
+        &["model.vocab_size: 7 is less than the tokenizer's vocabulary"],
     );
     assert!(nothing_was_written(&bench));
 }
