@@ -1,4 +1,4 @@
-//! Whether backends agree: whole runs compared with a reference, and single operations bisected.
+//! Tests of backends against a reference: whole runs are compared, single operations are bisected.
 
 pub mod bisect;
 pub mod compare;

@@ -401,7 +401,7 @@ fn what_is_no_number_is_no_evidence() {
         assert_refused(
             &judged("e.json"),
             2,
-            &["e.json: is no envelope", "no number"],
+            &["e.json: is not an envelope file", "not a number"],
         );
     }
     assert_refused(&judged("nothing"), 2, &["nothing: cannot be read"]);
@@ -416,7 +416,7 @@ fn what_is_no_number_is_no_evidence() {
     lines[step]["loss"] = serde_json::Value::Null;
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(&metrics, text).unwrap();
-    assert_refused(&judged("c"), 2, &["one: ", "step 4 is no number"]);
+    assert_refused(&judged("c"), 2, &["one: ", "step 4 is not a number"]);
 
     for flag in ["--seeds", "--rounding-runs"] {
         let most = u64::MAX.to_string();
@@ -527,7 +527,11 @@ fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
     assert_refused(&bench.run(&["compare", "run", "again"]), 2, &parts);
     assert_refused(&judged("again/envelope.json"), 2, &parts);
     std::fs::write(&carried, "{}").unwrap();
-    assert_refused(&judged("again/envelope.json"), 2, &["is no envelope"]);
+    assert_refused(
+        &judged("again/envelope.json"),
+        2,
+        &["is not an envelope file"],
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a comparison found, as plain data: `comparison.json` is this, and reports are made of nothing else.
+//! Results of a comparison as plain data. `comparison.json` holds them, and reports are made from nothing else.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::record::environment::Environment;
 use crate::record::identity::{Identity, Origin};
 use crate::{Error, Experiment};
 
-/// A backend computing in one precision: what is compared with a reference, which is another of these.
+/// Backend in one precision: a backend under test, or the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entrant {
     /// The backend.
@@ -24,50 +24,49 @@ pub struct Entrant {
     pub dtype: Precision,
 }
 
-/// `flex:f32`
+/// Formats as `flex:f32`.
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}:{}", self.name, self.dtype))
     }
 }
 
-/// One quantity of one step, taken from the reference's own weights and optimizer state on the same batch, against
-/// the reference in f64.
+/// Comparison of one quantity of one step with the reference in f64. The step starts from the reference's own weights
+/// and optimizer state, on the same batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// The step, counted from 0.
     #[serde(default)]
     pub step: usize,
-    /// What kind of quantity it is.
+    /// The kind of quantity.
     pub of: Checked,
-    /// Of a gradient or an update: the path of the parameter.
+    /// Path of the parameter; `None` unless the quantity is a gradient or an update.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// ‖entrant − reference‖ / ‖reference‖, in the Euclidean norm.
+    /// ‖backend − reference‖ / ‖reference‖, in the Euclidean norm.
     #[serde(deserialize_with = "json::number")]
     pub error: f64,
-    /// The largest error that rounding explains: the root mean square of those of the reference's own backend in the
-    /// entrant's precision, as it is and with weights moved by one unit in the last place, times a factor. Not finite
-    /// where one of its results was no number.
+    /// The largest error that rounding explains: the root mean square of the errors of the reference's own backend in
+    /// the tested precision, with unchanged weights and with weights moved by one unit in the last place, times a
+    /// factor. Infinite if one of these errors is NaN.
     #[serde(deserialize_with = "json::number")]
     pub bound: f64,
 }
 
 impl Check {
-    /// Whether rounding explains the error. It does not explain an error that is no number, unless the reference's
-    /// own backend has one too.
+    /// Returns whether rounding explains the error. NaN is explained only if the reference's own backend has one too.
     pub fn holds(&self) -> bool {
         self.error <= self.bound || !self.bound.is_finite()
     }
 
-    /// Whether a check that holds tells anything. A bound of 1 and more explains even a result of 0 everywhere: the
-    /// precision is too coarse for this quantity, and the check cannot tell.
+    /// Returns whether a check that holds is conclusive. A bound of at least 1 explains even a result of 0 everywhere:
+    /// the precision is too coarse for this quantity, and the check cannot tell.
     pub fn decides(&self) -> bool {
         self.bound < 1.0
     }
 }
 
-/// What a [`Check`] is of.
+/// Kind of quantity in a [`Check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checked {
@@ -77,14 +76,14 @@ pub enum Checked {
     Logits,
     /// The gradient of a parameter.
     Gradient,
-    /// What the optimizer changes in a parameter, given the reference's gradients.
+    /// The change of a parameter by the optimizer, given the reference's gradients.
     Update,
-    /// Whether the optimizer changes any weight at all, where the reference's own backend does: the error is 1 if
-    /// none changes, else 0, and the bound is 0.
+    /// Changes of weights by the optimizer as such; checked if the reference's own backend changes any. The error is 1
+    /// if no weight changes, else 0, and the bound is 0.
     Movement,
 }
 
-/// What a verdict rests on.
+/// Test that a verdict rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judge {
@@ -92,41 +91,41 @@ pub enum Judge {
     Bits,
     /// Checks of single steps from the reference's own state.
     Checks,
-    /// The curve and what rounding explains of it.
+    /// The loss curve, within the envelope that rounding explains.
     Envelope,
-    /// Where the run ends and where other seeds end.
+    /// The end of the run, within the ends of other seeds.
     Outcome,
 }
 
-/// End of a run, compared with the ends of other seeds and of runs that rounding set apart.
+/// End of a run, compared with the ends of other seeds and of runs that differ only in rounding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What is compared.
+    /// The compared quantity.
     pub of: Outcomes,
-    /// The run's, in nats per token.
+    /// Its value in this run, in nats per token.
     #[serde(deserialize_with = "json::number")]
     pub value: f64,
     /// Prediction interval for one more seed.
     #[serde(flatten)]
     pub seeds: Interval,
-    /// Prediction interval for one more run that rounding set apart; `None` where fewer than three were run.
+    /// Prediction interval for one more run that differs only in rounding; `None` if fewer than three were run.
     #[serde(default)]
     pub rounding: Option<Interval>,
 }
 
 impl Outcome {
-    /// Whether another seed or rounding explains the end of the run.
+    /// Returns whether another seed or rounding explains the end of the run.
     pub fn holds(&self) -> bool {
         self.ends_as_seeds() || self.rounding.is_some_and(|ends| ends.contains(self.value))
     }
 
-    /// Whether the run ends inside the interval of the seeds.
+    /// Returns whether the run ends inside the interval of the seeds.
     pub fn ends_as_seeds(&self) -> bool {
         self.seeds.contains(self.value)
     }
 }
 
-/// A prediction interval, in nats per token.
+/// Prediction interval, in nats per token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Its middle.
@@ -153,34 +152,32 @@ pub enum Outcomes {
     LastInterval,
 }
 
-/// How far curves part by rounding alone: training is chaotic, so this is measured, not assumed.
+/// Bounds on the divergence of loss curves by rounding alone. Training is chaotic, so this is measured, not assumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// The backend whose runs it is made of, in the precision that it holds for.
+    /// The backend whose runs it is measured on, in the precision that it applies to.
     #[serde(flatten)]
     pub of: Entrant,
-    /// How many runs it is made of: as they are, and with initial weights moved by one unit in the last place.
+    /// Number of these runs: with unchanged initial weights, and with weights moved by one unit in the last place.
     pub runs: usize,
     /// Probability that the difference of one more such run lies inside at a step, before the factor.
     pub quantile: f64,
-    /// What that bound is multiplied with: how much more coarsely another backend may round.
+    /// Factor on that bound: how much more coarsely another backend may round.
     pub factor: f64,
-    /// How many steps from the start it tells anything about: until it exceeds what another seed changes in the loss
-    /// of a step, or without other seeds what another batch changes.
+    /// Number of steps from the start at which curves are comparable: until the envelope exceeds what another seed
+    /// changes in the loss of a step, or what another batch changes if no other seed was run.
     #[serde(default)]
     pub comparable: Option<usize>,
-    /// Nats per token of each step, run by run.
+    /// Loss of each step, in nats per token, run by run.
     #[serde(default, deserialize_with = "json::curves")]
     pub losses: Vec<Vec<f64>>,
-    /// Final loss of each run, in nats per token, as [`Entry::final_loss`].
+    /// [`Entry::final_loss`] of each run.
     #[serde(default, deserialize_with = "json::numbers")]
     pub final_losses: Vec<f64>,
-    /// Largest |loss − reference's loss| that rounding explains, in nats per token, for each step. Never
-    /// falls from a step to the next.
+    /// Largest |loss − reference's loss| that rounding explains at each step, in nats per token. It never decreases.
     #[serde(deserialize_with = "json::numbers")]
     pub loss: Vec<f64>,
-    /// The same for the distance of weights after each step ([`Entry::weights_distance`]); empty unless in
-    /// lockstep.
+    /// Largest [`Entry::weights_distance`] that rounding explains after each step; empty unless in lockstep.
     #[serde(
         default,
         deserialize_with = "json::numbers",
@@ -189,88 +186,88 @@ pub struct Envelope {
     pub weights: Vec<f64>,
 }
 
-/// What another seed changes: the scale of what matters in practice.
+/// Runs with other seeds, which show the size of differences that matter in practice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seeds {
     /// The seeds; the first is the experiment's.
     pub seeds: Vec<u64>,
-    /// Final loss of each, in nats per token, as [`Entry::final_loss`].
+    /// [`Entry::final_loss`] of each.
     #[serde(deserialize_with = "json::numbers")]
     pub final_losses: Vec<f64>,
-    /// Nats per token of each step, seed by seed.
+    /// Loss of each step, in nats per token, seed by seed.
     #[serde(deserialize_with = "json::curves")]
     pub losses: Vec<Vec<f64>>,
     /// Half the width of the prediction interval for the final loss of one more seed, in nats per token.
     #[serde(deserialize_with = "json::number")]
     pub spread: f64,
-    /// The precision that they ran in.
+    /// The precision of these runs.
     #[serde(default)]
     pub dtype: Option<Precision>,
 }
 
 impl Seeds {
-    /// Mean of the final losses, in nats per token: the middle of the prediction interval.
+    /// Returns the mean of the final losses in nats per token, the middle of the prediction interval.
     pub fn mean(&self) -> f64 {
         statistics::mean(&self.final_losses)
     }
 }
 
-/// The run that all others are measured against.
+/// Run that all others are compared against.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
-    /// What it ran on.
+    /// Its backend and precision.
     #[serde(flatten)]
     pub entrant: Entrant,
-    /// Nats per token of each step.
+    /// Loss of each step, in nats per token.
     #[serde(deserialize_with = "json::numbers")]
     pub losses: Vec<f64>,
-    /// As [`Entry::final_loss`].
+    /// Its [`Entry::final_loss`].
     pub final_loss: Option<f64>,
 }
 
-/// One entrant of a comparison.
+/// Results of one backend under test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What ran.
+    /// The backend and its precision.
     #[serde(flatten)]
     pub entrant: Entrant,
-    /// Whether its operations were fused, as `backend.fused` says.
+    /// Whether its operations were fused: the key `backend.fused`.
     #[serde(default = "BackendSection::default_fused")]
     pub fused: bool,
-    /// How its numbers relate to the reference's.
+    /// Relation of its numbers to the reference's.
     pub verdict: Verdict,
-    /// Why, in a sentence.
+    /// Reason of the verdict, in a sentence.
     pub reason: String,
-    /// What the verdict rests on.
+    /// Tests that the verdict rests on.
     #[serde(default)]
     pub judged_by: Vec<Judge>,
-    /// How many steps from the start the curve could be compared with the envelope; nothing without one.
+    /// Number of steps from the start at which the curve is comparable; `None` without an envelope.
     #[serde(default)]
     pub comparable_steps: Option<usize>,
-    /// Where it ends, against other seeds; empty where none were run.
+    /// Comparisons of its end with other seeds; empty if none were run.
     #[serde(default)]
     pub outcomes: Vec<Outcome>,
-    /// The first step at which a bound was left, counted from 0.
+    /// The first step out of bounds, counted from 0.
     pub first_step: Option<usize>,
     /// Largest |loss − reference's loss| over the steps, in nats per token.
     pub max_abs_loss_difference: Option<f64>,
-    /// The envelope at that largest difference's step, in nats per token; nothing where none is known.
+    /// The envelope at the step of that difference, in nats per token; `None` without an envelope.
     pub envelope: Option<f64>,
-    /// Nats per token on the experiment's validation windows after the last step.
+    /// Loss on the experiment's validation windows after the last step, in nats per token.
     pub final_loss: Option<f64>,
     /// Training tokens per second: a step's tokens over the median time of a step.
     pub tokens_per_second: Option<f64>,
-    /// Peak memory: what the device's pool held at most, where it has one; else resident memory, above what the
-    /// process held when the entrant's turn began. Nothing in lockstep, where it cannot be told from others'.
+    /// Peak memory: of the device's pool if it has one, else resident memory above that of the process when this run
+    /// began. `None` in lockstep, where runs share the memory.
     pub peak_memory_bytes: Option<u64>,
-    /// Whether the final loss lies within what other seeds give; nothing where no seeds were run.
+    /// Whether the final loss lies inside the interval of other seeds; `None` if none were run.
     pub inside_seed_spread: Option<bool>,
     /// Its run directory.
     #[serde(serialize_with = "json::optional_path")]
     pub run: Option<PathBuf>,
-    /// Where it ran.
+    /// Machine and software of the run.
     pub environment: Option<Environment>,
-    /// Nats per token of each step.
+    /// Loss of each step, in nats per token.
     #[serde(deserialize_with = "json::numbers")]
     pub losses: Vec<f64>,
     /// Wall-clock time of each step.
@@ -279,16 +276,16 @@ pub struct Entry {
     /// Global gradient norm of each step, before clipping.
     #[serde(deserialize_with = "json::numbers")]
     pub gradient_norms: Vec<f64>,
-    /// ‖weights − reference's weights‖ after each step, over all parameters, relative to the norm of the
-    /// reference's weights; empty unless in lockstep.
+    /// ‖weights − reference's weights‖ / ‖reference's weights‖ after each step, over all parameters; empty unless in
+    /// lockstep.
     #[serde(deserialize_with = "json::numbers")]
     pub weights_distance: Vec<f64>,
-    /// Single steps in detail; empty for runs that were finished before.
+    /// Checks of single steps; empty for finished runs.
     pub checks: Vec<Check>,
 }
 
 impl Entry {
-    /// What to call it: `flex:f32`, or `flex:f32 unfused`.
+    /// Returns the name for tables, `flex:f32` or `flex:f32 unfused`.
     pub fn label(&self) -> String {
         match self.fused {
             true => self.entrant.to_string(),
@@ -296,12 +293,12 @@ impl Entry {
         }
     }
 
-    /// How many checks hold and cannot tell anything: see [`Check::decides`].
+    /// Returns the number of checks that hold and cannot tell: see [`Check::decides`].
     pub fn undecided_checks(&self) -> usize {
         undecided(&self.checks)
     }
 
-    /// An entrant that took no step.
+    /// Creates the entry of a backend that took no step.
     pub(crate) fn without_a_run(entrant: Entrant, verdict: Verdict, reason: String) -> Self {
         Self {
             entrant,
@@ -329,40 +326,40 @@ impl Entry {
     }
 }
 
-/// What a run of a comparison carries with it, so that runs made elsewhere can be judged by it: a run
-/// directory's `envelope.json`.
+/// Envelope file of a run directory, `envelope.json`. Each run of a comparison has one, so that runs made elsewhere can
+/// be judged by it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
-    /// What was run; `None` in files of versions that did not record it.
+    /// The experiment that was run; `None` in files of versions that did not record it.
     pub origin: Option<Origin>,
-    /// Where the reference ran.
+    /// Machine and software of the reference.
     pub environment: Option<Environment>,
-    /// The run that all others are measured against.
+    /// The run that all others are compared against.
     pub reference: Reference,
-    /// For each precision.
+    /// One envelope for each precision.
     pub envelopes: Vec<Envelope>,
-    /// What another seed changes.
+    /// Runs with other seeds.
     pub seeds: Option<Seeds>,
 }
 
 impl Recorded {
-    /// The file of a run directory that holds it.
+    /// File name in a run directory.
     pub const FILE: &str = "envelope.json";
 
-    /// What a comparison measured.
+    /// Takes the envelope file's content from a comparison.
     ///
     /// # Errors
     ///
-    /// When its experiment is not one that this version reads.
+    /// Returns an error if this version cannot read the comparison's experiment.
     pub fn of(comparison: &Comparison) -> Result<Self, Error> {
         let reference = &comparison.reference;
-        let beside = comparison
+        let own_run = comparison
             .backends
             .iter()
             .find(|entry| entry.entrant.name == reference.entrant.name);
         Ok(Self {
             origin: Some(comparison.origin()?),
-            environment: beside.and_then(|entry| entry.environment.clone()),
+            environment: own_run.and_then(|entry| entry.environment.clone()),
             reference: reference.clone(),
             envelopes: comparison.envelopes.clone(),
             seeds: comparison.seeds.clone(),
@@ -370,18 +367,18 @@ impl Recorded {
     }
 }
 
-/// What a comparison found.
+/// Results of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The run that all others are measured against.
+    /// The run that all others are compared against.
     pub reference: Reference,
     /// SHA-256 of everything in the experiment that decides the numbers.
     pub experiment_hash: String,
-    /// The entrants, in the order in which they were named.
+    /// The backends under test, in the order in which they were named.
     pub backends: Vec<Entry>,
     /// Version of foretoken.
     pub foretoken: String,
-    /// When it was made: RFC 3339, UTC.
+    /// Time of creation: RFC 3339, UTC.
     pub created: String,
     /// The experiment's name.
     pub name: String,
@@ -395,23 +392,23 @@ pub struct Comparison {
     pub steps: usize,
     /// Training tokens in a step.
     pub tokens_per_step: usize,
-    /// Whether all entrants took each step together.
+    /// Whether all backends took each step together.
     pub lockstep: bool,
-    /// For each precision; empty where none is known.
+    /// One envelope for each precision; empty if none is known.
     pub envelopes: Vec<Envelope>,
-    /// Nothing where no seeds were run.
+    /// Runs with other seeds; `None` if none were run.
     pub seeds: Option<Seeds>,
 }
 
 impl Comparison {
-    /// The file of a comparison's directory that holds all of this.
+    /// File name in a comparison's directory.
     pub const FILE: &str = "comparison.json";
 
-    /// What was run.
+    /// Returns the experiment that was run, with its hashes.
     ///
     /// # Errors
     ///
-    /// When its experiment is not one that this version reads.
+    /// Returns an error if this version cannot read the experiment.
     pub fn origin(&self) -> Result<Origin, Error> {
         Ok(Origin {
             identity: Identity {
@@ -424,14 +421,14 @@ impl Comparison {
         })
     }
 
-    /// The envelope of a precision.
+    /// Returns the envelope of a precision.
     pub fn envelope(&self, dtype: Precision) -> Option<&Envelope> {
         self.envelopes
             .iter()
             .find(|envelope| envelope.of.dtype == dtype)
     }
 
-    /// Whether any entrant differs or failed.
+    /// Returns whether any backend differs or failed.
     pub fn has_failures(&self) -> bool {
         self.backends
             .iter()
@@ -439,7 +436,7 @@ impl Comparison {
     }
 }
 
-/// How many checks hold and cannot tell anything.
+/// Returns the number of checks that hold and cannot tell.
 pub(crate) fn undecided(checks: &[Check]) -> usize {
     let undecided = |check: &&Check| check.holds() && !check.decides();
     checks.iter().filter(undecided).count()

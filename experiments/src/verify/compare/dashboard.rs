@@ -1,7 +1,7 @@
-//! Watching a comparison: a full screen, plain lines, or nothing.
+//! Display of a comparison under way: a full screen, plain lines, or nothing.
 //!
-//! Events become a `State`, which is all that is drawn or printed from. Only `tui` knows of a
-//! terminal and only `tui` and `plain` of a clock, so that everything else can be tested.
+//! Events are applied to a `State`, and everything is drawn or printed from it. Only `tui` uses a terminal, and only
+//! `tui` and `plain` use a clock, so that everything else can be tested.
 
 mod charts;
 mod draw;
@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Event, Watcher};
 use crate::show::dashboard::Dashboard;
 
-/// What `dashboard` asks for. `interrupted` asks the comparison to stop; the full screen sets it too. Where the
-/// full screen finds no terminal, there are lines on standard error instead.
+/// Creates the watcher for `dashboard`. The flag `interrupted` stops the comparison; the full screen sets it too.
+/// Without a terminal, lines on standard error replace the full screen.
 pub fn watcher(dashboard: Dashboard, interrupted: Arc<AtomicBool>) -> Box<dyn Watcher> {
     match dashboard {
         Dashboard::Tui => match Tui::new(interrupted.clone()) {
@@ -42,14 +42,14 @@ pub fn watcher(dashboard: Dashboard, interrupted: Arc<AtomicBool>) -> Box<dyn Wa
     }
 }
 
-/// Shows nothing.
+/// Watcher that shows nothing.
 #[derive(Debug)]
 pub struct Silent {
     interrupted: Arc<AtomicBool>,
 }
 
 impl Silent {
-    /// One that asks to stop when `interrupted` is set.
+    /// Creates a watcher that stops the comparison when `interrupted` is set.
     pub fn new(interrupted: Arc<AtomicBool>) -> Self {
         Self { interrupted }
     }

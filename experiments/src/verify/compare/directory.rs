@@ -1,11 +1,11 @@
-//! A comparison and what it leaves behind:
+//! Comparison that writes a directory:
 //!
 //! ```text
 //! runs/compare-<experiment>-<n>/
 //!   report.html         the page to open
-//!   report.md, plots/   the same for a text, and for a paper
+//!   report.md, plots/   the report as Markdown, and its figures as SVG
 //!   comparison.json     everything that the report is made of
-//!   <backend>-<dtype>/  a run directory of each entrant, without checkpoints, that carries envelope.json
+//!   <backend>-<dtype>/  run directory of each backend under test, with envelope.json and without checkpoints
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -21,36 +21,36 @@ use crate::show::progress::BuildReporter;
 use crate::show::signals::Unsaved;
 use crate::{Error, Experiment};
 
-/// How a comparison ended.
+/// End of a comparison.
 #[derive(Debug)]
 pub enum Compared {
-    /// Everything ran.
+    /// All backends are judged.
     Complete {
-        /// What was found.
+        /// The results.
         comparison: Box<Comparison>,
         /// Its directory.
         directory: PathBuf,
         /// The page to open.
         report: PathBuf,
     },
-    /// It was stopped before every entrant was judged.
+    /// The comparison was stopped before every backend was judged.
     Interrupted {
-        /// What was written until then.
+        /// Directory with the files written until then.
         directory: PathBuf,
     },
 }
 
-/// Compares, and writes a directory with the runs, `comparison.json` and the report.
+/// Compares backends, and writes a directory with the runs, `comparison.json` and the report.
 ///
 /// # Errors
 ///
-/// When the experiment cannot start, no entrant can run, or the reference fails.
+/// Returns an error if the experiment cannot start, no backend under test can run, or the reference fails.
 pub fn compare(
     experiment: Experiment,
     options: &CompareOptions,
     watcher: &mut dyn Watcher,
 ) -> Result<Compared, Error> {
-    // Before anything is read, so that of two processes the second is refused at once.
+    // The directory is claimed before anything is read, so that a second process is refused at once.
     let prefix = format!("compare-{}-", experiment.name);
     let claim = create_directory(options.out.as_deref(), &prefix)?;
     let directory = claim.path.clone();
@@ -79,7 +79,7 @@ pub fn compare(
 ///
 /// # Errors
 ///
-/// When the directory holds anything, the disk refuses, or another process writes there.
+/// Returns an error if the directory is not empty, cannot be written, or is being written by another process.
 pub fn write(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
     let _claim = create_directory(Some(directory), "")?;
     write_in(comparison, directory)
@@ -91,7 +91,7 @@ fn write_in(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error>
     write_report(comparison, directory)
 }
 
-/// Compares, and writes nothing.
+/// Compares backends without writing anything.
 #[doc(hidden)]
 pub fn compare_unwritten(
     experiment: Experiment,

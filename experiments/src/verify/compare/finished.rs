@@ -1,4 +1,4 @@
-//! Runs that are finished, made anywhere, are judged as if they had run side by side.
+//! Comparison of finished runs, which may have been made on any machine.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,15 @@ use crate::record::environment::{self, Environment, History};
 use crate::record::identity::{Identity, Origin};
 use crate::record::run::{Record, RunDirectory, read_metrics};
 
-/// A finished run, read back.
+/// Finished run, read from its directory.
 struct Finished {
     path: PathBuf,
     origin: Origin,
     environment: Option<Environment>,
     curve: Curve,
-    /// Why the curve has no final loss.
+    /// Reason why the curve has no final loss; `None` if it has one.
     without_final_loss: Option<String>,
-    /// Training tokens of a step.
+    /// Training tokens in a step.
     tokens_per_step: usize,
 }
 
@@ -39,13 +39,16 @@ impl Finished {
                     ..
                 } => {
                     if step != curve.losses.len() {
-                        let message = format!("metrics.jsonl has no step {}", curve.losses.len());
+                        let message = format!(
+                            "metrics.jsonl holds step {step} where step {} belongs; restore the file",
+                            curve.losses.len()
+                        );
                         return Err(Error::run_directory(path, message));
                     }
                     if !loss.is_finite() || !gradient_norm.is_finite() {
                         let message = format!(
-                            "metrics.jsonl: the loss or the gradient norm of step {step} is no number, so that the run \
-                             is no evidence; leave it out"
+                            "metrics.jsonl: the loss or the gradient norm of step {step} is not a number, so the run \
+                             cannot be compared; leave it out"
                         );
                         return Err(Error::run_directory(path, message));
                     }
@@ -61,9 +64,10 @@ impl Finished {
         }
         let steps = curve.losses.len();
         if steps == 0 {
-            return Err(Error::run_directory(path, "has taken no step yet"));
+            let message = "metrics.jsonl holds no step yet; train the run first, or leave it out";
+            return Err(Error::run_directory(path, message));
         }
-        // Only an evaluation of the weights after the last step says anything about the end.
+        // Only an evaluation of the weights after the last step gives the final loss.
         let without_final_loss = match evaluated {
             Some((step, loss)) if step == steps => {
                 curve.final_loss = Some(loss);
@@ -98,8 +102,8 @@ impl Finished {
         &self.origin.experiment.backend
     }
 
-    /// The curve over the first `steps` steps, and why it has no final loss where it has none.
-    fn over(&self, steps: usize, eval_windows: usize) -> (Curve, Option<String>) {
+    /// Returns the curve over the first `steps` steps, and the reason if it has no final loss.
+    fn first_steps(&self, steps: usize, eval_windows: usize) -> (Curve, Option<String>) {
         let taken = self.curve.losses.len();
         let own_windows = self.origin.experiment.train.eval_windows;
         let without = if taken != steps {
@@ -111,7 +115,7 @@ impl Finished {
         } else {
             self.without_final_loss.clone()
         };
-        let mut curve = shortened(&self.curve, steps);
+        let mut curve = truncated(&self.curve, steps);
         if without.is_some() {
             curve.final_loss = None;
         }
@@ -119,8 +123,8 @@ impl Finished {
     }
 }
 
-/// The first steps of a curve. A loss at the end of more steps is not that of fewer.
-fn shortened(curve: &Curve, steps: usize) -> Curve {
+/// Returns the first `steps` steps of a curve, without a final loss if the run took more.
+fn truncated(curve: &Curve, steps: usize) -> Curve {
     let mut curve = curve.clone();
     if curve.losses.len() != steps {
         curve.final_loss = None;
@@ -131,14 +135,14 @@ fn shortened(curve: &Curve, steps: usize) -> Curve {
     curve
 }
 
-/// Judges finished runs over the steps that all of them took. The envelope is the one recorded in `envelope`
-/// (a directory with `comparison.json` or `envelope.json`, or such a file), else one that any of the runs
-/// carries; the reference is the one that it was measured against, and without an envelope the first run.
+/// Judges finished runs over the steps that all of them took. The envelope is read from `envelope` (a directory with
+/// `comparison.json` or `envelope.json`, or such a file), else from the first run that has one. The reference is the
+/// one that the envelope was measured against, or the first run if there is no envelope.
 ///
 /// # Errors
 ///
-/// When there are fewer than two runs, one cannot be read, they are not runs of the same experiment from the
-/// same weights on the same data, or the envelope was measured on anything else.
+/// Returns an error if there is no run, a run cannot be read, the runs are not of the same experiment from the same
+/// weights on the same data, or the envelope was measured on another experiment.
 pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison, Error> {
     let runs = paths
         .iter()
@@ -147,7 +151,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     let Some(first) = runs.first() else {
         return Err(Error::Experiment {
             origin: "compare".into(),
-            message: "name at least two run directories".into(),
+            message: "no run directory is named; name at least two".into(),
         });
     };
     for run in &runs {
@@ -156,7 +160,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
             return Err(Error::run_directory(
                 &run.path,
                 format!(
-                    "is not comparable with {}: they differ in {}",
+                    "is not comparable with {}: they differ in {}; compare runs of one experiment",
                     first.path.display(),
                     differences.join(", ")
                 ),
@@ -166,9 +170,9 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     let recorded = match envelope {
         Some(path) => Some(recorded(path, first)?),
         None => {
-            let carried = paths.iter().map(|path| path.join(Recorded::FILE));
-            let mut carried = carried.filter(|file| file.is_file());
-            carried
+            let files = paths.iter().map(|path| path.join(Recorded::FILE));
+            let mut files = files.filter(|file| file.is_file());
+            files
                 .next()
                 .map(|file| recorded(&file, first))
                 .transpose()?
@@ -176,8 +180,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     };
     let recorded = recorded.as_ref();
     let measured = recorded.and_then(|recorded| recorded.origin.as_ref());
-    // What the runs are compared with, where it ran, and how.
-    let of_reference = &measured.unwrap_or(&first.origin).experiment;
+    let reference_experiment = &measured.unwrap_or(&first.origin).experiment;
     let reference = match recorded {
         Some(recorded) => recorded.reference.clone(),
         None => Reference {
@@ -192,7 +195,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     };
     let taken = runs.iter().map(|run| run.curve.losses.len());
     let steps = taken.min().unwrap_or(0).min(reference.losses.len());
-    let curve = shortened(
+    let curve = truncated(
         &Curve {
             losses: reference.losses.clone(),
             final_loss: reference.final_loss,
@@ -209,7 +212,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     for envelope in &mut envelopes {
         envelope.loss.truncate(steps);
         envelope.comparable = envelope.comparable.map(|comparable| comparable.min(steps));
-        // Of finished runs the weights on the way are not known.
+        // The weights of finished runs at each step are not known.
         envelope.weights.clear();
     }
     let seeds = recorded.and_then(|recorded| recorded.seeds.clone());
@@ -223,23 +226,24 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         };
         entrant.name == of.name
             && precision
-            && run.backend().fused == of_reference.backend.fused
+            && run.backend().fused == reference_experiment.backend.fused
             && machine
     };
-    let first_curve = shortened(&first.curve, steps);
+    let first_curve = truncated(&first.curve, steps);
     let entries = runs.iter().enumerate().map(|(place, run)| {
-        let (run_curve, without_final_loss) = run.over(steps, of_reference.train.eval_windows);
+        let eval_windows = reference_experiment.train.eval_windows;
+        let (run_curve, without_final_loss) = run.first_steps(steps, eval_windows);
         let entrant = run.entrant();
-        // Seeds of another precision say nothing here: where the reference's backend ends in this one is not known.
+        // Seeds of another precision do not count, because the end of the reference's backend in this one is unknown.
         let seeds = seeds
             .as_ref()
             .filter(|seeds| seeds.dtype.is_none_or(|dtype| dtype == entrant.dtype));
         let mut judgement = Case {
-            entrant: &run_curve,
+            curve: &run_curve,
             dtype: entrant.dtype,
             checks: &[],
             reference: &curve,
-            // Without an envelope, the same bits as the first run are all that can be told.
+            // Without an envelope, only the same bits as the first run can be established.
             own: (place > 0 && recorded.is_none()).then_some(&first_curve),
             envelope: envelopes.iter().find(|e| e.of.dtype == entrant.dtype),
             seeds,
@@ -247,9 +251,9 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         .judge();
         if place == 0 && recorded.is_none() {
             judgement.verdict = Verdict::Own;
-            judgement.reason = "the others are measured against it".into();
+            judgement.reason = "the others are compared against it".into();
         } else if is_own(run) {
-            judgement = judgement.of_own_backend();
+            judgement = judgement.for_own_backend();
         }
         let known: Vec<String> = envelopes.iter().map(|e| e.of.dtype.to_string()).collect();
         let has_envelope = envelopes.iter().any(|e| e.of.dtype == entrant.dtype);
@@ -292,7 +296,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
     })
 }
 
-/// The envelope in a file or a directory, which has to belong to the experiment of `run`.
+/// Reads the envelope from a file or a directory, and checks that it belongs to the experiment of `run`.
 fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
     let file = match path.is_dir() {
         false => path.to_path_buf(),
@@ -301,7 +305,8 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
             .into_iter()
             .find(|file| file.is_file())
             .ok_or_else(|| {
-                let message = "has neither comparison.json nor envelope.json";
+                let message = "has neither comparison.json nor envelope.json; name the directory of a comparison with \
+                               --envelope";
                 Error::run_directory(path, message)
             })?,
     };
@@ -311,7 +316,7 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
     let recorded = match serde_json::from_str::<Comparison>(&text) {
         Ok(comparison) => Recorded::of(&comparison)?,
         Err(_) => serde_json::from_str::<Recorded>(&text)
-            .map_err(|error| refused(format!("is no envelope: {error}")))?,
+            .map_err(|error| refused(format!("is not an envelope file: {error}")))?,
     };
     let losses = &recorded.reference.losses;
     let is_curve = |of: &[f64]| of.len() == losses.len() && of.iter().all(|loss| loss.is_finite());
@@ -325,13 +330,14 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
             .all(|of| is_curve(of))
     {
         return Err(refused(
-            "is no envelope: its curves are empty, have different lengths, or hold what is no number; restore the file"
+            "is not an envelope file: its curves are empty, have different lengths, or hold a value that is not a \
+             number; restore the file"
                 .into(),
         ));
     }
     let Some(origin) = &recorded.origin else {
         return Err(refused(
-            "does not say which experiment it was measured on, because an older version wrote it; name the \
+            "does not record the experiment that it was measured on, because an older version wrote it; name the \
              directory of its comparison with --envelope, or run `foretoken compare` again"
                 .into(),
         ));
@@ -339,8 +345,8 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
     let differences = origin.differences(&run.origin);
     if !differences.is_empty() {
         return Err(refused(format!(
-            "was measured on another experiment than {}: they differ in {}; measure one for it with `foretoken \
-             compare {}`",
+            "was measured on another experiment than {}: they differ in {}; measure an envelope for the run with \
+             `foretoken compare {}`",
             run.path.display(),
             differences.join(", "),
             run.path.join("experiment.toml").display()

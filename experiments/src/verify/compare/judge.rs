@@ -1,8 +1,9 @@
-//! Checks, curves and outcomes → verdict.
+//! Verdicts from checks, curves and outcomes.
 //!
-//! Three judges, each where it can tell anything. Checks of single steps start from the reference's own state, so chaos
-//! explains nothing of them. The envelope is what rounding explains of the curve; it speaks until it is as large as
-//! what another seed changes in the loss of a step. The outcome, where the run ends, is tested against other seeds.
+//! There are three tests, each used where it is conclusive. Checks of single steps start from the reference's own
+//! state, so chaos explains no error of theirs. The envelope bounds what rounding explains of the curve; it counts
+//! until it is as large as what another seed changes in the loss of a step. The outcome, the end of the run, is tested
+//! against other seeds.
 
 use super::statistics::{
     self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
@@ -13,16 +14,16 @@ use super::{
 use crate::backend::precision::Precision;
 use crate::show::statistics::median;
 
-/// What the bound from runs that rounding set apart is multiplied with: one backend rounds more coarsely than another.
+/// Factor on the bound from runs that differ only in rounding, because one backend rounds more coarsely than another.
 pub(crate) const FACTOR: f64 = 4.0;
 
-/// Steps on either side over which the scale of the loss of a step is averaged.
+/// Number of steps on either side over which the scale of the loss of a step is averaged.
 const SCALE_WINDOW: usize = 10;
 
-/// What a run leaves behind to be judged by.
+/// Recorded numbers of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Curve {
-    /// Nats per token of each step.
+    /// Loss of each step, in nats per token.
     pub(crate) losses: Vec<f64>,
     pub(crate) gradient_norms: Vec<f64>,
     pub(crate) seconds: Vec<f64>,
@@ -30,18 +31,18 @@ pub(crate) struct Curve {
     pub(crate) weights_distance: Vec<f64>,
     pub(crate) final_loss: Option<f64>,
     pub(crate) peak_memory_bytes: Option<u64>,
-    /// Why it stopped on its way.
+    /// Reason why the run stopped before its last step.
     pub(crate) failure: Option<String>,
 }
 
 impl Curve {
-    /// A step's tokens over the median time of a step: the first steps, which compile kernels, do not count.
+    /// Returns a step's tokens over the median time of a step, which ignores slow first steps that compile kernels.
     pub(crate) fn tokens_per_second(&self, tokens_per_step: usize) -> Option<f64> {
         let median = median(self.seconds.iter().copied())?;
         (median > 0.0).then(|| tokens_per_step as f64 / median)
     }
 
-    /// |loss − reference's| of each step that both took.
+    /// Returns |loss − reference's loss| for each step that both took.
     fn differences<'a>(&'a self, reference: &'a Self) -> impl Iterator<Item = f64> + 'a {
         self.losses
             .iter()
@@ -49,7 +50,7 @@ impl Curve {
             .map(|(loss, reference)| (loss - reference).abs())
     }
 
-    /// Whether every number that is known of both has the same bits. Only one may have a final loss that counts.
+    /// Returns whether every number known of both runs has the same bits. One of them may lack a final loss.
     fn is_identical(&self, other: &Self) -> bool {
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let ends = self.final_loss.zip(other.final_loss);
@@ -60,7 +61,7 @@ impl Curve {
 }
 
 impl Envelope {
-    /// What the runs of one entrant show; nothing where there are none.
+    /// Measures the envelope from the runs of one backend; `None` without runs.
     pub(crate) fn measure(of: Entrant, runs: &[&Curve], reference: &Curve) -> Option<Self> {
         if runs.is_empty() {
             return None;
@@ -69,7 +70,7 @@ impl Envelope {
         let distances = |run: &Curve| -> Vec<f64> {
             run.differences(reference)
                 .zip(&reference.losses)
-                // No loss is known better than to a rounding of its own.
+                // Every loss has at least one rounding error of its own.
                 .map(|(difference, loss)| difference.max(u * loss.abs()))
                 .collect()
         };
@@ -86,13 +87,13 @@ impl Envelope {
             comparable: None,
             losses: runs.iter().map(|run| run.losses.clone()).collect(),
             final_losses: runs.iter().filter_map(|run| run.final_loss).collect(),
-            loss: rising(&losses),
-            weights: rising(&weights),
+            loss: running_bounds(&losses),
+            weights: running_bounds(&weights),
         })
     }
 
-    /// How many steps from the start it tells anything about: until it exceeds the scale of the loss of a step, which
-    /// is the standard deviation between seeds, and without other seeds that between successive steps.
+    /// Returns the number of steps from the start until the envelope exceeds the scale of the loss of a step: the
+    /// standard deviation between seeds, or between successive steps if no other seed was run.
     pub(crate) fn comparable_steps(&self, reference: &[f64], seeds: Option<&Seeds>) -> usize {
         let squares = match seeds.filter(|seeds| seeds.losses.len() > 1) {
             Some(seeds) => between_seeds(&seeds.losses),
@@ -104,13 +105,13 @@ impl Envelope {
             let to = (step + SCALE_WINDOW + 1).min(squares.len());
             statistics::mean(&squares[from..to]).sqrt()
         };
-        // A scale that is not known, or an envelope that is no number, tells nothing.
-        let tells = |step: &usize| squares.is_empty() || self.loss[*step] <= scale(*step);
-        (0..steps).take_while(tells).count()
+        // Without a scale every step is comparable; a step with NaN is not.
+        let is_comparable = |step: &usize| squares.is_empty() || self.loss[*step] <= scale(*step);
+        (0..steps).take_while(is_comparable).count()
     }
 }
 
-/// Variance of the loss between seeds, for each step that all took.
+/// Returns the variance of the loss between seeds, for each step that all took.
 fn between_seeds(losses: &[Vec<f64>]) -> Vec<f64> {
     let steps = losses.iter().map(Vec::len).min().unwrap_or(0);
     let variance = |step: usize| {
@@ -120,14 +121,14 @@ fn between_seeds(losses: &[Vec<f64>]) -> Vec<f64> {
     (0..steps).map(variance).collect()
 }
 
-/// Variance of the loss between successive steps, whose batches differ.
+/// Returns the variance of the loss between successive steps, whose batches differ.
 fn between_steps(losses: &[f64]) -> Vec<f64> {
     let half_square = |pair: &[f64]| 0.5 * (pair[1] - pair[0]).powi(2);
     losses.windows(2).map(half_square).collect()
 }
 
-/// At each step the bound that the runs give, or that of a step before if it was larger, times the factor.
-fn rising(runs: &[Vec<f64>]) -> Vec<f64> {
+/// Returns for each step the largest bound of the runs up to that step, times the factor.
+fn running_bounds(runs: &[Vec<f64>]) -> Vec<f64> {
     let steps = runs.iter().map(Vec::len).min().unwrap_or(0);
     let mut largest = 0.0f64;
     (0..steps)
@@ -139,7 +140,7 @@ fn rising(runs: &[Vec<f64>]) -> Vec<f64> {
         .collect()
 }
 
-/// What is said of an entrant.
+/// Verdict on a backend under test, with the numbers that it rests on.
 #[derive(Debug, Clone)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
@@ -149,13 +150,13 @@ pub(crate) struct Judgement {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) first_step: Option<usize>,
     pub(crate) max_abs_loss_difference: Option<f64>,
-    /// The envelope where that difference was.
+    /// The envelope at the step of that difference.
     pub(crate) envelope: Option<f64>,
     pub(crate) inside_seed_spread: Option<bool>,
 }
 
 impl Judgement {
-    /// The entry of a backend under test with this judgement of its curve; its run, environment and checks are missing.
+    /// Creates the entry of a backend under test, without run, environment and checks.
     pub(crate) fn entry(self, entrant: Entrant, curve: Curve, tokens_per_step: usize) -> Entry {
         Entry {
             judged_by: self.judged_by,
@@ -176,9 +177,9 @@ impl Judgement {
         }
     }
 
-    /// Turns agreement of the reference's own backend with itself into [`Verdict::Own`]. A difference remains
-    /// a difference.
-    pub(crate) fn of_own_backend(mut self) -> Self {
+    /// Replaces agreement of the reference's own backend with itself by [`Verdict::Own`]. A difference remains a
+    /// difference.
+    pub(crate) fn for_own_backend(mut self) -> Self {
         if matches!(self.verdict, Verdict::Identical | Verdict::Rounding) {
             self.verdict = Verdict::Own;
             self.reason += "; no evidence about another backend";
@@ -187,14 +188,14 @@ impl Judgement {
     }
 }
 
-/// What an entrant is judged by.
+/// Curve of a backend under test, with everything that it is judged by.
 pub(crate) struct Case<'a> {
-    pub(crate) entrant: &'a Curve,
+    pub(crate) curve: &'a Curve,
     pub(crate) dtype: Precision,
     /// Checks of single steps.
     pub(crate) checks: &'a [Check],
     pub(crate) reference: &'a Curve,
-    /// The reference's backend in the entrant's precision, with the bits to be identical to.
+    /// The run of the reference's backend in the tested precision, whose bits count as identical.
     pub(crate) own: Option<&'a Curve>,
     pub(crate) envelope: Option<&'a Envelope>,
     pub(crate) seeds: Option<&'a Seeds>,
@@ -202,8 +203,8 @@ pub(crate) struct Case<'a> {
 
 impl Case<'_> {
     pub(crate) fn judge(&self) -> Judgement {
-        let (entrant, reference) = (self.entrant, self.reference);
-        let largest = entrant
+        let (curve, reference) = (self.curve, self.reference);
+        let largest = curve
             .differences(reference)
             .enumerate()
             .max_by(|a, b| a.1.total_cmp(&b.1));
@@ -212,8 +213,8 @@ impl Case<'_> {
             .envelope
             .map(|envelope| envelope.comparable_steps(&reference.losses, self.seeds));
         let outcomes = self.outcomes();
-        let of_final = |outcome: &&Outcome| outcome.of == Outcomes::FinalLoss;
-        let final_outcome = outcomes.iter().find(of_final);
+        let is_final = |outcome: &&Outcome| outcome.of == Outcomes::FinalLoss;
+        let final_outcome = outcomes.iter().find(is_final);
         let inside_seed_spread = final_outcome.map(Outcome::ends_as_seeds);
         let judgement = |verdict, judged_by: &[Judge], first_step, reason| Judgement {
             verdict,
@@ -228,23 +229,23 @@ impl Case<'_> {
                 .and_then(|envelope| at_largest(&envelope.loss)),
             inside_seed_spread,
         };
-        if let Some(failure) = &entrant.failure {
-            let step = entrant.losses.len();
+        if let Some(failure) = &curve.failure {
+            let step = curve.losses.len();
             return judgement(Verdict::Failed, &[], Some(step), failure.clone());
         }
         let failing = self.checks.iter().filter(|check| !check.holds());
-        // The worst, relative to its bound.
+        // The worst check, relative to its bound.
         if let Some(check) = failing.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
-            let reason = accusation(check);
+            let reason = check_reason(check);
             return judgement(Verdict::Differs, &[Judge::Checks], Some(check.step), reason);
         }
-        if self.own.is_some_and(|own| entrant.is_identical(own)) {
+        if self.own.is_some_and(|own| curve.is_identical(own)) {
             let reason = "every loss and gradient norm has the same bits";
             return judgement(Verdict::Identical, &[Judge::Bits], None, reason.into());
         }
         let Some((envelope, comparable)) = self.envelope.zip(comparable) else {
             let reason =
-                "not the same bits, and no envelope is known that would tell rounding from more";
+                "not the same bits, and no envelope is known that the difference can be compared against";
             return judgement(Verdict::Unavailable, &[], None, reason.into());
         };
         let mut judges = Vec::new();
@@ -255,10 +256,10 @@ impl Case<'_> {
         let outside = outcomes.iter().find(|outcome| !outcome.holds());
         let ends = match outcomes.iter().all(Outcome::ends_as_seeds) {
             true => "it ends as other seeds do",
-            false => "it ends as runs do that rounding set apart",
+            false => "it ends as runs that differ only in rounding do",
         };
-        let last = entrant.losses.len().saturating_sub(1);
-        if let Some((step, what)) = self.leaves(envelope, comparable) {
+        let last = curve.losses.len().saturating_sub(1);
+        if let Some((step, what)) = self.first_outside(envelope, comparable) {
             let reason = format!("step {step}: {what}");
             return match (outside, outcomes.is_empty()) {
                 (None, false) => judgement(
@@ -272,28 +273,28 @@ impl Case<'_> {
                     Verdict::Differs,
                     &[Judge::Envelope, Judge::Outcome],
                     Some(step),
-                    format!("{reason}; {}", away(outcome)),
+                    format!("{reason}; {}", outcome_reason(outcome)),
                 ),
             };
         }
-        let curve = self.curve_words(envelope, comparable);
+        let inside = self.inside_reason(envelope, comparable);
         if let Some(outcome) = outside {
-            let reason = format!("{curve}; {}", away(outcome));
+            let reason = format!("{inside}; {}", outcome_reason(outcome));
             return judgement(Verdict::Differs, &[Judge::Outcome], Some(last), reason);
         }
-        let steps = entrant.losses.len();
+        let steps = curve.losses.len();
         let after = match (comparable < steps, outcomes.is_empty(), decided) {
             (false, ..) => String::new(),
             (true, false, _) => format!("; {ends}"),
             (true, true, true) => {
                 format!(
-                    "; from there on only the checks of single steps tell, as no other seed was run in {}",
+                    "; after that only the checks of single steps count, because no other seed was run in {}",
                     self.dtype
                 )
             }
             (true, true, false) => {
                 let reason = format!(
-                    "{curve}; no other seed was run in {} that would tell what came after",
+                    "{inside}; later steps cannot be judged, because no other seed was run in {}",
                     self.dtype
                 );
                 return judgement(Verdict::Unavailable, &judges, None, reason);
@@ -302,18 +303,18 @@ impl Case<'_> {
         let undecided = match super::comparison::undecided(self.checks) {
             0 => String::new(),
             count => format!(
-                "; {count} of {} checks cannot tell, their precision is too coarse",
+                "; {count} of {} checks cannot tell, because the precision is too coarse",
                 self.checks.len()
             ),
         };
-        let reason = format!("{curve}{after}{undecided}");
+        let reason = format!("{inside}{after}{undecided}");
         judgement(Verdict::Rounding, &judges, None, reason)
     }
 
-    /// What the envelope says of a curve that stays inside.
-    fn curve_words(&self, envelope: &Envelope, comparable: usize) -> String {
-        let steps = self.entrant.losses.len();
-        let differences = self.entrant.differences(self.reference);
+    /// Describes a curve inside the envelope.
+    fn inside_reason(&self, envelope: &Envelope, comparable: usize) -> String {
+        let steps = self.curve.losses.len();
+        let differences = self.curve.differences(self.reference);
         let largest = differences
             .zip(&envelope.loss)
             .take(comparable)
@@ -324,7 +325,9 @@ impl Case<'_> {
                 100.0 * difference / bound
             ),
             None if steps == 0 => "no step was compared".into(),
-            None => return "curves are comparable at no step: rounding alone moves a loss as much as another seed".into(),
+            None => {
+                return "curves are comparable at no step: rounding alone moves a loss as much as another seed".into();
+            }
         };
         match comparable < steps {
             true => format!("comparable up to step {}: {share}", comparable - 1),
@@ -332,21 +335,21 @@ impl Case<'_> {
         }
     }
 
-    /// The first comparable step at which the loss or the weights leave the envelope, and how.
-    fn leaves(&self, envelope: &Envelope, comparable: usize) -> Option<(usize, String)> {
+    /// Returns the first comparable step at which the loss or the weights leave the envelope, and which of them does.
+    fn first_outside(&self, envelope: &Envelope, comparable: usize) -> Option<(usize, String)> {
         let first = |values: &mut dyn Iterator<Item = f64>, bounds: &[f64], what: &str| {
             values
                 .zip(bounds)
                 .enumerate()
-                // A value that is no number leaves every envelope, wherever it is.
+                // NaN leaves every envelope, also at steps that are not comparable.
                 .position(|(step, (value, bound))| {
                     value.is_nan() || step < comparable && value > *bound
                 })
                 .map(|step| (step, what.to_owned()))
         };
-        let losses = &mut self.entrant.differences(self.reference);
+        let losses = &mut self.curve.differences(self.reference);
         let loss = first(losses, &envelope.loss, "the loss leaves the envelope");
-        let weights = &mut self.entrant.weights_distance.iter().copied();
+        let weights = &mut self.curve.weights_distance.iter().copied();
         let weights = first(weights, &envelope.weights, "the weights leave the envelope");
         [loss, weights]
             .into_iter()
@@ -354,26 +357,26 @@ impl Case<'_> {
             .min_by_key(|(step, _)| *step)
     }
 
-    /// Compares where the run ends with the seeds and with the runs that rounding set apart. The interval of seeds that
-    /// ran in another precision is centred on where the reference's own backend ends in this one.
+    /// Compares the end of the run with the ends of other seeds and of runs that differ only in rounding. The interval
+    /// of seeds in another precision is centred on the end of the reference's own backend in this one.
     ///
     /// Both are needed: three seeds may end near each other by luck, and their losses are not normal where training is
-    /// unstable, whereas the runs that rounding set apart vary there as the entrant does.
+    /// unstable, whereas the runs that differ only in rounding vary there as the backend under test does.
     fn outcomes(&self) -> Vec<Outcome> {
         let Some(seeds) = self.seeds else {
             return Vec::new();
         };
         let around_own = seeds.dtype.is_some_and(|dtype| dtype != self.dtype);
-        let steps = self.entrant.losses.len();
+        let steps = self.curve.losses.len();
         let outcome = |of: Outcomes| {
             let end = |curve: &Curve| of.end(&curve.losses, curve.final_loss, steps);
-            // The ends of all runs, at least `least` of them, or nothing.
-            let ends = |losses: &[Vec<f64>], final_losses: &[f64], least| {
+            // `None` if an end is missing, or if there are fewer than `minimum`.
+            let ends = |losses: &[Vec<f64>], final_losses: &[f64], minimum| {
                 let runs = losses.iter().enumerate();
                 let ends =
                     runs.map(|(run, losses)| of.end(losses, final_losses.get(run).copied(), steps));
                 let ends: Option<Vec<f64>> = ends.collect();
-                ends.filter(|ends| ends.len() >= least)
+                ends.filter(|ends| ends.len() >= minimum)
             };
             let seeded = ends(&seeds.losses, &seeds.final_losses, 2)?;
             let rounding = self
@@ -381,13 +384,13 @@ impl Case<'_> {
                 .and_then(|of| ends(&of.losses, &of.final_losses, 3));
             let around_seeds = match around_own {
                 true => Interval::around(end(self.own?)?, prediction_half_width(&seeded, 1)),
-                false => Interval::of_one_more(&seeded),
+                false => Interval::for_one_more(&seeded),
             };
             Some(Outcome {
                 of,
-                value: end(self.entrant)?,
+                value: end(self.curve)?,
                 seeds: around_seeds?,
-                rounding: rounding.and_then(|ends| Interval::of_one_more(&ends)),
+                rounding: rounding.and_then(|ends| Interval::for_one_more(&ends)),
             })
         };
         let kinds = [Outcomes::FinalLoss, Outcomes::LastInterval];
@@ -396,8 +399,7 @@ impl Case<'_> {
 }
 
 impl Outcomes {
-    /// The number by which the end of a run over `steps` steps is compared. The final loss of a longer run is none: it
-    /// says nothing about fewer steps.
+    /// Returns the value of this quantity for a run of `steps` steps. The final loss of a longer run does not count.
     fn end(self, losses: &[f64], final_loss: Option<f64>, steps: usize) -> Option<f64> {
         match self {
             Self::FinalLoss => final_loss.filter(|_| losses.len() == steps),
@@ -407,15 +409,15 @@ impl Outcomes {
 }
 
 impl Interval {
-    /// Prediction interval for one more run that ends as these do.
-    fn of_one_more(ends: &[f64]) -> Option<Self> {
+    /// Returns the prediction interval for the end of one more such run.
+    fn for_one_more(ends: &[f64]) -> Option<Self> {
         Self::around(
             statistics::mean(ends),
             prediction_half_width(ends, ends.len()),
         )
     }
 
-    /// `None` if the width is no number.
+    /// Creates an interval; `None` if the width is not finite.
     fn around(center: f64, half_width: f64) -> Option<Self> {
         half_width
             .is_finite()
@@ -423,22 +425,22 @@ impl Interval {
     }
 }
 
-/// The mean of the last tenth of so many steps; nothing where they were not all taken.
+/// Returns the mean loss of the last tenth of `steps` steps; `None` if the run took fewer.
 fn last_interval(losses: &[f64], steps: usize) -> Option<f64> {
     let taken = losses.get(..steps)?;
     let from = steps - (steps / 10).max(1).min(steps);
     (!taken.is_empty()).then(|| statistics::mean(&taken[from..]))
 }
 
-/// How an outcome lies outside.
-fn away(outcome: &Outcome) -> String {
+/// Describes an outcome outside its intervals.
+fn outcome_reason(outcome: &Outcome) -> String {
     let of = match outcome.of {
         Outcomes::FinalLoss => "the final loss",
         Outcomes::LastInterval => "the mean loss of the last tenth of the steps",
     };
     let rounding = match outcome.rounding {
         Some(ends) => format!(
-            ", and outside {:.4} ± {:.4}, where a run does that rounding set apart",
+            ", and outside {:.4} ± {:.4}, where a run ends that differs only in rounding",
             ends.center, ends.half_width
         ),
         None => String::new(),
@@ -452,13 +454,13 @@ fn away(outcome: &Outcome) -> String {
     )
 }
 
-/// Why a check that fails accuses.
-fn accusation(check: &Check) -> String {
+/// Describes a failed check.
+fn check_reason(check: &Check) -> String {
     if check.of == Checked::Movement {
         return format!("step {}: the optimizer changes no weight", check.step);
     }
     format!(
-        "step {}: {} is off by {:.1e}, rounding explains {:.1e}",
+        "step {}: {} is off by {:.1e}, and rounding explains {:.1e}",
         check.step,
         subject(check),
         check.error,
@@ -506,7 +508,7 @@ mod tests {
         }
     }
 
-    /// A reference, and the envelope of a run that parts from it by 1e-6, then 4e-6, then 2e-6.
+    /// Returns a reference, and the envelope of a run that differs from it by 1e-6, then 4e-6, then 2e-6.
     fn measured() -> (Curve, Envelope) {
         let reference = curve(&[4.0, 3.0, 2.0]);
         let run = curve(&[4.0 + 1e-6, 3.0 - 4e-6, 2.0 + 2e-6]);
@@ -522,7 +524,7 @@ mod tests {
     ) -> Judgement {
         let (reference, envelope) = measured();
         Case {
-            entrant: &curve(losses),
+            curve: &curve(losses),
             dtype: Precision::F32,
             checks,
             reference: &reference,
@@ -533,7 +535,7 @@ mod tests {
         .judge()
     }
 
-    /// Two seeds that end `apart`, and whose losses are `scale` apart at each step.
+    /// Returns two seeds whose ends differ by `apart`, and whose losses differ by `scale` at each step.
     fn seeds(apart: f64, scale: f64) -> Seeds {
         let losses = vec![4.0, 3.0, 2.0];
         Seeds {
@@ -545,7 +547,7 @@ mod tests {
         }
     }
 
-    /// Seeds in f32 that ran along these curves.
+    /// Returns seeds in f32 with these curves.
     fn seeds_along(curves: &[Curve]) -> Seeds {
         Seeds {
             seeds: (1..).take(curves.len()).collect(),
@@ -557,9 +559,9 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_never_falls_and_is_no_narrower_than_a_rounding() {
+    fn envelope_never_decreases_and_is_at_least_one_rounding() {
         let (reference, envelope) = measured();
-        // Of one run 4 · 63.657 times the difference.
+        // The bound of one run is 4 · 63.657 times its difference.
         for (bound, expected) in envelope.loss.iter().zip([1e-6, 4e-6, 4e-6]) {
             assert!((bound / expected / 254.627 - 1.0).abs() < 1e-5, "{bound}");
         }
@@ -569,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verdict_has_its_case() {
+    fn verdict_follows_from_checks_bits_envelope_and_outcome() {
         let inside = [4.0 + 9e-6, 3.0 - 3e-5, 2.0 + 3.9e-5];
         let outside = [4.0, 3.0, 2.0 + 1e-2];
         let check = |error| {
@@ -599,10 +601,10 @@ mod tests {
         assert_eq!(
             judge(&outside, &[], None, None).verdict,
             Verdict::Differs,
-            "without seeds nothing excuses it"
+            "without seeds no outcome excuses the curve"
         );
 
-        // A check that fails is not excused by anything.
+        // Neither the same bits nor an outcome excuse a failed check.
         for error in [1e-5, f64::NAN, f64::INFINITY] {
             let judged = judge(&inside, &check(error), Some(&own), Some(&seeds(1.0, 0.1)));
             assert_eq!(judged.verdict, Verdict::Differs, "{error}");
@@ -614,11 +616,11 @@ mod tests {
     }
 
     #[test]
-    fn agreement_of_the_references_own_backend_is_a_verdict_of_its_own() {
+    fn own_backend_that_agrees_has_the_verdict_own() {
         let inside = [4.0 + 9e-6, 3.0 - 3e-5, 2.0 + 3.9e-5];
         let own = curve(&inside);
         for own in [Some(&own), None] {
-            let judged = judge(&inside, &[], own, None).of_own_backend();
+            let judged = judge(&inside, &[], own, None).for_own_backend();
             assert_eq!(judged.verdict, Verdict::Own);
             assert!(
                 judged
@@ -626,13 +628,13 @@ mod tests {
                     .ends_with("; no evidence about another backend")
             );
         }
-        // What differs is news, whoever computed it.
-        let judged = judge(&[4.0, 3.0, 2.1], &[], None, None).of_own_backend();
+        // A difference is reported for the own backend as well.
+        let judged = judge(&[4.0, 3.0, 2.1], &[], None, None).for_own_backend();
         assert_eq!(judged.verdict, Verdict::Differs);
     }
 
     #[test]
-    fn beyond_the_scale_of_seeds_the_outcome_decides() {
+    fn outcome_decides_where_the_envelope_exceeds_the_scale_of_seeds() {
         let steps = 60;
         let falling = |shift: &dyn Fn(usize) -> f64| -> Curve {
             let losses: Vec<f64> = (0..steps)
@@ -660,9 +662,9 @@ mod tests {
             error: 0.0,
             bound: 1e-6,
         };
-        let judged = |entrant: &Curve, checks: &[Check], seeds: Option<&Seeds>| {
+        let judged = |curve: &Curve, checks: &[Check], seeds: Option<&Seeds>| {
             Case {
-                entrant,
+                curve,
                 dtype: Precision::F32,
                 checks,
                 reference: &reference,
@@ -678,11 +680,11 @@ mod tests {
         assert_eq!(of_fine.judged_by, [Judge::Envelope, Judge::Outcome]);
         let comparable = of_fine.comparable_steps.unwrap();
         assert!((10..40).contains(&comparable), "{comparable}");
-        let says = format!("comparable up to step {}", comparable - 1);
-        assert!(of_fine.reason.starts_with(&says), "{}", of_fine.reason);
+        let start = format!("comparable up to step {}", comparable - 1);
+        assert!(of_fine.reason.starts_with(&start), "{}", of_fine.reason);
         assert!(of_fine.reason.contains("it ends as other seeds do"));
 
-        // 1.5 nats worse late: inside the envelope, which is 20 nats by then.
+        // A loss that is 1.5 nats worse at late steps is inside the envelope, which is 20 nats there.
         let worse = falling(&|step| if step < 50 { 0.0 } else { 1.5 });
         assert!(
             worse
@@ -698,7 +700,7 @@ mod tests {
             "{}",
             of_worse.reason
         );
-        // The same in the training losses alone.
+        // The training losses alone show it as well.
         let hidden = Curve {
             final_loss: reference.final_loss,
             ..worse.clone()
@@ -710,7 +712,7 @@ mod tests {
             of_hidden.reason
         );
 
-        // Without seeds, single steps alone tell; without either, nothing is claimed.
+        // Without seeds only checks of single steps count; without either there is no verdict.
         let of_checked = judged(&fine, &[check], None);
         assert_eq!(of_checked.verdict, Verdict::Rounding);
         assert!(
@@ -723,7 +725,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_rounding_explains_is_not_accused_though_seeds_end_elsewhere() {
+    fn end_that_rounding_explains_agrees_although_seeds_end_elsewhere() {
         let steps = 60;
         let ending = |end: f64| {
             let mut losses = vec![4.0; steps - 6];
@@ -731,15 +733,15 @@ mod tests {
             curve(&losses)
         };
         let reference = ending(2.45);
-        // Near each other by luck.
+        // These seeds end near each other by luck.
         let others = [2.455, 2.46, 2.47].map(ending);
         let seeds = seeds_along(&others);
         let apart = [2.35, 2.45, 2.4, 2.5, 2.55].map(ending);
         let runs: Vec<&Curve> = apart.iter().collect();
         let envelope = Envelope::measure(OWN, &runs, &reference).unwrap();
-        let with = |entrant: &Curve, seeds: &Seeds| {
+        let with = |curve: &Curve, seeds: &Seeds| {
             Case {
-                entrant,
+                curve,
                 dtype: Precision::F32,
                 checks: &[],
                 reference: &reference,
@@ -755,7 +757,7 @@ mod tests {
         assert!(
             explained
                 .reason
-                .contains("as runs do that rounding set apart"),
+                .contains("as runs that differ only in rounding do"),
             "{}",
             explained.reason
         );
@@ -767,7 +769,7 @@ mod tests {
             "{}",
             worse.reason
         );
-        // The ends of longer runs say nothing about those of shorter ones.
+        // The final losses of longer runs do not count.
         let longer = Seeds {
             losses: seeds
                 .losses
@@ -785,7 +787,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_explain_everything_are_told_and_counted() {
+    fn reason_counts_checks_whose_bounds_explain_everything() {
         let check = |error, bound| Check {
             step: 0,
             of: Checked::Update,
@@ -806,7 +808,7 @@ mod tests {
             "{}",
             judged.reason
         );
-        // An optimizer that never updates is named all the same.
+        // An optimizer that changes no weight is still found.
         let frozen = Check {
             of: Checked::Movement,
             path: None,
@@ -818,14 +820,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_stopped_has_failed() {
+    fn run_that_stopped_has_failed() {
         let (reference, envelope) = measured();
-        let entrant = Curve {
+        let stopped = Curve {
             failure: Some("out of memory".into()),
             ..curve(&[4.0])
         };
         let judged = Case {
-            entrant: &entrant,
+            curve: &stopped,
             dtype: Precision::F32,
             checks: &[],
             reference: &reference,
@@ -840,7 +842,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_slow_steps_do_not_count_for_the_speed() {
+    fn speed_ignores_slow_first_steps() {
         let curve = Curve {
             seconds: vec![60.0, 0.5, 0.5, 0.5, 0.6],
             ..Curve::default()

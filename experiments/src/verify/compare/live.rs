@@ -1,4 +1,4 @@
-//! An experiment is run on every entrant, and each is judged.
+//! Runs of an experiment on every backend, and the verdicts on them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::memory::Peak;
 use super::plan::CompareOptions;
 use super::runs::{free_name, open_run};
 use super::statistics::prediction_half_width;
-use super::step_checks::{Given, MeasuredStep, Rounding, checked_steps};
+use super::step_checks::{MeasuredStep, Rounding, StepInputs, checked_steps};
 use super::variant::Variant;
 use super::{
     Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
@@ -25,7 +25,7 @@ use crate::record::environment::{self, Environment};
 use crate::record::identity::Identity;
 use crate::record::run::MetricsLog;
 
-/// Runs the plan; nothing where the watcher wants to stop.
+/// Runs the plan; returns `None` if the watcher stops it.
 pub(super) fn measure(
     setup: &Setup,
     options: &CompareOptions,
@@ -48,10 +48,10 @@ pub(super) fn measure(
     Ok(Some(live.comparison(identity)))
 }
 
-/// Place of the reference among the runs.
+/// Index of the reference among the runs.
 const REFERENCE: usize = 0;
 
-/// A run of the plan.
+/// Run of the plan, with its session while it runs and its results.
 struct Run {
     planned: PlannedRun,
     variant: Variant,
@@ -63,7 +63,7 @@ struct Run {
     log: Option<MetricsLog>,
 }
 
-/// Collects what a comparison judges.
+/// Collects the numbers that a comparison judges.
 impl Observer for Curve {
     fn observe(&mut self, event: &event::Event<'_>, _: &Session) -> Result<(), Error> {
         match event {
@@ -81,7 +81,7 @@ impl Observer for Curve {
     }
 }
 
-/// A comparison under way.
+/// Comparison under way.
 struct Live<'a> {
     setup: &'a Setup,
     plan: Plan,
@@ -101,10 +101,10 @@ impl<'a> Live<'a> {
     ) -> Result<Self, Error> {
         let mut runs: Vec<Run> = Vec::new();
         let mut entrants = 0;
-        // Places of the entrants that can run, among all that were named.
-        let places: Vec<usize> = (0..options.entrants.len())
-            .filter(|place| {
-                let named = &options.entrants[*place];
+        // Indices of the named backends that can run.
+        let available: Vec<usize> = (0..options.entrants.len())
+            .filter(|index| {
+                let named = &options.entrants[*index];
                 !plan.unavailable.iter().any(|(entrant, _)| entrant == named)
             })
             .collect();
@@ -115,12 +115,12 @@ impl<'a> Live<'a> {
                 Role::Rounding => {
                     let before = runs.iter().map(|run| run.planned);
                     let before = before.filter(|run| run == planned).count() as u64;
-                    let as_it_is = before == 0 && planned.entrant != plan.reference;
-                    variant.nudge = (!as_it_is).then_some(before);
+                    let unchanged = before == 0 && planned.entrant != plan.reference;
+                    variant.nudge = (!unchanged).then_some(before);
                 }
                 Role::Seed(seed) => variant.seed = Some(seed),
                 Role::Entrant => {
-                    let perturbation = options.perturbations.get(&places[entrants]);
+                    let perturbation = options.perturbations.get(&available[entrants]);
                     variant.perturbation = perturbation.cloned().unwrap_or_default();
                     entrants += 1;
                 }
@@ -146,19 +146,19 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Whether everything ran.
+    /// Runs everything; returns false if interrupted.
     fn run(&mut self) -> Result<bool, Error> {
         let all = 0..self.runs.len();
-        let turns: Vec<Vec<usize>> = match self.plan.lockstep {
+        let rounds: Vec<Vec<usize>> = match self.plan.lockstep {
             true => vec![all.collect()],
             false => all.map(|run| vec![run]).collect(),
         };
-        for runs in turns {
+        for runs in rounds {
             for run in &runs {
                 self.start(*run)?;
             }
-            // Each time an envelope is told, it is told whole.
-            let told_every = self.plan.steps.div_ceil(500);
+            // Each event carries the whole envelope, so events are throttled.
+            let envelope_interval = self.plan.steps.div_ceil(500);
             let checked = match runs[0] {
                 REFERENCE => checked_steps(self.plan.steps),
                 _ => Vec::new(),
@@ -177,8 +177,8 @@ impl<'a> Live<'a> {
                         return Ok(false);
                     }
                 }
-                let is_told = step.is_multiple_of(told_every) || step == self.plan.steps;
-                if self.plan.lockstep && is_told {
+                let is_due = step.is_multiple_of(envelope_interval) || step == self.plan.steps;
+                if self.plan.lockstep && is_due {
                     self.envelopes().into_iter().for_each(|envelope| {
                         self.watcher.event(Event::Enveloped(envelope));
                     });
@@ -190,26 +190,25 @@ impl<'a> Live<'a> {
                 }
             }
             for run in runs {
-                self.settle(run);
+                self.publish(run);
             }
         }
         Ok(true)
     }
 
-    /// Checks every entrant at the step that the reference is about to take. Whether it was not interrupted.
+    /// Checks every backend under test at the step that the reference takes next; returns false if interrupted.
     fn check(&mut self) -> Result<bool, Error> {
-        let of_reference = |error: String| Error::Training(format!("the reference: {error}"));
         let Some(run) = &self.runs[REFERENCE].session else {
             return Ok(true);
         };
         let on = self.plan.reference;
-        let (given, reference) = attempt(|| {
-            let given = Given::new(self.setup, on, run)?;
+        let (inputs, reference) = attempt(|| {
+            let inputs = StepInputs::new(self.setup, on, run)?;
             let variant = Variant::default();
-            let step = MeasuredStep::measure(self.setup, on, &variant, &given)?;
-            Ok((given, step))
+            let step = MeasuredStep::measure(self.setup, on, &variant, &inputs)?;
+            Ok((inputs, step))
         })
-        .map_err(of_reference)?;
+        .map_err(|failure| reference_failed(on, &failure))?;
         let settings = &self.setup.experiment.train;
         let terms = settings.batch * self.setup.model.context;
         let mut rounding = HashMap::<Precision, Rounding>::new();
@@ -219,7 +218,7 @@ impl<'a> Live<'a> {
             }
             let run = &mut self.runs[number];
             let entrant = run.planned.entrant;
-            let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &given);
+            let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &inputs);
             match run.planned.role {
                 Role::Rounding => {
                     if let Ok(step) = attempt(measure) {
@@ -234,7 +233,7 @@ impl<'a> Live<'a> {
                     };
                     match attempt(measure) {
                         Ok(step) => {
-                            let checks = step.checks(&reference, rounding, &given, entrant.dtype);
+                            let checks = step.checks(&reference, rounding, &inputs, entrant.dtype);
                             run.checks.extend(checks);
                             self.watcher.event(Event::Checked {
                                 run: number,
@@ -243,9 +242,9 @@ impl<'a> Live<'a> {
                         }
                         Err(failure) => {
                             run.curve.failure = Some(failure);
-                            // In lockstep it runs already.
+                            // In lockstep the run has already started.
                             if run.session.take().is_some() {
-                                self.ended(number);
+                                self.report_end(number);
                             }
                         }
                     }
@@ -256,7 +255,7 @@ impl<'a> Live<'a> {
         Ok(true)
     }
 
-    /// Makes a run ready for its first step.
+    /// Prepares a run for its first step.
     fn start(&mut self, number: usize) -> Result<(), Error> {
         self.watcher.event(Event::Started { run: number });
         let run = &mut self.runs[number];
@@ -271,7 +270,7 @@ impl<'a> Live<'a> {
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
-        // Side by side, nobody's memory can be told from the others'.
+        // In lockstep runs share the memory of the process and the device.
         if !self.plan.lockstep
             && let Ok(device) = entrant.name.device()
         {
@@ -284,12 +283,12 @@ impl<'a> Live<'a> {
             }
         }
         if run.session.is_none() {
-            self.ended(number);
+            self.report_end(number);
         }
         Ok(())
     }
 
-    /// Takes a run's next step, if it still runs; its weights after it, where all go in lockstep.
+    /// Takes the next step of a run that still runs; returns its weights after the step if in lockstep.
     fn step(
         &mut self,
         number: usize,
@@ -313,7 +312,7 @@ impl<'a> Live<'a> {
             Err(failure) => {
                 run.session = None;
                 run.curve.failure = Some(failure);
-                self.ended(number);
+                self.report_end(number);
                 return Ok(None);
             }
         };
@@ -337,7 +336,7 @@ impl<'a> Live<'a> {
         Ok(weights)
     }
 
-    /// Evaluates a run that took all its steps, and lets it go. Whether it was not interrupted.
+    /// Evaluates a run that took all its steps, and drops its session; returns false if interrupted.
     fn end(&mut self, number: usize) -> Result<bool, Error> {
         let run = &mut self.runs[number];
         if let Some(session) = &mut run.session {
@@ -355,7 +354,7 @@ impl<'a> Live<'a> {
             }
         }
         if self.runs[number].session.is_some() {
-            self.ended(number);
+            self.report_end(number);
         }
         let run = &mut self.runs[number];
         run.session = None;
@@ -363,16 +362,15 @@ impl<'a> Live<'a> {
             log.sync()?;
         }
         match (run.planned.role, &run.curve.failure) {
-            (Role::Reference, Some(failure)) => Err(Error::Training(format!(
-                "the reference, {}, failed: {failure}",
-                run.planned.entrant
-            ))),
+            (Role::Reference, Some(failure)) => {
+                Err(reference_failed(run.planned.entrant, failure))
+            }
             _ => Ok(true),
         }
     }
 
-    /// Notes what a run took and says that it is over.
-    fn ended(&mut self, number: usize) {
+    /// Records a run's peak memory and sends the event of its end.
+    fn report_end(&mut self, number: usize) {
         let run = &mut self.runs[number];
         run.curve.peak_memory_bytes = run.peak.take().and_then(|peak| peak.bytes());
         self.watcher.event(Event::Ended {
@@ -382,8 +380,8 @@ impl<'a> Live<'a> {
         });
     }
 
-    /// What a run that ended makes known.
-    fn settle(&mut self, number: usize) {
+    /// Sends the events that follow from the end of a run: envelopes or its verdict.
+    fn publish(&mut self, number: usize) {
         let planned = self.runs[number].planned;
         let last_of_role = !self.runs[number + 1..]
             .iter()
@@ -397,7 +395,7 @@ impl<'a> Live<'a> {
             }
             Role::Seed(_) if last_of_role => {
                 self.seeds = self.spread(planned.entrant.dtype);
-                // How far curves are comparable is known only now.
+                // The number of comparable steps depends on the seeds.
                 self.envelopes().into_iter().for_each(|envelope| {
                     self.watcher.event(Event::Enveloped(envelope));
                 });
@@ -418,7 +416,7 @@ impl<'a> Live<'a> {
         let run = &self.runs[number];
         let dtype = run.planned.entrant.dtype;
         let judgement = Case {
-            entrant: &run.curve,
+            curve: &run.curve,
             dtype,
             checks: &run.checks,
             reference: &self.runs[REFERENCE].curve,
@@ -427,16 +425,16 @@ impl<'a> Live<'a> {
             seeds: self.seeds.as_ref(),
         }
         .judge();
-        // In every precision it can compute in, the reference's backend has also run for the envelope.
+        // The reference's backend has also run for the envelope, in every tested precision that it computes in.
         let is_own = run.planned.entrant.name == self.plan.reference.name
             && run.variant.perturbation.is_none();
         match is_own {
-            true => judgement.of_own_backend(),
+            true => judgement.for_own_backend(),
             false => judgement,
         }
     }
 
-    /// The reference's backend in this precision, its weights as they are.
+    /// Returns the run of the reference's backend in a precision with unchanged weights.
     fn own_curve(&self, dtype: Precision) -> Option<&Curve> {
         let own = |run: &&Run| {
             matches!(run.planned.role, Role::Reference | Role::Rounding)
@@ -466,7 +464,7 @@ impl<'a> Live<'a> {
         Some(envelope)
     }
 
-    /// One for each precision.
+    /// Returns one envelope for each precision.
     fn envelopes(&self) -> Vec<Envelope> {
         Precision::ALL
             .into_iter()
@@ -544,7 +542,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Does `work`; why it could not be done, in a sentence fit for a table.
+/// Does `work`; returns the reason of a failure as a sentence for a table.
 fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
     caught(|| {
         work().map_err(|error| match error {
@@ -558,6 +556,10 @@ fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
             error => error.to_string(),
         })
     })
+}
+
+fn reference_failed(reference: Entrant, failure: &str) -> Error {
+    Error::Training(format!("the reference, {reference}, failed: {failure}"))
 }
 
 fn same_purpose(a: PlannedRun, b: PlannedRun) -> bool {

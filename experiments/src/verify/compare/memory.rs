@@ -1,34 +1,34 @@
-//! Peak memory of a run: of its device's pool where the device has one, else resident memory of the process.
+//! Peak memory of a run: of its device's pool if the device has one, else resident memory of the process.
 
 use burn::tensor::Device;
 
 use crate::engine::memory::{forget_peak, peak_resident_bytes, resident_bytes};
 
-/// Measures from its creation on.
+/// Measurement of peak memory since its creation.
 pub(crate) struct Peak {
     device: Device,
-    /// The most that the device's pool has held.
+    /// Peak of the device's pool, in bytes.
     pool: Option<u64>,
     /// Bytes resident at the start.
     before: Option<u64>,
 }
 
 impl Peak {
-    /// Forgets the peak so far. Resident memory is not measured where the system cannot forget: elsewhere than
-    /// on Linux.
+    /// Resets the peak and starts to measure. Resident memory is measured only on Linux, where the system can reset its
+    /// peak.
     pub(crate) fn start(device: &Device) -> Self {
         device.memory_cleanup();
-        let forgotten = forget_peak();
+        let is_reset = forget_peak();
         let mut peak = Self {
             device: device.clone(),
             pool: None,
-            before: forgotten.then(resident_bytes).flatten(),
+            before: is_reset.then(resident_bytes).flatten(),
         };
         peak.sample();
         peak
     }
 
-    /// Looks at the device's pool, which does not tell its peak itself: between steps it still holds what a step
+    /// Reads the size of the device's pool, which reports no peak itself. Between steps it still holds what a step
     /// needed.
     pub(crate) fn sample(&mut self) {
         if let Some(usage) = self.device.memory_pool_usage() {
@@ -36,7 +36,7 @@ impl Peak {
         }
     }
 
-    /// Bytes in the pool at the peak; or resident, above those at the start.
+    /// Returns the peak in bytes: of the pool, or resident memory above that at the start.
     pub(crate) fn bytes(&self) -> Option<u64> {
         self.pool
             .or_else(|| Some(peak_resident_bytes()?.saturating_sub(self.before?)))
@@ -47,15 +47,14 @@ impl Peak {
 mod tests {
     use super::*;
 
-    /// Set in the process that has memory to itself: tests beside one another take and give it too.
+    /// Environment variable of the process that measures alone, because parallel tests allocate memory too.
     const ALONE: &str = "FORETOKEN_MEASURES_MEMORY_ALONE";
 
     #[test]
-    fn a_peak_is_seen_after_it_is_over_and_forgotten_by_the_next() {
+    fn peak_includes_freed_memory_and_excludes_earlier_peaks() {
         if std::env::var_os(ALONE).is_none() {
             let (_, module) = module_path!().split_once("::").unwrap();
-            let name =
-                format!("{module}::a_peak_is_seen_after_it_is_over_and_forgotten_by_the_next");
+            let name = format!("{module}::peak_includes_freed_memory_and_excludes_earlier_peaks");
             let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
             alone.env(ALONE, "").args(["--exact", &name]);
             let output = alone.output().unwrap();

@@ -1,4 +1,4 @@
-//! One experiment on many backends, and a verdict on each.
+//! Comparison of one experiment on many backends, with a verdict on each.
 
 mod comparison;
 pub mod dashboard;

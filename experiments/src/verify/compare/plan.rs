@@ -1,4 +1,4 @@
-//! What to compare, and which runs it takes.
+//! Options of a comparison, and the runs that it takes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,39 +11,39 @@ use crate::engine::perturbation::Perturbation;
 use crate::engine::setup::Setup;
 use crate::show::dashboard::Dashboard;
 
-/// What to compare, and how.
+/// Options of a comparison.
 pub struct CompareOptions {
-    /// What is compared.
+    /// The backends under test.
     pub entrants: Vec<Entrant>,
-    /// What it is compared with.
+    /// The reference that they are compared against.
     pub reference: Entrant,
     /// Steps from the start of the experiment's schedule, at most all.
     pub steps: usize,
-    /// Seeds to run, the experiment's own included: the scale of what matters in practice.
+    /// Number of seeds to run, including the experiment's own, to measure differences that matter in practice.
     pub seeds: usize,
-    /// Runs with initial weights moved by one unit in the last place: how far rounding reaches.
+    /// Number of runs with initial weights moved by one unit in the last place, to measure rounding.
     pub rounding_runs: usize,
-    /// All entrants take a step before any takes the next.
+    /// Whether all backends take a step before any takes the next.
     pub lockstep: bool,
-    /// Where to write; by default the next free directory under `runs/`.
+    /// Output directory; `None` for the next free directory under `runs/`.
     pub out: Option<PathBuf>,
-    /// How the making of tokens is shown.
+    /// Display of tokenization progress.
     pub dashboard: Dashboard,
-    /// Stops the making of tokens.
+    /// Flag that stops tokenization.
     pub interrupted: Arc<AtomicBool>,
-    /// Deviations of backends under test, by their place in [`entrants`](Self::entrants): tests plant mistakes with them.
+    /// Deviations of backends under test by index in [`entrants`](Self::entrants), with which tests plant mistakes.
     pub perturbations: BTreeMap<usize, Perturbation>,
 }
 
 impl CompareOptions {
-    /// How many runs show rounding, unless it is said.
+    /// Default number of rounding runs.
     pub const ROUNDING_RUNS: usize = 4;
-    /// How many seeds are run, unless it is said.
+    /// Default number of seeds.
     pub const SEEDS: usize = 3;
-    /// How many steps are compared, unless it is said.
+    /// Default number of compared steps.
     pub const STEPS: usize = 100;
 
-    /// A comparison of these, with the defaults of the command line.
+    /// Creates options with the defaults of the command line.
     pub fn new(entrants: Vec<Entrant>, reference: Entrant) -> Self {
         Self {
             entrants,
@@ -60,7 +60,7 @@ impl CompareOptions {
     }
 }
 
-/// Which runs it takes: what the others are judged by comes first.
+/// Plans the runs of a comparison. Runs that others are judged by come first.
 pub(super) fn plan(setup: &Setup, options: &CompareOptions) -> Result<Plan, Error> {
     let reference = options.reference;
     reference.name.device_for(reference.dtype)?;
@@ -77,23 +77,23 @@ pub(super) fn plan(setup: &Setup, options: &CompareOptions) -> Result<Plan, Erro
     }
     let run = |role, entrant| PlannedRun { role, entrant };
     let mut runs = vec![run(Role::Reference, reference)];
-    let mut own = Vec::new();
+    let mut planned = Vec::new();
     for entrant in &available {
         let same = Entrant {
             name: reference.name,
             dtype: entrant.dtype,
         };
-        if !own.contains(&same) && same.name.device_for(same.dtype).is_ok() {
-            own.push(same);
-            // As it is, where the reference is not that already; then moved.
+        if !planned.contains(&same) && same.name.device_for(same.dtype).is_ok() {
+            planned.push(same);
+            // One run has unchanged weights, unless the reference is that run; the others have moved ones.
             let count = options.rounding_runs + usize::from(same != reference);
             runs.extend((0..count).map(|_| run(Role::Rounding, same)));
         }
     }
-    let of_seeds = own.first().copied().unwrap_or(reference);
+    let seeded = planned.first().copied().unwrap_or(reference);
     let first = setup.experiment.train.seed;
     for k in 1..options.seeds {
-        runs.push(run(Role::Seed(first.wrapping_add(k as u64)), of_seeds));
+        runs.push(run(Role::Seed(first.wrapping_add(k as u64)), seeded));
     }
     runs.extend(available.iter().map(|entrant| run(Role::Entrant, *entrant)));
     let settings = &setup.experiment.train;

@@ -1,8 +1,8 @@
-//! What a comparison under way tells whoever watches it.
+//! Plan and events of a comparison, for an observer of its progress.
 
 use super::{Check, Entrant, Envelope, Verdict};
 
-/// Everything that will be run, in the order in which it starts.
+/// All runs of a comparison, in the order in which they start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The experiment's name.
@@ -13,93 +13,93 @@ pub struct Plan {
     pub tokens_per_step: usize,
     /// Whether all runs take each step together.
     pub lockstep: bool,
-    /// What all others are measured against.
+    /// The reference that all others are compared against.
     pub reference: Entrant,
-    /// The runs. Events name them by their place here.
+    /// The runs. Events refer to them by index.
     pub runs: Vec<PlannedRun>,
-    /// What was asked for and cannot run here, and why.
+    /// Requested backends that cannot run here, with the reasons.
     pub unavailable: Vec<(Entrant, String)>,
 }
 
-/// A run of a [`Plan`].
+/// Run of a [`Plan`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlannedRun {
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
-    /// What it runs on.
+    /// Its backend and precision.
     pub entrant: Entrant,
 }
 
-/// What a run of a comparison is for.
+/// Purpose of a run in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// All others are measured against it.
+    /// All others are compared against it.
     Reference,
-    /// Shows what rounding does: its initial weights are moved by one unit in the last place.
+    /// It measures rounding: its initial weights are moved by one unit in the last place.
     Rounding,
-    /// Shows what another seed does.
+    /// It measures the effect of another seed.
     Seed(u64),
-    /// Is compared.
+    /// It runs a backend under test.
     Entrant,
 }
 
-/// What happens, as it happens.
+/// Event of a comparison under way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Comes first.
+    /// The runs are planned. This is the first event.
     Planned(Plan),
     /// A run is about to take its first step; its kernels may be compiled first.
     Started {
-        /// Its place in the plan.
+        /// Index of the run in the plan.
         run: usize,
     },
-    /// Step 0 of an entrant was checked against the reference.
+    /// A step of a backend under test was checked against the reference.
     Checked {
-        /// Its place in the plan.
+        /// Index of the run in the plan.
         run: usize,
-        /// All checks.
+        /// All checks of the run so far.
         checks: Vec<Check>,
     },
     /// A run took a step.
     Step {
-        /// Its place in the plan.
+        /// Index of the run in the plan.
         run: usize,
-        /// Counted from 0.
+        /// Step, counted from 0.
         step: usize,
-        /// Nats per token.
+        /// Loss, in nats per token.
         loss: f64,
         /// Wall-clock time of the step.
         seconds: f64,
-        /// ‖weights − reference's weights‖ / ‖reference's weights‖ after it; in lockstep only.
+        /// ‖weights − reference's weights‖ / ‖reference's weights‖ after the step; `None` unless in lockstep.
         weights_distance: Option<f64>,
     },
-    /// An envelope reaches further, or is known: its bounds for steps `0..loss.len()`.
+    /// An envelope is known, or covers more steps: `0..loss.len()`.
     Enveloped(Envelope),
     /// A run took its last step, or failed.
     Ended {
-        /// Its place in the plan.
+        /// Index of the run in the plan.
         run: usize,
         /// See [`Entry::peak_memory_bytes`](super::Entry::peak_memory_bytes).
         peak_memory_bytes: Option<u64>,
-        /// Why it failed, if it did.
+        /// Reason of a failure; `None` if the run succeeded.
         failure: Option<String>,
     },
-    /// An entrant has its verdict.
+    /// A backend under test has its verdict.
     Judged {
-        /// Its place in the plan.
+        /// Index of the run in the plan.
         run: usize,
         /// The verdict.
         verdict: Verdict,
-        /// Why, in a sentence.
+        /// Reason of the verdict, in a sentence.
         reason: String,
     },
 }
 
-/// Somebody who watches a comparison.
+/// Observer of a comparison under way.
 pub trait Watcher {
-    /// Called on the thread that runs the comparison, which waits meanwhile.
+    /// Receives an event, on the thread that runs the comparison. The comparison waits for it to return.
     fn event(&mut self, event: Event);
 
-    /// Whether the comparison shall stop after the step under way.
+    /// Returns whether the comparison must stop after the step under way.
     fn wants_to_stop(&self) -> bool;
 }

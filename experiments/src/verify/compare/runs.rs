@@ -1,4 +1,4 @@
-//! Run directories of entrants, within a comparison's.
+//! Run directories of backends under test, inside the directory of a comparison.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::record::environment::Environment;
 use crate::record::identity::Identity;
 use crate::record::run::{MetricsLog, RunDirectory};
 
-/// Name of an entrant's run directory: `flex-f32`, or with a number where the same entrant runs twice.
+/// Returns a free name for a run directory: `flex-f32`, or with a number if the same backend runs twice.
 pub(super) fn free_name(directory: &Path, entrant: Entrant) -> String {
     let name = format!("{}-{}", entrant.name, entrant.dtype);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
@@ -19,7 +19,7 @@ pub(super) fn free_name(directory: &Path, entrant: Entrant) -> String {
         .unwrap_or(name)
 }
 
-/// Makes the run directory of an entrant, and opens its metrics log.
+/// Creates the run directory of a backend, and opens its metrics log.
 pub(super) fn open_run(
     setup: &Setup,
     entrant: Entrant,

@@ -1,5 +1,5 @@
-//! Bounds estimated from few runs, which mean the same for any number of them: a bound is made for one more run, and
-//! few runs make it wide.
+//! Bounds estimated from few runs. They mean the same for any number of runs: each is for one more run, and few runs
+//! make it wide.
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
 
@@ -10,14 +10,14 @@ pub(crate) const ENVELOPE_LEVEL: f64 = 0.99;
 /// together they accuse at most 1 % of runs that are no worse than another seed (Bonferroni).
 pub const OUTCOME_LEVEL: f64 = 0.995;
 
-/// How many standard deviations, estimated with `freedom` degrees of freedom, a normal variable stays within on
-/// either side with probability `level`: a quantile of Student's t.
-fn deviations(level: f64, freedom: usize) -> f64 {
-    // Of t = √ν tan θ, by bisection: the probability rises with θ.
+/// Returns the quantile t of Student's distribution with |t| exceeded with probability 1 − `level`, for `freedom`
+/// degrees of freedom.
+fn student_quantile(level: f64, freedom: usize) -> f64 {
+    // Bisection over θ in t = √ν tan θ: the probability rises with θ.
     let (mut low, mut high) = (0.0, FRAC_PI_2);
     for _ in 0..64 {
         let middle = 0.5 * (low + high);
-        match within(middle, freedom) < level {
+        match student_probability(middle, freedom) < level {
             true => low = middle,
             false => high = middle,
         }
@@ -25,9 +25,9 @@ fn deviations(level: f64, freedom: usize) -> f64 {
     (freedom as f64).sqrt() * high.tan()
 }
 
-/// Probability that |t| ≤ √ν tan θ for Student's t with ν degrees of freedom, at least 1 (Abramowitz & Stegun 1964,
-/// 26.7.3 and 26.7.4).
-fn within(theta: f64, freedom: usize) -> f64 {
+/// Returns the probability that |t| ≤ √ν tan θ for Student's t with ν degrees of freedom, at least 1 (Abramowitz &
+/// Stegun 1964, 26.7.3 and 26.7.4).
+fn student_probability(theta: f64, freedom: usize) -> f64 {
     let (sine, cosine) = theta.sin_cos();
     let is_odd = freedom % 2 == 1;
     let mut term = if is_odd { cosine } else { 1.0 };
@@ -48,7 +48,7 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The sample standard deviation, with n − 1 degrees of freedom; NaN for fewer than two values.
+/// Returns the sample standard deviation, with n − 1 degrees of freedom; NaN for fewer than two values.
 pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -58,22 +58,22 @@ pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
     }
 }
 
-/// Half the width of the interval in which one more value lies with probability [`OUTCOME_LEVEL`], if it is normal
-/// with the standard deviation that `spread` shows: around the mean of `center` such values.
+/// Returns half the width of the interval around the mean of `center` values in which one more value lies with
+/// probability [`OUTCOME_LEVEL`], if values are normal with the standard deviation of `spread`.
 ///
 /// For a center that is the mean of `spread` itself this is the usual prediction interval,
 /// t · s · √(1 + 1/n) (Hahn & Meeker 1991, Statistical Intervals, §4.7).
 pub(crate) fn prediction_half_width(spread: &[f64], center: usize) -> f64 {
-    let deviations = deviations(OUTCOME_LEVEL, spread.len() - 1);
-    deviations * standard_deviation(spread) * (1.0 + 1.0 / center as f64).sqrt()
+    let quantile = student_quantile(OUTCOME_LEVEL, spread.len() - 1);
+    quantile * standard_deviation(spread) * (1.0 + 1.0 / center as f64).sqrt()
 }
 
-/// How far from 0 one more difference lies at most with probability [`ENVELOPE_LEVEL`], if it is normal around 0 as
-/// these are: t with n degrees of freedom, as the mean is known, times the root of the mean square.
+/// Returns the bound on one more difference with probability [`ENVELOPE_LEVEL`], if differences are normal around 0: t
+/// with n degrees of freedom, because the mean is known, times the root of the mean square.
 pub(crate) fn difference_bound(differences: &[f64]) -> f64 {
     let squares: f64 = differences.iter().map(|value| value * value).sum();
     let n = differences.len();
-    deviations(ENVELOPE_LEVEL, n) * (squares / n as f64).sqrt()
+    student_quantile(ENVELOPE_LEVEL, n) * (squares / n as f64).sqrt()
 }
 
 #[cfg(test)]
@@ -100,19 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_tables() {
+    fn quantiles_equal_published_tables() {
         for (level, freedom, expected) in [
             (0.99, 1, 63.657),
             (0.99, 5, 4.032),
             (0.995, 2, 14.089),
             (0.995, 9, 3.690),
         ] {
-            let found = deviations(level, freedom);
+            let found = student_quantile(level, freedom);
             assert!((found - expected).abs() < 1e-3, "{found} {expected}");
         }
     }
 
-    /// How often one more value lies inside, of so many simulated comparisons.
+    /// Returns the share of simulated comparisons in which one more value lies inside.
     fn coverage(trials: usize, mut inside: impl FnMut(&mut Normal) -> bool) -> f64 {
         let mut normal = Normal(ChaCha8Rng::seed_from_u64(1));
         let held = (0..trials).filter(|_| inside(&mut normal)).count();
@@ -128,7 +128,7 @@ mod tests {
                 let one_more = normal.draw();
                 (one_more - mean(&seeds)).abs() <= prediction_half_width(&seeds, count)
             });
-            // Where the seeds ran in another precision.
+            // The interval for seeds that ran in another precision.
             let around_one = coverage(trials, |normal| {
                 let seeds = normal.several(count);
                 let (center, one_more) = (3.0 + normal.draw(), 3.0 + normal.draw());

@@ -1,10 +1,10 @@
-//! Checks of single steps: every entrant takes the step from the reference's own weights, optimizer state, learning
-//! rate, windows and dropout, so that chaos explains nothing. Compared are the loss, the logits, the gradient of every
-//! parameter and what the optimizer makes of given gradients.
+//! Checks of single steps. Every backend takes the step from the reference's own weights, optimizer state, learning
+//! rate, windows and dropout, so that chaos explains no error. The loss, the logits, the gradient of every parameter
+//! and the optimizer's update from given gradients are compared.
 
 use std::collections::BTreeMap;
 
-use super::variant::{Standing, Variant};
+use super::variant::{Snapshot, Variant};
 use super::{Check, Checked, Entrant};
 use crate::Error;
 use crate::backend::precision::Precision;
@@ -12,19 +12,19 @@ use crate::engine::parameters::{self, Parameters, distance};
 use crate::engine::session::Session;
 use crate::engine::setup::Setup;
 
-/// Multiple of the error measured in the reference's own runs that rounding explains elsewhere: backends add in
-/// different orders and have different exponentials.
+/// Factor on the error measured in the reference's own runs, because backends add in different orders and have
+/// different exponentials.
 pub(crate) const FACTOR: f64 = 16.0;
 
-/// Updates from given gradients at step 0. Adam's first one does not depend on its betas; the second does. Later steps
-/// begin with moments, and one update depends on everything.
+/// Number of updates from given gradients at step 0. Adam's first update does not depend on its betas; the second does.
+/// Later steps begin with moments, so that one update depends on everything.
 const FIRST_UPDATES: usize = 2;
 
-/// Elements of the logits that are looked at, at most.
-const LOGITS: usize = 1 << 22;
+/// Largest number of compared elements of the logits.
+const MAX_LOGITS: usize = 1 << 22;
 
-/// The steps that are checked in a comparison of so many: the first, the last, and three between them at equal
-/// distances. What goes wrong late acts in every later step, so that one of these shows it.
+/// Returns the checked steps of a comparison of `steps` steps: the first, the last, and three between them at equal
+/// distances. A mistake that begins late acts in every later step, so that one of these shows it.
 pub(crate) fn checked_steps(steps: usize) -> Vec<usize> {
     let mut checked: Vec<usize> = (0..4).map(|quarter| quarter * steps / 4).collect();
     checked.push(steps.saturating_sub(1));
@@ -32,22 +32,22 @@ pub(crate) fn checked_steps(steps: usize) -> Vec<usize> {
     checked
 }
 
-/// What all entrants are given at a step.
-pub(crate) struct Given {
+/// Inputs of a step, the same for all backends.
+pub(crate) struct StepInputs {
     step: usize,
-    /// The reference's state before the step; nothing at step 0, where each entrant initialises its own.
-    standing: Option<Standing>,
-    /// The reference's gradients, which every optimizer is given.
+    /// The reference's state before the step; `None` at step 0, where each backend initialises its own.
+    snapshot: Option<Snapshot>,
+    /// The reference's gradients, which every optimizer receives.
     gradients: Vec<Parameters>,
 }
 
-impl Given {
-    /// What the reference gives at the step that `run` of it is about to take.
+impl StepInputs {
+    /// Takes the inputs from `run` of the reference, for the step that it takes next.
     pub(crate) fn new(setup: &Setup, reference: Entrant, run: &Session) -> Result<Self, Error> {
         let step = run.state().step;
-        let standing = match step {
+        let snapshot = match step {
             0 => None,
-            _ => Some(Standing::of(run)?),
+            _ => Some(Snapshot::of(run)?),
         };
         let left = setup.experiment.train.steps - step;
         let updates = if step == 0 {
@@ -55,7 +55,7 @@ impl Given {
         } else {
             1
         };
-        let mut session = Variant::default().session_at(setup, reference, standing.as_ref())?;
+        let mut session = Variant::default().session_at(setup, reference, snapshot.as_ref())?;
         let mut all = Vec::with_capacity(updates);
         for _ in 0..updates {
             let gradients = session.gradients()?;
@@ -69,7 +69,7 @@ impl Given {
         }
         Ok(Self {
             step,
-            standing,
+            snapshot,
             gradients: all,
         })
     }
@@ -82,26 +82,26 @@ pub(crate) struct MeasuredStep {
     gradients: Parameters,
     /// Change of each parameter over the updates.
     updates: Parameters,
-    /// Size of the weights, by path.
+    /// Euclidean norm of each parameter, by path.
     weights: BTreeMap<String, f64>,
 }
 
 impl MeasuredStep {
-    /// What an entrant computes.
+    /// Computes the step on a backend.
     pub(crate) fn measure(
         setup: &Setup,
         entrant: Entrant,
         variant: &Variant,
-        given: &Given,
+        inputs: &StepInputs,
     ) -> Result<Self, Error> {
-        let mut session = variant.session_at(setup, entrant, given.standing.as_ref())?;
+        let mut session = variant.session_at(setup, entrant, inputs.snapshot.as_ref())?;
         let before = session.weights()?;
         let gradients = session.gradients()?;
         let model = &session.model().transformer;
         let read = parameters::gradients(model, &gradients.sums, gradients.mean)?;
         let loss = gradients.into_totals()?.loss();
-        let logits = session.logits(LOGITS)?;
-        for gradients in &given.gradients {
+        let logits = session.logits(MAX_LOGITS)?;
+        for gradients in &inputs.gradients {
             let model = &session.model().transformer;
             let gradients = parameters::to_gradients(model, gradients, entrant.dtype);
             session.update(gradients)?;
@@ -112,7 +112,7 @@ impl MeasuredStep {
                 *update -= before;
             }
         }
-        let size = |values: &Vec<f64>| values.iter().map(|value| value * value).sum::<f64>();
+        let square = |values: &Vec<f64>| values.iter().map(|value| value * value).sum::<f64>();
         Ok(Self {
             loss,
             logits,
@@ -120,26 +120,26 @@ impl MeasuredStep {
             updates,
             weights: before
                 .iter()
-                .map(|(path, values)| (path.clone(), size(values).sqrt()))
+                .map(|(path, values)| (path.clone(), square(values).sqrt()))
                 .collect(),
         })
     }
 
-    /// Deviation of every quantity from the reference's.
+    /// Returns the deviation of every quantity from the reference's.
     fn errors(&self, reference: &Self, precision: Precision) -> Vec<Deviation> {
         let u = precision.unit_roundoff();
-        let of = |of, path: Option<&str>, error, least| Deviation {
+        let deviation = |of, path: Option<&str>, error, minimum| Deviation {
             of,
             path: path.map(str::to_owned),
             error,
-            least,
+            minimum,
         };
         let loss = distance([(&[self.loss][..], &[reference.loss][..])]);
         let logits = distance([(&self.logits[..], &reference.logits[..])]);
-        // No quantity is known better than to a rounding of its own.
+        // Every quantity has at least one rounding error of its own.
         let mut all = vec![
-            of(Checked::Loss, None, loss, u),
-            of(Checked::Logits, None, logits, u),
+            deviation(Checked::Loss, None, loss, u),
+            deviation(Checked::Logits, None, logits, u),
         ];
         let none = Vec::new();
         let error = |of: &Parameters, path: &str, expected: &[f64]| {
@@ -148,36 +148,36 @@ impl MeasuredStep {
         };
         for (path, expected) in &reference.gradients {
             let error = error(&self.gradients, path, expected);
-            all.push(of(Checked::Gradient, Some(path), error, u));
+            all.push(deviation(Checked::Gradient, Some(path), error, u));
         }
         for (path, expected) in &reference.updates {
             let error = error(&self.updates, path, expected);
-            // A change of a weight is known to a rounding of the weight.
-            let size = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
-            let least = u * (1.0 + reference.weights[path] / size);
-            all.push(of(Checked::Update, Some(path), error, least));
+            // A change of a weight has the rounding error of the weight.
+            let norm = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let minimum = u * (1.0 + reference.weights[path] / norm);
+            all.push(deviation(Checked::Update, Some(path), error, minimum));
         }
         all
     }
 
-    /// Checks every quantity against the reference's, with the bounds that `rounding` gives.
+    /// Checks every quantity against the reference's, with the bounds from `rounding`.
     pub(crate) fn checks(
         &self,
         reference: &Self,
         rounding: &Rounding,
-        given: &Given,
+        inputs: &StepInputs,
         precision: Precision,
     ) -> Vec<Check> {
         let errors = self.errors(reference, precision);
         let bounds = rounding.bounds();
         let checks = errors.into_iter().zip(bounds).map(|(deviation, bound)| {
             let summation = match deviation.of {
-                Checked::Loss => any_summation_error(rounding.terms, precision),
-                Checked::Gradient => usual_summation_error(rounding.terms, precision),
+                Checked::Loss => worst_summation_error(rounding.terms, precision),
+                Checked::Gradient => likely_summation_error(rounding.terms, precision),
                 _ => 0.0,
             };
             Check {
-                step: given.step,
+                step: inputs.step,
                 of: deviation.of,
                 path: deviation.path,
                 error: deviation.error,
@@ -187,7 +187,7 @@ impl MeasuredStep {
         let mut checks: Vec<Check> = checks.collect();
         if rounding.moves {
             checks.push(Check {
-                step: given.step,
+                step: inputs.step,
                 of: Checked::Movement,
                 path: None,
                 error: if self.moves() { 0.0 } else { 1.0 },
@@ -197,38 +197,39 @@ impl MeasuredStep {
         checks
     }
 
-    /// Whether the optimizer changes any weight.
+    /// Returns whether the optimizer changes any weight.
     fn moves(&self) -> bool {
         let mut changes = self.updates.values().flatten();
         changes.any(|change| *change != 0.0)
     }
 }
 
-/// Difference of a quantity from the reference's, relative to its size.
+/// Difference of a quantity from the reference's, relative to its norm.
 struct Deviation {
     of: Checked,
     path: Option<String>,
     error: f64,
-    /// Smallest error that a correct backend may have: one rounding.
-    least: f64,
+    /// Smallest error to expect from a correct backend: one rounding.
+    minimum: f64,
 }
 
-/// Effect of rounding on each quantity of a step, measured by runs of the reference's backend in an entrant's precision:
-/// one with the weights as they are, the others with weights moved by one unit in the last place. One run alone can be
-/// near the reference by luck: the gradient of a norm's bias, in which large terms cancel, was off by 2e-7 in one run and
-/// by 6e-6 in the next.
+/// Effect of rounding on each quantity of a step, measured by runs of the reference's backend in the tested precision:
+/// one with unchanged weights, the others with weights moved by one unit in the last place. One run alone can be near
+/// the reference by luck: the gradient of a norm's bias, in which large terms cancel, was off by 2e-7 in one run and by
+/// 6e-6 in the next.
 pub(crate) struct Rounding {
-    /// Terms of a sum over a micro-batch: one for each token.
+    /// Number of terms of a sum over a micro-batch: one for each token.
     terms: usize,
     runs: usize,
-    /// Sum over the runs, for each quantity.
+    /// Sum of squared errors over the runs, for each quantity.
     squares: Vec<f64>,
     /// Whether the optimizer changes any weight.
     moves: bool,
 }
 
 impl Rounding {
-    /// Starts without runs. Losses and gradients are sums of `terms` terms, one for each token of a micro-batch.
+    /// Creates a measurement without runs. Losses and gradients are sums of `terms` terms, one for each token of a
+    /// micro-batch.
     pub(crate) fn new(terms: usize) -> Self {
         Self {
             terms,
@@ -243,10 +244,10 @@ impl Rounding {
         let errors = run.errors(reference, of);
         self.squares.resize(errors.len(), 0.0);
         for (sum, deviation) in self.squares.iter_mut().zip(errors) {
-            // The larger of both, and NaN if there is one.
+            // The larger of both; `max` alone would drop NaN.
             let error = match deviation.error.is_nan() {
                 true => f64::NAN,
-                false => deviation.error.max(deviation.least),
+                false => deviation.error.max(deviation.minimum),
             };
             *sum += error * error;
         }
@@ -254,7 +255,7 @@ impl Rounding {
         self.moves |= run.moves();
     }
 
-    /// Largest error that rounding explains, for each quantity.
+    /// Returns the largest error that rounding explains, for each quantity.
     fn bounds(&self) -> impl Iterator<Item = f64> + '_ {
         self.squares.iter().map(|sum| match sum.is_nan() {
             true => f64::INFINITY,
@@ -263,26 +264,27 @@ impl Rounding {
     }
 }
 
-/// The largest relative error of a sum of so many numbers of one sign that some order of additions explains:
-/// (n − 1) u (Higham 2002, Accuracy and Stability of Numerical Algorithms, §4.2).
+/// Returns the largest relative error of a sum of `terms` numbers of one sign in any order of additions: (n − 1) u
+/// (Higham 2002, Accuracy and Stability of Numerical Algorithms, §4.2).
 ///
 /// The probabilistic bound λ √n u (Higham & Mary 2019, A New Approach to Probabilistic Rounding Error Analysis) is
-/// narrower, and wrong here: losses that are nearly equal, as before training, round in one direction, and a plain sum of
-/// 65 536 of them is off by 1.7e-4, where that bound with λ = 6 has 9.2e-5. Sums of 16-bit numbers are expected in f32, as
-/// every framework has them.
-fn any_summation_error(terms: usize, precision: Precision) -> f64 {
-    unit_of_sums(precision) * terms.saturating_sub(1) as f64
+/// narrower and does not hold here: losses that are nearly equal, as before training, round in one direction, and a
+/// plain sum of 65 536 of them is off by 1.7e-4, while that bound with λ = 6 is 9.2e-5. Sums of 16-bit numbers are
+/// expected in f32, as in every framework.
+fn worst_summation_error(terms: usize, precision: Precision) -> f64 {
+    roundoff_of_sums(precision) * terms.saturating_sub(1) as f64
 }
 
-/// Largest relative error of a plain sum of `terms` numbers of either sign, but with probability 7e-4: λ √n u with λ = 4
-/// (Higham & Mary 2019). A gradient is such a sum, over the tokens of a micro-batch. Our own operations add in a tree,
-/// so that their error alone would accuse every plain sum: at 65 536 tokens it is 2.7e-5, and this bound 6.1e-5.
-fn usual_summation_error(terms: usize, precision: Precision) -> f64 {
-    4.0 * (terms as f64).sqrt() * unit_of_sums(precision)
+/// Returns the relative error that a plain sum of `terms` numbers of either sign exceeds with probability 7e-4: λ √n u
+/// with λ = 4 (Higham & Mary 2019). A gradient is such a sum, over the tokens of a micro-batch. Our own operations add
+/// in a tree, so that their error alone would fail every plain sum: at 65 536 tokens it is 2.7e-5, and this bound
+/// 6.1e-5.
+fn likely_summation_error(terms: usize, precision: Precision) -> f64 {
+    4.0 * (terms as f64).sqrt() * roundoff_of_sums(precision)
 }
 
-/// The unit roundoff of the precision that sums are made in.
-fn unit_of_sums(precision: Precision) -> f64 {
+/// Returns the unit roundoff of the precision in which sums are expected.
+fn roundoff_of_sums(precision: Precision) -> f64 {
     match precision {
         Precision::F64 => precision.unit_roundoff(),
         _ => Precision::F32.unit_roundoff(),
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lucky_run_does_not_narrow_a_bound_and_no_number_explains_everything() {
+    fn lucky_run_does_not_narrow_a_bound_and_nan_makes_it_infinite() {
         let step = |gradient: f64| MeasuredStep {
             loss: 4.0,
             logits: vec![1.0, 2.0],
@@ -314,7 +316,7 @@ mod tests {
         let u = of.unit_roundoff();
         let reference = step(1.0);
         let mut rounding = Rounding::new(1);
-        // Of four runs, two are off by 1e-5 and two not at all.
+        // Two of four runs are off by 1e-5, and two are exact.
         for gradient in [1.0, 1.0 + 1e-5, 1.0 - 1e-5, 1.0] {
             rounding.add(&step(gradient), &reference, of);
         }
@@ -335,7 +337,7 @@ mod tests {
         assert!(bounds[3].is_finite());
     }
 
-    /// Losses of so many tokens, in f32, around 4.2: they look random and are the same each time.
+    /// Returns pseudorandom losses of `terms` tokens around 4.2, the same in every call.
     fn nats(terms: usize, spread: f32) -> Vec<f32> {
         let uniform = |term: u64| {
             let bits = term.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -349,11 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn any_order_of_adding_65k_losses_is_explained_and_a_mistake_is_not() {
+    fn loss_bound_covers_any_order_of_addition_and_no_mistake() {
         for (terms, mistake) in [(64, 1e-4), (1024, 1e-4), (65_536, 1e-2)] {
-            // What a pairwise sum, which is exact to a rounding, explains: all that was granted before.
+            // The bound without the grant for sums: a pairwise sum is exact to a rounding.
             let pairwise = FACTOR * Precision::F32.unit_roundoff();
-            let bound = any_summation_error(terms, Precision::F32).max(pairwise);
+            let bound = worst_summation_error(terms, Precision::F32).max(pairwise);
             let mut worst = 0.0f64;
             for spread in [0.003, 0.2, 2.0] {
                 let nats = nats(terms, spread);

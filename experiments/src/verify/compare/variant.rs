@@ -19,21 +19,22 @@ use crate::engine::setup::Setup;
 /// Differences of a run from the others of its backend and precision.
 #[derive(Clone, Default)]
 pub(crate) struct Variant {
-    /// Seed in place of the experiment's.
+    /// Seed; `None` for the experiment's own.
     pub(crate) seed: Option<u64>,
-    /// Moves each initial weight by one unit in the last place, up or down as this number decides.
+    /// Seed of the random directions in which each initial weight is moved by one unit in the last place; `None` leaves
+    /// the weights unchanged.
     pub(crate) nudge: Option<u64>,
     pub(crate) perturbation: Perturbation,
 }
 
-/// Checkpoint of a run, in memory.
-pub(crate) struct Standing {
+/// Checkpoint of a run in memory.
+pub(crate) struct Snapshot {
     step: usize,
     records: Records,
 }
 
-impl Standing {
-    /// The checkpoint that a session would save now.
+impl Snapshot {
+    /// Takes the checkpoint that a session would save now.
     pub(crate) fn of(session: &Session) -> Result<Self, Error> {
         Ok(Self {
             step: session.state().step,
@@ -43,7 +44,7 @@ impl Standing {
 }
 
 impl Variant {
-    /// A run before its first step.
+    /// Creates the session of a run before its first step.
     pub(crate) fn session(&self, setup: &Setup, entrant: Entrant) -> Result<Session, Error> {
         let options = SessionOptions {
             backend: entrant.name,
@@ -56,20 +57,20 @@ impl Variant {
         Ok(session)
     }
 
-    /// A run that continues another one's checkpoint as training resumes, after weights and optimizer state are rounded
-    /// to this run's precision. Without a checkpoint it is a run before its first step.
+    /// Resumes another run's checkpoint, with weights and optimizer state rounded to this run's precision. Without a
+    /// checkpoint, creates the session of a run before its first step.
     pub(crate) fn session_at(
         &self,
         setup: &Setup,
         entrant: Entrant,
-        standing: Option<&Standing>,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Session, Error> {
         let mut session = self.session(setup, entrant)?;
-        let Some(standing) = standing else {
+        let Some(snapshot) = snapshot else {
             return Ok(session);
         };
         let mut records = Records::new();
-        for (name, bytes) in &standing.records {
+        for (name, bytes) in &snapshot.records {
             let [_, optimizer, _] = PARTS;
             // Moments are kept in f32 at least.
             let precision = match entrant.dtype {
@@ -78,7 +79,7 @@ impl Variant {
             };
             records.insert(name.clone(), rounded(bytes, precision)?);
         }
-        session.load_records(records, standing.step)?;
+        session.load_records(records, snapshot.step)?;
         self.nudge(&mut session, entrant.dtype);
         Ok(session)
     }
@@ -90,7 +91,7 @@ impl Variant {
     }
 }
 
-/// A record with its numbers rounded to another precision.
+/// Rounds the numbers of a record to another precision.
 fn rounded(part: &[u8], precision: Precision) -> Result<Vec<u8>, Error> {
     let failed = |error: burn_pack::Error| Error::Training(error.to_string());
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(part.to_vec())).map_err(failed)?;
@@ -117,8 +118,8 @@ fn rounded(part: &[u8], precision: Precision) -> Result<Vec<u8>, Error> {
     Ok(writer.into_bytes().map_err(failed)?.to_vec())
 }
 
-/// Moves each weight by one unit in the last place of its precision, up or down as `member` decides. Zeros stay: the
-/// neighbours of 0 are farther away than a rounding.
+/// Moves each weight by one unit in the last place of its precision, in random directions with the seed `member`. Zeros
+/// stay, because the neighbours of 0 are farther away than a rounding.
 fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transformer {
     let mut random = ChaCha8Rng::seed_from_u64(member);
     parameters::changed(transformer, |mut values| {
@@ -129,7 +130,7 @@ fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transf
     })
 }
 
-/// The number of this precision that is next to `value`, away from 0 or towards it.
+/// Returns the neighbour of `value` in this precision, away from 0 or towards it.
 fn next_to(value: f64, precision: Precision, away: bool) -> f64 {
     if value == 0.0 {
         return value;
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_one_unit_away() {
+    fn neighbours_of_one_are_one_unit_in_the_last_place_away() {
         for precision in Precision::ALL {
             let u = precision.unit_roundoff();
             assert_eq!(next_to(1.0, precision, true), 1.0 + 2.0 * u);

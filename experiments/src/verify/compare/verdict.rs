@@ -1,14 +1,13 @@
-//! Verdicts: the one place that names them, gives them a sign, and says what they mean. Reports, dashboards and the help
-//! of the command use these texts.
+//! Verdicts with their names, signs and meanings. Reports, dashboards and the help of the command use these texts.
 
 use serde::{Deserialize, Serialize};
 
-/// How an entrant's numbers relate to the reference's. [`Verdict::meaning`] says what each of them means.
+/// Relation of a backend's numbers to the reference's. [`Verdict::meaning`] explains each verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Another backend gives the same bits as the reference's own in the same precision; or a finished run gives
-    /// those of the first one.
+    /// Another backend gives the same bits as the reference's own in the same precision; or a finished run has the same
+    /// bits as the first one.
     Identical,
     /// Rounding explains every difference.
     Rounding,
@@ -16,16 +15,16 @@ pub enum Verdict {
     Outcome,
     /// Rounding does not explain a check, the outcome, or a curve that no outcome excuses.
     Differs,
-    /// It stopped on its way.
+    /// The run stopped before its last step.
     Failed,
-    /// It cannot run here, or there is nothing to judge it by.
+    /// The backend cannot run here, or there is nothing to judge it by.
     Unavailable,
     /// The reference's own backend agrees with itself, so headlines do not count it.
     Own,
 }
 
 impl Verdict {
-    /// Every verdict, from the best to the worst, and last the one that judges nothing.
+    /// All verdicts, from the best to the worst, with the one that judges nothing last.
     pub const ALL: [Self; 7] = [
         Self::Identical,
         Self::Rounding,
@@ -36,7 +35,7 @@ impl Verdict {
         Self::Own,
     ];
 
-    /// Name, sign, words and meaning.
+    /// Returns name, sign, words and meaning.
     const fn texts(self) -> [&'static str; 4] {
         match self {
             Self::Identical => [
@@ -86,22 +85,22 @@ impl Verdict {
         }
     }
 
-    /// The name that `--json` has.
+    /// Returns the name in `--json`.
     pub fn name(self) -> &'static str {
         self.texts()[0]
     }
 
-    /// A sign that tells verdicts apart without colours.
+    /// Returns a sign that distinguishes verdicts without colours.
     pub fn symbol(self) -> &'static str {
         self.texts()[1]
     }
 
-    /// The verdict in words.
+    /// Returns the verdict in words.
     pub fn words(self) -> &'static str {
         self.texts()[2]
     }
 
-    /// What the verdict means, in a sentence.
+    /// Returns the meaning of the verdict, in a sentence.
     pub fn meaning(self) -> &'static str {
         self.texts()[3]
     }
