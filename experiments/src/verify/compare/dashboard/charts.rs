@@ -1,4 +1,4 @@
-//! The two charts: losses, and how far they are from the reference's.
+//! The two charts: losses, and their differences from the reference's.
 
 use std::mem::discriminant;
 
@@ -9,16 +9,16 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use super::plot::{Corner, Curve, Level, Plot};
-use super::scale::{Keep, Scale, Series, thinned};
+use super::scale::{Keep, Scale, Series, downsampled};
 use super::scene::{GREY, Scene, colour_of, frame};
 use super::state::State;
 use super::table::{self, Row};
 use crate::verify::compare::{Envelope, Role};
 
-/// Every run's loss.
+/// Draws the loss of every run.
 pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     let state = scene.state;
-    // Two dots to a column of the screen.
+    // A column of the screen has two dots.
     let columns = 2 * usize::from(area.width);
     let series: Vec<(usize, Series)> = state
         .runs
@@ -27,7 +27,7 @@ pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
         .map(|(index, run)| {
             let losses = run.losses.iter();
             let last = last_step(state);
-            (index, thinned(losses, last, columns, Keep::Extremes))
+            (index, downsampled(losses, last, columns, Keep::Extremes))
         })
         .collect();
     let values = series.iter().flat_map(|(_, series)| series);
@@ -39,8 +39,8 @@ pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     };
     let chart = Chart {
         title: format!("Loss, nats/token{kind}"),
-        nothing: "no step yet",
-        also: also(state, &[("seeds", Role::Seed(0))]),
+        placeholder: "no step yet",
+        legend_names: legend_names(state, &[("seeds", Role::Seed(0))]),
         legend: Corner::TopRight,
     };
     let curves = |scale: &Scale| {
@@ -51,12 +51,12 @@ pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     chart.draw(state, scale, curves, area, buffer);
 }
 
-/// Every run's distance from the reference, and what rounding explains of it.
+/// Draws the difference of every run from the reference, and the envelopes.
 pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     let state = scene.state;
     let last = last_step(state);
     let columns = usize::from(area.width);
-    // Another seed's curve is another curve: its distance says nothing about rounding.
+    // The difference of another seed shows nothing about rounding.
     let is_shown = |role| matches!(role, Role::Rounding | Role::Entrant);
     let series: Vec<(usize, Series)> = state
         .runs
@@ -65,7 +65,7 @@ pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
         .filter(|(_, run)| is_shown(run.role))
         .map(|(index, run)| {
             let differences = run.differences.iter();
-            (index, thinned(differences, last, columns, Keep::Largest))
+            (index, downsampled(differences, last, columns, Keep::Largest))
         })
         .collect();
     let envelopes: Vec<(&Envelope, Series)> = {
@@ -74,7 +74,7 @@ pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
         let points = |envelope: &Envelope| {
             let known = envelope.loss.len().min(last.saturating_add(1));
             let bounds = envelope.loss[..known].iter().copied().enumerate();
-            thinned(bounds, last, 2 * columns, Keep::Largest)
+            downsampled(bounds, last, 2 * columns, Keep::Largest)
         };
         let envelopes = state.envelopes.iter().filter(shown);
         envelopes
@@ -86,18 +86,18 @@ pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     let of_envelopes = envelopes.iter().flat_map(|(_, series)| series);
     let values = of_runs.chain(of_envelopes).map(|&(_, value)| value);
     let scale = Scale::decades(values, usize::from(area.height.saturating_sub(3)) / 2);
-    let mut also = also(state, &[("rounding runs", Role::Rounding)]);
-    // The reference is not in this chart: its colour is free for what is allowed.
+    let mut legend_names = legend_names(state, &[("rounding runs", Role::Rounding)]);
+    // The reference is not in this chart, so that its colour is free for the envelopes.
     if !envelopes.is_empty() {
-        also.push(("envelope", Color::Reset));
+        legend_names.push(("envelope", Color::Reset));
     }
     let chart = Chart {
         title: match &state.plan {
             Some(plan) => format!("|Δloss| from {}, log scale", plan.reference),
             None => "|Δloss|, log scale".into(),
         },
-        nothing: "no difference yet",
-        also,
+        placeholder: "no difference yet",
+        legend_names,
         legend: Corner::TopLeft,
     };
     let curves = |scale: &Scale| {
@@ -114,13 +114,13 @@ pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     chart.draw(state, scale, curves, area, buffer);
 }
 
-/// A chart but for its curves.
+/// Chart without its curves.
 struct Chart {
     title: String,
-    /// What stands in its place as long as there is nothing to draw.
-    nothing: &'static str,
-    /// Named in the frame: what the table has no row for.
-    also: Vec<(&'static str, Color)>,
+    /// Text shown as long as there is nothing to draw.
+    placeholder: &'static str,
+    /// Names in the frame of curves that have no row in the table.
+    legend_names: Vec<(&'static str, Color)>,
     legend: Corner,
 }
 
@@ -133,13 +133,13 @@ impl Chart {
         area: Rect,
         buffer: &mut Buffer,
     ) {
-        let also = self.also.into_iter().flat_map(|(name, colour)| {
+        let names = self.legend_names.into_iter().flat_map(|(name, colour)| {
             [
                 Span::from(" ━").fg(colour).bold(),
                 Span::from(format!(" {name} ")).italic(),
             ]
         });
-        let block = frame(self.title).title_bottom(Line::from_iter(also).right_aligned());
+        let block = frame(self.title).title_bottom(Line::from_iter(names).right_aligned());
         let inner = block.inner(area);
         block.render(area, buffer);
         match scale {
@@ -156,8 +156,8 @@ impl Chart {
                     height: 1,
                     ..inner
                 };
-                let nothing = Line::from(self.nothing).italic().centered();
-                nothing.render(middle, buffer);
+                let placeholder = Line::from(self.placeholder).italic().centered();
+                placeholder.render(middle, buffer);
             }
             None => {}
         }
@@ -174,27 +174,27 @@ fn curve(scene: &Scene, index: usize, lines: Vec<Vec<(f64, f64)>>) -> Curve {
             Role::Entrant => Some(run.entrant.to_string()),
             Role::Rounding | Role::Seed(_) => None,
         },
-        // The reference is what the highlighted one is seen against.
+        // The reference keeps its colour, because the highlighted run is compared against it.
         colour: match selected {
             Some(selected) if selected != index && run.role != Role::Reference => GREY,
             _ => colour_of(scene.state, index),
         },
         level: match (run.role, selected) {
             (_, Some(selected)) if selected == index => Level::Above,
-            (Role::Reference, _) | (Role::Entrant, None) => Level::Among,
+            (Role::Reference, _) | (Role::Entrant, None) => Level::Shared,
             _ => Level::Behind,
         },
         lines,
     }
 }
 
-/// The last step that any run took.
+/// Returns the last step that any run took.
 fn last_step(state: &State) -> usize {
     let steps = state.runs.iter().filter_map(|run| run.losses.last());
     steps.map(|(step, _)| step).max().unwrap_or(0)
 }
 
-/// The run in the highlighted row.
+/// Returns the run in the highlighted row.
 fn selected(scene: &Scene) -> Option<usize> {
     match table::rows(scene.state).get(scene.view.selected?)? {
         Row::Run(index, _) => Some(*index),
@@ -202,8 +202,8 @@ fn selected(scene: &Scene) -> Option<usize> {
     }
 }
 
-/// Which of these kinds have taken a step.
-fn also(state: &State, kinds: &[(&'static str, Role)]) -> Vec<(&'static str, Color)> {
+/// Returns the names of those kinds of runs that have taken a step.
+fn legend_names(state: &State, kinds: &[(&'static str, Role)]) -> Vec<(&'static str, Color)> {
     let began = |role: &Role| {
         let mut runs = state.runs.iter();
         runs.any(|run| discriminant(&run.role) == discriminant(role) && run.losses.len() > 0)

@@ -1,4 +1,4 @@
-//! The whole screen: what goes where at which size.
+//! Layout of the whole screen at each size.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,13 +12,13 @@ use super::view::Popup;
 use super::{charts, popup, table, words};
 use crate::show::format;
 
-/// Below this, charts give way to the table.
-const FULL: (u16, u16) = (60, 18);
+/// Smallest width and height of the full layout. On a smaller screen the table has priority over charts.
+const MIN_FULL_SIZE: (u16, u16) = (60, 18);
 
 /// Draws everything.
 pub(super) fn draw(scene: &Scene, frame: &mut Frame) {
     let area = frame.area();
-    if area.width >= FULL.0 && area.height >= FULL.1 {
+    if area.width >= MIN_FULL_SIZE.0 && area.height >= MIN_FULL_SIZE.1 {
         full(scene, frame, area);
     } else {
         compact(scene, frame, area);
@@ -32,11 +32,11 @@ pub(super) fn draw(scene: &Scene, frame: &mut Frame) {
 
 fn full(scene: &Scene, frame: &mut Frame, area: Rect) {
     let wanted = table::height(scene.state);
-    // In lockstep the run under way is all of them; and a row of the table is worth more than its bar.
+    // In lockstep all runs are under way, and a row of the table is worth more than the bar of one run.
     let without_run = scene.state.lockstep() || wanted > (area.height - 5) / 2;
     let progress = if without_run { 4 } else { 5 };
     let table = wanted.min((area.height - progress) / 2);
-    let [plots, entrants, bottom] = Layout::vertical([
+    let [plots, backends, bottom] = Layout::vertical([
         Constraint::Fill(1),
         Constraint::Length(table),
         Constraint::Length(progress),
@@ -50,23 +50,23 @@ fn full(scene: &Scene, frame: &mut Frame, area: Rect) {
     };
     charts::loss(scene, left, frame.buffer_mut());
     charts::difference(scene, right, frame.buffer_mut());
-    table::draw(scene.state, scene.view, entrants, frame.buffer_mut());
+    table::draw(scene.state, scene.view, backends, frame.buffer_mut());
     draw_progress(scene, frame, bottom);
 }
 
-/// What a small screen has room for: the table, and how far everything is.
+/// Draws the layout of a small screen: progress, one chart if it fits, and the table.
 fn compact(scene: &Scene, frame: &mut Frame, area: Rect) {
     let lines = area.height.min(3);
     let plot = match area.height >= 16 && area.width >= 36 {
         true => (area.height - lines) / 2,
         false => 0,
     };
-    // A table without a row says nothing.
+    // A table needs at least one row.
     let table = match area.height - lines - plot {
-        room @ 4.. => room.min(table::height(scene.state).max(4)),
+        left @ 4.. => left.min(table::height(scene.state).max(4)),
         _ => 0,
     };
-    let [now, all, time, plot, entrants] = Layout::vertical([
+    let [now, all, time, plot, backends] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(1),
@@ -87,7 +87,7 @@ fn compact(scene: &Scene, frame: &mut Frame, area: Rect) {
     frame.render_widget(Line::from(time_text(scene, progress)).italic(), time);
     charts::loss(scene, plot, frame.buffer_mut());
     if table > 0 {
-        table::draw(scene.state, scene.view, entrants, frame.buffer_mut());
+        table::draw(scene.state, scene.view, backends, frame.buffer_mut());
     }
 }
 
@@ -115,7 +115,7 @@ fn draw_progress(scene: &Scene, frame: &mut Frame, area: Rect) {
 
     let rows = Layout::vertical(vec![Constraint::Length(1); inner.height.into()]).split(inner);
     frame.render_widget(now_line(scene), rows[0]);
-    // Always the same, so that bars do not jump from second to second.
+    // A fixed width, so that bars do not move every second.
     let text_width = if area.width < 80 { 38 } else { 43 };
     let all = estimate::overall(scene.state, scene.now);
     let all = ("All", all, time_text(scene, all), Color::Yellow);
@@ -160,14 +160,14 @@ fn now_line(scene: &Scene) -> Paragraph<'static> {
     Paragraph::new(line)
 }
 
-/// A bar of blocks, to an eighth of a column.
+/// Returns a progress bar of blocks, with a resolution of an eighth of a column.
 fn bar(progress: Progress, colour: Color, width: u16) -> Span<'static> {
     let eighths = (8.0 * f64::from(width) * progress.fraction) as usize;
     let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
     Span::from("█".repeat(eighths / 8) + part).fg(colour)
 }
 
-/// Rounded down: nothing is done before it is.
+/// Formats a percentage rounded down, so that 100 % means done.
 fn percent(progress: Progress) -> String {
     format!("{:.0} %", (100.0 * progress.fraction).floor())
 }

@@ -1,19 +1,19 @@
-//! How far a comparison is, and how long it takes from here.
+//! Progress of a comparison, and an estimate of the time left.
 
 use std::time::Duration;
 
 use super::state::{Run, State};
 
-/// How much is done.
+/// Share of the work that is done, and the time left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Progress {
-    /// 0 to 1, by time where a run's speed is known.
+    /// 0 to 1, weighted by time if the speed of a run is known.
     pub(super) fraction: f64,
     pub(super) left: Left,
 }
 
 impl Progress {
-    /// Of nothing at all.
+    /// Progress before anything has run.
     pub(super) const NONE: Self = Self {
         fraction: 0.0,
         left: Left::Unknown,
@@ -25,17 +25,17 @@ impl Progress {
 pub(super) enum Left {
     /// Nothing has been measured.
     Unknown,
-    /// Some of what is left has never run: without it, so long.
+    /// Time left without the runs that have never run.
     AtLeast(Duration),
     About(Duration),
 }
 
-/// Of everything, at `now`.
+/// Returns the progress of all runs at `now`.
 pub(super) fn overall(state: &State, now: Duration) -> Progress {
     of_runs(state, &mut state.runs.iter(), now)
 }
 
-/// Of one run, at `now`.
+/// Returns the progress of one run at `now`.
 pub(super) fn of_run(state: &State, run: &Run, now: Duration) -> Progress {
     of_runs(state, &mut std::iter::once(run), now)
 }
@@ -45,27 +45,27 @@ fn of_runs<'a>(
     runs: &mut dyn Iterator<Item = &'a Run>,
     now: Duration,
 ) -> Progress {
-    // Steps done and left with the seconds of each; steps without a known speed apart.
+    // Seconds done and left; steps of runs without a known speed are counted separately.
     let (mut done, mut left, mut unknown_done, mut unknown_left) = (0.0, 0.0, 0.0, 0.0);
     let (mut steps, mut seconds) = (0.0, 0.0);
-    // In lockstep the one that is behind takes the next step.
+    // In lockstep the run with the fewest steps takes the next one.
     let next = state.active().map(|(_, run)| run);
     let next = next.min_by_key(|run| run.losses.len());
     let next = next.filter(|run| run.losses.len() > 0);
-    let last = state.runs.iter().map(|run| run.touched).max();
+    let last = state.runs.iter().map(|run| run.updated).max();
     let since = now.saturating_sub(last.unwrap_or(now)).as_secs_f64();
     for run in runs {
         let taken = run.losses.len().min(state.steps());
-        let remaining = match state.is_out(run) {
+        let remaining = match state.has_stopped(run) {
             true => 0,
             false => state.steps() - taken,
         };
-        // A failed run is done with the steps that it did not take.
+        // The steps that a failed run did not take count as done.
         let taken = (state.steps() - remaining) as f64;
         let remaining = remaining as f64;
         match step_seconds(state, run) {
             Some(step) => {
-                // Time passes within a step, too.
+                // The time within the step under way counts as well.
                 let is_next = next.is_some_and(|next| std::ptr::eq(next, run));
                 let underway = if is_next { since.min(step) } else { 0.0 };
                 let ahead = (remaining * step - underway).max(0.0);
@@ -80,7 +80,7 @@ fn of_runs<'a>(
             }
         }
     }
-    // For the share alone, a run of unknown speed is as fast as the others are on average.
+    // The share assumes that runs of unknown speed are as fast as the others on average.
     let typical = if seconds > 0.0 { seconds / steps } else { 1.0 };
     let share_done = done + unknown_done * typical;
     let share_left = left + unknown_left * typical;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_nothing_claimed() {
+    fn time_left_is_unknown_before_the_first_step() {
         let mut state = State::default();
         assert_eq!(overall(&state, secs(1.0)).left, Left::Unknown);
         state.apply(Event::Planned(plan(2)), secs(0.0));
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ran_is_not_in_the_estimate() {
-        // 4 steps each, on two backends.
+    fn estimate_without_all_backends_is_a_lower_bound() {
+        // Two backends with 4 steps each.
         let mut state = State::default();
         state.apply(Event::Planned(plan(2)), secs(0.0));
         state.apply(step_in(0, 0, 10.0), secs(10.0));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_measured_by_its_twin() {
+    fn speed_of_a_waiting_run_is_taken_from_the_same_backend() {
         let mut plan = plan(2);
         plan.runs[1].entrant = plan.runs[0].entrant;
         plan.runs[1].role = Role::Rounding;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_within_a_step_but_not_past_it() {
+    fn time_left_decreases_within_a_step_and_not_past_it() {
         let mut state = State::default();
         state.apply(Event::Planned(plan(1)), secs(0.0));
         state.apply(step_in(0, 0, 60.0), secs(60.0));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_misses_a_step_in_lockstep_is_not_waited_for() {
+    fn run_that_misses_a_step_in_lockstep_is_not_in_the_estimate() {
         let mut state = State::default();
         let mut plan = plan(2);
         plan.lockstep = true;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_done() {
+    fn failed_run_is_done() {
         let mut state = State::default();
         state.apply(Event::Planned(plan(1)), secs(0.0));
         state.apply(ended(0, Some("no device")), secs(1.0));

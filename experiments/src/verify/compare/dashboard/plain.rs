@@ -1,4 +1,4 @@
-//! Lines for logs and pipes: what will run, what ran, and now and then how far it is.
+//! Lines for logs and pipes: the plan, the end of every run, and progress at intervals.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,25 +11,25 @@ use crate::show::format;
 use crate::verify::compare::{Event, Plan, Role, Verdict, Watcher};
 use crate::{errln, outln};
 
-/// Not more often than this is said how far a run is.
-const AT_MOST: Duration = Duration::from_secs(10);
+/// Minimum interval between progress lines.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Nor less often than this, if there is anything to say: who reads a log wonders.
-const AT_LEAST: Duration = Duration::from_secs(60);
+/// Maximum interval between progress lines, so that a log shows that steps go on.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Share of a run that is worth a line between the two.
-const SHARE: f64 = 0.1;
+/// Share of a run that is worth a progress line between the two intervals.
+const MIN_SHARE: f64 = 0.1;
 
-/// Where lines go.
+/// Output stream of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
     Stdout,
-    /// Standard error: standard output is kept for machines.
+    /// Standard error, which leaves standard output to programs.
     Stderr,
 }
 
-/// Lines without colours or control characters.
+/// Watcher that prints lines without colours or control characters.
 #[derive(Debug)]
 pub struct Plain {
     stream: Stream,
@@ -39,7 +39,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Lines on `stream`; `interrupted` asks the comparison to stop.
+    /// Creates a watcher that prints on `stream`. The flag `interrupted` stops the comparison.
     pub fn new(stream: Stream, interrupted: Arc<AtomicBool>) -> Self {
         Self {
             stream,
@@ -65,12 +65,12 @@ impl Watcher for Plain {
     }
 }
 
-/// From events to lines; knows no stream and no clock.
+/// Conversion of events to lines, without a stream or a clock.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     state: State,
-    /// When progress was last told, and how much was done of the run that was told of.
-    told: (Duration, f64),
+    /// Time of the last progress line, and the share of its run that was done.
+    reported: (Duration, f64),
 }
 
 impl Lines {
@@ -80,7 +80,7 @@ impl Lines {
         match kind {
             Kind::Planned => self.state.plan.as_ref().map(plan_lines).unwrap_or_default(),
             Kind::Started => {
-                self.told = (now, 0.0);
+                self.reported = (now, 0.0);
                 Vec::new()
             }
             Kind::Step(run) => self.progress(run, now).into_iter().collect(),
@@ -92,15 +92,16 @@ impl Lines {
 
     fn progress(&mut self, index: usize, now: Duration) -> Option<String> {
         let run = self.state.runs.get(index)?;
-        let silent = now.saturating_sub(self.told.0);
+        let silent = now.saturating_sub(self.reported.0);
         let done = run.losses.len() as f64 / self.state.steps().max(1) as f64;
-        if silent < AT_MOST || silent < AT_LEAST && done - self.told.1 < SHARE || done >= 1.0 {
+        let is_small = done - self.reported.1 < MIN_SHARE;
+        if silent < MIN_INTERVAL || silent < MAX_INTERVAL && is_small || done >= 1.0 {
             return None;
         }
-        self.told = (now, done);
+        self.reported = (now, done);
         let all = estimate::overall(&self.state, now);
         let mut words = vec![words::now(&self.state)];
-        // In lockstep there are many, none of which stands for all.
+        // In lockstep no single run represents all.
         if !self.state.lockstep() {
             words.extend(
                 run.losses
@@ -136,7 +137,7 @@ impl Lines {
                 .last()
                 .map(|(_, loss)| format!("loss {}", format::short_loss(loss))),
         );
-        // Another seed's curve is another curve.
+        // The curve of another seed is not comparable with the reference's.
         let comparable = !matches!(run.role, Role::Seed(_));
         words.extend(
             run.worst
@@ -144,7 +145,7 @@ impl Lines {
                 .map(|(_, worst)| difference(worst)),
         );
         let distance = run.weights_distance.map(format::scientific);
-        words.extend(distance.map(|distance| format!("weights' distance {distance}")));
+        words.extend(distance.map(|distance| format!("weights distance {distance}")));
         let speed = self.state.tokens_per_second(run);
         words.extend(speed.map(|speed| format!("{} tokens/s", format::short_rate(speed))));
         let memory = run
@@ -162,7 +163,7 @@ impl Lines {
     }
 }
 
-/// What lines depend on once the event itself has gone into the state.
+/// Part of an event that its lines depend on, after the event itself has been applied to the state.
 enum Kind {
     Planned,
     Started,
@@ -200,7 +201,7 @@ fn plan_lines(plan: &Plan) -> Vec<String> {
         format!("  reference    {}", plan.reference),
     ];
     let mut rounding: Vec<(String, usize)> = Vec::new();
-    let (mut seeds, mut entrants) = (Vec::new(), Vec::new());
+    let (mut seeds, mut backends) = (Vec::new(), Vec::new());
     for run in &plan.runs {
         let on = run.entrant.to_string();
         match run.role {
@@ -210,7 +211,7 @@ fn plan_lines(plan: &Plan) -> Vec<String> {
                 None => rounding.push((on, 1)),
             },
             Role::Seed(seed) => seeds.push(format!("{seed} on {on}")),
-            Role::Entrant => entrants.push(on),
+            Role::Entrant => backends.push(on),
         }
     }
     let rounding: Vec<_> = rounding
@@ -220,7 +221,7 @@ fn plan_lines(plan: &Plan) -> Vec<String> {
     for (what, list) in [
         ("rounding", rounding),
         ("seeds", seeds),
-        ("entrants", entrants),
+        ("backends", backends),
     ] {
         if !list.is_empty() {
             lines.push(format!("  {what:<11}  {}", list.join(", ")));
@@ -259,7 +260,7 @@ mod tests {
     use super::super::tests::{ended, full_plan, plan, step, step_in};
     use super::*;
 
-    fn told(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
+    fn lines_of(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
         let mut lines = Lines::default();
         events
             .into_iter()
@@ -268,15 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_comes_first() {
+    fn plan_is_the_first_lines() {
         assert_eq!(
-            told([(0, Event::Planned(full_plan()))]),
+            lines_of([(0, Event::Planned(full_plan()))]),
             [
                 "comparison \"world\": 8 runs of 4 steps, one after the other",
                 "  reference    flex:f64",
                 "  rounding     3 runs on flex:f32",
                 "  seeds        2 on flex:f64",
-                "  entrants     flex:f32, ndarray:f32, wgpu:f32",
+                "  backends     flex:f32, ndarray:f32, wgpu:f32",
                 "  unavailable  cuda:f32: no device answers",
             ]
         );
@@ -284,7 +285,7 @@ mod tests {
 
     #[test]
     fn every_run_has_a_line_when_it_ends() {
-        let lines = told([
+        let lines = lines_of([
             (0, Event::Planned(plan(2))),
             (0, Event::Started { run: 0 }),
             (1, step(0, 0, 4.0)),
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn failures_and_verdicts_are_one_line_each() {
-        let lines = told([
+        let lines = lines_of([
             (0, Event::Planned(plan(2))),
             (1, ended(1, Some("no device:\n\x1b[31mdriver\r\nlost"))),
             (
@@ -328,13 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_now_and_then() {
+    fn progress_lines_are_at_most_a_minute_apart() {
         let mut long = plan(1);
         long.steps = 1000;
         let mut events = vec![(0, Event::Planned(long)), (0, Event::Started { run: 0 })];
-        // A step each second: 10 % take longer than a minute.
+        // A step takes a second, so that 10 % of the run take longer than a minute.
         events.extend((0..300).map(|index| (index as u64 + 1, step_in(0, index, 1.0))));
-        let mut lines = told(events);
+        let mut lines = lines_of(events);
         let lines = lines.split_off(2);
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert_eq!(
@@ -344,9 +345,9 @@ mod tests {
     }
 
     #[test]
-    fn short_runs_tell_nothing_in_between() {
+    fn short_runs_have_no_progress_lines() {
         let mut events = vec![(0, Event::Planned(plan(1)))];
         events.extend((0..4).map(|index| (index as u64, step(0, index, 1.0))));
-        assert_eq!(told(events).len(), 2);
+        assert_eq!(lines_of(events).len(), 2);
     }
 }

@@ -1,7 +1,7 @@
-//! Curves over steps, in Braille dots.
+//! Plots of curves over steps, in Braille dots.
 //!
-//! Curves that agree lie on top of each other, and a plain chart would show the last one alone. Here a cell
-//! that several curves cross keeps the dots of all, and they take turns in colouring it: agreement is striped.
+//! Curves that agree lie on top of each other, and a simple chart would show only the last one. Here a cell that
+//! several curves cross has the dots of all of them, and its colour alternates between them: agreement is striped.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,34 +13,34 @@ use ratatui::widgets::{Block, Widget};
 
 use super::scale::Scale;
 
-/// A chart without a frame.
+/// Plot without a frame.
 pub(super) struct Plot<'a> {
     pub(super) scale: &'a Scale,
-    /// The right end; the left one is 0.
+    /// The step at the right end; the left end is step 0.
     pub(super) last_step: usize,
     pub(super) curves: Vec<Curve>,
     pub(super) legend: Corner,
 }
 
 pub(super) struct Curve {
-    /// In the legend; left out of it where there is none.
+    /// Name in the legend; `None` leaves the curve out of it.
     pub(super) name: Option<String>,
     pub(super) colour: Color,
     pub(super) level: Level,
-    /// As [`Scale::lines`] has them.
+    /// Lines from [`Scale::lines`].
     pub(super) lines: Vec<Vec<(f64, f64)>>,
 }
 
-/// Who gets a cell that several curves cross.
+/// Order of curves in a cell that several of them cross.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Behind,
-    /// All of these, colouring it in turns.
-    Among,
+    /// Curves of this level share the cell, and its colour alternates between them.
+    Shared,
     Above,
 }
 
-/// Where the legend is, if no curve is there.
+/// Corner of the legend, if no curve is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Corner {
     TopLeft,
@@ -70,7 +70,7 @@ impl Corner {
     }
 }
 
-/// Columns that a curve colours before it is another's turn.
+/// Number of columns that a curve colours before the next one does.
 const STRIPE: usize = 2;
 
 const BRAILLE: std::ops::RangeInclusive<u32> = 0x2801..=0x28ff;
@@ -89,14 +89,14 @@ impl Widget for Plot<'_> {
             height: area.height - 2,
             ..area
         };
-        self.axes(area, graph, buffer);
-        self.draw(graph, buffer);
-        self.name(graph, buffer);
+        self.draw_axes(area, graph, buffer);
+        self.draw_curves(graph, buffer);
+        self.draw_legend(graph, buffer);
     }
 }
 
 impl Plot<'_> {
-    fn axes(&self, area: Rect, graph: Rect, buffer: &mut Buffer) {
+    fn draw_axes(&self, area: Rect, graph: Rect, buffer: &mut Buffer) {
         for y in graph.top()..graph.bottom() {
             buffer[(graph.x - 1, y)].set_symbol(line::VERTICAL);
         }
@@ -128,8 +128,8 @@ impl Plot<'_> {
         }
     }
 
-    fn draw(&self, graph: Rect, buffer: &mut Buffer) {
-        // Per cell: the highest level, and the dots and the colours of that level alone.
+    fn draw_curves(&self, graph: Rect, buffer: &mut Buffer) {
+        // Each cell has the highest level of its curves, and only the dots and colours of that level.
         let mut cells: Vec<(Level, u32, Vec<Color>)> =
             vec![(Level::Behind, 0, Vec::new()); graph.area() as usize];
         let mut sheet = Buffer::empty(graph);
@@ -178,7 +178,7 @@ impl Plot<'_> {
         }
     }
 
-    fn name(&self, graph: Rect, buffer: &mut Buffer) {
+    fn draw_legend(&self, graph: Rect, buffer: &mut Buffer) {
         let lines: Vec<Line> = self
             .curves
             .iter()
@@ -189,7 +189,7 @@ impl Plot<'_> {
             .collect();
         let width = lines.iter().map(Line::width).max().unwrap_or(0) as u16 + 2;
         let height = lines.len() as u16 + 2;
-        // The table names the colours, too: where there is little room, the curves have it.
+        // The table names the colours as well, so that curves have priority on a small plot.
         if lines.is_empty() || width > graph.width / 2 || height > graph.height / 2 {
             return;
         }
@@ -245,10 +245,10 @@ mod tests {
 
     #[test]
     fn curves_that_agree_are_all_visible() {
-        let alone = columns_of(&plot(vec![flat(Color::Red, Level::Among)]), Color::Red);
+        let alone = columns_of(&plot(vec![flat(Color::Red, Level::Shared)]), Color::Red);
         let both = plot(vec![
-            flat(Color::Red, Level::Among),
-            flat(Color::Blue, Level::Among),
+            flat(Color::Red, Level::Shared),
+            flat(Color::Blue, Level::Shared),
         ]);
         let (red, blue) = (
             columns_of(&both, Color::Red),
@@ -259,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_hides_what_is_behind() {
+    fn higher_levels_hide_lower_levels() {
         let buffer = plot(vec![
             flat(Color::Red, Level::Above),
-            flat(Color::Blue, Level::Among),
+            flat(Color::Blue, Level::Shared),
             flat(Color::Green, Level::Behind),
         ]);
         assert_eq!(columns_of(&buffer, Color::Red), 40);
@@ -271,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn the_legend_covers_no_curve() {
+    fn legend_covers_no_curve() {
         let text = |lines| {
-            let mut curve = flat(Color::Red, Level::Among);
+            let mut curve = flat(Color::Red, Level::Shared);
             curve.name = Some("flex:f32".into());
             curve.lines = lines;
             let buffer = plot(vec![curve]);
@@ -291,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn a_single_point_is_drawn() {
-        let mut curve = flat(Color::Red, Level::Among);
+    fn single_point_is_drawn() {
+        let mut curve = flat(Color::Red, Level::Shared);
         curve.lines = vec![vec![(4.0, 0.5)]];
         assert_eq!(columns_of(&plot(vec![curve]), Color::Red), 1);
     }

@@ -1,4 +1,4 @@
-//! What lies over everything when asked for: the keys, and one entrant in full.
+//! Popups over the screen: the keys, and the details of one backend.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
@@ -13,8 +13,8 @@ use super::words;
 use crate::show::format;
 use crate::verify::compare::{Check, Checked};
 
-/// Checks listed one by one.
-const LISTED: usize = 8;
+/// Largest number of listed checks.
+const MAX_LISTED: usize = 8;
 
 pub(super) fn keys(frame: &mut Frame) {
     let width = KEYS.iter().map(|(key, _)| key.chars().count()).max();
@@ -33,7 +33,7 @@ pub(super) fn details(scene: &Scene, frame: &mut Frame) {
     let Some(row) = scene.view.selected.and_then(|row| rows.get(row)) else {
         return;
     };
-    let (symbol, word) = row.standing(scene.state);
+    let (symbol, word) = row.status(scene.state);
     let mut lines = vec![field("State", format!("{symbol} {word}"))];
     if let Row::Run(_, run) = row {
         if let Some((verdict, _)) = &run.verdict {
@@ -68,7 +68,7 @@ pub(super) fn details(scene: &Scene, frame: &mut Frame) {
             error => error / check.bound,
         };
         worst.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
-        lines.extend(worst.into_iter().take(LISTED).map(check_line));
+        lines.extend(worst.into_iter().take(MAX_LISTED).map(check_line));
     }
     show(frame, &row.entrant().to_string(), lines, 76);
 }
@@ -105,12 +105,12 @@ fn check_line(check: &Check) -> Line<'static> {
     ))
 }
 
-/// In the middle, as high as it must be.
+/// Draws a popup in the middle of the screen, as high as its lines need.
 fn show(frame: &mut Frame, title: &str, lines: Vec<Line<'static>>, width: u16) {
     let screen = frame.area();
     let width = width.min(screen.width);
     let inner = usize::from(width.saturating_sub(2)).max(1);
-    // An upper bound: words that do not fit move on.
+    // An upper bound, because words that do not fit move to the next row.
     let rows: usize = lines
         .iter()
         .map(|line| (line.width() + line.width() / 8).div_ceil(inner).max(1))

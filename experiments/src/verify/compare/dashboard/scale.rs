@@ -1,23 +1,23 @@
-//! From values to places on a chart: which of many points are worth drawing, which range an axis has, and where
-//! a logarithm puts zero.
+//! Mapping of values to places on a chart: downsampling of points, ranges of axes, and the place of zero on a
+//! logarithmic axis.
 
 use crate::show::axis::{self, Tick};
 use crate::show::format;
 
-/// Points in the order of steps, as many as a chart has room for. No number is a gap.
+/// Points in the order of steps, at most as many as fit on a chart. NaN is a gap.
 pub(super) type Series = Vec<(f64, f64)>;
 
-/// Which points stand for all those that share a column.
+/// Choice of points that represent all points of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
     /// The smallest and the largest, so that no spike is lost.
     Extremes,
-    /// The largest: of a distance that passes through zero, only that says something.
+    /// The largest, for distances, which come close to zero by chance.
     Largest,
 }
 
-/// Thins points out to `columns`.
-pub(super) fn thinned(
+/// Reduces points to those that represent each of `columns` columns.
+pub(super) fn downsampled(
     points: impl Iterator<Item = (usize, f64)>,
     last_step: usize,
     columns: usize,
@@ -45,7 +45,7 @@ struct Bucket {
     column: usize,
     low: (f64, f64),
     high: (f64, f64),
-    /// Where there was no number.
+    /// Step of a value that is not finite.
     gap: Option<f64>,
 }
 
@@ -89,29 +89,29 @@ impl Bucket {
     }
 }
 
-/// An axis, and how values are put on it.
+/// Axis with its mapping of values to places.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
     pub(super) bounds: [f64; 2],
-    /// Labels and their places, from the lowest up.
+    /// Places and labels, in ascending order.
     pub(super) ticks: Vec<(f64, String)>,
     log: bool,
-    /// The least that is drawn of what is not zero, in the units of the bounds.
-    least: f64,
+    /// Lowest place of a value other than zero.
+    lowest: f64,
 }
 
-/// Larger values are not drawn: the range between two of them must be a number, too.
+/// Largest drawn value: the range between two values must be finite.
 const LARGEST: f64 = 1e100;
 
-/// What becomes of zero on a logarithmic scale.
+/// Smallest positive value that the range of a logarithmic scale takes into account.
 const SMALLEST: f64 = 1e-100;
 
-/// Of so many differences one may be too small to be drawn where it belongs: where a curve crosses the
-/// reference's, differences come as close to zero as they like.
-const ONE_IN: usize = 50;
+/// One in so many differences may be too small for the scale, because differences come arbitrarily close to zero where
+/// a curve crosses the reference's.
+const CLAMPED_ONE_IN: usize = 50;
 
 impl Scale {
-    /// From the smallest to the largest value, with about so many labels.
+    /// Creates a scale from the smallest to the largest value, with about `labels` labels.
     pub(super) fn linear(values: impl Iterator<Item = f64>, labels: usize) -> Option<Self> {
         let [low, high] = range(values.filter(|value| value.abs() < LARGEST))?;
         let bounds = widened(low, high);
@@ -121,7 +121,7 @@ impl Scale {
         Some(Self::new(bounds, ticks, false))
     }
 
-    /// As [`Self::linear`], with equal distances for equal ratios. Values up to zero are not drawn.
+    /// Creates a logarithmic scale like [`Self::linear`]. Its range ignores values up to zero.
     pub(super) fn logarithmic(values: impl Iterator<Item = f64>, labels: usize) -> Option<Self> {
         let drawn = values.filter(|value| (SMALLEST..LARGEST).contains(value));
         let [low, high] = range(drawn)?;
@@ -140,20 +140,21 @@ impl Scale {
                 .map(|tick| (place(tick.value), format::plain(tick.label)))
                 .collect(),
             log,
-            least: bounds[0],
+            lowest: bounds[0],
         }
     }
 
-    /// Of differences: whole powers of ten, and below them a place for zero, if there is one. At most `most`
-    /// labels.
-    pub(super) fn decades(values: impl Iterator<Item = f64>, most: usize) -> Option<Self> {
+    /// Creates a scale for differences: whole powers of ten, and below them a place for zero if one is zero. It has at
+    /// most `max_labels` labels, but at least two.
+    pub(super) fn decades(values: impl Iterator<Item = f64>, max_labels: usize) -> Option<Self> {
         let mut zeros = false;
         let mut positive: Vec<f64> = values
             .inspect(|&value| zeros |= value == 0.0)
             .filter(|value| (SMALLEST..LARGEST).contains(value))
             .collect();
         positive.sort_unstable_by(f64::total_cmp);
-        let (least, high) = match (positive.get(positive.len() / ONE_IN), positive.last()) {
+        let clamped = positive.len() / CLAMPED_ONE_IN;
+        let (lowest, high) = match (positive.get(clamped), positive.last()) {
             (Some(low), Some(high)) => {
                 let (low, high) = (low.log10().floor(), high.log10().ceil());
                 (low.min(high - 1.0), high)
@@ -161,36 +162,36 @@ impl Scale {
             _ if zeros => (-1.0, 0.0),
             _ => return None,
         };
-        let low = if zeros { least - 1.0 } else { least };
-        let count = most.max(2) - 1 - usize::from(zeros && most > 2);
-        let ticks = axis::log_ticks(10f64.powf(least), 10f64.powf(high), count);
+        let low = if zeros { lowest - 1.0 } else { lowest };
+        let count = max_labels.max(2) - 1 - usize::from(zeros && max_labels > 2);
+        let ticks = axis::log_ticks(10f64.powf(lowest), 10f64.powf(high), count);
         let mut scale = Self {
-            least,
+            lowest,
             ..Self::new([low, high], ticks, true)
         };
         if zeros {
-            // Two labels are enough for a small chart: zero, and the largest power of ten.
-            let kept = scale.ticks.len().min(most.max(2) - 1);
+            // Zero is a label, too; a small chart has only zero and the largest power of ten.
+            let kept = scale.ticks.len().min(max_labels.max(2) - 1);
             scale.ticks.drain(..scale.ticks.len() - kept);
             scale.ticks.insert(0, (low, "0".into()));
         }
         Some(scale)
     }
 
-    /// Where a value is drawn; nothing if nowhere.
+    /// Returns the place of a value; `None` if it is not drawn.
     pub(super) fn place(&self, value: f64) -> Option<f64> {
         let [low, high] = self.bounds;
         let place = match self.log {
             _ if value.is_nan() || value.abs() >= LARGEST => return None,
             true if value < 0.0 => return None,
             true if value == 0.0 => low,
-            true => value.log10().max(self.least),
+            true => value.log10().max(self.lowest),
             false => value,
         };
         Some(place.clamp(low, high))
     }
 
-    /// A series as lines, broken where a value cannot be drawn.
+    /// Converts a series to lines, broken at values that are not drawn.
     pub(super) fn lines(&self, series: &Series) -> Vec<Vec<(f64, f64)>> {
         let placed: Vec<_> = series
             .iter()
@@ -208,7 +209,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
     axis::range(values.filter(|value| value.is_finite())).map(|(low, high)| [low, high])
 }
 
-/// A range with room in it.
+/// Widens a range that is too narrow for its values.
 fn widened(low: f64, high: f64) -> [f64; 2] {
     let least = 1e-3 * low.abs().max(high.abs()).max(1e-3);
     match high - low < least {
@@ -217,7 +218,7 @@ fn widened(low: f64, high: f64) -> [f64; 2] {
     }
 }
 
-/// Ticks for so many labels, or for more if those were fewer than two.
+/// Returns ticks for `labels` labels, or for more labels if there are fewer than two ticks.
 fn at_least_two(labels: usize, ticks: impl Fn(usize) -> Vec<Tick>) -> Vec<Tick> {
     let tried = (labels.max(1)..labels.max(1) + 8).map(ticks);
     let mut last = Vec::new();
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_has_a_place_below_the_smallest_difference() {
+    fn zero_is_below_the_smallest_difference() {
         let values = [0.0, 2e-7, 3e-3, f64::NAN, f64::INFINITY];
         let scale = Scale::decades(values.into_iter(), 6).expect("drawable values");
         assert_eq!(scale.bounds, [-8.0, -2.0]);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_decades_are_whole_and_few() {
+    fn decade_labels_are_round_and_at_most_the_given_number() {
         for low in 1..30 {
             for most in 0..9 {
                 let values = [10f64.powi(-low) * 1.5, 0.5];
@@ -285,9 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_breaks_the_line() {
+    fn value_that_is_not_finite_breaks_the_line() {
         let points = [1.0, 2.0, f64::NAN, 3.0, f64::INFINITY, 4.0];
-        let series = thinned(points.into_iter().enumerate(), 5, 80, Keep::Extremes);
+        let series = downsampled(points.into_iter().enumerate(), 5, 80, Keep::Extremes);
         let scale = Scale::linear([1.0, 4.0].into_iter(), 2).expect("values");
         assert_eq!(
             scale.lines(&series),
@@ -300,27 +301,27 @@ mod tests {
     }
 
     #[test]
-    fn no_spike_is_lost_among_many_steps() {
+    fn downsampling_keeps_spikes() {
         let values = (0..10_000).map(|step| match step {
             4321 => 9.0,
             5432 => 0.1,
             _ => 1.0,
         });
-        let extremes = thinned(values.clone().enumerate(), 9999, 50, Keep::Extremes);
+        let extremes = downsampled(values.clone().enumerate(), 9999, 50, Keep::Extremes);
         assert!(extremes.len() <= 100);
         assert!(extremes.contains(&(4321.0, 9.0)) && extremes.contains(&(5432.0, 0.1)));
         assert!(extremes.is_sorted_by(|a, b| a.0 <= b.0));
-        let largest = thinned(values.enumerate(), 9999, 50, Keep::Largest);
+        let largest = downsampled(values.enumerate(), 9999, 50, Keep::Largest);
         assert_eq!(largest.len(), 50);
         assert!(largest.contains(&(4321.0, 9.0)) && !largest.contains(&(5432.0, 0.1)));
     }
 
     #[test]
-    fn a_difference_that_happens_to_be_tiny_does_not_stretch_the_scale() {
+    fn single_tiny_difference_does_not_widen_the_scale() {
         let values = (0..100).map(|at| if at == 50 { 1e-30 } else { 2e-7 });
         let scale = Scale::decades(values.chain([0.0]), 5).expect("values");
         assert_eq!(scale.bounds, [-8.0, -6.0]);
-        // Small is not none.
+        // A tiny difference is drawn above zero.
         assert_eq!(scale.place(1e-30), Some(-7.0));
         assert_eq!(scale.place(0.0), Some(-8.0));
     }

@@ -1,4 +1,4 @@
-//! What all parts of the screen share: the scene that they draw, colours of runs, and the frame around a part.
+//! Shared by all parts of the screen: the scene that they draw, colours of runs, and the frame around a part.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use super::state::State;
 use super::view::View;
 use crate::verify::compare::Role;
 
-/// Everything that a picture is drawn from.
+/// Everything that the screen is drawn from.
 pub(super) struct Scene<'a> {
     pub(super) state: &'a State,
     pub(super) view: &'a View,
     /// Whether the comparison has been asked to stop.
     pub(super) stopping: bool,
-    /// Since watching began.
+    /// Time since the start of the display.
     pub(super) now: Duration,
 }
 
 /// Colour of secondary text and curves, readable on black and on white.
 pub(super) const GREY: Color = Color::Indexed(244);
 
-/// Colours of entrants, which most colour-blind readers can tell apart: close to those of Okabe and Ito, from
-/// the 256 that terminals agree on.
+/// Colours of backends under test, which most colour-blind readers can distinguish: close to those of Okabe and Ito,
+/// from the 256 colours common to terminals.
 const COLOURS: [Color; 7] = [
     Color::Indexed(75),
     Color::Indexed(214),
@@ -35,7 +35,7 @@ const COLOURS: [Color; 7] = [
     Color::Indexed(166),
 ];
 
-/// The colour of a run: the terminal's own for the reference, grey for what only shows a spread.
+/// Returns the colour of a run: the terminal's own for the reference, grey for rounding runs and other seeds.
 pub(super) fn colour_of(state: &State, index: usize) -> Color {
     match state.runs.get(index).map(|run| run.role) {
         Some(Role::Reference) => Color::Reset,
@@ -48,7 +48,7 @@ pub(super) fn colour_of(state: &State, index: usize) -> Color {
     }
 }
 
-/// A frame as burn-train's dashboard has it.
+/// Returns a frame in the style of burn-train's dashboard.
 pub(super) fn frame(title: impl Into<Line<'static>>) -> Block<'static> {
     Block::bordered().title(title)
 }

@@ -1,4 +1,4 @@
-//! What is known of a comparison under way: events go in, numbers come out. No clock, no terminal.
+//! State of a comparison under way, computed from its events without a clock or a terminal.
 
 use std::time::Duration;
 
@@ -6,51 +6,51 @@ use crate::backend::precision::Precision;
 use crate::show::statistics::median_of_sorted;
 use crate::verify::compare::{Check, Entrant, Envelope, Event, Plan, Role, Verdict};
 
-/// Everything that is shown.
+/// State that the display is drawn from.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Nothing until the first event.
+    /// The plan; `None` before the first event.
     pub(super) plan: Option<Plan>,
-    /// As in the plan.
+    /// The runs, in the order of the plan.
     pub(super) runs: Vec<Run>,
-    /// At most one for each entrant.
+    /// At most one envelope for each precision.
     pub(super) envelopes: Vec<Envelope>,
     reference: Option<usize>,
 }
 
-/// A planned run, and what it did so far.
+/// Planned run with its results so far.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) role: Role,
     pub(super) entrant: Entrant,
     pub(super) phase: Phase,
-    /// Nats per token.
+    /// Losses, in nats per token.
     pub(super) losses: Points,
-    /// |loss − reference's loss|, where both are known.
+    /// |loss − reference's loss| at the steps at which both are known.
     pub(super) differences: Points,
-    /// The largest difference and its step. A difference that is no number counts as larger than any.
+    /// The step and the value of the largest difference. NaN counts as larger than any number.
     pub(super) worst: Option<(usize, f64)>,
-    /// Of the last step; in lockstep only.
+    /// Distance of weights after the last step; `None` unless in lockstep.
     pub(super) weights_distance: Option<f64>,
     pub(super) checks: Option<Vec<Check>>,
     pub(super) peak_memory_bytes: Option<u64>,
     pub(super) verdict: Option<(Verdict, String)>,
-    /// When something last happened to it.
-    pub(super) touched: Duration,
+    /// Time of the last event of this run.
+    pub(super) updated: Duration,
     pub(super) began: Duration,
-    /// Of each step, sorted: the median is in the middle.
+    /// Seconds of each step, sorted for the median.
     seconds: Vec<f64>,
 }
 
-/// How far a run is.
+/// Phase of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
     Waiting,
-    /// Its first step is not done.
+    /// The first step is not done.
     Starting,
     Stepping,
     Ended,
-    /// With the reason.
+    /// The run failed for this reason.
     Failed(String),
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Points(Vec<(usize, f64)>);
 
 impl Points {
     fn set(&mut self, step: usize, value: f64) {
-        // Nearly always the next step, found at once at the end.
+        // Nearly always this is the next step, which needs no search.
         if self.0.last().is_none_or(|&(last, _)| last < step) {
             return self.0.push((step, value));
         }
@@ -101,23 +101,23 @@ impl Run {
             checks: None,
             peak_memory_bytes: None,
             verdict: None,
-            touched: Duration::ZERO,
+            updated: Duration::ZERO,
             began: Duration::ZERO,
             seconds: Vec::new(),
         }
     }
 
-    /// Whether it is at work.
+    /// Returns whether the run is under way.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Stepping)
     }
 
-    /// Whether nothing more is to be waited for.
+    /// Returns whether the run has ended or failed.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Ended | Phase::Failed(_))
     }
 
-    /// Median time of a step; nothing before the first.
+    /// Returns the median time of a step; `None` before the first.
     pub(super) fn step_seconds(&self) -> Option<f64> {
         median_of_sorted(&self.seconds)
     }
@@ -138,8 +138,8 @@ impl Run {
 }
 
 impl State {
-    /// Takes in what happened at `now`, counted from when watching began. What makes no sense is ignored: a
-    /// display is no place to fail in.
+    /// Applies an event at `now`, counted from the start of the display. An inconsistent event is ignored, because a
+    /// display must not fail.
     pub(super) fn apply(&mut self, event: Event, now: Duration) {
         match event {
             Event::Planned(plan) => {
@@ -157,12 +157,12 @@ impl State {
                     None => self.envelopes.push(envelope),
                 }
             }
-            Event::Started { run } => self.touch(run, now, |run| {
+            Event::Started { run } => self.update(run, now, |run| {
                 run.phase = Phase::Starting;
                 run.began = now;
             }),
             Event::Checked { run, checks } => {
-                self.touch(run, now, |run| run.checks = Some(checks));
+                self.update(run, now, |run| run.checks = Some(checks));
             }
             Event::Step {
                 run: index,
@@ -171,7 +171,7 @@ impl State {
                 seconds,
                 weights_distance,
             } => {
-                self.touch(index, now, |run| {
+                self.update(index, now, |run| {
                     run.phase = Phase::Stepping;
                     run.losses.set(step, loss);
                     run.weights_distance = weights_distance.or(run.weights_distance);
@@ -186,7 +186,7 @@ impl State {
                 run,
                 peak_memory_bytes,
                 failure,
-            } => self.touch(run, now, |run| {
+            } => self.update(run, now, |run| {
                 run.peak_memory_bytes = peak_memory_bytes;
                 run.phase = failure.map_or(Phase::Ended, Phase::Failed);
             }),
@@ -194,13 +194,13 @@ impl State {
                 run,
                 verdict,
                 reason,
-            } => self.touch(run, now, |run| run.verdict = Some((verdict, reason))),
+            } => self.update(run, now, |run| run.verdict = Some((verdict, reason))),
         }
     }
 
-    fn touch(&mut self, run: usize, now: Duration, change: impl FnOnce(&mut Run)) {
+    fn update(&mut self, run: usize, now: Duration, change: impl FnOnce(&mut Run)) {
         if let Some(run) = self.runs.get_mut(run) {
-            run.touched = now;
+            run.updated = now;
             change(run);
         }
     }
@@ -212,31 +212,31 @@ impl State {
         let loss = self.runs[reference].losses.get(step);
         let Some(loss) = loss else { return };
         for (other, run) in self.runs.iter_mut().enumerate() {
-            // In lockstep an entrant may take a step before the reference does.
+            // An event of a run may arrive before the reference's event of that step.
             if other != reference && (other == index || index == reference) {
                 run.compare(step, loss);
             }
         }
     }
 
-    /// Optimizer steps of each run.
+    /// Returns the number of optimizer steps of each run.
     pub(super) fn steps(&self) -> usize {
         self.plan.as_ref().map_or(0, |plan| plan.steps)
     }
 
-    /// Whether all runs take each step together.
+    /// Returns whether all runs take each step together.
     pub(super) fn lockstep(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.lockstep)
     }
 
-    /// Whether nothing more is to be expected of a run. In lockstep, who misses a step has failed, although that
-    /// is told only when all end.
-    pub(super) fn is_out(&self, run: &Run) -> bool {
+    /// Returns whether a run takes no more steps. In lockstep, a run that misses a step has failed, although its event
+    /// comes only at the end of all runs.
+    pub(super) fn has_stopped(&self, run: &Run) -> bool {
         let lead = || self.runs.iter().map(|run| run.losses.len()).max();
         run.is_over() || self.lockstep() && run.losses.len() + 1 < lead().unwrap_or(0)
     }
 
-    /// Training tokens per second at the median step.
+    /// Returns training tokens per second at the median step.
     pub(super) fn tokens_per_second(&self, run: &Run) -> Option<f64> {
         let tokens = self.plan.as_ref()?.tokens_per_step as f64;
         run.step_seconds()
@@ -244,14 +244,14 @@ impl State {
             .map(|seconds| tokens / seconds)
     }
 
-    /// What rounding explains in a precision.
+    /// Returns the envelope of a precision.
     pub(super) fn envelope(&self, dtype: Precision) -> Option<&Envelope> {
         self.envelopes
             .iter()
             .find(|envelope| envelope.of.dtype == dtype)
     }
 
-    /// The first step at which a run lies outside the envelope, as far as that is known and tells anything.
+    /// Returns the first comparable step at which a run lies outside the envelope.
     pub(super) fn first_outside(&self, run: &Run) -> Option<usize> {
         let envelope = self.envelope(run.entrant.dtype)?;
         let bounds = &envelope.loss;
@@ -263,7 +263,7 @@ impl State {
             .map(|(step, _)| step)
     }
 
-    /// Which of its kind a run is, counted from 1, and how many there are.
+    /// Returns the position of a run among the runs of its kind, counted from 1, and their number.
     pub(super) fn place(&self, index: usize) -> (usize, usize) {
         let Some(run) = self.runs.get(index) else {
             return (0, 0);
@@ -275,14 +275,14 @@ impl State {
         )
     }
 
-    /// The runs at work, by their places in the plan.
+    /// Returns the runs under way with their indices in the plan.
     pub(super) fn active(&self) -> impl Iterator<Item = (usize, &Run)> {
         let runs = self.runs.iter().enumerate();
-        runs.filter(|(_, run)| run.is_active() && !self.is_out(run))
+        runs.filter(|(_, run)| run.is_active() && !self.has_stopped(run))
     }
 }
 
-/// No number is within nothing.
+/// Returns whether a difference is within a bound; false if either is NaN.
 fn is_within(difference: f64, bound: f64) -> bool {
     difference <= bound
 }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_waits_starts_steps_and_ends() {
+    fn run_waits_starts_steps_and_ends() {
         let mut state = after([Event::Planned(plan(2))]);
         assert_eq!(state.runs[0].phase, Phase::Waiting);
         state.apply(Event::Started { run: 0 }, Duration::from_secs(3));
@@ -310,7 +310,7 @@ mod tests {
         state.apply(step(0, 0, 4.0), Duration::from_secs(5));
         assert_eq!(state.runs[0].phase, Phase::Stepping);
         assert_eq!(state.runs[0].began, Duration::from_secs(3));
-        assert_eq!(state.runs[0].touched, Duration::from_secs(5));
+        assert_eq!(state.runs[0].updated, Duration::from_secs(5));
         state.apply(ended(0, None), Duration::from_secs(6));
         assert!(state.runs[0].is_over() && !state.runs[0].is_active());
         state.apply(ended(1, Some("no device")), Duration::from_secs(7));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_taken_at_equal_steps_whoever_comes_first() {
+    fn differences_are_taken_at_equal_steps_in_any_order_of_events() {
         let state = after([
             Event::Planned(plan(2)),
             step(0, 0, 4.0),
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_that_is_no_number_is_the_worst() {
+    fn nan_is_the_worst_difference() {
         let state = after([
             Event::Planned(plan(2)),
             step(0, 0, 4.0),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_not_the_first_slow_step() {
+    fn median_time_ignores_a_slow_first_step() {
         let mut state = after([Event::Planned(plan(2))]);
         for (index, seconds) in [30.0, 0.5, 0.25, f64::NAN, -1.0].into_iter().enumerate() {
             let event = Event::Step {
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_grows_and_tells_who_is_outside() {
+    fn longer_envelope_shows_which_run_is_outside() {
         let envelope = |loss: &[f64]| {
             Event::Enveloped(Envelope {
                 of: entrant(0),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_kind_are_counted() {
+    fn runs_of_a_kind_are_numbered() {
         let state = after([Event::Planned(super::super::tests::full_plan())]);
         let places: Vec<_> = (0..state.runs.len())
             .filter(|&run| state.runs[run].role == Role::Rounding)

@@ -1,4 +1,4 @@
-//! The table of entrants: a row for the reference, one for each entrant, and one for what cannot run.
+//! Table of backends: a row for the reference, for each backend under test, and for each backend that cannot run.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Constraint, Rect};
@@ -13,14 +13,14 @@ use super::words;
 use crate::show::format::{self, NONE};
 use crate::verify::compare::{Entrant, Role, Verdict};
 
-/// What a row is about.
+/// Row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Row<'a> {
     Run(usize, &'a Run),
     Unavailable(Entrant, &'a str),
 }
 
-/// All rows: the reference first, what cannot run last.
+/// Returns all rows: the reference first, backends that cannot run last.
 pub(super) fn rows(state: &State) -> Vec<Row<'_>> {
     let of = |wanted: fn(Role) -> bool| {
         let runs = state.runs.iter().enumerate();
@@ -42,7 +42,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Why it stands as it does, where that is known.
+    /// Returns the reason of a verdict, a failure or unavailability.
     pub(super) fn reason(&self) -> Option<&'a str> {
         match self {
             Self::Unavailable(_, reason) => Some(reason),
@@ -54,15 +54,15 @@ impl<'a> Row<'a> {
         }
     }
 
-    pub(super) fn standing(&self, state: &State) -> (&'static str, &'static str) {
+    pub(super) fn status(&self, state: &State) -> (&'static str, &'static str) {
         match self {
-            Self::Run(_, run) => words::standing(state, run),
+            Self::Run(_, run) => words::status(state, run),
             Self::Unavailable(..) => (Verdict::Unavailable.symbol(), Verdict::Unavailable.name()),
         }
     }
 }
 
-/// A column, in the order in which they stand.
+/// Columns from left to right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Name,
@@ -93,7 +93,7 @@ impl Column {
         Self::Reason,
     ];
 
-    /// The most important first: where there is no room for all, the last are left out.
+    /// Columns by importance. On a narrow screen the last ones are left out.
     const BY_IMPORTANCE: [Self; 11] = [
         Self::Name,
         Self::State,
@@ -133,7 +133,7 @@ impl Column {
             Self::Speed => 6,
             Self::Memory => 8,
             Self::Checks => 9,
-            // What is left over, if that is enough for a few words.
+            // The column fills the remaining width if a few words fit.
             Self::Reason => 24,
         }
     }
@@ -177,7 +177,7 @@ impl Column {
     }
 }
 
-/// What fits into `width`, in the order in which columns stand, and how wide it is.
+/// Returns the columns that fit into `width`, from left to right, each with its width.
 fn columns(state: &State, names: u16, width: u16) -> Vec<(Column, u16)> {
     let mut left = width;
     let mut chosen = Vec::new();
@@ -186,17 +186,17 @@ fn columns(state: &State, names: u16, width: u16) -> Vec<(Column, u16)> {
             continue;
         }
         let gap = u16::from(!chosen.is_empty());
-        let room = left.saturating_sub(gap);
+        let available = left.saturating_sub(gap);
         let width = column.width(names, state.steps());
-        // A part of a name and the sign of a verdict tell something, too.
-        let least = match column {
+        // A part of a name and the sign of a verdict are useful even if the rest does not fit.
+        let minimum = match column {
             Column::Name | Column::State => 1,
             _ => width,
         };
-        if room < least {
+        if available < minimum {
             break;
         }
-        let width = width.min(room);
+        let width = width.min(available);
         chosen.push((column, width));
         left -= gap + width;
     }
@@ -204,7 +204,7 @@ fn columns(state: &State, names: u16, width: u16) -> Vec<(Column, u16)> {
     chosen
 }
 
-/// Rows of the screen that the table would fill.
+/// Returns the height of the whole table on the screen.
 pub(super) fn height(state: &State) -> u16 {
     u16::try_from(rows(state).len())
         .unwrap_or(u16::MAX)
@@ -217,7 +217,7 @@ pub(super) fn draw(state: &State, view: &View, area: Rect, buffer: &mut Buffer) 
     let rows = rows(state);
     let inner = area.height.saturating_sub(3) as usize;
     let selected = view.selected.filter(|&row| row < rows.len());
-    // Whoever began last is in sight, unless the reader looks elsewhere.
+    // The run that started last is visible unless another row is highlighted.
     let began = |row: &Row| matches!(row, Row::Run(_, run) if run.phase != Phase::Waiting);
     let all_at_once = state.lockstep() || state.runs.iter().all(Run::is_over);
     let last = rows.iter().rposition(began).filter(|_| !all_at_once);
@@ -228,12 +228,12 @@ pub(super) fn draw(state: &State, view: &View, area: Rect, buffer: &mut Buffer) 
 
     let mut block = frame(match rows.len() > inner {
         true => format!(
-            "Entrants: {}–{} of {}",
+            "Backends: {}–{} of {}",
             offset + 1,
             (offset + inner).min(rows.len()),
             rows.len()
         ),
-        false => "Entrants".into(),
+        false => "Backends".into(),
     });
     if let Some(row) = selected.and_then(|row| rows.get(row)) {
         block = block.title_bottom(reason_line(state, row, area.width));
@@ -266,7 +266,7 @@ pub(super) fn draw(state: &State, view: &View, area: Rect, buffer: &mut Buffer) 
 }
 
 fn reason_line(state: &State, row: &Row, width: u16) -> Line<'static> {
-    let (symbol, word) = row.standing(state);
+    let (symbol, word) = row.status(state);
     let text = match row.reason() {
         Some(reason) => words::one_line(reason),
         None => word.into(),
@@ -294,8 +294,8 @@ fn cell(state: &State, column: Column, row: &Row) -> Cell<'static> {
             ]))
         }
         Column::State => {
-            let (symbol, word) = row.standing(state);
-            Cell::from(Span::from(format!("{symbol} {word}")).style(standing_style(row, state)))
+            let (symbol, word) = row.status(state);
+            Cell::from(Span::from(format!("{symbol} {word}")).style(status_style(row, state)))
         }
         _ => {
             let text = column.text(state, row).unwrap_or_else(|| match column {
@@ -307,7 +307,7 @@ fn cell(state: &State, column: Column, row: &Row) -> Cell<'static> {
     }
 }
 
-fn standing_style(row: &Row, state: &State) -> Style {
+fn status_style(row: &Row, state: &State) -> Style {
     let verdict = match row {
         Row::Unavailable(..) => return Style::new().fg(GREY),
         Row::Run(_, run) => match (&run.verdict, &run.phase) {
@@ -318,7 +318,7 @@ fn standing_style(row: &Row, state: &State) -> Style {
             (None, _) => return Style::new().fg(GREY),
         },
     };
-    // Blue and orange are told apart by nearly everybody.
+    // Nearly all readers can distinguish blue and orange.
     match verdict {
         Verdict::Identical | Verdict::Rounding => Style::new().fg(Color::Indexed(75)).bold(),
         Verdict::Outcome => Style::new().yellow().bold(),

@@ -1,4 +1,4 @@
-//! What is drawn, and that nothing makes it panic. Also the plans and events that other tests are made of.
+//! Tests of the full screen: its contents, and that no event makes it panic. Other tests use the plans and events here.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::verify::compare::{
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (40, 12)];
 
-/// flex:f32, ndarray:f32, …
+/// Returns flex:f32, ndarray:f32, … by index.
 pub(super) fn entrant(index: usize) -> Entrant {
     Entrant {
         name: Backend::ALL[index % Backend::ALL.len()],
@@ -26,7 +26,7 @@ pub(super) fn entrant(index: usize) -> Entrant {
     }
 }
 
-/// A reference and entrants, so many runs of 4 steps in all.
+/// Returns a plan with a reference and backends under test: `runs` runs of 4 steps in all.
 pub(super) fn plan(runs: usize) -> Plan {
     let role = |index| match index {
         0 => Role::Reference,
@@ -48,7 +48,7 @@ pub(super) fn plan(runs: usize) -> Plan {
     }
 }
 
-/// One with everything in it.
+/// Returns a plan with runs of every role.
 pub(super) fn full_plan() -> Plan {
     let wide = Entrant {
         name: Backend::Flex,
@@ -158,7 +158,7 @@ fn every_size(state: &State) -> Vec<String> {
 }
 
 #[test]
-fn names_and_verdicts_are_on_every_screen() {
+fn every_screen_has_names_and_verdicts() {
     let mut events = vec![Event::Planned(full_plan())];
     for run in [0, 5, 6, 7] {
         for at in 0..4 {
@@ -201,7 +201,7 @@ fn names_and_verdicts_are_on_every_screen() {
 }
 
 #[test]
-fn a_sliver_of_a_screen_still_has_the_verdicts() {
+fn tiny_screen_has_verdicts() {
     let state = state([
         Event::Planned(plan(2)),
         step(0, 0, 4.0),
@@ -212,7 +212,7 @@ fn a_sliver_of_a_screen_still_has_the_verdicts() {
 }
 
 #[test]
-fn nothing_known_is_no_reason_to_panic() {
+fn empty_states_can_be_drawn() {
     every_size(&State::default());
     every_size(&state([Event::Planned(plan(0))]));
     every_size(&state([Event::Planned(full_plan())]));
@@ -220,7 +220,7 @@ fn nothing_known_is_no_reason_to_panic() {
 }
 
 #[test]
-fn one_step_can_be_drawn() {
+fn single_step_can_be_drawn() {
     let screens = every_size(&state([
         Event::Planned(plan(2)),
         step(0, 0, 4.0),
@@ -230,7 +230,7 @@ fn one_step_can_be_drawn() {
 }
 
 #[test]
-fn losses_that_are_no_numbers_can_be_drawn() {
+fn extreme_losses_can_be_drawn() {
     let losses = [
         f64::NAN,
         f64::INFINITY,
@@ -251,19 +251,19 @@ fn losses_that_are_no_numbers_can_be_drawn() {
 }
 
 #[test]
-fn differences_of_zero_can_be_drawn() {
+fn differences_of_zero_are_on_the_line_of_zero() {
     let mut events = vec![Event::Planned(plan(2))];
     for at in 0..4 {
         events.extend([step(0, at, 4.0), step(1, at, 4.0)]);
     }
     let state = state(events);
     every_size(&state);
-    // On the lowest line, which is labelled so.
+    // The lowest line has the label 0.
     assert!(screen(&state, &View::default(), (80, 24)).contains("│  0│"));
 }
 
 #[test]
-fn a_failure_of_many_words_stays_in_its_place() {
+fn long_failure_is_cut_at_the_frame() {
     let reason = "the device is gone\n".repeat(200);
     let state = state([
         Event::Planned(plan(2)),
@@ -284,7 +284,7 @@ fn a_failure_of_many_words_stays_in_its_place() {
 }
 
 #[test]
-fn thirty_entrants_are_scrolled_to_whoever_runs() {
+fn table_scrolls_to_the_run_that_started_last() {
     let mut events = vec![Event::Planned(plan(31)), step(0, 0, 4.0)];
     events.extend((1..20).flat_map(|run| [step(run, 0, 4.0), ended(run, None)]));
     events.push(Event::Started { run: 20 });

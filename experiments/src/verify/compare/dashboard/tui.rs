@@ -1,4 +1,4 @@
-//! The full screen: a thread that draws, and the terminal that it draws on.
+//! Full screen: the thread that draws, and the terminal that it draws on.
 
 use std::io::{self, BufWriter, Stdout, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,37 +20,38 @@ use super::draw::draw;
 use super::scene::Scene;
 use super::state::State;
 use super::table;
-use super::view::{View, Wish};
+use super::view::{Action, View};
 use crate::backend::panics;
 use crate::show::terminal;
 use crate::verify::compare::{Event, Watcher};
 
-/// Between two looks at keys and events.
+/// Interval at which keys and events are read.
 const FRAME: Duration = Duration::from_millis(125);
 
-/// Between two pictures if nothing happens: the clock goes on.
-const AT_LEAST: Duration = Duration::from_secs(1);
+/// Maximum interval between two drawings, because the clock on the screen goes on.
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A full screen, until it is dropped.
+/// Watcher that shows a full screen until it is dropped.
 #[derive(Debug)]
 pub struct Tui {
-    /// Nothing once it is dropped, which ends the thread.
+    /// Sender to the thread; `None` after the drop, which ends the thread.
     events: Option<Sender<(Event, Instant)>>,
     thread: Option<JoinHandle<()>>,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Tui {
-    /// Takes the terminal over. `interrupted` asks the comparison to stop, and `q` sets it.
+    /// Takes over the terminal. The flag `interrupted` stops the comparison, and the key `q` sets it.
     ///
-    /// Ctrl-C stays a signal where there are signals: who wants a comparison to survive it handles it, as the
-    /// command line does.
+    /// Ctrl-C remains a signal on systems that have signals. A caller must handle it to stop a comparison properly, as
+    /// the command line does.
     ///
     /// # Errors
-    /// There is no terminal.
+    ///
+    /// Returns an error if there is no terminal.
     pub fn new(interrupted: Arc<AtomicBool>) -> io::Result<Self> {
         terminal::remember();
-        // Before a panic's message is written, which belongs on the user's own screen.
+        // A panic's message must appear on the user's own screen, so the terminal is restored before it is written.
         panics::before_message(screen::leave);
         let screen = screen::enter()?;
         let (events, received) = mpsc::channel();
@@ -69,7 +70,7 @@ impl Tui {
 
 impl Watcher for Tui {
     fn event(&mut self, event: Event) {
-        // A comparison does not fail because nobody draws it any more.
+        // The comparison goes on if the drawing thread has ended.
         if let Some(events) = &self.events {
             let _ = events.send((event, Instant::now()));
         }
@@ -90,7 +91,7 @@ impl Drop for Tui {
     }
 }
 
-/// What the thread owns.
+/// State of the drawing thread.
 struct Drawer {
     screen: screen::Screen,
     state: State,
@@ -115,13 +116,13 @@ impl Drawer {
         let mut was_stopping = false;
         loop {
             let mut changed = self.keys();
-            let happened = match self.take_in(events) {
+            let happened = match self.receive(events) {
                 Some(happened) => happened,
                 None => return,
             };
-            // A panic gave the terminal back, so that its message can be read later. If the comparison goes
-            // on regardless, so does the dashboard.
-            if happened && !screen::is_ours() {
+            // A panic restored the terminal, so that its message can be read later. If the comparison goes on
+            // nevertheless, so does the dashboard.
+            if happened && !screen::is_open() {
                 match screen::enter() {
                     Ok(screen) => self.screen = screen,
                     Err(_) => return,
@@ -130,22 +131,22 @@ impl Drawer {
             let stopping = self.interrupted.load(Ordering::Relaxed);
             changed |= happened || stopping != was_stopping;
             was_stopping = stopping;
-            if changed || drawn.is_none_or(|drawn| drawn.elapsed() >= AT_LEAST) {
+            if changed || drawn.is_none_or(|drawn| drawn.elapsed() >= MAX_INTERVAL) {
                 self.draw(stopping);
                 drawn = Some(Instant::now());
             }
         }
     }
 
-    /// Takes in what happened; nothing if the end is reached.
-    fn take_in(&mut self, events: &Receiver<(Event, Instant)>) -> Option<bool> {
+    /// Applies all waiting events and returns whether there were any; `None` if the sender is dropped.
+    fn receive(&mut self, events: &Receiver<(Event, Instant)>) -> Option<bool> {
         let mut happened = false;
         loop {
             match events.try_recv() {
                 Ok((event, at)) => {
                     let first_step = matches!(event, Event::Step { step: 0, .. });
                     self.state.apply(event, at.duration_since(self.began));
-                    // Drivers like to write a greeting when they are first used.
+                    // Some drivers write a greeting on the screen when they are first used.
                     if first_step {
                         screen::repaint(&mut self.screen);
                     }
@@ -157,31 +158,31 @@ impl Drawer {
         }
     }
 
-    /// Waits for keys, but not longer than a frame, and says whether there were any.
+    /// Waits at most a frame for keys, handles them, and returns whether there were any.
     fn keys(&mut self) -> bool {
-        if !screen::is_ours() || terminal::is_gone() {
+        if !screen::is_open() || terminal::is_gone() {
             thread::sleep(FRAME);
             return false;
         }
         let mut any = false;
-        let mut patience = FRAME;
+        let mut timeout = FRAME;
         loop {
-            match event::poll(patience) {
+            match event::poll(timeout) {
                 Ok(true) => {}
                 Ok(false) => return any,
                 Err(_) => {
-                    thread::sleep(patience);
+                    thread::sleep(timeout);
                     return any;
                 }
             }
-            patience = Duration::ZERO;
+            timeout = Duration::ZERO;
             any = true;
             match event::read() {
                 Ok(Input::Key(key)) => match self.view.key(key, table::rows(&self.state).len()) {
-                    Wish::Nothing => {}
-                    Wish::Repaint => screen::repaint(&mut self.screen),
-                    Wish::Stop => self.interrupted.store(true, Ordering::Relaxed),
-                    Wish::Interrupt => {
+                    Action::None => {}
+                    Action::Repaint => screen::repaint(&mut self.screen),
+                    Action::Stop => self.interrupted.store(true, Ordering::Relaxed),
+                    Action::Interrupt => {
                         if self.interrupted.swap(true, Ordering::Relaxed) {
                             screen::leave();
                             std::process::exit(130);
@@ -205,25 +206,27 @@ impl Drawer {
     }
 }
 
-/// The terminal, of which a program has one.
+/// The terminal of the process. There is only one, so its state is static.
 mod screen {
     use super::*;
 
     pub(super) type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
-    static OURS: AtomicBool = AtomicBool::new(false);
+    /// Whether the screen is open.
+    static OPEN: AtomicBool = AtomicBool::new(false);
 
-    /// Held by who writes, with a name: a panic while drawing must not wait for itself.
+    /// Lock on the screen. `WRITER` names the thread that holds it, so that a panic while drawing does not wait for
+    /// itself.
     static WRITING: Mutex<()> = Mutex::new(());
     static WRITER: Mutex<Option<ThreadId>> = Mutex::new(None);
 
-    pub(super) fn is_ours() -> bool {
-        OURS.load(Ordering::SeqCst)
+    pub(super) fn is_open() -> bool {
+        OPEN.load(Ordering::SeqCst)
     }
 
     pub(super) fn enter() -> io::Result<Screen> {
         enable_raw_mode()?;
-        OURS.store(true, Ordering::SeqCst);
+        OPEN.store(true, Ordering::SeqCst);
         let mut stdout = io::stdout();
         let screen = execute!(stdout, EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(stdout))));
@@ -231,13 +234,13 @@ mod screen {
         screen.inspect_err(|_| leave())
     }
 
-    /// Does nothing if it was left before.
+    /// Restores the terminal; does nothing if the screen is not open.
     pub(super) fn leave() {
-        if !OURS.swap(false, Ordering::SeqCst) {
+        if !OPEN.swap(false, Ordering::SeqCst) {
             return;
         }
         terminal::closed();
-        // A picture that is half written would end up among what comes next.
+        // The rest of a half-written frame would mix with later output, so the writer may finish.
         let deadline = Instant::now() + Duration::from_secs(1);
         let me = Some(thread::current().id());
         let _written = loop {
@@ -261,19 +264,19 @@ mod screen {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         set_writer(Some(thread::current().id()));
-        if is_ours() && !terminal::is_gone() {
+        if is_open() && !terminal::is_gone() {
             let _ = screen.draw(picture);
         }
         set_writer(None);
     }
 
-    /// Paints everything anew with the next picture.
+    /// Makes the next drawing repaint the whole screen.
     pub(super) fn repaint(screen: &mut Screen) {
         let _writing = WRITING
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // Not `clear`, which asks the terminal for the cursor's place and takes keys for an answer.
-        if is_ours()
+        // `clear` asks the terminal for the position of the cursor, and takes keys for an answer.
+        if is_open()
             && let Ok(size) = screen.size()
         {
             let _ = screen.resize(size.into());

@@ -1,18 +1,18 @@
-//! What the reader has chosen to see, and the keys that choose it.
+//! View options of the full screen, and the keys that change them.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// The reader's choices.
+/// View options chosen by the user.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct View {
     /// Whether the loss is on a logarithmic scale.
     pub(super) log: bool,
-    /// The row of the table that is highlighted.
+    /// The highlighted row of the table.
     pub(super) selected: Option<usize>,
     pub(super) popup: Popup,
 }
 
-/// What covers the screen.
+/// Popup over the screen.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Popup {
     #[default]
@@ -23,46 +23,46 @@ pub(super) enum Popup {
     Details,
 }
 
-/// What a key asks for, other than another view.
+/// Action requested by a key, besides a change of the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    Nothing,
+pub(super) enum Action {
+    None,
     /// Stop after the step under way.
     Stop,
-    /// Ctrl-C, where it is a key and no signal.
+    /// Stop after the step under way; the second time, quit at once. Ctrl-C on systems where it is a key and no signal.
     Interrupt,
-    /// Something else wrote on the screen.
+    /// Repaint the screen, after another program wrote on it.
     Repaint,
 }
 
-/// The keys, and what they do.
+/// All keys with their descriptions.
 pub(super) const KEYS: [(&str, &str); 7] = [
     ("q", "stop after the step under way"),
-    ("Ctrl-C", "the same; once more, quit at once"),
+    ("Ctrl-C", "stop after the step; again, quit at once"),
     ("l", "loss on a logarithmic or linear scale"),
-    ("↑ ↓", "highlight an entrant"),
-    ("Enter", "its verdict and checks in full"),
-    ("Esc", "highlight none, close this"),
-    ("Ctrl-L", "paint the screen anew"),
+    ("↑ ↓", "highlight a backend"),
+    ("Enter", "show its verdict and checks in full"),
+    ("Esc", "close this, remove the highlight"),
+    ("Ctrl-L", "repaint the screen"),
 ];
 
 impl View {
-    /// Takes a key, while the table has so many rows.
-    pub(super) fn key(&mut self, key: KeyEvent, rows: usize) -> Wish {
+    /// Handles a key, while the table has `rows` rows.
+    pub(super) fn key(&mut self, key: KeyEvent, rows: usize) -> Action {
         if key.kind == KeyEventKind::Release {
-            return Wish::Nothing;
+            return Action::None;
         }
         let last = rows.checked_sub(1);
         let popup = std::mem::take(&mut self.popup);
         match key.code {
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                return Wish::Interrupt;
+                return Action::Interrupt;
             }
             KeyCode::Char('l') if key.modifiers.contains(KeyModifiers::CONTROL) => {
                 self.popup = popup;
-                return Wish::Repaint;
+                return Action::Repaint;
             }
-            KeyCode::Char('q') if popup == Popup::None => return Wish::Stop,
+            KeyCode::Char('q') if popup == Popup::None => return Action::Stop,
             KeyCode::Char('l') => self.log = !self.log,
             KeyCode::Char('?') if popup != Popup::Keys => self.popup = Popup::Keys,
             KeyCode::Enter if popup != Popup::Details => {
@@ -86,7 +86,7 @@ impl View {
             }
             _ => {}
         }
-        Wish::Nothing
+        Action::None
     }
 }
 
@@ -94,12 +94,12 @@ impl View {
 mod tests {
     use super::*;
 
-    fn press(view: &mut View, code: KeyCode, rows: usize) -> Wish {
+    fn press(view: &mut View, code: KeyCode, rows: usize) -> Action {
         view.key(KeyEvent::new(code, KeyModifiers::NONE), rows)
     }
 
     #[test]
-    fn the_highlight_goes_round() {
+    fn highlight_wraps_around() {
         let mut view = View::default();
         for expected in [0, 1, 2, 0] {
             press(&mut view, KeyCode::Down, 3);
@@ -115,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn popups_close_before_anything_stops() {
+    fn key_q_closes_a_popup_before_it_stops_the_comparison() {
         let mut view = View::default();
         press(&mut view, KeyCode::Char('?'), 3);
         assert_eq!(view.popup, Popup::Keys);
-        assert_eq!(press(&mut view, KeyCode::Char('q'), 3), Wish::Nothing);
+        assert_eq!(press(&mut view, KeyCode::Char('q'), 3), Action::None);
         assert_eq!(view.popup, Popup::None);
-        assert_eq!(press(&mut view, KeyCode::Char('q'), 3), Wish::Stop);
+        assert_eq!(press(&mut view, KeyCode::Char('q'), 3), Action::Stop);
         press(&mut view, KeyCode::Enter, 3);
         assert_eq!((view.selected, view.popup), (Some(0), Popup::Details));
         press(&mut view, KeyCode::Enter, 3);
@@ -129,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn control_keys_are_not_letters() {
+    fn control_keys_differ_from_letters() {
         let mut view = View::default();
         let control = |letter| KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL);
-        assert_eq!(view.key(control('l'), 3), Wish::Repaint);
-        assert_eq!(view.key(control('c'), 3), Wish::Interrupt);
+        assert_eq!(view.key(control('l'), 3), Action::Repaint);
+        assert_eq!(view.key(control('c'), 3), Action::Interrupt);
         assert!(!view.log);
         press(&mut view, KeyCode::Char('l'), 3);
         assert!(view.log);

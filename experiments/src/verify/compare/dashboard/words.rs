@@ -1,4 +1,4 @@
-//! States as short words, the same on the full screen and in lines.
+//! Short texts for states, the same on the full screen and in lines.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::show::format::{NONE, duration};
 use crate::verify::compare::{Role, Verdict};
 
-/// What a run is, such as `rounding run 3 of 8 on flex:f32`.
+/// Returns the title of a run, such as `rounding run 3 of 8 on flex:f32`.
 pub(super) fn title(state: &State, index: usize) -> String {
     let Some(run) = state.runs.get(index) else {
         return NONE.into();
@@ -25,33 +25,33 @@ pub(super) fn title(state: &State, index: usize) -> String {
     }
 }
 
-/// What is being run, such as `ndarray:f32, compiling kernels`.
+/// Describes what is being run, such as `ndarray:f32, compiling kernels`.
 pub(super) fn now(state: &State) -> String {
     let mut active = state.active();
     let steps = state.steps();
     match (active.next(), active.next()) {
         (None, _) if state.plan.is_none() => "waiting for the plan".into(),
         (None, _) if state.runs.iter().all(Run::is_over) => "all runs are over".into(),
-        (None, _) if state.runs.iter().any(|run| run.touched > Duration::ZERO) => {
+        (None, _) if state.runs.iter().any(|run| run.updated > Duration::ZERO) => {
             "between two runs".into()
         }
         (None, _) => "preparing".into(),
         (Some((index, run)), None) => {
-            format!("{}, {}", title(state, index), doing(run, steps))
+            format!("{}, {}", title(state, index), step_text(run, steps))
         }
         (Some((_, first)), Some(_)) => {
             let last = state.active().last();
-            // One after the other is made ready before they step together.
+            // Runs are prepared one after the other before they step together.
             if let Some((index, run)) = last.filter(|_| first.losses.len() == 0) {
-                return format!("{}, {}", title(state, index), doing(run, steps));
+                return format!("{}, {}", title(state, index), step_text(run, steps));
             }
             let count = state.active().count();
-            format!("{count} runs, step by step, {}", doing(first, steps))
+            format!("{count} runs, step by step, {}", step_text(first, steps))
         }
     }
 }
 
-fn doing(run: &Run, steps: usize) -> String {
+fn step_text(run: &Run, steps: usize) -> String {
     match (run.losses.last(), run.entrant.name) {
         (Some((step, _)), _) if step.saturating_add(1) >= steps => "last step done".into(),
         (Some((step, _)), _) => format!("step {} of {steps}", step.saturating_add(1)),
@@ -62,7 +62,7 @@ fn doing(run: &Run, steps: usize) -> String {
     }
 }
 
-/// `about 2m 3s left`
+/// Describes the time left, such as `about 2m 3s left`.
 pub(super) fn left(left: Left) -> String {
     match left {
         Left::Unknown => format!("{NONE} left"),
@@ -71,7 +71,7 @@ pub(super) fn left(left: Left) -> String {
     }
 }
 
-/// How far a run's curve can be compared, such as `up to step 143`; nothing before that is known.
+/// Describes the comparable steps of a run, such as `up to step 143`; `None` until they are known.
 pub(super) fn comparable(state: &State, run: &Run) -> Option<String> {
     let comparable = state.envelope(run.entrant.dtype)?.comparable?;
     Some(match comparable.checked_sub(1) {
@@ -81,15 +81,15 @@ pub(super) fn comparable(state: &State, run: &Run) -> Option<String> {
     })
 }
 
-/// One state or verdict of a run, as a sign and a word.
-pub(super) fn standing(state: &State, run: &Run) -> (&'static str, &'static str) {
+/// Returns the status or verdict of a run, as a sign and a word.
+pub(super) fn status(state: &State, run: &Run) -> (&'static str, &'static str) {
     if let Some((verdict, _)) = &run.verdict {
         return (verdict.symbol(), verdict.name());
     }
     match &run.phase {
         Phase::Failed(_) => (Verdict::Failed.symbol(), Verdict::Failed.name()),
         Phase::Waiting => ("·", "waiting"),
-        _ if !run.is_over() && state.is_out(run) => ("✗", "stopped"),
+        _ if !run.is_over() && state.has_stopped(run) => ("✗", "stopped"),
         Phase::Starting => ("▸", "starting"),
         Phase::Stepping if state.first_outside(run).is_some() => ("▸", "outside"),
         Phase::Stepping => ("▸", "running"),
@@ -98,14 +98,14 @@ pub(super) fn standing(state: &State, run: &Run) -> (&'static str, &'static str)
     }
 }
 
-/// Others' words as one line without control characters, which a terminal would obey.
+/// Joins text from outside into one line without control characters, which a terminal would execute.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 
-/// At most so many characters, with `…` for what is left out.
+/// Shortens a text to a number of characters, with `…` for the rest.
 pub(super) fn shortened(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text.into(),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_now_is_said() {
+    fn current_run_is_named_with_its_step() {
         let mut state = State::default();
         assert_eq!(now(&state), "waiting for the plan");
         state.apply(Event::Planned(full_plan()), Duration::ZERO);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn in_lockstep_one_line_stands_for_all() {
+    fn one_text_describes_all_runs_in_lockstep() {
         let mut state = State::default();
         let mut plan = plan(2);
         plan.lockstep = true;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_differ_in_sign() {
+    fn verdicts_have_different_signs() {
         let all = Verdict::ALL;
         let signs: std::collections::HashSet<_> = all.map(Verdict::symbol).into_iter().collect();
         assert_eq!(signs.len(), all.len());
