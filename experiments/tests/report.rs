@@ -242,7 +242,7 @@ fn a_report_works_on_every_screen() {
 
         let tooltip = strings(&found["tooltip"]);
         assert!(matches!(tooltip[0], "step 199" | "step 200"), "{tooltip:?}");
-        // The reference, six entrants that ran, two other seeds; cubecl-cpu still ran at that step.
+        // The reference, six backends that ran, two other seeds; cubecl-cpu still ran at that step.
         assert_eq!(tooltip.len(), 1 + 2 * 9, "{tooltip:?}");
         for name in ["flex:f64 (reference)", "wgpu:f32", "seed 3"] {
             assert!(tooltip.contains(&name), "{tooltip:?}");

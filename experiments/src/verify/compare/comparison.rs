@@ -87,13 +87,13 @@ pub enum Checked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judge {
-    /// Every recorded number has the bits of another run.
+    /// Comparison of the bits of every recorded number with another run.
     Bits,
     /// Checks of single steps from the reference's own state.
     Checks,
-    /// The loss curve, within the envelope that rounding explains.
+    /// Comparison of the loss curve with the envelope.
     Envelope,
-    /// The end of the run, within the ends of other seeds.
+    /// Comparison of the end of the run with the ends of other seeds.
     Outcome,
 }
 

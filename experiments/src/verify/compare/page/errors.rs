@@ -1,4 +1,4 @@
-//! Errors of parameters as heat maps, each error as a share of its bound.
+//! Heat maps of the errors of parameters, each as a share of its bound.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::report::{Data, HeatCell, HeatMap, HeatRow};
 use crate::show::format::{rounded, significant};
 use crate::verify::compare::{Check, Checked};
 
-/// Digits of errors in downloads.
+/// Number of significant digits of errors in downloads.
 const DIGITS: usize = 5;
 
-/// Shares of the bound at which the colour changes, from the palest up, and their names in the legend.
+/// Shares of the bound at which the colour changes, in ascending order, and their names in the legend.
 static CLASSES: [(f64, &str); 8] = [
     (0.001, "≤ 0.001"),
     (0.01, "≤ 0.01"),
@@ -23,7 +23,7 @@ static CLASSES: [(f64, &str); 8] = [
     (f64::INFINITY, "> 100"),
 ];
 
-/// Error divided by bound; 0 for no error, whatever the bound.
+/// Returns error divided by bound; 0 for an error of 0, also if the bound is 0.
 pub(super) fn ratio(check: &Check) -> f64 {
     match check.error {
         0.0 => 0.0,
@@ -31,13 +31,13 @@ pub(super) fn ratio(check: &Check) -> f64 {
     }
 }
 
-/// `blocks.3.attention.qkv.weight` → (3, `attention.qkv.weight`)
+/// Splits the path of a parameter in a block: `blocks.3.attention.qkv.weight` → (3, `attention.qkv.weight`).
 fn in_block(path: &str) -> Option<(usize, &str)> {
     let (layer, kind) = path.strip_prefix("blocks.")?.split_once('.')?;
     Some((layer.parse().ok()?, kind))
 }
 
-/// Of each parameter, the check of one kind that is worst over the checked steps, in the order of their first.
+/// Returns the worst check of one kind of each parameter over all steps, in the order of their first checks.
 fn worst_steps(checks: &[Check], of: Checked) -> Vec<&Check> {
     let mut worst: Vec<&Check> = Vec::new();
     let mut places: BTreeMap<Option<&str>, usize> = BTreeMap::new();
@@ -56,8 +56,8 @@ fn worst_steps(checks: &[Check], of: Checked) -> Vec<&Check> {
     worst
 }
 
-/// The heat map of one entrant's checks of one kind; `None` where there are none. Parameters outside the blocks are rows
-/// of one cell below.
+/// Creates the heat map of one backend's checks of one kind; `None` without such checks. Parameters outside the blocks
+/// are rows of one cell below.
 pub(super) fn heat_map(label: String, checks: &[Check], of: Checked) -> Option<HeatMap> {
     let mut kinds: Vec<&str> = Vec::new();
     let mut layers: BTreeMap<usize, BTreeMap<&str, &Check>> = BTreeMap::new();
@@ -113,7 +113,7 @@ fn cell(check: &Check) -> HeatCell {
     }
 }
 
-/// Every check, not only the worst of each parameter.
+/// Creates the data for download from every check, not only the worst of each parameter.
 fn data<'a>(checks: impl Iterator<Item = &'a Check>) -> Data {
     let row = |check: &Check| {
         let numbers = [check.error, check.bound, ratio(check)];
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_columns_and_the_rest_is_below() {
+    fn layers_are_columns_and_other_parameters_are_below() {
         let checks = [
             check("blocks.0.attention.qkv.weight", 1e-7, 1e-6),
             check("blocks.10.attention.qkv.weight", 1e-5, 1e-6),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_only_look_like_blocks_are_outside() {
+    fn path_without_layer_number_or_parameter_is_outside() {
         assert_eq!(in_block("blocks.3.norm.gamma"), Some((3, "norm.gamma")));
         assert_eq!(in_block("blocks.x.norm.gamma"), None);
         assert_eq!(in_block("blocks.3"), None);

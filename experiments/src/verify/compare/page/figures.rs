@@ -1,4 +1,4 @@
-//! Which figures a comparison has, and their captions.
+//! Figures of a comparison's report, with their captions.
 
 use super::Run;
 use super::errors::heat_map;
@@ -9,7 +9,7 @@ use crate::report::{
 use crate::show::format;
 use crate::verify::compare::{Checked, Comparison, Envelope};
 
-/// Every section with figures that there are numbers for, in the order of the report.
+/// Creates the sections with figures for which there are numbers, in the order of the report.
 pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>]) -> Vec<Section> {
     let drawn: Vec<&Run<'_>> = runs.iter().filter(|run| run.class.is_some()).collect();
     let of = |heading, figures: Vec<Figure>| {
@@ -64,7 +64,7 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     }];
     lines.extend(runs.iter().map(|run| line(run, &run.entry.losses)));
     if let Some(seeds) = &comparison.seeds {
-        // The first is the experiment's own, which the reference shows already.
+        // The first seed is the experiment's own, and the reference already shows it.
         let others = seeds.seeds.iter().zip(&seeds.losses).skip(1);
         lines.extend(others.map(|(seed, losses)| Line {
             name: format!("seed {seed}"),
@@ -79,7 +79,7 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     }
     let plot = LinePlot {
         label: format!(
-            "Loss at each step, of {} and every entrant",
+            "Loss at each step, of {} and every backend under test",
             reference.entrant
         ),
         quantity: "loss, nats per token",
@@ -100,7 +100,7 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     vec![of_lines("loss", caption, plot)]
 }
 
-/// Bands of one of the two curves of each envelope, the largest first.
+/// Creates bands from one of the two curves of each envelope, the largest first.
 fn bands(comparison: &Comparison, curve: fn(&Envelope) -> &[f64]) -> Vec<Band> {
     let mut bands: Vec<Band> = comparison
         .envelopes
@@ -129,7 +129,7 @@ fn differences(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     let zeros = lines.iter().any(|line| line.values.contains(&0.0));
     let plot = LinePlot {
         label: format!(
-            "Absolute difference between each entrant's loss and that of {}, logarithmic",
+            "Absolute difference between each backend's loss and that of {}, logarithmic",
             reference.entrant
         ),
         quantity: "|loss − reference's loss|, nats per token",
@@ -142,7 +142,7 @@ fn differences(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     };
     let mut caption = format!("|loss − loss of {}| at each step.", reference.entrant);
     if !plot.bands.is_empty() {
-        caption += " Shaded: the envelope, what rounding explains in each precision.";
+        caption += " Shaded: the envelope of differences that rounding explains, for each precision.";
     }
     if zeros {
         caption += " Steps without any difference lie at 0, below the logarithmic axis.";
@@ -161,7 +161,7 @@ fn weights(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     }
     let reference = comparison.reference.entrant;
     let plot = LinePlot {
-        label: format!("Distance of each entrant's weights from those of {reference}, logarithmic"),
+        label: format!("Distance of each backend's weights from those of {reference}, logarithmic"),
         quantity: "‖weights − reference's‖ / ‖reference's‖",
         log: true,
         width: Width::Full,
@@ -175,12 +175,12 @@ fn weights(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
          relative to their norm."
     );
     if !plot.bands.is_empty() {
-        caption += " Shaded: the envelope, what rounding explains in each precision.";
+        caption += " Shaded: the envelope of differences that rounding explains, for each precision.";
     }
     vec![of_lines("weights", caption, plot)]
 }
 
-/// One heat map for each entrant. `name` is the quantity in the singular.
+/// Creates one heat map for each backend. `name` is the quantity in the singular.
 fn errors(runs: &[&Run<'_>], of: Checked, name: &str) -> Vec<Figure> {
     let figure = |run: &&Run<'_>| {
         let label = format!(
@@ -221,7 +221,7 @@ fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
             "speed",
             "Training speed in tokens per second: a step's tokens over the median time of a step.",
             Bars {
-                label: "Training speed of each entrant",
+                label: "Training speed of each backend",
                 of: "entrant",
                 quantity: "tokens_per_second",
                 shown: |value| format!("{}{}tokens/s", format::rate(value), format::THIN),
@@ -230,10 +230,10 @@ fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
         ),
         (
             "memory",
-            "Peak memory: of the device's pool where it has one, else resident memory above what the process held when \
-             the entrant's turn began.",
+            "Peak memory: of the device's pool if it has one, else resident memory above that of the process when the \
+             run began.",
             Bars {
-                label: "Peak memory of each entrant",
+                label: "Peak memory of each backend",
                 of: "entrant",
                 quantity: "peak_memory_bytes",
                 shown: |value| format::bytes(value as u64),
@@ -271,7 +271,7 @@ fn times(runs: &[&Run<'_>]) -> Vec<Figure> {
         id: "time".into(),
         caption: caption.into(),
         plot: Plot::Boxes(Boxes {
-            label: "Time per step of each entrant",
+            label: "Time per step of each backend",
             rows,
         }),
     }]

@@ -1,4 +1,4 @@
-//! A comparison as a report: which tables and figures it has, and what is written beside them.
+//! Report of a comparison: its tables, its figures, and the texts beside them.
 
 mod errors;
 mod figures;
@@ -15,15 +15,15 @@ use super::{Comparison, Entry, Verdict};
 use crate::Error;
 use crate::report::{self, Block, Code, Legend, Page, Section, run_class};
 
-/// An entrant as the report names and colours it.
+/// Backend under test with its name and colour in the report.
 #[derive(Debug)]
 struct Run<'a> {
     entry: &'a Entry,
-    /// [`Entry::label`], numbered if there are several of that name.
+    /// [`Entry::label`], numbered if several entries have it.
     name: String,
-    /// Which of that name it is, from 1, if there are several.
+    /// Number among entries with the same label, from 1; `None` if there is only one.
     copy: Option<usize>,
-    /// Colour and dash pattern; `None` if there is no curve.
+    /// CSS class with colour and dash pattern; `None` if there is no curve.
     class: Option<String>,
 }
 
@@ -50,12 +50,12 @@ impl<'a> Run<'a> {
         entries.iter().enumerate().map(run).collect()
     }
 
-    /// The backend's name, numbered as the entrant.
+    /// Returns the backend's name without precision, numbered like [`Run::name`].
     fn backend(&self) -> String {
         numbered(self.entry.entrant.name.to_string(), self.copy)
     }
 
-    /// The name as part of a file's name.
+    /// Returns the name as part of a file name.
     fn slug(&self) -> String {
         let Entry { entrant, fused, .. } = self.entry;
         let unfused = if *fused { "" } else { "-unfused" };
@@ -75,12 +75,12 @@ fn numbered(name: String, copy: Option<usize>) -> String {
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// Returns an error if a file cannot be written.
 pub fn write_report(comparison: &Comparison, directory: &Path) -> Result<PathBuf, Error> {
     report::write(&page(comparison), directory)
 }
 
-/// The comparison as a page.
+/// Creates the page of a comparison.
 fn page(comparison: &Comparison) -> Page {
     let runs = Run::all(comparison);
     let mut sections = vec![Section::new(
@@ -98,7 +98,7 @@ fn page(comparison: &Comparison) -> Page {
     sections.push(Section::new(
         "Experiment",
         vec![
-            // What must be the same for another comparison to be of the same thing.
+            // Two comparisons are of the same experiment if these are equal.
             Block::Facts(vec![
                 ("experiment", comparison.experiment_hash.clone()),
                 ("initial weights", comparison.initial_weights.clone()),
@@ -142,7 +142,7 @@ fn legend(comparison: &Comparison) -> Legend {
 ///
 /// # Errors
 ///
-/// When there is none, or it is damaged.
+/// Returns an error if there is none or it is damaged.
 pub fn read(directory: &Path) -> Result<Comparison, Error> {
     let path = directory.join(Comparison::FILE);
     let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
@@ -152,17 +152,19 @@ pub fn read(directory: &Path) -> Result<Comparison, Error> {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Error::run_directory(
             directory,
             format!(
-                "holds no comparison: there is no {} in it",
+                "holds no comparison, because it has no {}; name the directory of a comparison",
                 Comparison::FILE
             ),
         ),
-        ErrorKind::InvalidData => Error::run_directory(&path, "is damaged: it is not UTF-8"),
+        ErrorKind::InvalidData => {
+            Error::run_directory(&path, "is damaged: it is not UTF-8; restore the file")
+        }
         _ => Error::io("read", &path)(error),
     })?;
     serde_json::from_str(&text).map_err(|error| {
         Error::run_directory(
             &path,
-            format!("is damaged, or of another version of foretoken: {error}"),
+            format!("is damaged, or of another version of foretoken: {error}; restore the file"),
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The tables of a comparison's report.
+//! Tables of a comparison's report.
 
 use crate::record::environment::Environment;
 use crate::report::{Cell, Kind, Layout, Table, Tone, headings};
@@ -8,7 +8,7 @@ use super::Run;
 use super::errors::ratio;
 use crate::show::format::{self, NONE, count, loss, significant};
 
-/// One row for each entrant, the reference first.
+/// Creates the table of verdicts, with the reference in the first row.
 pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     let reference = &comparison.reference;
     let none = || Cell::number(None, loss);
@@ -30,10 +30,10 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
         none(),
         none(),
         none(),
-        String::from("All others are measured against it.").into(),
+        String::from("All others are compared against it.").into(),
     ];
     Table {
-        caption: "Verdict on each entrant",
+        caption: "Verdict on each backend",
         layout: Layout::Cards,
         headings: headings([
             ("backend", ""),
@@ -55,7 +55,7 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     }
 }
 
-/// How good a verdict is.
+/// Returns the tone of a verdict, which decides its colour.
 pub(super) fn tone(verdict: Verdict) -> Tone {
     match verdict {
         Verdict::Identical | Verdict::Rounding => Tone::Good,
@@ -98,7 +98,7 @@ fn verdict_row(run: &Run<'_>) -> Vec<Cell> {
     ]
 }
 
-/// Of each kind of quantity, the error that is largest for its bound. Nothing where nothing was checked.
+/// Creates the table of checks with the worst check of each kind, relative to its bound; `None` without checks.
 pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     let kinds = [
         (Checked::Loss, "loss"),
@@ -113,7 +113,7 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
         .collect();
     let kinds = kinds.into_iter().filter(|(of, _)| {
         let mut checks = checked.iter().flat_map(|run| &run.entry.checks);
-        // Whether weights move at all is told only where they do not.
+        // The column of movement is shown only if a backend changes no weight.
         checks.any(|check| check.of == *of && (*of != Checked::Movement || !check.holds()))
     });
     let kinds: Vec<_> = kinds.collect();
@@ -127,9 +127,9 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     };
     let names = kinds.iter().map(|(_, name)| ((*name).to_owned(), ""));
     (!kinds.is_empty()).then(|| Table {
-        caption: "Checks of single steps: error and bound of what is largest for its bound",
+        caption: "Checks of single steps: error and bound of the worst check of each kind",
         layout: Layout::Scrolling,
-        headings: std::iter::once(("entrant".to_owned(), ""))
+        headings: std::iter::once(("backend".to_owned(), ""))
             .chain(names)
             .collect(),
         rows: checked.iter().map(row).collect(),
@@ -174,7 +174,7 @@ fn worst(checks: &[Check], of: Checked) -> Cell {
     }
 }
 
-/// What is no number is worst.
+/// Returns error divided by bound, with NaN as the worst.
 fn severity(check: &Check) -> f64 {
     match ratio(check) {
         ratio if ratio.is_nan() => f64::INFINITY,
@@ -182,7 +182,7 @@ fn severity(check: &Check) -> f64 {
     }
 }
 
-/// Where each entrant ran; `None` if no environment is known.
+/// Creates the table of environments; `None` if none is known.
 pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     let known: Vec<(&Run<'_>, &Environment)> = runs
         .iter()
@@ -203,7 +203,7 @@ pub(super) fn environments(runs: &[Run<'_>]) -> Option<Table> {
     }
     let names = known.iter().map(|(run, _)| run.name.clone()).collect();
     Some(Table::side_by_side(
-        "Where each entrant ran; ≠ marks what is not the same for all",
+        "Environment of each backend; ≠ marks rows that are not the same for all",
         names,
         rows,
     ))

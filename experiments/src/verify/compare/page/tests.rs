@@ -1,4 +1,4 @@
-//! Whole reports, of made-up comparisons.
+//! Tests of whole reports, made from fictitious comparisons.
 
 mod fixture;
 
@@ -20,7 +20,7 @@ fn written(comparison: &Comparison) -> (tempfile::TempDir, String, String) {
     (directory, html, markdown)
 }
 
-/// Values of attributes that place something.
+/// Panics if the path of a figure contains something other than a finite number.
 fn has_no_broken_number(svg: &str) {
     for wrong in ["NaN", "inf", "\"-\"", "e+"] {
         let places = svg.split("<text").map(|part| match part.split_once('>') {
@@ -39,7 +39,7 @@ fn has_no_broken_number(svg: &str) {
     }
 }
 
-/// Whether every element that begins ends.
+/// Panics unless every element is closed.
 fn is_well_formed(xml: &str) {
     let mut open = Vec::new();
     let tags = xml
@@ -59,7 +59,7 @@ fn is_well_formed(xml: &str) {
 }
 
 #[test]
-fn a_report_holds_every_verdict_plot_and_table() {
+fn report_has_every_verdict_plot_and_table() {
     let comparison = fixture::comparison(400);
     let (directory, html, markdown) = written(&comparison);
     let headline = "wgpu:f32 differs from flex:f64, from step 0 on; cubecl-cpu:f32 failed; libtorch:f32 agrees \
@@ -101,7 +101,7 @@ fn a_report_holds_every_verdict_plot_and_table() {
 }
 
 #[test]
-fn a_page_fetches_nothing() {
+fn page_loads_nothing_from_the_network() {
     let (_directory, html, _) = written(&fixture::comparison(20));
     let rest = html.replace("http://www.w3.org/2000/svg", "");
     for wrong in ["http:", "https:", "src=", "@import", "url(h", "<link"] {
@@ -113,7 +113,7 @@ fn a_page_fetches_nothing() {
 }
 
 #[test]
-fn text_from_outside_stays_text() {
+fn text_from_outside_is_escaped() {
     let mut comparison = fixture::comparison(3);
     let evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>|`*";
     comparison.name = evil.into();
@@ -139,7 +139,7 @@ fn text_from_outside_stays_text() {
 }
 
 #[test]
-fn comparisons_with_almost_nothing_in_them_are_reports_too() {
+fn empty_and_incomplete_comparisons_are_reports() {
     let nothing = Comparison {
         backends: Vec::new(),
         envelopes: Vec::new(),
@@ -150,7 +150,7 @@ fn comparisons_with_almost_nothing_in_them_are_reports_too() {
     assert!(html.contains("Nothing was compared with flex:f64."));
     assert!(html.contains("No envelope is known") && html.contains("No other seeds"));
 
-    // The reference's own backend beside it is nothing that was compared.
+    // The reference's own backend alone is no comparison with another backend.
     let mut own = fixture::comparison(20);
     own.backends.truncate(1);
     let (_directory, html, markdown) = written(&own);
@@ -177,7 +177,7 @@ fn comparisons_with_almost_nothing_in_them_are_reports_too() {
 }
 
 #[test]
-fn entrants_of_one_name_are_told_apart() {
+fn backends_of_one_name_are_numbered() {
     let mut comparison = fixture::comparison(5);
     comparison.backends.push(comparison.backends[1].clone());
     let (directory, html, _) = written(&comparison);
@@ -191,19 +191,19 @@ fn entrants_of_one_name_are_told_apart() {
 }
 
 #[test]
-fn long_runs_stay_small() {
+fn reports_of_long_runs_are_small() {
     let (directory, html, _) = written(&fixture::comparison(100_000));
     assert!(html.len() < 6 << 20, "{} bytes", html.len());
     assert!(
         html.contains("every 50th"),
-        "it is said that steps are left out"
+        "the page does not say that steps are left out"
     );
     let svg = fs::metadata(directory.path().join("plots/loss.svg")).unwrap();
     assert!(svg.len() < 300_000, "{} bytes", svg.len());
 }
 
 #[test]
-fn what_was_written_reads_back_whatever_the_numbers() {
+fn comparison_with_non_finite_numbers_reads_back() {
     let directory = tempfile::tempdir().unwrap();
     let comparison = fixture::comparison(50);
     let json = serde_json::to_string(&comparison).unwrap();
@@ -224,23 +224,23 @@ fn what_was_written_reads_back_whatever_the_numbers() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said_in_a_line() {
+fn error_of_an_unreadable_comparison_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(Comparison::FILE);
-    let said = |directory: &Path| {
+    let message = |directory: &Path| {
         let error = read(directory).unwrap_err();
-        let said = error.to_string();
-        assert_eq!(error.exit_code(), 2, "{said}");
-        assert!(!said.contains('\n'), "{said}");
-        said
+        let message = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{message}");
+        assert!(!message.contains('\n'), "{message}");
+        message
     };
-    assert!(said(&directory.path().join("missing")).contains("no such directory"));
-    assert!(said(directory.path()).contains("holds no comparison"));
+    assert!(message(&directory.path().join("missing")).contains("no such directory"));
+    assert!(message(directory.path()).contains("holds no comparison"));
     for damaged in ["", "{", "{\"reference\": 3}", "[]"] {
         fs::write(&path, damaged).unwrap();
-        assert!(said(directory.path()).contains("comparison.json: is damaged"));
+        assert!(message(directory.path()).contains("comparison.json: is damaged"));
     }
     fs::write(&path, b"\xFF\xFE").unwrap();
-    assert!(said(directory.path()).contains("UTF-8"));
-    assert!(said(&path).contains("holds no comparison"));
+    assert!(message(directory.path()).contains("UTF-8"));
+    assert!(message(&path).contains("holds no comparison"));
 }

@@ -1,11 +1,11 @@
-//! What a report says in sentences, alike in HTML and Markdown.
+//! Sentences of a report, the same in HTML and Markdown.
 
 use crate::verify::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
 
 use super::Run;
 use crate::show::format::{count, listed, loss, significant};
 
-/// The verdicts that a headline tells, from the worst to the best.
+/// Verdicts in a headline, from the worst to the best.
 const VERDICTS: [Verdict; 6] = [
     Verdict::Differs,
     Verdict::Failed,
@@ -15,32 +15,32 @@ const VERDICTS: [Verdict; 6] = [
     Verdict::Unavailable,
 ];
 
-/// More names than this in one breath are counted instead.
-const MOST_NAMES: usize = 4;
+/// Largest number of names in a clause. More are replaced by their number.
+const MAX_NAMES: usize = 4;
 
-/// The outcome in one sentence, the worst first.
+/// Returns the outcome in one sentence, with the worst verdicts first.
 pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
     let reference = comparison.reference.entrant;
     let mut clauses: Vec<String> = Vec::new();
-    // Named once: all of the sentence is about it.
+    // The sentence names the reference only once.
     let mut unnamed = Some(reference);
     let own = |run: &&Run<'_>| run.entry.verdict == Verdict::Own;
-    let entrants = runs.iter().filter(|run| !own(run)).count();
+    let backends = runs.iter().filter(|run| !own(run)).count();
     for verdict in VERDICTS {
         let of: Vec<&Run<'_>> = runs
             .iter()
             .filter(|run| run.entry.verdict == verdict)
             .collect();
-        // Without an envelope, a run that took place is "unavailable" too.
+        // Without an envelope, the verdict on a backend that ran is "unavailable" too.
         let (ran, absent): (Vec<_>, Vec<_>) = of.iter().partition(|run| run.class.is_some());
         let groups = match verdict {
             Verdict::Unavailable => vec![ran, absent],
             _ => vec![of],
         };
         for group in groups.into_iter().filter(|group| !group.is_empty()) {
-            let who = who(&group, entrants);
-            let said = said(&group, &mut unnamed);
-            clauses.push(format!("{who} {said}"));
+            let subject = names(&group, backends);
+            let predicate = predicate(&group, &mut unnamed);
+            clauses.push(format!("{subject} {predicate}"));
         }
     }
     match (clauses.is_empty(), runs.len()) {
@@ -48,26 +48,27 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
             format!("Nothing was compared with {reference}.")
         }
         (true, _) => format!(
-            "Only the reference's own backend was compared with {reference}, which says nothing about another one."
+            "Only the reference's own backend was compared with {reference}, which is no evidence about another one."
         ),
         (false, _) => capitalised(&format!("{}.", clauses.join("; "))),
     }
 }
 
-fn who(group: &[&Run<'_>], entrants: usize) -> String {
+/// Returns the names of a group, or its size if it is large.
+fn names(group: &[&Run<'_>], backends: usize) -> String {
     let names: Vec<String> = group.iter().map(|run| run.name.clone()).collect();
     match (
-        names.len() == entrants && entrants > 1,
-        names.len() > MOST_NAMES,
+        names.len() == backends && backends > 1,
+        names.len() > MAX_NAMES,
     ) {
-        (true, _) => format!("all {entrants} entrants"),
-        (_, true) => format!("{} of {entrants} entrants", names.len()),
+        (true, _) => format!("all {backends} backends"),
+        (_, true) => format!("{} of {backends} backends", names.len()),
         _ => listed(&names),
     }
 }
 
-/// What is said of entrants that have one verdict; the reference is named if it was not before.
-fn said(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
+/// Returns the predicate for backends that share a verdict. It names the reference unless an earlier clause did.
+fn predicate(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
     let verb = |one: &'static str, several: &'static str| match group {
         [_] => one,
         _ => several,
@@ -99,12 +100,12 @@ fn said(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
             "cannot be judged without an envelope".into()
         }
         Verdict::Unavailable => format!("{} unavailable here", verb("is", "are")),
-        // Never part of a headline.
+        // A headline has no clause for this verdict.
         Verdict::Own => format!("{} the reference's own", verb("is", "are")),
     }
 }
 
-/// Names of backends stay as they are written.
+/// Capitalises a sentence unless it begins with the name of a backend.
 fn capitalised(sentence: &str) -> String {
     match sentence.strip_prefix("all ") {
         Some(rest) => format!("All {rest}"),
@@ -112,7 +113,7 @@ fn capitalised(sentence: &str) -> String {
     }
 }
 
-/// What was compared, in a line.
+/// Returns one line about the compared experiment.
 pub(super) fn subject(comparison: &Comparison) -> String {
     let Comparison {
         name,
@@ -123,7 +124,7 @@ pub(super) fn subject(comparison: &Comparison) -> String {
     } = comparison;
     let plural = if *steps == 1 { "step" } else { "steps" };
     let lockstep = match comparison.lockstep {
-        true => ", all entrants in lockstep",
+        true => ", all backends in lockstep",
         false => "",
     };
     format!(
@@ -135,11 +136,11 @@ pub(super) fn subject(comparison: &Comparison) -> String {
     )
 }
 
-/// How each envelope was measured.
+/// Returns a note on the measurement of each envelope.
 pub(super) fn envelopes(comparison: &Comparison) -> Vec<String> {
     if comparison.envelopes.is_empty() {
         return vec![
-            "No envelope is known: nothing was run that shows how far rounding alone moves the loss."
+            "No envelope is known: there were no runs to measure how far rounding alone moves the loss."
                 .into(),
         ];
     }
@@ -160,24 +161,27 @@ fn envelope(envelope: &Envelope) -> String {
     };
     let comparable = match envelope.comparable {
         Some(0) => {
-            " Curves are comparable at no step: it exceeds the scale of the loss from the start."
+            " Curves are comparable at no step: the envelope exceeds the scale of the loss from the start."
                 .into()
         }
         Some(steps) if steps < envelope.loss.len() => format!(
-            " Curves are comparable up to step {}: from there on it exceeds the scale of the loss of a step, which \
-             is the standard deviation between seeds, or without other seeds between successive steps.",
+            " Curves are comparable up to step {}: after that the envelope exceeds the scale of the loss of a step, \
+             which is the standard deviation between seeds, or between successive steps if no other seed was run.",
             count(steps as u64 - 1)
         ),
         _ => String::new(),
     };
     let most = envelope.loss.last().map_or(String::new(), |last| {
-        format!(" At the last step it is {}.", significant(*last, 2))
+        format!(
+            " At the last step the envelope is {}.",
+            significant(*last, 2)
+        )
     });
     format!(
-        "Envelope for {}: {runs}, with initial weights as they are and moved by one unit in the last place; \
-         at each step, what |loss − reference's loss| of one more such run stays within with probability {quantile} \
-         (Student's t times the root of the mean square), but no less than a rounding of the loss itself or than at \
-         the step before, times {}.{most}{comparable}",
+        "Envelope for {}: measured by {runs}, with unchanged initial weights and with weights moved by one unit in the \
+         last place. At each step it is the bound that |loss − reference's loss| of one more such run stays within \
+         with probability {quantile} (Student's t times the root of the mean square), at least one rounding of the \
+         loss and never less than at the step before, times {}.{most}{comparable}",
         of.dtype,
         significant(*factor, 3)
             .trim_end_matches('0')
@@ -185,29 +189,27 @@ fn envelope(envelope: &Envelope) -> String {
     )
 }
 
-/// What the seeds show.
+/// Returns a note on the runs with other seeds.
 pub(super) fn seeds(comparison: &Comparison) -> String {
     let Some(seeds) = &comparison.seeds else {
-        return "No other seeds were run, so it is not known what spread of the final loss matters in \
-                practice."
+        return "No other seeds were run, so it is unknown which difference of the final loss matters in practice."
             .into();
     };
     let names: Vec<String> = seeds.seeds.iter().map(u64::to_string).collect();
     let ends: Vec<String> = seeds.final_losses.iter().map(|end| loss(*end)).collect();
     format!(
-        "Seeds {} end at {} nats per token. One more ends within ± {} of their mean with probability {OUTCOME_LEVEL} \
-         (Student's t). Final loss and mean of the last tenth of the steps are tested so, which accuses at most 1 % \
-         of runs that are no worse than another seed; and nothing is accused that ends where runs do that rounding \
-         alone set apart.",
+        "Seeds {} end at {} nats per token. One more seed ends within ± {} of their mean with probability \
+         {OUTCOME_LEVEL} (Student's t). The final loss and the mean loss of the last tenth of the steps are tested \
+         in this way. Together these tests reject at most 1 % of runs that are no worse than another seed. A run that \
+         ends as runs that differ only in rounding do is never rejected.",
         listed(&names),
         listed(&ends),
         significant(seeds.spread, 2)
     )
 }
 
-/// What the bounds of checks are.
+/// Note on the errors and bounds of checks.
 pub(super) const CHECKS: &str = "Single steps, each taken from the reference's own weights and optimizer state on the \
-     same batch. Error: ‖entrant − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the \
-     reference's own backend in the entrant's precision, as a root mean square over runs that rounding set apart, times a \
-     factor. A bound of 1 and more explains everything: \
-     such a check cannot tell.";
+     same batch. Error: ‖backend − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the \
+     reference's own backend in the tested precision, as a root mean square over runs that differ only in rounding, \
+     times a factor. A bound of at least 1 explains everything: such a check cannot tell.";

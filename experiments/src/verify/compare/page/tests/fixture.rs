@@ -1,11 +1,11 @@
-//! A comparison as one could come out. Every number in it is made up, for tests: no backend did this.
+//! Fictitious comparison for tests. Every number in it is made up: no backend was measured.
 
 use super::{
     Backend, Check, Checked, Comparison, Entrant, Entry, Envelope, Environment, Precision,
     Reference, Seeds, Verdict,
 };
 
-/// Numbers between −1 and 1 that look random and are the same each time.
+/// Generator of pseudorandom numbers between −1 and 1, the same in every run.
 pub(super) struct Noise(u64);
 
 impl Noise {
@@ -21,7 +21,7 @@ impl Noise {
 const F32: f64 = 6e-8;
 const BF16: f64 = 4e-3;
 
-/// A loss that falls from 4.6 towards 0.9.
+/// Returns losses that decrease from 4.6 towards 0.9.
 fn losses(steps: usize, seed: u64) -> Vec<f64> {
     let mut noise = Noise(seed);
     (0..steps)
@@ -33,7 +33,7 @@ fn losses(steps: usize, seed: u64) -> Vec<f64> {
         .collect()
 }
 
-/// How far rounding of one operation has moved the loss by some step.
+/// Returns the effect of one rounding on the loss at a step.
 fn growth(step: usize, steps: usize, unit: f64) -> f64 {
     let at = step as f64 / steps.max(1) as f64;
     (unit * 2.0 * (1.0 + 300.0 * at) * (4.0 * at).exp()).min(0.05)
@@ -61,7 +61,7 @@ const BLOCK: [&str; 12] = [
     "feed_forward.down.bias",
 ];
 
-/// Of a model of 12 blocks. `wrong` is the layer from which back the gradients are wrong.
+/// Returns the checks of a model of 12 blocks. Gradients are wrong in layer `wrong` and all layers before it.
 fn checks(unit: f64, wrong: Option<usize>, seed: u64) -> Vec<Check> {
     let mut noise = Noise(seed);
     let mut made = vec![
@@ -132,7 +132,7 @@ fn environment(backend: Backend, device: &str, driver: Option<&str>) -> Environm
     }
 }
 
-/// An entrant that ran.
+/// Returns the entry of a backend that ran.
 fn entry(name: Backend, dtype: Precision, verdict: Verdict, losses: Vec<f64>, pace: f64) -> Entry {
     let mut noise = Noise(pace.to_bits());
     let steps = losses.len();
@@ -166,7 +166,7 @@ fn entry(name: Backend, dtype: Precision, verdict: Verdict, losses: Vec<f64>, pa
     }
 }
 
-/// A comparison of so many steps with entrants of every verdict.
+/// Returns a comparison of `steps` steps with a backend of every verdict.
 pub(super) fn comparison(steps: usize) -> Comparison {
     let reference = losses(steps, 1);
     let at = |share: f64| (share * steps as f64) as usize;
@@ -243,7 +243,9 @@ pub(super) fn comparison(steps: usize) -> Comparison {
         wgpu_losses,
         0.93,
     );
-    wgpu.reason = "step 0: the gradient of blocks.4.attention.qkv.weight is off by 1.6e-5, rounding explains 7.2e-7".into();
+    wgpu.reason = "step 0: the gradient of blocks.4.attention.qkv.weight is off by 1.6e-5, and rounding explains \
+                   7.2e-7"
+        .into();
     wgpu.first_step = Some(0);
     wgpu.max_abs_loss_difference = Some(0.36);
     wgpu.envelope = Some(8.1e-3);
