@@ -78,8 +78,8 @@ pub enum Checked {
     Gradient,
     /// The change of a parameter by the optimizer, given the reference's gradients.
     Update,
-    /// Changes of weights by the optimizer as such; checked if the reference's own backend changes any. The error is 1
-    /// if no weight changes, else 0, and the bound is 0.
+    /// Whether the optimizer changes any weight; checked only if the reference's own backend does. The error is 1 if no
+    /// weight changes, else 0, and the bound is 0.
     Movement,
 }
 
