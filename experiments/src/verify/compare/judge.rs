@@ -244,8 +244,7 @@ impl Case<'_> {
             return judgement(Verdict::Identical, &[Judge::Bits], None, reason.into());
         }
         let Some((envelope, comparable)) = self.envelope.zip(comparable) else {
-            let reason =
-                "not the same bits, and no envelope is known that the difference can be compared against";
+            let reason = "not the same bits, and no envelope is known that the difference can be compared against";
             return judgement(Verdict::Unavailable, &[], None, reason.into());
         };
         let mut judges = Vec::new();

@@ -362,9 +362,7 @@ impl<'a> Live<'a> {
             log.sync()?;
         }
         match (run.planned.role, &run.curve.failure) {
-            (Role::Reference, Some(failure)) => {
-                Err(reference_failed(run.planned.entrant, failure))
-            }
+            (Role::Reference, Some(failure)) => Err(reference_failed(run.planned.entrant, failure)),
             _ => Ok(true),
         }
     }

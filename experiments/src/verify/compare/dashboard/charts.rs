@@ -65,7 +65,10 @@ pub(super) fn difference(scene: &Scene, area: Rect, buffer: &mut Buffer) {
         .filter(|(_, run)| is_shown(run.role))
         .map(|(index, run)| {
             let differences = run.differences.iter();
-            (index, downsampled(differences, last, columns, Keep::Largest))
+            (
+                index,
+                downsampled(differences, last, columns, Keep::Largest),
+            )
         })
         .collect();
     let envelopes: Vec<(&Envelope, Series)> = {

@@ -142,7 +142,8 @@ fn differences(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     };
     let mut caption = format!("|loss − loss of {}| at each step.", reference.entrant);
     if !plot.bands.is_empty() {
-        caption += " Shaded: the envelope of differences that rounding explains, for each precision.";
+        caption +=
+            " Shaded: the envelope of differences that rounding explains, for each precision.";
     }
     if zeros {
         caption += " Steps without any difference lie at 0, below the logarithmic axis.";
@@ -175,7 +176,8 @@ fn weights(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
          relative to their norm."
     );
     if !plot.bands.is_empty() {
-        caption += " Shaded: the envelope of differences that rounding explains, for each precision.";
+        caption +=
+            " Shaded: the envelope of differences that rounding explains, for each precision.";
     }
     vec![of_lines("weights", caption, plot)]
 }
