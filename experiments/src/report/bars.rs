@@ -1,4 +1,4 @@
-//! One row for each run: bars of a quantity, and boxes of a distribution.
+//! Bar charts and box plots, with one row for each run.
 
 use super::scale::Axis;
 use super::svg::{self, Svg, push, text, text_width};
@@ -8,34 +8,34 @@ use crate::show::statistics::quantile_of_sorted;
 /// Height of a row.
 const ROW: f64 = 30.0;
 
-/// Width of bars: two pictures stand beside each other on a wide page, and one fills a narrow page.
+/// Width of a bar chart. Two charts fit side by side on a wide page, and one fills a narrow page.
 const WIDTH: f64 = 500.0;
 
-/// A quantity of one run.
+/// A row of a bar chart: a quantity of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Bar {
     pub name: String,
     /// Colour and dash pattern of its run.
     pub class: String,
-    /// `None` where it was not measured.
+    /// `None` if it was not measured.
     pub value: Option<f64>,
 }
 
-/// A quantity of several runs.
+/// A bar chart: a quantity of several runs.
 #[derive(Debug)]
 pub(crate) struct Bars {
-    /// What the picture shows, for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: &'static str,
-    /// What a row is, as the data names it.
-    pub of: &'static str,
-    /// The quantity, as the data names it.
+    /// Column of the row names in the data.
+    pub row: &'static str,
+    /// Column of the values in the data.
     pub quantity: &'static str,
-    /// Writes a value with its unit.
+    /// Formats a value with its unit.
     pub shown: fn(f64) -> String,
     pub rows: Vec<Bar>,
 }
 
-/// Draws bars from 0, each with its value.
+/// Draws bars from 0, each labelled with its value.
 pub(super) fn draw_bars(bars: &Bars) -> Svg {
     let Bars {
         label, shown, rows, ..
@@ -86,7 +86,7 @@ pub(super) fn draw_bars(bars: &Bars) -> Svg {
     }
 }
 
-/// Times of one run.
+/// A row of a box plot: step times of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct BoxRow {
     pub name: String,
@@ -96,25 +96,25 @@ pub(crate) struct BoxRow {
     pub seconds: Vec<f64>,
 }
 
-/// Times of several runs.
+/// A box plot: step times of several runs.
 #[derive(Debug)]
 pub(crate) struct Boxes {
-    /// What the picture shows, for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: &'static str,
     pub rows: Vec<BoxRow>,
 }
 
-/// How the times of one run are distributed.
+/// Distribution of the step times of one run.
 struct Distribution<'a> {
     name: &'a str,
     class: &'a str,
-    /// Smallest, 5 %, 25 %, 50 %, 75 %, 95 % and largest, in seconds.
+    /// Minimum, 5 %, 25 %, 50 %, 75 %, 95 % quantiles and maximum, in seconds.
     quantiles: [f64; 7],
 }
 
 impl<'a> Distribution<'a> {
-    /// Of all times that are finite; `None` where none is.
-    fn of(row: &'a BoxRow) -> Option<Self> {
+    /// Computes the quantiles of all finite times. `None` if no time is finite.
+    fn new(row: &'a BoxRow) -> Option<Self> {
         let finite = row.seconds.iter().copied().filter(|s| s.is_finite());
         let mut sorted: Vec<f64> = finite.collect();
         if sorted.is_empty() {
@@ -131,10 +131,10 @@ impl<'a> Distribution<'a> {
     }
 }
 
-/// Draws for each run a box from 25 % to 75 %, a line at the median, whiskers from 5 % to 95 % and dots at the ends;
-/// logarithmic.
+/// Draws, on a logarithmic axis and for each run, a box from 25 % to 75 %, a line at the median, whiskers from 5 % to
+/// 95 %, and dots at minimum and maximum.
 pub(super) fn draw_boxes(boxes: &Boxes, width: f64) -> Svg {
-    let rows: Vec<Distribution<'_>> = boxes.rows.iter().filter_map(Distribution::of).collect();
+    let rows: Vec<Distribution<'_>> = boxes.rows.iter().filter_map(Distribution::new).collect();
     let left = names_width(rows.iter().map(|row| row.name));
     let medians: Vec<String> = rows
         .iter()
@@ -151,7 +151,7 @@ pub(super) fn draw_boxes(boxes: &Boxes, width: f64) -> Svg {
         if let Ok(seconds) = tick.label.parse() {
             tick.label = format::span(seconds, 1);
         }
-        // Doubles and fives come closer to each other than their labels are wide.
+        // Ticks at 1, 2 and 5 can be closer to each other than their labels are wide.
         let half = text_width(&tick.label) / 2.0;
         if tick.at - half > free_from {
             text(&mut body, "tick x", tick.at, bottom + 16.0, &tick.label);
@@ -227,7 +227,7 @@ mod tests {
     fn bars(rows: Vec<Bar>) -> Svg {
         draw_bars(&Bars {
             label: "Speed",
-            of: "entrant",
+            row: "backend",
             quantity: "tokens_per_second",
             shown: format::rate,
             rows,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_has_no_bar() {
+    fn missing_values_have_no_bar() {
         let values = [Some(2.0), Some(1.0), None, Some(f64::NAN), Some(0.0)];
         let svg = bars(values.map(bar).into()).body;
         assert_eq!(svg.matches("<rect").count(), 2, "{svg}");
@@ -251,11 +251,14 @@ mod tests {
             class: "c0 d0".into(),
             seconds: seconds.into(),
         };
-        let of = |seconds: &[f64]| Distribution::of(&row(seconds)).map(|of| of.quantiles);
+        let quantiles = |seconds: &[f64]| {
+            Distribution::new(&row(seconds)).map(|distribution| distribution.quantiles)
+        };
         let times: Vec<f64> = (0..=100).rev().map(f64::from).collect();
-        assert_eq!(of(&times), Some([0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]));
-        assert_eq!(of(&[1.0, 2.0]).map(|of| of[3]), Some(1.5));
-        assert!(of(&[]).is_none() && of(&[f64::NAN]).is_none());
+        let expected = [0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0];
+        assert_eq!(quantiles(&times), Some(expected));
+        assert_eq!(quantiles(&[1.0, 2.0]).map(|all| all[3]), Some(1.5));
+        assert!(quantiles(&[]).is_none() && quantiles(&[f64::NAN]).is_none());
         let boxes = Boxes {
             label: "Times",
             rows: vec![row(&[0.5]), row(&[])],

@@ -1,4 +1,4 @@
-//! Numbers behind the figures, as the page carries them for hovering, zooming and downloads.
+//! Data of the figures, embedded in the page as JSON for hovering, zooming and downloads.
 
 use serde_json::{Map, Value, json};
 
@@ -8,19 +8,19 @@ use super::page::{Data, Figure, Plot};
 use crate::show::axis::range;
 use crate::show::format::rounded;
 
-/// Steps up to which a page carries every one.
+/// Maximum number of steps that a page embeds completely.
 pub(super) const MAX_ROWS: usize = 5_000;
 
-/// How many it carries, about, of longer runs.
+/// Approximate number of steps that a page embeds of a longer run.
 const SAMPLED_ROWS: usize = 2_000;
 
-/// Digits of a loss: those of f32, and some to spare.
+/// Significant digits of a loss: more than f32 has.
 const DIGITS: usize = 10;
 
-/// Digits of what is only drawn, or is a difference already.
+/// Significant digits of values that are only drawn, or are differences.
 const FEW_DIGITS: usize = 5;
 
-/// Distance between the steps that a page carries, of a figure with so many.
+/// Returns the distance between embedded steps, for a figure of `steps` steps.
 pub(super) fn stride(steps: usize) -> usize {
     match steps {
         0..=MAX_ROWS => 1,
@@ -28,33 +28,33 @@ pub(super) fn stride(steps: usize) -> usize {
     }
 }
 
-/// The data of all figures as the content of a script element, which nothing in it can end.
+/// Returns the data of all figures as the content of a script element, with `<` escaped so that it cannot end early.
 pub(super) fn script<'a>(figures: impl Iterator<Item = &'a Figure>) -> String {
     let (mut lines, mut tables) = (Map::new(), Map::new());
     for Figure { id, plot, .. } in figures {
         match plot {
-            Plot::Lines(plot) => lines.insert(id.clone(), of_lines(plot)),
-            Plot::Boxes(boxes) => lines.insert(id.clone(), of_boxes(boxes)),
-            Plot::Bars(bars) => tables.insert(id.clone(), of_bars(bars)),
-            Plot::HeatMap(map) => tables.insert(id.clone(), table(&map.data)),
+            Plot::Lines(plot) => lines.insert(id.clone(), lines_json(plot)),
+            Plot::Boxes(boxes) => lines.insert(id.clone(), boxes_json(boxes)),
+            Plot::Bars(bars) => tables.insert(id.clone(), bars_json(bars)),
+            Plot::HeatMap(map) => tables.insert(id.clone(), table_json(&map.data)),
         };
     }
     let data = json!({ "lines": lines, "tables": tables });
     data.to_string().replace('<', "\\u003c")
 }
 
-fn of_lines(plot: &LinePlot) -> Value {
+fn lines_json(plot: &LinePlot) -> Value {
     let stride = stride(plot.steps());
     let digits = if plot.log { FEW_DIGITS } else { DIGITS };
     let lines: Vec<Value> = plot
         .lines
         .iter()
-        .map(|line| sampled(line, stride, digits))
+        .map(|line| line_json(line, stride, digits))
         .collect();
     let bands: Vec<Value> = plot
         .bands
         .iter()
-        .map(|band| json!({ "name": band.name, "values": every(&band.values, stride, FEW_DIGITS) }))
+        .map(|band| json!({ "name": band.name, "values": sampled(&band.values, stride, FEW_DIGITS) }))
         .collect();
     let mut data = json!({ "stride": stride, "lines": lines, "bands": bands });
     if !plot.levels.is_empty() {
@@ -72,37 +72,37 @@ fn of_lines(plot: &LinePlot) -> Value {
     data
 }
 
-fn of_bars(bars: &Bars) -> Value {
+fn bars_json(bars: &Bars) -> Value {
     let rows: Vec<Value> = bars
         .rows
         .iter()
         .map(|bar| json!([bar.name, bar.value]))
         .collect();
-    json!({ "columns": [bars.of, bars.quantity], "rows": rows })
+    json!({ "columns": [bars.row, bars.quantity], "rows": rows })
 }
 
-fn of_boxes(boxes: &Boxes) -> Value {
+fn boxes_json(boxes: &Boxes) -> Value {
     let steps = boxes.rows.iter().map(|row| row.seconds.len()).max();
     let stride = stride(steps.unwrap_or(0));
     let lines: Vec<Value> = boxes
         .rows
         .iter()
-        .map(|row| json!({ "name": row.name, "values": every(&row.seconds, stride, FEW_DIGITS) }))
+        .map(|row| json!({ "name": row.name, "values": sampled(&row.seconds, stride, FEW_DIGITS) }))
         .collect();
     json!({ "stride": stride, "lines": lines, "bands": [] })
 }
 
-fn table(data: &Data) -> Value {
+fn table_json(data: &Data) -> Value {
     json!({ "columns": data.columns, "rows": data.rows })
 }
 
-/// JSON has no word for what is no number, or infinite: these become null.
-fn every(values: &[f64], stride: usize, digits: usize) -> Vec<Value> {
+/// Returns every `stride`-th value, rounded. NaN and infinities become null, because JSON cannot hold them.
+fn sampled(values: &[f64], stride: usize, digits: usize) -> Vec<Value> {
     let values = values.iter().step_by(stride);
     values.map(|value| json!(rounded(*value, digits))).collect()
 }
 
-fn sampled(line: &Line, stride: usize, digits: usize) -> Value {
+fn line_json(line: &Line, stride: usize, digits: usize) -> Value {
     let stride = if line.steps.is_some() { 1 } else { stride };
     let mut data = json!({
         "name": line.name,
@@ -113,13 +113,13 @@ fn sampled(line: &Line, stride: usize, digits: usize) -> Value {
             LineKind::Faint => "faint",
             LineKind::Seed => "seed",
         },
-        "values": every(&line.values, stride, digits),
+        "values": sampled(&line.values, stride, digits),
     });
     if let Some(steps) = &line.steps {
         data["steps"] = json!(steps);
     }
     if stride > 1 {
-        // A zoomed curve still shows what lies between the steps that are kept.
+        // A zoomed curve shows the extremes between embedded steps.
         let extremes = line.values.chunks(stride).map(|chunk| {
             let finite = chunk.iter().copied().filter(|value| value.is_finite());
             let (low, high) = range(finite).unwrap_or((f64::NAN, f64::NAN));

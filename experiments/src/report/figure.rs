@@ -1,4 +1,4 @@
-//! Figures in the sizes of a page and of paper, and what every caption of their kind says.
+//! Sizes of figures on pages and on paper, and the common part of their captions.
 
 use super::data::{MAX_ROWS, stride};
 use super::line_plot::{LinePlot, Size, Width};
@@ -13,7 +13,7 @@ const WIDE: Size = Size {
     height: 340.0,
 };
 
-/// Size on telephones.
+/// Size on phones.
 const NARROW: Size = Size {
     width: 400.0,
     height: 300.0,
@@ -31,7 +31,7 @@ const HALF: Size = Size {
     height: 260.0,
 };
 
-/// The figure as parts of a page, each with its class: a page shows the one that fits.
+/// Draws the figure in each size of a page, with its class. The style sheet shows the size that fits.
 pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
     let sizes = [("wide", WIDE), ("medium", PAPER), ("narrow", NARROW)];
     match &figure.plot {
@@ -51,7 +51,7 @@ pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
     }
 }
 
-/// Whether the figure shares its row of a wide page with others.
+/// Returns whether the figure shares its row of a wide page with others.
 pub(super) fn is_small(figure: &Figure) -> bool {
     match &figure.plot {
         Plot::Lines(plot) => plot.width == Width::Half,
@@ -60,7 +60,7 @@ pub(super) fn is_small(figure: &Figure) -> bool {
     }
 }
 
-/// The figure as a file.
+/// Draws the figure for a file.
 pub(super) fn paper(figure: &Figure) -> Svg {
     match &figure.plot {
         Plot::Lines(plot) => plot.draw(&figure.id, PAPER, "paper"),
@@ -70,26 +70,26 @@ pub(super) fn paper(figure: &Figure) -> Svg {
     }
 }
 
-/// The caption, with what was left out of the picture or of its data.
+/// Returns the caption, with sentences about values that the picture or its data omits.
 pub(super) fn caption(figure: &Figure, page: &Page) -> String {
     match &figure.plot {
-        Plot::Lines(plot) => figure.caption.clone() + &left_out(plot, page.data_file),
+        Plot::Lines(plot) => figure.caption.clone() + &omissions(plot, page.data_file),
         _ => figure.caption.clone(),
     }
 }
 
-fn left_out(plot: &LinePlot, data_file: &str) -> String {
+fn omissions(plot: &LinePlot, data_file: &str) -> String {
     let mut text = String::new();
     if let Some(limit) = plot.cut() {
         let limit = significant(limit, 2);
-        text += &format!(" What lies above {limit} is cut off.");
+        text += &format!(" Values above {limit} are cut off.");
     }
     let steps = plot.steps();
     if steps > MAX_ROWS {
         let stride = stride(steps);
         text += &format!(
-            " Of {} steps, values shown on hover and in the CSV are those of every {stride}th; the curves keep the \
-             extremes between them, and {data_file} holds all.",
+            " The run has {} steps; hover and CSV show every {stride}th step, the curves keep the extremes between \
+             them, and {data_file} holds every step.",
             format::count(steps as u64)
         );
     }

@@ -1,16 +1,16 @@
-//! Heat maps: layers across, kinds of parameters down, and below them what belongs to no layer.
+//! Heat maps with a column for each layer and a row for each kind of parameter. Parameters outside layers are below.
 
 use super::page::Data;
 use super::svg::{Svg, escape, push, text, text_width};
 use crate::show::format::significant;
 
-/// Side of a cell where there is room.
+/// Maximum width of a cell.
 const CELL: f64 = 26.0;
 
-/// Width that the cells share; with more columns than fit, the picture is wider.
+/// Width of the picture, unless it has more columns than fit.
 const WIDTH: f64 = 500.0;
 
-/// The narrowest cell.
+/// Minimum width of a cell.
 const MIN_CELL: f64 = 9.0;
 
 /// Height of a row.
@@ -19,19 +19,19 @@ const ROW: f64 = 22.0;
 /// A table of coloured cells.
 #[derive(Debug)]
 pub(crate) struct HeatMap {
-    /// What the picture shows, for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: String,
-    /// What a column is.
+    /// Label below the row names, beside the column names.
     pub column: &'static str,
     /// Names of the columns.
     pub columns: Vec<String>,
-    /// A cell for each column, where there is one.
+    /// Rows, each with an optional cell for each column.
     pub rows: Vec<HeatRow>,
-    /// Rows of one cell below, with its value.
+    /// Rows below, each with a single cell and its value.
     pub singles: Vec<(String, HeatCell)>,
-    /// What the colours stand for.
+    /// Heading of the legend of colours.
     pub legend: &'static str,
-    /// The largest value of each of eight colours, from the palest up, and its name in the legend. The last is
+    /// Upper limit of each of eight colours, from the palest on, and its name in the legend. The last limit is
     /// infinite.
     pub classes: &'static [(f64, &'static str); 8],
     pub data: Data,
@@ -48,13 +48,13 @@ pub(crate) struct HeatRow {
 #[derive(Debug, Clone)]
 pub(crate) struct HeatCell {
     pub value: f64,
-    /// What a reader sees when pointing at it.
+    /// Tooltip.
     pub title: String,
-    /// Whether it bears a cross.
+    /// Whether a cross is drawn on it.
     pub marked: bool,
 }
 
-/// The colour of a value.
+/// Returns the class of the colour of a value.
 fn class(map: &HeatMap, value: f64) -> String {
     match map.classes.iter().position(|(limit, _)| value <= *limit) {
         Some(index) => format!("h{index}"),
@@ -79,10 +79,10 @@ pub(super) fn draw(map: &HeatMap) -> Svg {
             y + ROW / 2.0 + 4.0,
             &row.name,
         );
-        for (column, of_column) in row.cells.iter().enumerate() {
-            if let Some(of_column) = of_column {
+        for (column, content) in row.cells.iter().enumerate() {
+            if let Some(content) = content {
                 let at = (left + column as f64 * cell, y);
-                draw_cell(&mut body, at, cell, map, of_column);
+                draw_cell(&mut body, at, cell, map, content);
             }
         }
         y += ROW;
@@ -129,14 +129,14 @@ fn draw_cell(body: &mut String, (x, y): (f64, f64), width: f64, map: &HeatMap, c
             ROW - 1.0
         ),
     );
-    // Colour is not all that says so.
+    // The cross makes marked cells visible without colour.
     if cell.marked {
         text(body, "cross", x + width / 2.0, y + ROW / 2.0 + 4.0, "×");
     }
     body.push_str("</g>");
 }
 
-/// What the colours mean, from `y` on; returns where it ends.
+/// Draws the legend of colours from `y` on. Returns its lower end.
 fn legend(body: &mut String, map: &HeatMap, y: f64) -> f64 {
     text(body, "muted", 0.0, y + 12.0, map.legend);
     let y = y + 20.0;
@@ -171,7 +171,7 @@ mod tests {
     ];
 
     #[test]
-    fn cells_have_their_places_colours_and_crosses() {
+    fn cells_have_positions_colours_and_crosses() {
         let cell = |value: f64, title: &str| HeatCell {
             value,
             title: title.into(),

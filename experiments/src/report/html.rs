@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing but itself.
+//! The report as a self-contained HTML page.
 
 use super::data;
 use super::figure::{caption, is_small, views};
@@ -11,11 +11,11 @@ use super::svg::{self, escape};
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = concat!(include_str!("ticks.js"), include_str!("report.js"));
 
-/// Nothing is fetched from anywhere; styles and scripts are those in the page.
+/// Content security policy: the page fetches nothing, and only its inline styles and scripts apply.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       img-src data: blob:";
 
-/// The whole page.
+/// Returns the complete page.
 pub(super) fn report(page: &Page) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -30,11 +30,11 @@ pub(super) fn report(page: &Page) -> String {
         escape(&page.headline),
         escape(&page.lead),
     );
-    for of_page in &page.sections {
-        html += &section(of_page, page);
+    for part in &page.sections {
+        html += &section(part, page);
     }
     html += &format!(
-        "</main>\n<noscript><p>Without scripts, plots do not zoom and have no downloads; the data is in {}.\
+        "</main>\n<noscript><p>Scripts are disabled, so plots do not zoom and have no downloads; the data is in {}.\
          </p></noscript>\n<script type=\"application/json\" id=\"data\">{}</script>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         page.data_file,
@@ -44,7 +44,8 @@ pub(super) fn report(page: &Page) -> String {
 }
 
 fn section(section: &Section, page: &Page) -> String {
-    let blocks: String = section.blocks.iter().map(|of| block(of, page)).collect();
+    let blocks = section.blocks.iter().map(|part| block(part, page));
+    let blocks: String = blocks.collect();
     let heading = escape(&section.heading);
     match section.folded {
         true => format!(
@@ -61,14 +62,14 @@ fn block(block: &Block, page: &Page) -> String {
             let tiles: String = tiles.iter().map(tile).collect();
             format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
         }
-        Block::Table(of) => table(of),
-        Block::Legend(of) => legend(of),
+        Block::Table(content) => table(content),
+        Block::Legend(content) => legend(content),
         Block::Figures(figures) => {
             let beside = match figures.iter().all(is_small) {
                 true => " class=\"beside\"",
                 false => "",
             };
-            let figures: String = figures.iter().map(|of| figure(of, page)).collect();
+            let figures: String = figures.iter().map(|one| figure(one, page)).collect();
             format!("<div{beside}>\n{figures}</div>\n")
         }
         Block::Facts(facts) => {
@@ -79,7 +80,7 @@ fn block(block: &Block, page: &Page) -> String {
             let facts: String = facts.collect();
             format!("<dl class=\"identity\">\n{facts}</dl>\n")
         }
-        Block::Code(of) => code(of),
+        Block::Code(content) => code(content),
     }
 }
 
@@ -128,7 +129,7 @@ fn figure(figure: &Figure, page: &Page) -> String {
     let id = escape(&figure.id);
     let views = views(figure);
     let pictures: String = views.iter().map(|(class, svg)| svg.inline(class)).collect();
-    // A wide picture scrolls by itself, the page does not.
+    // A wide picture scrolls on its own, so that the page does not.
     let natural = views.first().filter(|_| is_small(figure));
     let style = natural.map_or(String::new(), |(_, svg)| {
         format!(" style=\"--natural:{:.0}px\"", svg.width)
@@ -141,7 +142,7 @@ fn figure(figure: &Figure, page: &Page) -> String {
     )
 }
 
-/// Class of a word on a coloured ground.
+/// Returns the class of a badge.
 fn badge(tone: Tone) -> &'static str {
     match tone {
         Tone::Good => "verdict good",
@@ -161,10 +162,10 @@ fn class(cell: &Cell) -> &'static str {
     }
 }
 
-/// Class of numbers and of their columns.
+/// Class of numbers and of the headings of their columns.
 const NUMBER: &str = "number";
 
-/// Roles are given because cards are no table to a browser.
+/// Returns a table with explicit roles, because browsers do not treat rows as a table when they are shown as cards.
 fn table(table: &Table) -> String {
     let layout = match table.layout {
         Layout::Cards => "verdicts",
@@ -230,7 +231,7 @@ fn content(cell: &Cell) -> String {
         Kind::Badge(_) => format!("<span>{text}</span>"),
         _ => text,
     };
-    // A long path may break where it has dots.
+    // Long paths can break after dots.
     let detail = escape(&cell.detail).replace('.', ".<wbr>");
     let text = match detail.is_empty() {
         true => text,

@@ -6,7 +6,7 @@ use super::scale::Axis;
 use super::svg::{self, Svg, push, text, text_width};
 use crate::show::axis::range;
 
-/// How large a plot is drawn, in pixels.
+/// Size of a plot in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub width: f64,
@@ -16,21 +16,21 @@ pub(super) struct Size {
 /// Height of a row of the legend.
 const ROW: f64 = 20.0;
 
-/// Width of a legend's sample of a line, with the space beside it.
+/// Width of a line sample in the legend, with the space beside it.
 const SAMPLE: f64 = 32.0;
 
-/// What a [`Line`] is.
+/// Role of a [`Line`], which decides its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineKind {
-    /// Wide and pale, below the others, which should cover it.
+    /// The reference: wide and pale, drawn below the runs.
     Reference,
-    /// One of the runs that are compared.
+    /// A run.
     Run,
-    /// A curve without noise, which stays as wide however many steps it has.
+    /// A curve without noise, whose width does not depend on the number of steps.
     Smooth,
-    /// The noise around a curve, in its colour.
+    /// The unsmoothed values of a curve, in its colour.
     Faint,
-    /// Grey and thin.
+    /// A run with another seed: grey and thin.
     Seed,
 }
 
@@ -41,8 +41,7 @@ pub(crate) struct Line {
     pub kind: LineKind,
     /// Colour and dash pattern.
     pub class: String,
-    /// The step of each value, ascending; `None` if there is a value for each step from 0. With steps, each value has a
-    /// dot.
+    /// Step of each value, ascending; each value is drawn with a dot. `None` if there is a value for each step from 0.
     pub steps: Option<Vec<usize>>,
     pub values: Vec<f64>,
 }
@@ -51,18 +50,18 @@ pub(crate) struct Line {
 #[derive(Debug, Clone)]
 pub(crate) struct Band {
     pub name: String,
-    /// One for each step, from 0.
+    /// Upper edge at each step from 0.
     pub values: Vec<f64>,
 }
 
-/// A value that no step changes, such as a floor.
+/// A horizontal line, such as a lower bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
     pub name: String,
     pub value: f64,
 }
 
-/// A point that stands out.
+/// A highlighted point.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
     pub name: String,
@@ -72,7 +71,7 @@ pub(crate) struct Mark {
     pub value: f64,
 }
 
-/// How much of a wide page a plot takes.
+/// Width of a plot on a wide page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
     Full,
@@ -80,18 +79,18 @@ pub(crate) enum Width {
     Half,
 }
 
-/// Curves over steps.
+/// A plot of curves over steps.
 #[derive(Debug, Clone)]
 pub(crate) struct LinePlot {
-    /// What it shows, for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: String,
     /// Quantity and unit of the vertical axis.
     pub quantity: &'static str,
     pub log: bool,
     pub width: Width,
-    /// In the order of the legend.
+    /// Curves in the order of the legend.
     pub lines: Vec<Line>,
-    /// The largest first, so that none hides another.
+    /// Regions, the largest first, so that none hides another.
     pub bands: Vec<Band>,
     pub levels: Vec<Level>,
     pub marks: Vec<Mark>,
@@ -105,12 +104,12 @@ struct Key {
     name: String,
     /// Class of the sample.
     class: String,
-    /// Index of its line; several seeds share an entry.
+    /// Indices of its lines. All seeds share an entry.
     lines: Vec<usize>,
     sample: Sample,
 }
 
-/// The sign of an entry of the legend.
+/// Shape of the sample of a legend entry.
 enum Sample {
     Line,
     Area,
@@ -133,7 +132,7 @@ impl Line {
         }
     }
 
-    /// Steps from 0 to its last.
+    /// Returns the number of steps from 0 to the last value.
     fn extent(&self) -> usize {
         match &self.steps {
             Some(steps) => steps.last().map_or(0, |last| last + 1),
@@ -143,7 +142,7 @@ impl Line {
 }
 
 impl LinePlot {
-    /// The steps that the longest curve has.
+    /// Returns the number of steps of the longest curve.
     pub(super) fn steps(&self) -> usize {
         self.lines.iter().map(Line::extent).max().unwrap_or(0)
     }
@@ -155,7 +154,8 @@ impl LinePlot {
         lines.chain(bands).chain(levels).copied()
     }
 
-    /// Where the vertical axis ends: a run that explodes shall not flatten all others. `None` if all fits.
+    /// Returns the upper limit of the vertical axis, so that a diverging run does not flatten the others. `None` if all
+    /// values are below the limit, or the axis is logarithmic.
     pub(super) fn cut(&self) -> Option<f64> {
         let kept = self
             .lines
@@ -170,7 +170,7 @@ impl LinePlot {
         (exceeded && !self.log).then_some(limit)
     }
 
-    /// Draws the plot of the figure `id`. `variant` tells copies on one page apart.
+    /// Draws the plot of the figure `id`. `variant` distinguishes copies on one page.
     pub(super) fn draw(&self, id: &str, size: Size, variant: &str) -> Svg {
         let (legend, rows) = self.legend(size.width);
         let top = rows * ROW + 22.0;
@@ -194,16 +194,16 @@ impl LinePlot {
         let mut body = legend;
         text(&mut body, "quantity", 0.0, rows * ROW + 12.0, self.quantity);
         let clip = format!("{id}-{variant}-clip");
-        // A dot at the last step is drawn whole.
+        // The clip leaves space for a dot at the last step.
         let has_dots = !self.marks.is_empty() || self.lines.iter().any(|line| line.steps.is_some());
-        let beyond = if has_dots { DIAMOND + 1.0 } else { 0.0 };
+        let margin = if has_dots { DIAMOND + 1.0 } else { 0.0 };
         push(
             &mut body,
             format_args!(
                 "<clipPath id=\"{clip}\"><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" \
                  height=\"{:.1}\"/></clipPath><g class=\"ticks\">",
                 top - 2.0,
-                right - left + beyond,
+                right - left + margin,
                 bottom - top + 4.0
             ),
         );
@@ -220,7 +220,7 @@ impl LinePlot {
             );
             text(&mut body, "tick x", tick.at, bottom + 17.0, &tick.label);
         }
-        // Curves of more steps than pixels are areas of ink, which shall not hide each other.
+        // Curves with more steps than pixels cover areas, so they are drawn translucent.
         let dense = match self.steps() as f64 > 2.0 * (right - left) {
             true => " dense",
             false => "",
@@ -229,7 +229,7 @@ impl LinePlot {
             &mut body,
             format_args!("</g><g class=\"marks{dense}\" clip-path=\"url(#{clip})\">"),
         );
-        self.marks(&mut body, &x, &y, bottom);
+        self.draw_content(&mut body, &x, &y, bottom);
         body.push_str("</g>");
         svg::line(&mut body, "axis", (left, bottom), (right, bottom));
         text(
@@ -255,7 +255,7 @@ impl LinePlot {
         }
     }
 
-    fn marks(&self, body: &mut String, x: &Axis, y: &Axis, bottom: f64) {
+    fn draw_content(&self, body: &mut String, x: &Axis, y: &Axis, bottom: f64) {
         for (index, band) in self.bands.iter().enumerate() {
             push(
                 body,
@@ -277,7 +277,7 @@ impl LinePlot {
                 );
             }
         }
-        // What is in the background first, so that no run is hidden.
+        // The background is drawn first, so that it hides no run.
         for kind in [
             LineKind::Seed,
             LineKind::Reference,
@@ -361,7 +361,7 @@ impl LinePlot {
             lines: Vec::new(),
             sample: Sample::Line,
         }));
-        // One diamond explains all.
+        // One entry explains all diamonds.
         keys.extend(self.marks.first().map(|mark| Key {
             name: mark.name.clone(),
             class: match self.marks.len() {
@@ -374,7 +374,7 @@ impl LinePlot {
         keys
     }
 
-    /// The legend, and how many rows it takes.
+    /// Returns the legend and its number of rows.
     fn legend(&self, width: f64) -> (String, f64) {
         let mut body = String::new();
         let (mut x, mut row) = (0.0, 0.0);
@@ -450,7 +450,7 @@ mod tests {
     };
 
     #[test]
-    fn nothing_one_step_and_no_number_are_plots_too() {
+    fn empty_short_and_non_finite_curves_are_drawn() {
         let nan = f64::NAN;
         for curves in [
             vec![],
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_explodes_does_not_flatten_the_others() {
+    fn a_diverging_run_does_not_flatten_the_others() {
         let curves = [vec![4.0, 3.0, 2.0], vec![4.0, 50.0, 1e30]];
         assert_eq!(plot(&curves, false).cut(), Some(6.0));
         assert_eq!(plot(&curves, true).cut(), None);
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_legend_takes_more_rows() {
+    fn a_long_legend_has_more_rows() {
         let curves = vec![vec![1.0, 2.0]; 12];
         let narrow = plot(&curves, false).draw("test", SIZE, "a");
         let wide = plot(&curves, false).draw(
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_have_dots_levels_a_line_and_marks_a_diamond() {
+    fn sparse_values_levels_and_marks_are_drawn() {
         let mut plot = plot(&[vec![4.0, 3.0, 2.0, 2.0, 2.0]], false);
         plot.lines[0].kind = LineKind::Faint;
         plot.lines.push(Line {
@@ -511,7 +511,7 @@ mod tests {
             step: 10,
             value: 1.0,
         });
-        assert_eq!(plot.steps(), 11, "the last step is an evaluation's");
+        assert_eq!(plot.steps(), 11, "the evaluation has the last step");
         let svg = plot.draw("test", SIZE, "a").standalone();
         for part in [
             "class=\"line run faint c0 d0\"",
@@ -523,7 +523,7 @@ mod tests {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         assert!(!svg.contains("NaN"));
-        // The axis reaches down to the level.
+        // The axis includes the level.
         assert!(
             svg.contains(">0.5</text>") || svg.contains(">0</text>"),
             "{svg}"

@@ -3,19 +3,19 @@
 use super::figure::{caption, paper};
 use super::page::{Block, Cell, Code, Legend, Page, Table};
 
-/// The whole file.
+/// Returns the complete file.
 pub(super) fn report(page: &Page) -> String {
     let mut text = format!("# {}\n\n{}\n", escape(&page.headline), escape(&page.lead));
     for section in &page.sections {
         text += &format!("\n## {}\n", escape(&section.heading));
-        for of in &section.blocks {
-            text += &block(of, page);
+        for part in &section.blocks {
+            text += &block(part, page);
         }
     }
     text
 }
 
-/// A block, after an empty line.
+/// Returns a block, with an empty line before it.
 fn block(block: &Block, page: &Page) -> String {
     match block {
         Block::Text(text) => format!("\n{}\n", escape(text)),
@@ -33,8 +33,8 @@ fn block(block: &Block, page: &Page) -> String {
             });
             format!("\n{}", tiles.collect::<String>())
         }
-        Block::Table(table) => format!("\n{}", set(table)),
-        Block::Legend(of) => legend(of),
+        Block::Table(content) => format!("\n{}", table(content)),
+        Block::Legend(content) => legend(content),
         Block::Figures(figures) => {
             let figures = figures.iter().map(|figure| {
                 format!(
@@ -52,7 +52,7 @@ fn block(block: &Block, page: &Page) -> String {
                 .map(|(name, value)| format!("- {name}: `{}`\n", value.replace('`', "'")));
             format!("\n{}", facts.collect::<String>())
         }
-        Block::Code(of) => code(of),
+        Block::Code(content) => code(content),
     }
 }
 
@@ -73,7 +73,7 @@ fn code(code: &Code) -> String {
     format!("\n{fence}{language}\n{text}\n{fence}\n")
 }
 
-fn set(table: &Table) -> String {
+fn table(table: &Table) -> String {
     let headings: Vec<String> = table
         .headings
         .iter()
@@ -82,19 +82,19 @@ fn set(table: &Table) -> String {
             false => format!("{}, {}", escape(name), escape(unit)),
         })
         .collect();
-    let mut set = format!(
+    let mut text = format!(
         "| {} |\n|{}\n",
         headings.join(" | "),
         "---|".repeat(headings.len())
     );
     for row in &table.rows {
         let cells: Vec<String> = row.iter().flat_map(cells).collect();
-        set += &format!("| {} |\n", cells.join(" | "));
+        text += &format!("| {} |\n", cells.join(" | "));
     }
-    set
+    text
 }
 
-/// A cell, and empty ones for what it goes across: Markdown has no wide cells.
+/// Returns a cell, followed by empty cells for further columns that it spans, because Markdown has no wide cells.
 fn cells(cell: &Cell) -> Vec<String> {
     let text = match cell.detail.is_empty() {
         true => escape(&cell.text),
@@ -105,7 +105,7 @@ fn cells(cell: &Cell) -> Vec<String> {
     cells
 }
 
-/// Text that stays text, in one line.
+/// Escapes markup, and replaces control characters by spaces, so that the text stays in one line.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -121,7 +121,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Longer than any run of backticks in `text`.
+/// Returns a code fence that is longer than any sequence of backticks in `text`.
 fn fence(text: &str) -> String {
     let (mut longest, mut here) = (2, 0);
     for character in text.chars() {

@@ -1,10 +1,10 @@
-//! Reports: a page for people, Markdown, and a picture for each figure, made of a [`Page`] and nothing else.
+//! Writes a [`Page`] as HTML, as Markdown, and each of its figures as SVG.
 //!
 //! ```text
 //! <directory>/
-//!   report.html       one file, needs no network
-//!   report.md         the same facts as tables
-//!   plots/*.svg       each figure for itself, fit for a paper
+//!   report.html       a single file that needs no network
+//!   report.md         the content as text and tables
+//!   plots/*.svg       one file for each figure, styled for print
 //! ```
 
 mod bars;
@@ -35,11 +35,11 @@ use foretoken_datasets::files;
 
 use crate::Error;
 
-/// Writes `report.html`, `report.md` and `plots/*.svg` into `directory`; returns the path of the page.
+/// Writes `report.html`, `report.md` and `plots/*.svg` into `directory`. Returns the path of the page.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// Returns an error if a file cannot be written.
 pub(crate) fn write(page: &Page, directory: &Path) -> Result<PathBuf, Error> {
     let plots = directory.join("plots");
     fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;

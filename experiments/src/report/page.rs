@@ -1,5 +1,5 @@
-//! What a report is made of: a page of sections with texts, tables and figures. It knows numbers and names, and not
-//! where they come from; comparisons and runs convert themselves into it.
+//! Content of a report: a page of sections with texts, tables and figures. It does not depend on the source of its
+//! numbers; comparisons and runs convert themselves into it.
 
 use serde_json::Value;
 
@@ -7,22 +7,22 @@ use super::bars::{Bars, Boxes};
 use super::heat_map::HeatMap;
 use super::line_plot::LinePlot;
 
-/// A whole report.
+/// A complete report.
 #[derive(Debug)]
 pub(crate) struct Page {
     /// Title of the window.
     pub title: String,
-    /// The result in a sentence.
+    /// Result in a sentence.
     pub headline: String,
-    /// What the page is about, in a line.
+    /// Subject of the page in a line.
     pub lead: String,
     pub sections: Vec<Section>,
-    /// The file that holds all numbers behind the figures.
+    /// Name of the file with the complete data of the figures.
     pub data_file: &'static str,
 }
 
 impl Page {
-    /// Every figure, in the order of the page.
+    /// Returns every figure, in the order of the page.
     pub(super) fn figures(&self) -> impl Iterator<Item = &Figure> {
         let blocks = self.sections.iter().flat_map(|section| &section.blocks);
         blocks.flat_map(|block| match block {
@@ -36,13 +36,13 @@ impl Page {
 #[derive(Debug)]
 pub(crate) struct Section {
     pub heading: String,
-    /// Whether a reader has to open it.
+    /// Whether it is closed at first.
     pub folded: bool,
     pub blocks: Vec<Block>,
 }
 
 impl Section {
-    /// An open section.
+    /// Returns an open section.
     pub(crate) fn new(heading: impl Into<String>, blocks: Vec<Block>) -> Self {
         Self {
             heading: heading.into(),
@@ -51,7 +51,7 @@ impl Section {
         }
     }
 
-    /// A section that a reader has to open.
+    /// Returns a section that is closed at first.
     pub(crate) fn folded(heading: impl Into<String>, blocks: Vec<Block>) -> Self {
         Self {
             folded: true,
@@ -60,12 +60,12 @@ impl Section {
     }
 }
 
-/// What a section consists of.
+/// A part of a section.
 #[derive(Debug)]
 pub(crate) enum Block {
-    /// A paragraph that introduces what follows.
+    /// A paragraph.
     Text(String),
-    /// A few numbers, large.
+    /// A few numbers in large type.
     Tiles(Vec<Tile>),
     Table(Table),
     Legend(Legend),
@@ -75,16 +75,16 @@ pub(crate) enum Block {
     Code(Code),
 }
 
-/// A number that a reader looks for first.
+/// An important number in large type.
 #[derive(Debug, Clone)]
 pub(crate) struct Tile {
     pub label: &'static str,
     pub value: String,
-    /// Unit and context, smaller.
+    /// Unit and context, in small type.
     pub detail: String,
 }
 
-/// Terms that a table uses, each with its meaning, and notes.
+/// Terms of a table with their meanings, and notes.
 #[derive(Debug)]
 pub(crate) struct Legend {
     pub heading: &'static str,
@@ -96,9 +96,9 @@ pub(crate) struct Legend {
 /// Text in a fixed-width font.
 #[derive(Debug)]
 pub(crate) struct Code {
-    /// Names it for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: String,
-    /// Language, for Markdown.
+    /// Language of the code block in Markdown.
     pub language: &'static str,
     pub text: String,
     /// Whether long lines are wrapped; otherwise they scroll.
@@ -116,8 +116,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with a column for each name. Each row has a name, whether a difference in it matters, and a value for
-    /// each column: rows that differ are marked, and equal values share one cell.
+    /// Returns a table with a column for each name. Each row has a name, whether a difference in it matters, and a
+    /// value for each column. Rows that differ are marked, and equal values share one cell.
     pub(crate) fn side_by_side(
         caption: &'static str,
         names: Vec<String>,
@@ -130,13 +130,13 @@ impl Table {
             headings: std::iter::once((String::new(), "")).chain(names).collect(),
             rows: rows
                 .into_iter()
-                .map(|(name, matters, values)| side_by_side(name.into(), matters, values))
+                .map(|(name, matters, values)| comparison_row(name.into(), matters, values))
                 .collect(),
         }
     }
 }
 
-fn side_by_side(name: String, matters: bool, values: Vec<String>) -> Vec<Cell> {
+fn comparison_row(name: String, matters: bool, values: Vec<String>) -> Vec<Cell> {
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);
     let (name, kind) = match matters && !same {
         true => (format!("≠ {name}"), Kind::Differs),
@@ -160,14 +160,14 @@ fn side_by_side(name: String, matters: bool, values: Vec<String>) -> Vec<Cell> {
         .collect()
 }
 
-/// How a page shows a table that is wider than the screen.
+/// Layout of a table that is wider than the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Rows become cards.
+    /// Each row becomes a card.
     Cards,
-    /// The table scrolls by itself.
+    /// The table scrolls on its own.
     Scrolling,
-    /// As `Scrolling`, with narrow columns and rows that may be marked as differing.
+    /// Like `Scrolling`, with narrow columns and rows that can be marked as differing.
     Columns,
 }
 
@@ -175,17 +175,17 @@ pub(crate) enum Layout {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     pub text: String,
-    /// Smaller text below it.
+    /// Text below it in small type.
     pub detail: String,
     pub kind: Kind,
     /// Columns that the cell spans beyond its own.
     pub more_columns: usize,
-    /// Classes of the curve that the cell names: see [`palette::run_class`](super::palette::run_class), or
+    /// Classes of the curve that the cell names: those of [`palette::run_class`](super::palette::run_class), or
     /// "reference".
     pub swatch: Option<String>,
 }
 
-/// What a cell holds.
+/// Kind of content of a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
     #[default]
@@ -193,13 +193,13 @@ pub(crate) enum Kind {
     Number,
     /// A number that does not exist.
     Missing,
-    /// A word on a coloured ground.
+    /// A word with a coloured background.
     Badge(Tone),
-    /// A value of a row whose values are not all the same.
+    /// A value of a row whose values differ.
     Differs,
 }
 
-/// How good something is.
+/// Rating of a result, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -218,7 +218,7 @@ impl From<String> for Cell {
 }
 
 impl Cell {
-    /// A number, or "–" where there is none.
+    /// Returns a cell with a number, or "–" for `None`.
     pub(crate) fn number<T>(value: Option<T>, shown: impl Fn(T) -> String) -> Self {
         let kind = match value {
             Some(_) => Kind::Number,
@@ -232,7 +232,7 @@ impl Cell {
     }
 }
 
-/// Headings of a table, each with its unit.
+/// Returns headings of a table, each with its unit.
 pub(crate) fn headings<const N: usize>(
     names: [(&str, &'static str); N],
 ) -> Vec<(String, &'static str)> {
@@ -242,13 +242,13 @@ pub(crate) fn headings<const N: usize>(
 /// A picture with its caption.
 #[derive(Debug)]
 pub(crate) struct Figure {
-    /// Its file is `plots/<id>.svg`, its data's `<id>.csv`.
+    /// Identifier. The picture's file is `plots/<id>.svg`, and the data's file is `<id>.csv`.
     pub id: String,
     pub caption: String,
     pub plot: Plot,
 }
 
-/// Kinds of pictures.
+/// Picture of a figure.
 #[derive(Debug)]
 pub(crate) enum Plot {
     Lines(LinePlot),
@@ -257,7 +257,7 @@ pub(crate) enum Plot {
     HeatMap(HeatMap),
 }
 
-/// Numbers behind a figure, as a reader downloads them.
+/// Data of a figure, as it is downloaded.
 #[derive(Debug)]
 pub(crate) struct Data {
     pub columns: Vec<&'static str>,

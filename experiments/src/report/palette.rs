@@ -1,12 +1,12 @@
-//! The colours of a report: Okabe and Ito's, which colour-blind readers can tell apart, and greys.
+//! Colours of a report: the Okabe–Ito palette, which colour-blind readers can distinguish, and greys.
 
-/// How many colours runs have before they repeat with another dash pattern.
+/// Number of colours of runs. Further runs repeat them with another dash pattern.
 pub(super) const RUN_COLOURS: usize = 7;
 
-/// How many dash patterns there are.
+/// Number of dash patterns.
 const DASHES: usize = 5;
 
-/// Name, value on light pages and on paper, value on dark pages.
+/// Colours: name, value on light pages and on paper, value on dark pages.
 const COLOURS: [(&str, &str, &str); 36] = [
     ("page", "#ffffff", "#14171a"),
     ("panel", "#f6f7f8", "#1c2024"),
@@ -46,14 +46,14 @@ const COLOURS: [(&str, &str, &str); 36] = [
     ("heat-nan", "#1a1d21", "#f4f6f8"),
 ];
 
-/// Classes of the line of the run at `index`: a colour and a dash pattern, each pair once among the first 35.
+/// Returns the classes of the line of the run at `index`: a colour and a dash pattern. The first 35 pairs are distinct.
 pub(crate) fn run_class(index: usize) -> String {
     let colour = index % RUN_COLOURS;
     let dash = (index + index / RUN_COLOURS) % DASHES;
     format!("c{colour} d{dash}")
 }
 
-/// As custom properties of a page, for light and dark screens and for paper.
+/// Returns the colours as CSS custom properties, for light and dark screens and for paper.
 pub(super) fn properties() -> String {
     let list = |pick: fn(&(&str, &str, &str)) -> String| -> String {
         COLOURS.iter().map(pick).collect::<Vec<_>>().join(";")
@@ -63,7 +63,7 @@ pub(super) fn properties() -> String {
     format!(":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n")
 }
 
-/// A style sheet with the colours of paper in place of custom properties.
+/// Returns a style sheet with its custom properties replaced by the colours of paper.
 pub(super) fn resolved(style: &str) -> String {
     COLOURS
         .iter()
@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_look_different() {
+    fn classes_of_the_first_runs_are_distinct() {
         let classes: HashSet<_> = (0..RUN_COLOURS * DASHES).map(run_class).collect();
         assert_eq!(classes.len(), RUN_COLOURS * DASHES);
     }
 
     #[test]
-    fn no_variable_is_left_on_paper() {
+    fn paper_style_has_no_variables() {
         let style = resolved(super::super::svg::page_style());
         assert!(!style.contains("var("), "{style}");
     }

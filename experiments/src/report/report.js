@@ -1,5 +1,4 @@
-// Adds to the page: values on hover, zoom, runs switched off and on, downloads. Without it, the page is
-// complete and still.
+// Adds interaction to the page: values on hover, zoom, hiding of runs, and downloads. The page is complete without it.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
@@ -12,7 +11,7 @@
     marks: svg.querySelector(".marks"),
     whole: null,
   }));
-  // The steps that all plots show, [first, last]; null for all of them.
+  // Steps shown in all plots, [first, last]; null for all steps.
   let shown = null;
 
   const element = (name, attributes = {}, text = "") => {
@@ -29,7 +28,7 @@
   };
 
   const { grouped } = axisTicks;
-  // The same axes as the program draws.
+  // Repeats `report/scale.rs`.
   const axis = (values, frame) => {
     const finite = values.filter((value) => value !== null && value !== undefined);
     const { top, bottom } = frame;
@@ -58,7 +57,7 @@
     return { at, ticks: zeros ? [[0, "0"], ...ticks] : ticks };
   };
 
-  // Values of a line with their steps; [low, high] at each where more steps than those are behind it.
+  // Returns [step, low, high] for each value of a line; high is null unless a value stands for several steps.
   const inside = (line, stride, from, to) => {
     if (line.steps) return line.steps.map((step, index) => [step, line.values[index], null]);
     const first = Math.max(0, Math.floor(from / stride)), end = Math.ceil(to / stride) + 1;
@@ -69,7 +68,7 @@
 
   const isOn = (plot, line) => !plot.marks.querySelector(`[data-line="${line}"]`)?.classList.contains("off");
 
-  // Draws the steps that are shown, as the program drew all of them.
+  // Redraws a plot for the shown steps, as `report/line_plot.rs` draws it for all.
   const draw = (plot) => {
     const { frame, source, marks, ticks } = plot;
     const { left, right, top, bottom } = frame;
@@ -95,7 +94,7 @@
     marks.classList.toggle("dense", (to - from) > 2 * (right - left));
     const visible = source.lines.filter((_, index) => isOn(plot, index));
     const drawn = frame.log ? [...visible, ...source.bands] : visible;
-    // Few values may all lie beside what is shown; those next to it decide then.
+    // If no sparse value is inside the shown steps, the values next to them set the range.
     const near = (line, places) => {
       if (!line.steps) return places;
       const within = places.filter(([step]) => step >= from && step <= to);
@@ -179,7 +178,7 @@
     return value.toFixed(5);
   };
 
-  // Crosshair and every run's value at a step.
+  // Shows the crosshair and every run's value at a step.
   const point = (plot, step) => {
     const { frame, source, svg, figure } = plot;
     const [from, to] = domain(plot), { stride } = source;
@@ -208,7 +207,7 @@
       const kind = { run: `run ${line.class}`, faint: `run faint ${line.class}` }[line.kind] ?? line.kind;
       const sample = element("line", { class: `line ${kind}`, x1: 1, x2: 25, y1: 4, y2: 4 });
       if (line.steps) {
-        // The value that was measured nearest.
+        // Shows the value at the nearest evaluation.
         const distance = (at) => Math.abs(line.steps[at] - plot.step);
         let nearest = 0;
         for (let at = 1; at < line.steps.length; at++) if (distance(at) < distance(nearest)) nearest = at;
@@ -249,7 +248,7 @@
     const inside = (event) => !event.target.closest(".key");
     let drag = null;
     svg.setAttribute("tabindex", "0");
-    // A picture has no buttons; what the script makes of it has.
+    // The role changes from picture to group, because a picture cannot contain buttons.
     svg.setAttribute("role", "group");
     svg.addEventListener("mousemove", (event) => point(plot, stepAt(plot, event.clientX)));
     svg.addEventListener("mouseleave", () => leave(plot));
@@ -258,8 +257,8 @@
     svg.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || !inside(event)) return;
       drag = { start: stepAt(plot, event.clientX), x: event.clientX, mark: null };
-      // An event that a test dispatches belongs to no pointer that could be captured.
-      try { svg.setPointerCapture(event.pointerId); } catch { /* then it ends where it leaves */ }
+      // Events that a test dispatches have no pointer to capture.
+      try { svg.setPointerCapture(event.pointerId); } catch { /* the drag ends at the edge of the plot */ }
     });
     svg.addEventListener("pointermove", (event) => {
       if (!drag || Math.abs(event.clientX - drag.x) < 5) return;

@@ -1,14 +1,14 @@
-//! From values to places on a plot, linear or logarithmic. Where ticks lie is decided in `show::axis`.
+//! Linear and logarithmic axes, which map values to positions. `show::axis` chooses the ticks.
 
 use crate::show::axis::{decades, linear_ticks, log_ticks, range};
 
-/// How much of a linear axis is left free beyond its values.
+/// Share of a linear axis that is left free at each end.
 const PADDING: f64 = 0.04;
 
-/// Lengths of an axis that a place may lie beyond it.
+/// Maximum distance of a position from the start of a linear axis, in axis lengths.
 const FAR: f64 = 50.0;
 
-/// Height of the lane below a logarithmic axis that zeros are drawn in.
+/// Height of the lane for zeros below a logarithmic axis.
 const ZERO_LANE: f64 = 16.0;
 
 /// An axis: values `low..=high` lie at `from..=to`.
@@ -19,11 +19,11 @@ pub(super) struct Axis {
     pub from: f64,
     pub to: f64,
     pub log: bool,
-    /// Where zeros lie on a logarithmic axis that has any.
+    /// Position of zeros on a logarithmic axis; `None` without zeros.
     pub zero: Option<f64>,
 }
 
-/// A labelled place on an axis.
+/// A labelled position on an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tick {
     pub at: f64,
@@ -31,7 +31,7 @@ pub(super) struct Tick {
 }
 
 impl Axis {
-    /// Exactly `low..=high`; with something around it where that is one point.
+    /// Returns a linear axis of exactly `low..=high`, or of one unit around a single point.
     pub(super) fn exact(low: f64, high: f64, from: f64, to: f64) -> Self {
         let (low, high) = match low < high {
             true => (low, high),
@@ -47,7 +47,7 @@ impl Axis {
         }
     }
 
-    /// Around all finite values.
+    /// Returns a linear axis around all finite values.
     pub(super) fn linear(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let (low, high) = range(values.filter(|value| value.is_finite())).unwrap_or((0.0, 1.0));
         let margin = match high - low {
@@ -57,7 +57,8 @@ impl Axis {
         Self::exact(low - margin, high + margin, from, to)
     }
 
-    /// Whole decades around all finite positive values, with a lane for zeros if there are any.
+    /// Returns a logarithmic axis of whole decades around all finite positive values, with a lane for zeros if there
+    /// are any.
     pub(super) fn log(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, 0.0f64);
         let mut zeros = false;
@@ -88,8 +89,8 @@ impl Axis {
         }
     }
 
-    /// Where a value lies; nowhere if it is no number, or infinite. What lies beyond a logarithmic axis is
-    /// drawn at its end.
+    /// Returns the position of a value; `None` for NaN and infinities. Values beyond a logarithmic axis are clamped to
+    /// its ends.
     pub(super) fn at(&self, value: f64) -> Option<f64> {
         if !value.is_finite() {
             return None;
@@ -100,7 +101,7 @@ impl Axis {
                 let (low, high) = (self.low.log10(), self.high.log10());
                 ((value.log10() - low) / (high - low)).clamp(0.0, 1.0)
             }
-            // Halved against overflow; far outside is as good as further outside.
+            // Halves prevent overflow, and the clamp keeps coordinates short.
             false => {
                 let share = (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
                 share.clamp(-FAR, FAR)
@@ -109,7 +110,7 @@ impl Axis {
         Some(self.from + share * (self.to - self.from))
     }
 
-    /// About `count` ticks at round values. Of an `integer` axis, only at whole numbers.
+    /// Returns about `count` ticks at round values; only whole numbers if `integer`.
     pub(super) fn ticks(&self, count: usize, integer: bool) -> Vec<Tick> {
         let values = match self.log {
             true => log_ticks(self.low, self.high, count),
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_of_one_value_has_a_middle() {
+    fn a_single_value_is_in_the_middle_of_its_axis() {
         let axis = Axis::exact(0.0, 0.0, 10.0, 20.0);
         assert_eq!(axis.at(0.0), Some(15.0));
         assert_eq!(labels(&axis.ticks(6, true)), ["0"]);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_lies_nowhere() {
+    fn non_finite_values_have_no_position() {
         let values = [f64::NAN, 1.0, f64::INFINITY, 3.0];
         let axis = Axis::linear(values.into_iter(), 0.0, 1.0);
         assert!(axis.low < 1.0 && axis.high > 3.0 && axis.high < 4.0);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_keeps_a_lane_for_zeros() {
+    fn a_logarithmic_axis_has_a_lane_for_zeros() {
         let values = || [0.0, 3e-7, 2e-3, f64::NAN].into_iter();
         let axis = Axis::log(values(), 100.0, 0.0);
         let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 1e-9;
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_bears_nothing_one_decade_and_very_many() {
+    fn a_logarithmic_axis_accepts_no_values_one_decade_and_many_decades() {
         let nothing = Axis::log([0.0, f64::NAN].into_iter(), 100.0, 0.0);
         assert_eq!(nothing.at(0.0), Some(100.0));
         let one = Axis::log([0.02].into_iter(), 100.0, 0.0);
@@ -216,7 +217,7 @@ mod tests {
             ["0.01", "0.02", "0.05", "0.1"]
         );
         let many = Axis::log([1e-300, 1.0].into_iter(), 100.0, 0.0);
-        assert_eq!(many.at(1e-300), Some(100.0), "what is too small is cut");
+        assert_eq!(many.at(1e-300), Some(100.0), "small values are clamped");
         assert!(many.ticks(6, false).len() <= 7);
     }
 }

@@ -1,5 +1,4 @@
-//! One picture: an SVG that carries classes only, so that a page can colour it, and a copy that carries its
-//! own style, for a paper.
+//! SVG pictures: inline ones with classes only, which the page styles, and standalone ones with their own style.
 
 use std::fmt::{self, Write};
 
@@ -8,30 +7,30 @@ use super::scale::Axis;
 
 const PLOT_STYLE: &str = include_str!("plot.css");
 
-/// Fonts that programs which set papers know.
+/// Fonts that typesetting programs know.
 const PAPER_STYLE: &str = ".plot { font-family: Helvetica, Arial, \"DejaVu Sans\", sans-serif; }\n";
 
-/// How long the curve of a single step is.
+/// Length of the dash that shows a single step.
 const DASH: f64 = 40.0;
 
-/// White around a picture that is a file.
+/// White margin around a standalone picture.
 const MARGIN: f64 = 10.0;
 
-/// A picture of its own size, in pixels.
+/// A picture, with its size in pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Svg {
     pub width: f64,
     pub height: f64,
-    /// What it shows, for those who do not see it.
+    /// Text alternative for screen readers.
     pub label: String,
-    /// Attributes of the root, for the page's script.
+    /// Attributes of the root element, for the page's script.
     pub attributes: String,
-    /// What it is made of.
+    /// Markup inside the root element.
     pub body: String,
 }
 
 impl Svg {
-    /// As part of a page.
+    /// Returns the picture as an element of a page.
     pub(super) fn inline(&self, class: &str) -> String {
         let Self { width, height, .. } = self;
         format!(
@@ -43,7 +42,7 @@ impl Svg {
         )
     }
 
-    /// As a file. Programs that set papers know neither variables of style sheets nor dark pages.
+    /// Returns the picture as a file. Its colours are resolved, because typesetting programs know no CSS variables.
     pub(super) fn standalone(&self) -> String {
         let (width, height) = (self.width + 2.0 * MARGIN, self.height + 2.0 * MARGIN);
         let title = escape(&self.label);
@@ -60,12 +59,12 @@ impl Svg {
     }
 }
 
-/// Style of pictures that are part of a page.
+/// Returns the style of inline pictures.
 pub(super) fn page_style() -> &'static str {
     PLOT_STYLE
 }
 
-/// Text as HTML and XML hold it. Characters that XML forbids become U+FFFD.
+/// Escapes text for HTML and XML. Characters that XML forbids become U+FFFD.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -83,12 +82,12 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// About how wide a text of a plot is, in pixels: nothing here can measure fonts.
+/// Estimates the width of a text in pixels from its length, because fonts cannot be measured here.
 pub(super) fn text_width(text: &str) -> f64 {
     6.6 * text.chars().count() as f64
 }
 
-/// `body` with a text added.
+/// Adds a text to `body`.
 pub(super) fn text(body: &mut String, class: &str, x: f64, y: f64, text: &str) {
     push(
         body,
@@ -99,7 +98,7 @@ pub(super) fn text(body: &mut String, class: &str, x: f64, y: f64, text: &str) {
     );
 }
 
-/// `body` with a straight line added.
+/// Adds a straight line to `body`.
 pub(super) fn line(body: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
     let ((x1, y1), (x2, y2)) = (from, to);
     push(
@@ -110,14 +109,14 @@ pub(super) fn line(body: &mut String, class: &str, from: (f64, f64), to: (f64, f
     );
 }
 
-/// `body` with markup added.
+/// Adds markup to `body`.
 pub(super) fn push(body: &mut String, markup: fmt::Arguments<'_>) {
     let written = body.write_fmt(markup);
-    debug_assert!(written.is_ok(), "a string takes everything");
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
 }
 
-/// The curve through `values`, one for each step from 0. Interrupted where a value is no number; a point that
-/// stands alone is a dot, and a single step a dash. Where there are more steps than pixels, each pixel keeps its smallest and largest.
+/// Returns the path through `values`, one for each step from 0. It has gaps at values that are not finite. An isolated
+/// point is a dot, and a single step a dash. If there are more steps than pixels, each pixel keeps its extremes.
 pub(super) fn curve(values: &[f64], x: &Axis, y: &Axis) -> String {
     let mut path = String::new();
     if let [only] = values {
@@ -129,42 +128,43 @@ pub(super) fn curve(values: &[f64], x: &Axis, y: &Axis) -> String {
         }
         return path;
     }
-    let mut run: Vec<(f64, f64)> = Vec::new();
+    let mut segment: Vec<(f64, f64)> = Vec::new();
     for point in thinned(values, x, y) {
         match point {
-            Some(point) => run.push(point),
-            None => finish(&mut path, &mut run),
+            Some(point) => segment.push(point),
+            None => finish(&mut path, &mut segment),
         }
     }
-    finish(&mut path, &mut run);
+    finish(&mut path, &mut segment);
     path
 }
 
-fn finish(path: &mut String, run: &mut Vec<(f64, f64)>) {
-    for (index, (x, y)) in run.iter().enumerate() {
+/// Moves a segment without gaps into the path.
+fn finish(path: &mut String, segment: &mut Vec<(f64, f64)>) {
+    for (index, (x, y)) in segment.iter().enumerate() {
         let letter = if index == 0 { "M" } else { " " };
         push(path, format_args!("{letter}{x:.1},{y:.1}"));
     }
-    if run.len() == 1 {
+    if segment.len() == 1 {
         path.push_str("h0");
     }
-    run.clear();
+    segment.clear();
 }
 
-/// The line through values at some steps; interrupted where a value is no number.
+/// Returns the path through values at given steps, with gaps at values that are not finite.
 pub(super) fn polyline(steps: &[usize], values: &[f64], x: &Axis, y: &Axis) -> String {
-    let (mut path, mut run) = (String::new(), Vec::new());
+    let (mut path, mut segment) = (String::new(), Vec::new());
     for (step, value) in steps.iter().zip(values) {
         match (x.at(*step as f64), y.at(*value)) {
-            (Some(x), Some(y)) => run.push((x, y)),
-            _ => finish(&mut path, &mut run),
+            (Some(x), Some(y)) => segment.push((x, y)),
+            _ => finish(&mut path, &mut segment),
         }
     }
-    finish(&mut path, &mut run);
+    finish(&mut path, &mut segment);
     path
 }
 
-/// A dot at each value that is a number.
+/// Returns the path of a dot at each finite value.
 pub(super) fn dots(steps: &[usize], values: &[f64], x: &Axis, y: &Axis) -> String {
     let mut path = String::new();
     for (step, value) in steps.iter().zip(values) {
@@ -175,7 +175,7 @@ pub(super) fn dots(steps: &[usize], values: &[f64], x: &Axis, y: &Axis) -> Strin
     path
 }
 
-/// What lies below `values`, down to `bottom`. One value is a bar over the whole width.
+/// Returns the path of the area from `values` down to `bottom`. A single value is a bar over the whole width.
 pub(super) fn area(values: &[f64], x: &Axis, y: &Axis, bottom: f64) -> String {
     let points: Vec<(f64, f64)> = match values {
         [one] => {
@@ -196,12 +196,12 @@ pub(super) fn area(values: &[f64], x: &Axis, y: &Axis, bottom: f64) -> String {
     path
 }
 
-/// Points of a curve; nothing where it is interrupted.
+/// Returns the points of a curve, with `None` for gaps.
 fn thinned(values: &[f64], x: &Axis, y: &Axis) -> Vec<Option<(f64, f64)>> {
-    let place = |step: usize| Some((x.at(step as f64)?, y.at(*values.get(step)?)?));
+    let point = |step: usize| Some((x.at(step as f64)?, y.at(*values.get(step)?)?));
     let pixels = (x.to - x.from).abs().max(1.0) as usize;
     if values.len() <= 2 * pixels {
-        return (0..values.len()).map(place).collect();
+        return (0..values.len()).map(point).collect();
     }
     let mut points = Vec::with_capacity(2 * pixels);
     for column in 0..pixels {
@@ -210,9 +210,9 @@ fn thinned(values: &[f64], x: &Axis, y: &Axis) -> Vec<Option<(f64, f64)>> {
         let by_value = |a: &usize, b: &usize| values[*a].total_cmp(&values[*b]);
         match (finite().min_by(by_value), finite().max_by(by_value)) {
             (Some(least), Some(most)) => {
-                points.push(place(least.min(most)));
+                points.push(point(least.min(most)));
                 if least != most {
-                    points.push(place(least.max(most)));
+                    points.push(point(least.max(most)));
                 }
             }
             _ => points.push(None),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_are_interrupted_where_there_is_no_number() {
+    fn curves_have_gaps_at_values_that_are_not_finite() {
         let values = [0.0, 1.0, f64::NAN, 0.5, f64::INFINITY, 0.0];
         let (x, y) = axes(values.len());
         assert_eq!(
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_area_of_one_step_is_as_wide_as_the_plot() {
+    fn an_area_of_one_step_has_the_width_of_the_plot() {
         let (x, y) = axes(1);
         assert_eq!(
             area(&[0.5], &x, &y, 10.0),

@@ -1,15 +1,15 @@
 "use strict";
-// Ticks of ranges that a reader zooms to, as `show/axis.rs` has them for whole ones: a page has no program to ask. A
-// test in `tests/report.rs` holds the two against each other.
+// Ticks of zoomed ranges. Repeats `show/axis.rs`, because a page cannot call it; a test in `tests/report.rs` compares
+// the two.
 const axisTicks = (() => {
-  // As `format::significant`, for numbers that are finite.
+  // Repeats `format::significant` for finite numbers.
   const significant = (value, digits) => {
     if (value === 0) return "0";
     const scientific = value.toExponential(digits - 1).replace("e+", "e");
     const exponent = Number(scientific.split("e")[1]);
     return exponent < -3 || exponent > 5 ? scientific : value.toFixed(Math.max(digits - 1 - exponent, 0));
   };
-  // Groups of thousands; four digits stay together.
+  // Separates thousands in numbers of more than four digits.
   const grouped = (text) => (/^\d{5,}$/.test(text) ? text.replace(/\B(?=(\d{3})+$)/g, "\u202F") : text);
   const label = (value, step) => {
     const decimals = Math.max(-Math.floor(Math.log10(step * 1.001)), 0);
@@ -36,7 +36,7 @@ const axisTicks = (() => {
     const ticks = [];
     for (let exponent = least; exponent <= most; exponent += every)
       for (const factor of factors) {
-        // The nearest number to the text: powers of ten are inexact in a browser.
+        // Parses the text, because powers of ten are inexact in browsers.
         const value = Number(`${factor}e${exponent}`);
         if (value <= Number(`1e${most}`) * 1.000001) ticks.push([value, significant(value, 1)]);
       }

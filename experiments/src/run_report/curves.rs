@@ -1,4 +1,4 @@
-//! The figures of runs: one run in detail, or several over each other.
+//! The figures of runs: one run in detail, or several in the same figures.
 
 use super::history::{Evaluation, RunHistory};
 use super::words::tokenizers_differ;
@@ -7,35 +7,39 @@ use crate::report::{
 };
 use crate::show::format::significant;
 
-/// Steps up to which a curve is smooth enough as it is.
+/// Maximum number of steps of a curve that is not smoothed.
 const FEW_STEPS: usize = 60;
 
-/// Part of the steps of the longest run that a smoothed value is the mean of: a width on the page, the same for all runs.
-const WINDOW: usize = 60;
+/// Number of smoothing windows in the longest run. All runs are smoothed over the same width on the page.
+const WINDOWS: usize = 60;
 
-/// Steps that a smoothed value is the mean of at most.
+/// Maximum length of a smoothing window, in steps.
 const MAX_WINDOW: usize = 500;
 
-/// Ratio of largest to smallest value from which an axis is logarithmic.
+/// Minimum ratio of largest to smallest value for a logarithmic axis.
 const LOGARITHMIC: f64 = 100.0;
 
-/// Added to captions of losses of runs whose tokens differ.
+/// Addition to captions of losses of runs with different tokenizers.
 const OTHER_TOKENS: &str =
     " The runs have different tokenizers: their nats per token cannot be compared.";
 
-/// Colours of one run alone: its training, and its evaluations.
+/// Class of the training curve of a single run.
 const TRAINING: &str = "c0 d0";
+
+/// Class of the validation curve of a single run.
 const VALIDATION: &str = "c1 d0";
 
-/// A run, its name in legends, and its colour.
+/// A run of the report.
 pub(super) struct Shown<'a> {
     pub run: &'a RunHistory,
+    /// Name in legends.
     pub name: String,
+    /// Colour and dash pattern.
     pub class: String,
 }
 
 impl<'a> Shown<'a> {
-    /// All runs; those whose directories share a name go by their paths.
+    /// Names all runs after their directories, or after their paths if several directories have the same name.
     pub(super) fn all(runs: &'a [RunHistory]) -> Vec<Self> {
         let shown = |(index, run): (usize, &'a RunHistory)| {
             let alike = runs.iter().filter(|other| other.name == run.name);
@@ -52,7 +56,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// A colour for each of the first seven, and dash patterns beyond.
+/// Returns the class of the run at `index`: a colour for each of the first seven, and dash patterns for further ones.
 fn class(index: usize) -> String {
     match index {
         0..7 => format!("c{index} d0"),
@@ -60,7 +64,7 @@ fn class(index: usize) -> String {
     }
 }
 
-/// Every section with curves.
+/// Returns the sections with curves.
 pub(super) fn sections(runs: &[Shown<'_>]) -> Vec<Section> {
     let mut training = vec![learning_rate(runs), gradient_norm(runs), speed(runs)];
     training.extend(accuracy(runs));
@@ -76,13 +80,13 @@ pub(super) fn sections(runs: &[Shown<'_>]) -> Vec<Section> {
 fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
     if let [only] = runs {
         let mut lines = smoothed("training", TRAINING, &only.run.losses);
-        lines.extend(evaluated("validation", VALIDATION, only.run, |of| of.loss));
+        lines.extend(evaluated("validation", VALIDATION, only.run, |at| at.loss));
         let plot = LinePlot {
             label: "Training and validation loss at each step".into(),
             quantity: "loss, nats per token",
             log: false,
             width: Width::Full,
-            marks: marks(runs, |of| of.loss),
+            marks: marks(runs, |at| at.loss),
             levels: Vec::new(),
             bands: Vec::new(),
             lines,
@@ -100,14 +104,14 @@ fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
         true => OTHER_TOKENS,
         false => "",
     };
-    let validation = evaluations(runs, |of| of.loss);
+    let validation = evaluations(runs, |at| at.loss);
     if !validation.is_empty() {
         let plot = LinePlot {
             label: "Validation loss of every run".into(),
             quantity: "validation loss, nats per token",
             log: false,
             width: Width::Full,
-            marks: marks(runs, |of| of.loss),
+            marks: marks(runs, |at| at.loss),
             levels: Vec::new(),
             bands: Vec::new(),
             lines: validation,
@@ -132,7 +136,7 @@ fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
 }
 
 fn bits_per_byte(runs: &[Shown<'_>]) -> Option<Figure> {
-    let lines = evaluations(runs, |of| of.bits_per_byte);
+    let lines = evaluations(runs, |at| at.bits_per_byte);
     if lines.is_empty() {
         return None;
     }
@@ -144,18 +148,18 @@ fn bits_per_byte(runs: &[Shown<'_>]) -> Option<Figure> {
         name: format!("floor: entropy of the text, {}", significant(floor, 4)),
         value: floor,
     };
-    let mut caption = "Bits per byte of the validation text: what a compressor with this model \
-                       would need."
+    let mut caption = "Bits per byte of the validation text: the size that a compressor with this \
+                       model would reach."
         .to_owned();
     if !floors.is_empty() {
-        caption += " No model gets below the floor, the entropy of the text.";
+        caption += " The floor, the entropy of the text, is a lower bound for every model.";
     }
     let plot = LinePlot {
         label: "Bits per byte at each evaluation".into(),
         quantity: "bits per byte",
         log: false,
         width: Width::Full,
-        marks: marks(runs, |of| of.bits_per_byte),
+        marks: marks(runs, |at| at.bits_per_byte),
         levels: floors.into_iter().map(level).collect(),
         bands: Vec::new(),
         lines,
@@ -217,15 +221,15 @@ fn speed(runs: &[Shown<'_>]) -> Figure {
         lines,
     );
     let caption = format!(
-        "Training speed: a step's tokens over its time{}.",
+        "Training speed: tokens of a step divided by its time{}.",
         smoothing(runs)
     );
     figure("speed", caption, plot)
 }
 
 fn accuracy(runs: &[Shown<'_>]) -> Option<Figure> {
-    let lines = evaluations(runs, |of| 100.0 * of.accuracy);
-    let plot = half("Accuracy at each evaluation", "next tokens right, %", lines);
+    let lines = evaluations(runs, |at| 100.0 * at.accuracy);
+    let plot = half("Accuracy at each evaluation", "accuracy, %", lines);
     let caption = "Share of validation tokens that the model ranks first.".into();
     (!plot.lines.is_empty()).then(|| figure("accuracy", caption, plot))
 }
@@ -251,11 +255,11 @@ fn figure(id: &str, caption: String, plot: LinePlot) -> Figure {
     }
 }
 
-fn every(runs: &[Shown<'_>], of: impl Fn(&Shown<'_>) -> Vec<Line>) -> Vec<Line> {
-    runs.iter().flat_map(of).collect()
+fn every(runs: &[Shown<'_>], lines: impl Fn(&Shown<'_>) -> Vec<Line>) -> Vec<Line> {
+    runs.iter().flat_map(lines).collect()
 }
 
-/// A curve of each run: of one run the noise too, of several the smoothed curves alone.
+/// Returns smoothed curves of all runs, and for a single run its unsmoothed values too.
 fn curves(runs: &[Shown<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<Line> {
     let window = window(longest(runs));
     every(runs, |run| match runs.len() {
@@ -267,17 +271,17 @@ fn curves(runs: &[Shown<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<L
     })
 }
 
-/// Steps of the longest run.
+/// Returns the number of steps of the longest run.
 fn longest(runs: &[Shown<'_>]) -> usize {
     let steps = runs.iter().map(|run| run.run.steps());
     steps.max().unwrap_or(0)
 }
 
-/// The evaluations of each run that has some.
-fn evaluations(runs: &[Shown<'_>], of: fn(&Evaluation) -> f64) -> Vec<Line> {
+/// Returns a curve for each run with evaluations.
+fn evaluations(runs: &[Shown<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Line> {
     let line = |run: &Shown<'_>| match runs.len() {
-        1 => evaluated("validation", VALIDATION, run.run, of),
-        _ => evaluated(&run.name, &run.class, run.run, of),
+        1 => evaluated("validation", VALIDATION, run.run, quantity),
+        _ => evaluated(&run.name, &run.class, run.run, quantity),
     };
     runs.iter().filter_map(line).collect()
 }
@@ -292,7 +296,7 @@ fn line(name: &str, kind: LineKind, class: &str, values: Vec<f64>) -> Line {
     }
 }
 
-/// The values as they are, faint, and their running mean; of few steps the values alone. `name` may be empty.
+/// Returns the values as a faint curve and their running mean, or only the values of few steps. `name` can be empty.
 fn smoothed(name: &str, class: &str, values: &[f64]) -> Vec<Line> {
     let named = |part: &str| match name {
         "" => part.to_owned(),
@@ -309,15 +313,15 @@ fn smoothed(name: &str, class: &str, values: &[f64]) -> Vec<Line> {
     ]
 }
 
-/// Steps that a smoothed value is the mean of: an odd number, so that it has a middle; 1 if nothing is smoothed.
+/// Returns the length of the smoothing window in steps: an odd number, so that it has a middle; 1 for no smoothing.
 fn window(steps: usize) -> usize {
     match steps {
         0..=FEW_STEPS => 1,
-        _ => (steps / WINDOW).clamp(2, MAX_WINDOW) | 1,
+        _ => (steps / WINDOWS).clamp(2, MAX_WINDOW) | 1,
     }
 }
 
-/// The part of a caption that says how the curves are smoothed.
+/// Returns the part of a caption that describes the smoothing.
 fn smoothing(runs: &[Shown<'_>]) -> String {
     match (window(longest(runs)), runs.len()) {
         (1, _) => String::new(),
@@ -328,9 +332,9 @@ fn smoothing(runs: &[Shown<'_>]) -> String {
     }
 }
 
-/// The mean of the finite values of the `window` steps around each; NaN where the value itself is not finite. Near the
-/// start, where losses fall fast, fewer steps count, as many before as after; near the end, those that exist. Each sum
-/// is computed anew: a spike that is added and subtracted again would leave its rounding behind.
+/// Returns at each step the mean of the finite values in the `window` steps around it; NaN if the value itself is not
+/// finite. Near the start, where losses fall fast, the window shrinks on both sides; near the end, it is cut off. Each
+/// sum is computed anew, because a spike that is added and later subtracted would leave rounding behind.
 fn running_mean(values: &[f64], window: usize) -> Vec<f64> {
     let mean = |step: usize| {
         let reach = (window / 2).min(step);
@@ -348,7 +352,7 @@ fn evaluated(
     name: &str,
     class: &str,
     run: &RunHistory,
-    of: fn(&Evaluation) -> f64,
+    quantity: fn(&Evaluation) -> f64,
 ) -> Option<Line> {
     (!run.evaluations.is_empty()).then(|| Line {
         steps: Some(run.evaluations.iter().map(|at| at.step).collect()),
@@ -356,13 +360,13 @@ fn evaluated(
             name,
             LineKind::Run,
             class,
-            run.evaluations.iter().map(of).collect(),
+            run.evaluations.iter().map(quantity).collect(),
         )
     })
 }
 
-/// The best checkpoint of each run.
-fn marks(runs: &[Shown<'_>], of: fn(&Evaluation) -> f64) -> Vec<Mark> {
+/// Returns a mark at the best evaluation of each run.
+fn marks(runs: &[Shown<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Mark> {
     let mark = |run: &Shown<'_>| {
         let best = run.run.best()?;
         let (name, class) = match runs.len() {
@@ -373,13 +377,13 @@ fn marks(runs: &[Shown<'_>], of: fn(&Evaluation) -> f64) -> Vec<Mark> {
             name,
             class: class.into(),
             step: best.step,
-            value: of(&best),
+            value: quantity(&best),
         })
     };
     runs.iter().filter_map(mark).collect()
 }
 
-/// Whether values lie so far apart that only a logarithmic axis shows them.
+/// Returns whether the range of positive values needs a logarithmic axis.
 fn spans_decades(lines: &[Line]) -> bool {
     let values = lines.iter().flat_map(|line| &line.values);
     let positive = values.filter(|value| value.is_finite() && **value > 0.0);
@@ -400,7 +404,7 @@ mod tests {
         values[102] = 6.0;
         let means = running_mean(&values, 5);
         assert!(means[100].is_nan());
-        // Two neighbours on either side, without the one that is NaN.
+        // The window has two neighbours on either side, of which one is NaN.
         assert_eq!(means[101], (1.0 + 1.0 + 6.0 + 1.0) / 4.0);
     }
 
@@ -409,7 +413,7 @@ mod tests {
         let line: Vec<f64> = (0..100).map(f64::from).collect();
         let means = running_mean(&line, 9);
         assert_eq!(means[..96], line[..96]);
-        // Of steps 95 to 99.
+        // The last window has steps 95 to 99.
         assert_eq!(means[99], 97.0);
         assert_eq!(running_mean(&line[..1], 9), [0.0]);
         assert!(running_mean(&[], 9).is_empty());

@@ -6,7 +6,7 @@ use super::curves::Shown;
 use crate::report::{Block, Table};
 use crate::show::format::NONE;
 
-/// A table of the keys that differ, or a sentence that none does.
+/// Returns a table of the keys that differ, or a sentence that all keys are equal.
 pub(super) fn block(runs: &[Shown<'_>]) -> Block {
     let files: Vec<String> = runs
         .iter()
@@ -14,7 +14,7 @@ pub(super) fn block(runs: &[Shown<'_>]) -> Block {
         .collect();
     let rows = rows(&files);
     if rows.is_empty() {
-        return Block::Text("Every key of the experiments is the same.".into());
+        return Block::Text("The experiments are equal in every key.".into());
     }
     let names = runs.iter().map(|run| run.name.clone()).collect();
     Block::Table(Table::side_by_side(
@@ -24,7 +24,7 @@ pub(super) fn block(runs: &[Shown<'_>]) -> Block {
     ))
 }
 
-/// Each key that differs, with its value in each file.
+/// Returns each key that differs, with its value in each file.
 fn rows(files: &[String]) -> Vec<(String, bool, Vec<String>)> {
     let files: Vec<Vec<(String, String)>> = files.iter().map(|file| keys(file)).collect();
     let mut names: Vec<&String> = Vec::new();
@@ -45,7 +45,7 @@ fn rows(files: &[String]) -> Vec<(String, bool, Vec<String>)> {
         .collect()
 }
 
-/// Keys with their sections and values, such as `train.steps` and `60`.
+/// Returns all keys, with their sections, and their values, such as `train.steps` and `60`.
 fn keys(file: &str) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     if let Ok(table) = file.parse::<toml::Table>() {

@@ -13,19 +13,19 @@ use crate::record::identity::Identity;
 use crate::record::run::{MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics};
 use crate::{Error, Experiment, json};
 
-/// The file that only runs of a comparison have. They leave no result, as the comparison has it.
+/// The file that marks runs of a comparison, which have no result of their own.
 const ENVELOPE: &str = "envelope.json";
 
-/// Largest validation text, in bytes, whose entropy is computed again where no result holds it.
+/// Maximum size, in bytes, of a validation text whose entropy is recomputed if no result has it.
 const MAX_WORLD: usize = 64 << 20;
 
-/// A run, up to the last step that it recorded.
+/// Records of a run, up to its last recorded step.
 pub(super) struct RunHistory {
     pub path: PathBuf,
     /// Name of its directory.
     pub name: String,
     pub experiment: Experiment,
-    /// Training steps, one value of each quantity for each step from 0.
+    /// Training loss of each step from 0.
     pub losses: Vec<f64>,
     pub gradient_norms: Vec<f64>,
     pub learning_rates: Vec<f64>,
@@ -35,19 +35,19 @@ pub(super) struct RunHistory {
     pub evaluations: Vec<Evaluation>,
     /// `None` unless the run is complete.
     pub result: Option<RunResult>,
-    /// Whether a comparison made the run, which then has neither result nor checkpoints.
+    /// Whether the run belongs to a comparison, and so has neither result nor checkpoints.
     pub of_comparison: bool,
-    /// Entropy of the validation text in bits per byte, for text whose source is known.
+    /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor: Option<f64>,
     pub sample: Option<String>,
     pub environment: Option<History>,
     /// `None` if an older version made the run.
     pub identity: Option<Identity>,
-    /// The tokenizer's file; `None` if there is none, as for runs of a comparison.
+    /// Content of the tokenizer's file; `None` for runs of a comparison.
     pub tokenizer: Option<String>,
     /// Steps of the checkpoints that exist.
     pub checkpoints: Vec<usize>,
-    /// Whether the last line of the metrics was incomplete and left out.
+    /// Whether the last line of the metrics was incomplete and ignored.
     pub is_cut_short: bool,
 }
 
@@ -97,7 +97,8 @@ impl RunHistory {
         let path = run.path();
         let log = path.join(MetricsLog::FILE);
         if !log.is_file() {
-            let message = "has no metrics.jsonl: the run has recorded no step yet, and there is nothing to report";
+            let message = "has no metrics.jsonl, so it has no recorded step and nothing to report; report it after its \
+                           first step";
             return Err(Error::run_directory(path, message));
         }
         let experiment = run.experiment()?;
@@ -141,7 +142,7 @@ impl RunHistory {
                 } => {
                     if step != history.losses.len() {
                         let message = format!(
-                            "holds step {step} where step {} belongs; restore the file",
+                            "has step {step} where step {} is expected; restore the file",
                             history.losses.len()
                         );
                         return Err(Error::run_directory(log, message));
@@ -170,10 +171,10 @@ impl RunHistory {
             }
         }
         if history.losses.is_empty() {
-            let message = "metrics.jsonl holds no step yet, and there is nothing to report";
+            let message = "has no step in metrics.jsonl and nothing to report; report it after its first step";
             return Err(Error::run_directory(path, message));
         }
-        // A run that was resumed may have evaluated a step twice; the later one counts.
+        // A resumed run may have evaluated a step twice; the later evaluation counts.
         let evaluations = &mut history.evaluations;
         evaluations.reverse();
         evaluations.sort_by_key(|evaluation| evaluation.step);
@@ -181,12 +182,12 @@ impl RunHistory {
         Ok(history)
     }
 
-    /// Steps that were recorded.
+    /// Returns the number of recorded steps.
     pub(super) fn steps(&self) -> usize {
         self.losses.len()
     }
 
-    /// The evaluation of the best weights: the one that the result names, else the lowest loss so far.
+    /// Returns the evaluation of the best weights: the one that the result names, or else the lowest loss so far.
     pub(super) fn best(&self) -> Option<Evaluation> {
         let named = self.best_of_result();
         let mut evaluations = self.evaluations.iter().copied();
@@ -198,12 +199,12 @@ impl RunHistory {
         }
     }
 
-    /// The best weights, as the result names them.
+    /// Returns the best weights that the result names.
     pub(super) fn best_of_result(&self) -> Option<BestWeights> {
         self.result.as_ref().and_then(|result| result.best)
     }
 
-    /// Bits per byte and nats per token on the validation split at the end, or of the last evaluation so far.
+    /// Returns bits per byte and nats per token of the final evaluation, or else of the last evaluation so far.
     pub(super) fn validation(&self) -> Option<(f64, f64)> {
         match (&self.result, self.evaluations.last()) {
             (Some(result), _) => Some((result.bits_per_byte, result.valid_loss)),
@@ -212,7 +213,7 @@ impl RunHistory {
         }
     }
 
-    /// Training tokens per second over all steps.
+    /// Returns the training tokens per second over all steps.
     pub(super) fn tokens_per_second(&self) -> Option<f64> {
         let seconds: f64 = self.seconds.iter().sum();
         let tokens: f64 = self.tokens.iter().sum();
@@ -223,26 +224,26 @@ impl RunHistory {
         .filter(|rate| rate.is_finite())
     }
 
-    /// Time in training steps.
+    /// Returns the seconds spent in training steps.
     pub(super) fn training_seconds(&self) -> f64 {
         let seconds = self.seconds.iter();
         seconds.filter(|seconds| seconds.is_finite()).sum()
     }
 
-    /// The first step whose loss is not finite.
+    /// Returns the first step whose loss is not finite.
     pub(super) fn broken_from(&self) -> Option<usize> {
         self.losses.iter().position(|loss| !loss.is_finite())
     }
 }
 
-/// Name of a run's directory, wherever the path is taken from.
+/// Returns the name of a run's directory, also for paths such as `.`.
 fn name(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
     let name = absolute.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
 }
 
-/// The entropy of the world that an experiment is validated on, in bits per byte; `None` for any other text.
+/// Computes the entropy of the synthetic validation text, in bits per byte; `None` for other text.
 fn floor(experiment: &Experiment) -> Option<f64> {
     let config = experiment.data.world.as_ref()?;
     if config.valid_bytes > MAX_WORLD {
@@ -252,7 +253,7 @@ fn floor(experiment: &Experiment) -> Option<f64> {
     (!text.is_empty()).then(|| bits / text.len() as f64)
 }
 
-/// Whether a file ends within a line, which [`read_metrics`] leaves out.
+/// Returns whether a file ends inside a line, which [`read_metrics`] ignores.
 fn is_cut_short(path: &Path) -> Result<bool, Error> {
     let last_byte = || -> std::io::Result<Option<u8>> {
         let mut file = File::open(path)?;

@@ -1,7 +1,7 @@
-//! The report of training runs: one run in detail, or several over each other.
+//! The report of training runs: one run in detail, or several in the same figures.
 //!
 //! Reads run directories and makes a page of figures and tables, which `report` writes. It needs neither a backend nor
-//! the data that a run was trained on, so that a run is reported wherever its directory lies.
+//! the training data, so that a run can be reported on any machine.
 
 mod curves;
 mod differences;
@@ -20,14 +20,15 @@ use crate::report::{self, Block, Code, Page, Section, Table};
 use curves::Shown;
 use history::RunHistory;
 
-/// Writes the report of runs; returns the path of the page. Without `out`, the report of one run goes into its
-/// directory, and that of several into the next free `runs/report-<n>`.
+/// Writes the report of runs, and returns the path of the page. By default, the report of one run is written into its
+/// directory, and the report of several into the next free `runs/report-<n>`.
 ///
 /// # Errors
 ///
-/// When a run cannot be read, has taken no step or is named twice, `out` holds something already, or the disk refuses.
+/// Returns an error if a run cannot be read, has no step or is named twice, if `out` exists and is not empty, or if a
+/// file cannot be written.
 pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error> {
-    refuse_twice(runs)?;
+    refuse_duplicates(runs)?;
     let read = runs.iter().map(RunHistory::read);
     let histories = read.collect::<Result<Vec<_>, Error>>()?;
     let page = page(&histories);
@@ -40,15 +41,15 @@ pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error
     }
 }
 
-fn refuse_twice(runs: &[RunDirectory]) -> Result<(), Error> {
+fn refuse_duplicates(runs: &[RunDirectory]) -> Result<(), Error> {
     let mut seen = Vec::new();
     for run in runs {
         let path = run.path();
-        let place = path.canonicalize().unwrap_or_else(|_| path.into());
-        if seen.contains(&place) {
+        let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
+        if seen.contains(&absolute) {
             return Err(Error::run_directory(path, "is named twice; name it once"));
         }
-        seen.push(place);
+        seen.push(absolute);
     }
     Ok(())
 }
@@ -69,7 +70,7 @@ fn page(histories: &[RunHistory]) -> Page {
     }
 }
 
-/// The text that each model generated at the end; `None` if there is none.
+/// Returns the section of generated texts; `None` if no run has one.
 fn samples(runs: &[Shown<'_>]) -> Option<Section> {
     let samples = runs
         .iter()
@@ -89,7 +90,7 @@ fn samples(runs: &[Shown<'_>]) -> Option<Section> {
     (!blocks.is_empty()).then(|| Section::new("Sample", blocks))
 }
 
-/// Machine and versions of each run; `None` if no environment is known.
+/// Returns the section of machines and versions; `None` if no environment is known.
 fn environments(runs: &[Shown<'_>]) -> Option<Section> {
     let known = runs
         .iter()
@@ -104,14 +105,14 @@ fn environments(runs: &[Shown<'_>]) -> Option<Section> {
     let rows = Environment::side_by_side(&environments);
     let names = runs.iter().map(|run| run.name.clone()).collect();
     let caption = match runs.len() {
-        1 => "Where the run ran",
-        _ => "Where each run ran; ≠ marks what is not the same for all",
+        1 => "Machine and versions of the run",
+        _ => "Machine and versions of each run; ≠ marks differences",
     };
     let table = Table::side_by_side(caption, names, rows);
     Some(Section::folded("Environment", vec![Block::Table(table)]))
 }
 
-/// The experiment file of each run, with its hashes; of several runs, first the keys that differ.
+/// Returns the section of experiment files and hashes. For several runs, a table of the keys that differ comes first.
 fn experiments(runs: &[Shown<'_>]) -> Section {
     let differences = (runs.len() > 1).then(|| differences::block(runs));
     let files = runs.iter().flat_map(|run| {

@@ -1,4 +1,4 @@
-//! The first section of a report: large numbers of one run or a table of several, and what the page lacks.
+//! The first section of a report: tiles of one run or a table of several, with notes on missing data.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::words;
 use crate::report::{Block, Cell, Kind, Layout, Section, Table, Tile, Tone, headings};
 use crate::show::format::{self, count, loss, significant};
 
-/// Digits of bits per byte.
+/// Significant digits of bits per byte.
 pub(super) const BITS_DIGITS: usize = 4;
 
 pub(super) fn section(runs: &[Shown<'_>]) -> Section {
@@ -20,7 +20,7 @@ pub(super) fn section(runs: &[Shown<'_>]) -> Section {
     Section::new("Overview", blocks)
 }
 
-/// How far a run went.
+/// Returns the state of a run in a few words, and its rating.
 pub(super) fn state(run: &RunHistory) -> (Tone, String) {
     let steps = count(run.steps() as u64);
     match (&run.result, run.broken_from()) {
@@ -60,7 +60,7 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
             format!("nats per token; perplexity {}", significant(nats.exp(), 4)),
         ));
     }
-    let (training, of) = match &run.result {
+    let (training, detail) = match &run.result {
         Some(result) => (
             result.train_loss,
             "nats per token, since the evaluation before the last",
@@ -70,7 +70,7 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
             "nats per token, at the last step",
         ),
     };
-    tiles.push(tile("Training loss", loss(training), of.into()));
+    tiles.push(tile("Training loss", loss(training), detail.into()));
     if let Some(last) = run.evaluations.last() {
         tiles.push(tile(
             "Next tokens right",
@@ -84,7 +84,7 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
             false if run.of_comparison => ("Best evaluation", String::new()),
             false => (
                 "Best checkpoint",
-                "; its checkpoint is not in the directory".into(),
+                "; the checkpoint is missing from the directory".into(),
             ),
         };
         tiles.push(tile(
@@ -113,16 +113,16 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
     tiles
 }
 
-/// Step and bits per byte of the best weights.
+/// Returns step and bits per byte of the best weights.
 fn best(run: &RunHistory) -> Option<(usize, f64)> {
     match run.best_of_result() {
-        // Over the whole validation split.
+        // The result has them over the windows of the final evaluation.
         Some(best) => Some((best.step, best.bits_per_byte)),
         None => run.best().map(|best| (best.step, best.bits_per_byte)),
     }
 }
 
-/// A time span: with digits of seconds below a minute.
+/// Formats a time span, with fractions of seconds below a minute.
 fn time(seconds: f64) -> String {
     match seconds {
         60.0..1e12 => format::duration(Duration::from_secs_f64(seconds)),
@@ -130,7 +130,7 @@ fn time(seconds: f64) -> String {
     }
 }
 
-/// One row for each run.
+/// Returns a table with a row for each run.
 fn table(runs: &[Shown<'_>]) -> Table {
     let bits = |value| significant(value, BITS_DIGITS);
     let row = |shown: &Shown<'_>| {

@@ -1,4 +1,4 @@
-//! Pages of runs whose every number is known.
+//! Tests of pages of runs with known numbers.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::record::identity::Identity;
 use crate::record::run::{EXPERIMENT, RESULT, Record};
 use crate::report::{Figure, LineKind, LinePlot, Plot, Tone};
 
-/// A step of ten tokens, with a number of its own for each quantity.
+/// Returns the record of a step of ten tokens, with a distinct number for each quantity.
 fn step(step: usize, loss: f64, seconds: f64) -> Record {
     Record::Step {
         step,
@@ -34,7 +34,7 @@ fn evaluation(step: usize, loss: f64) -> Record {
     }
 }
 
-/// Three steps, evaluated after the second and the third.
+/// Returns three steps, with evaluations after the second and the third.
 fn three_steps() -> Vec<Record> {
     vec![
         step(0, 4.0, 0.5),
@@ -45,7 +45,7 @@ fn three_steps() -> Vec<Record> {
     ]
 }
 
-/// A run directory as `foretoken train` leaves one that was interrupted.
+/// Writes the run directory of an interrupted `foretoken train`.
 fn recorded(path: &Path, overrides: &[&str], records: &[Record]) -> RunDirectory {
     let mut all = vec!["data.world.valid_bytes=2000".to_owned()];
     all.extend(overrides.iter().map(|text| (*text).to_owned()));
@@ -60,7 +60,7 @@ fn recorded(path: &Path, overrides: &[&str], records: &[Record]) -> RunDirectory
     RunDirectory::open(path).unwrap()
 }
 
-/// Adds the result of a complete run, with other numbers than those of its last evaluation.
+/// Adds the result of a complete run, whose numbers differ from those of its last evaluation.
 fn complete(run: &RunDirectory) {
     let result = r#"{"early": false, "run": "moved", "backend": "flex", "steps": 3, "tokens": 30, "train_loss": 3.5,
         "valid_loss": 2.125, "bits_per_byte": 1.0625, "perplexity": 8.37,
@@ -121,7 +121,7 @@ fn curves_of<'a>(page: &'a Page, id: &str) -> Vec<Curve<'a>> {
         .collect()
 }
 
-/// Paragraphs of the page.
+/// Returns the paragraphs of the page.
 fn texts(page: &Page) -> Vec<&str> {
     let texts = blocks(page).filter_map(|block| match block {
         Block::Text(text) => Some(text.as_str()),
@@ -130,7 +130,7 @@ fn texts(page: &Page) -> Vec<&str> {
     texts.collect()
 }
 
-/// Label, value and detail of each tile.
+/// Returns label, value and detail of each tile.
 fn tiles(page: &Page) -> Vec<(&str, &str, &str)> {
     let tiles = blocks(page).filter_map(|block| match block {
         Block::Tiles(tiles) => Some(tiles),
@@ -181,7 +181,7 @@ fn known_metrics_become_exact_curves() {
         curves_of(&page, "learning-rate"),
         [("each step", None, &[1e-3, 2e-3, 3e-3][..])]
     );
-    // Ten tokens in half a second, a quarter and one.
+    // The steps have ten tokens each, and take half a second, a quarter and one.
     assert_eq!(
         curves_of(&page, "speed"),
         [("each step", None, &[20.0, 40.0, 10.0][..])]
@@ -199,7 +199,7 @@ fn known_metrics_become_exact_curves() {
 }
 
 #[test]
-fn many_steps_are_noise_and_its_running_mean() {
+fn many_steps_are_shown_with_their_running_mean() {
     let root = tempfile::tempdir().unwrap();
     let records: Vec<_> = (0..120).map(|at| step(at, (at % 3) as f64, 1.0)).collect();
     let run = recorded(&root.path().join("run"), &[], &records);
@@ -209,7 +209,7 @@ fn many_steps_are_noise_and_its_running_mean() {
     };
     assert_eq!((noise.kind, mean.kind), (LineKind::Faint, LineKind::Smooth));
     assert_eq!(noise.values[..4], [0.0, 1.0, 2.0, 0.0]);
-    // Three steps around each, of 0, 1 and 2 in turn; the first alone, and the last two.
+    // Each window has the values 0, 1 and 2, except for the first with one value and the last with two.
     assert_eq!((mean.values[0], mean.values[119]), (0.0, 1.5));
     assert!(mean.values[1..119].iter().all(|value| *value == 1.0));
     let figure = figures(&page)[0];
@@ -245,7 +245,7 @@ fn a_complete_run_shows_the_numbers_of_its_result() {
             "nats per token, since the evaluation before the last",
         ),
         ("Next tokens right", "25.0\u{202f}%", "after step 3"),
-        // That of the result, though a later evaluation has a lower loss.
+        // The result names it, although a later evaluation has a lower loss.
         (
             "Best checkpoint",
             "step 2",
@@ -275,7 +275,7 @@ fn a_complete_run_shows_the_numbers_of_its_result() {
 }
 
 #[test]
-fn an_unfinished_run_says_what_its_page_lacks() {
+fn the_page_of_an_unfinished_run_names_what_is_missing() {
     let root = tempfile::tempdir().unwrap();
     let records = [step(0, 4.0, 0.5), step(1, 3.0, 0.5)];
     let run = recorded(&root.path().join("run"), &["train.steps=900"], &records);
@@ -295,7 +295,8 @@ fn an_unfinished_run_says_what_its_page_lacks() {
     ] {
         assert!(note.contains(part), "{part}: {note}");
     }
-    let ids: Vec<&str> = figures(&page).iter().map(|of| of.id.as_str()).collect();
+    let figures = figures(&page);
+    let ids: Vec<&str> = figures.iter().map(|figure| figure.id.as_str()).collect();
     assert_eq!(ids, ["loss", "learning-rate", "gradient-norm", "speed"]);
     assert!(tiles(&page).contains(&(
         "Training loss",
@@ -305,19 +306,19 @@ fn an_unfinished_run_says_what_its_page_lacks() {
 }
 
 #[test]
-fn an_incomplete_last_line_is_left_out_and_named() {
+fn an_incomplete_last_line_is_ignored_and_noted() {
     let root = tempfile::tempdir().unwrap();
     let run = recorded(&root.path().join("run"), &[], &three_steps());
-    let said = |page: &Page| texts(page).concat().contains("last line of metrics.jsonl");
-    let whole = page_of(&[&run]);
-    assert!(!said(&whole));
+    let noted = |page: &Page| texts(page).concat().contains("last line of metrics.jsonl");
+    let complete = page_of(&[&run]);
+    assert!(!noted(&complete));
     let log = run.path().join(MetricsLog::FILE);
     let mut file = OpenOptions::new().append(true).open(log).unwrap();
     file.write_all(b"{\"kind\":\"step\",\"step\":3,\"tok")
         .unwrap();
     let cut = page_of(&[&run]);
-    assert!(said(&cut));
-    assert_eq!(curves_of(&cut, "loss"), curves_of(&whole, "loss"));
+    assert!(noted(&cut));
+    assert_eq!(curves_of(&cut, "loss"), curves_of(&complete, "loss"));
 }
 
 #[test]
@@ -350,7 +351,7 @@ fn several_runs_share_figures_and_a_table() {
     let page = page_of(&[&one, &other]);
     assert_eq!(
         page.headline,
-        "Of 2 runs, other reaches the fewest bits per byte: 0.7500."
+        "other reaches the fewest bits per byte of 2 runs: 0.7500."
     );
     assert_eq!(
         curves_of(&page, "training-loss"),
@@ -400,7 +401,7 @@ fn several_runs_share_figures_and_a_table() {
             ],
         ]
     );
-    // Clipped at different norms, there is no one level to draw.
+    // The runs clip at different norms, so no level is drawn.
     assert!(plot(&page, "gradient-norm").levels.is_empty());
     let colours = &plot(&page, "training-loss").lines;
     assert_ne!(colours[0].class, colours[1].class);
@@ -422,7 +423,7 @@ fn several_runs_share_figures_and_a_table() {
 }
 
 #[test]
-fn different_units_and_data_are_named() {
+fn different_units_and_data_are_noted() {
     let root = tempfile::tempdir().unwrap();
     let [one, other] =
         ["one", "other"].map(|name| recorded(&root.path().join(name), &[], &three_steps()));
@@ -443,13 +444,13 @@ fn different_units_and_data_are_named() {
     assert!(texts(&page)[0].contains("different tokenizers"));
     for figure in figures(&page) {
         let in_nats = matches!(&figure.id[..], "training-loss" | "validation-loss");
-        let is_said = figure.caption.contains("different tokenizers");
-        assert_eq!(is_said, in_nats, "{}: {}", figure.id, figure.caption);
+        let is_noted = figure.caption.contains("different tokenizers");
+        assert_eq!(is_noted, in_nats, "{}: {}", figure.id, figure.caption);
     }
 }
 
 #[test]
-fn runs_of_one_name_go_by_their_paths() {
+fn runs_with_equal_names_are_named_by_their_paths() {
     let root = tempfile::tempdir().unwrap();
     let paths = ["a/run", "b/run"].map(|path| root.path().join(path));
     let [one, other] = [&paths[0], &paths[1]].map(|path| recorded(path, &[], &three_steps()));
@@ -459,7 +460,7 @@ fn runs_of_one_name_go_by_their_paths() {
 }
 
 #[test]
-fn a_run_that_cannot_be_reported_is_one_clear_error() {
+fn the_error_of_an_unreportable_run_is_one_line() {
     let root = tempfile::tempdir().unwrap();
     let refused = |runs: &[RunDirectory], part: &str| {
         let error = write(runs, Some(&root.path().join("report"))).unwrap_err();
@@ -474,26 +475,29 @@ fn a_run_that_cannot_be_reported_is_one_clear_error() {
     let run = recorded(&root.path().join("run"), &[], &three_steps());
     refused(&[run.clone(), run.clone()], "is named twice");
     let empty = recorded(&root.path().join("empty"), &[], &[]);
-    refused(&[run.clone(), empty.clone()], "holds no step yet");
+    refused(
+        &[run.clone(), empty.clone()],
+        "has no step in metrics.jsonl",
+    );
     fs::remove_file(empty.path().join(MetricsLog::FILE)).unwrap();
     refused(&[empty], "has no metrics.jsonl");
     let log = run.path().join(MetricsLog::FILE);
     let lines = fs::read_to_string(&log).unwrap();
     let without_second: Vec<&str> = lines
         .lines()
-        .filter(|of| !of.contains("\"step\":1"))
+        .filter(|line| !line.contains("\"step\":1"))
         .collect();
     fs::write(&log, without_second.join("\n") + "\n").unwrap();
     refused(
         std::slice::from_ref(&run),
-        "metrics.jsonl: holds step 2 where step 1 belongs",
+        "metrics.jsonl: has step 2 where step 1 is expected",
     );
     fs::write(&log, "{\"kind\":\"step\"}\n").unwrap();
     refused(std::slice::from_ref(&run), "line 1 is not a record");
 }
 
 #[test]
-fn text_from_outside_stays_text_and_the_page_fetches_nothing() {
+fn external_text_is_escaped_and_the_page_fetches_nothing() {
     let root = tempfile::tempdir().unwrap();
     let run = recorded(&root.path().join("<b>|run"), &[], &three_steps());
     run.write(

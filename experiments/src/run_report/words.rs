@@ -1,17 +1,17 @@
-//! Sentences of a report: its headline, what it is about, and what it lacks.
+//! Sentences of a report: its headline, its subject, and notes on missing data.
 
 use super::curves::Shown;
 use super::history::RunHistory;
 use super::overview::BITS_DIGITS;
 use crate::show::format::{self, count, significant};
 
-/// The names of the runs, as in a sentence.
+/// Returns the names of the runs as part of a sentence.
 pub(super) fn names(runs: &[Shown<'_>]) -> String {
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     format::listed(&names)
 }
 
-/// The result in a sentence.
+/// Returns the result in a sentence.
 pub(super) fn headline(runs: &[Shown<'_>]) -> String {
     match runs {
         [only] => headline_of_one(only),
@@ -28,7 +28,7 @@ fn headline_of_one(run: &Shown<'_>) -> String {
     let steps = steps(run.steps());
     let reached = finite_bits(run).map(|bits| {
         let above = run.floor.map_or(String::new(), |floor| {
-            // As many decimals as the bits per byte have.
+            // The difference has as many decimals as the bits per byte.
             let decimals = if bits < 1.0 { 4 } else { 3 };
             let above = bits - floor;
             format!(", {above:.decimals$} above the entropy of its text")
@@ -57,21 +57,21 @@ fn headline_of_one(run: &Shown<'_>) -> String {
 
 fn headline_of_several(runs: &[Shown<'_>]) -> String {
     let number = runs.len();
-    if data_of(runs) == SameData::No {
+    if same_data(runs) == SameData::No {
         return format!("{number} runs on different data.");
     }
     let best = runs
         .iter()
         .filter_map(|run| Some((run, finite_bits(run.run)?)))
         .min_by(|(_, a), (_, b)| a.total_cmp(b));
-    match (best, data_of(runs)) {
+    match (best, same_data(runs)) {
         (Some((run, bits)), SameData::Yes) => format!(
-            "Of {number} runs, {} reaches the fewest bits per byte: {}.",
+            "{} reaches the fewest bits per byte of {number} runs: {}.",
             run.name,
             significant(bits, BITS_DIGITS)
         ),
         (Some(_), _) => format!("{number} runs."),
-        (None, _) => format!("{number} runs, none of them evaluated yet."),
+        (None, _) => format!("{number} runs without evaluations."),
     }
 }
 
@@ -86,7 +86,7 @@ fn steps(number: usize) -> String {
     format!("{} step{plural}", count(number as u64))
 }
 
-/// What the page is about, in a line.
+/// Returns the subject of the page in a line.
 pub(super) fn lead(runs: &[Shown<'_>]) -> String {
     match runs {
         [only] => lead_of_one(only.run),
@@ -119,7 +119,7 @@ fn lead_of_one(run: &RunHistory) -> String {
     lead + "."
 }
 
-/// Whether runs read the same data, as far as their directories say.
+/// Whether runs read the same data, by the identities in their directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SameData {
     Yes,
@@ -127,7 +127,7 @@ enum SameData {
     Unknown,
 }
 
-fn data_of(runs: &[Shown<'_>]) -> SameData {
+fn same_data(runs: &[Shown<'_>]) -> SameData {
     let data: Vec<&String> = runs
         .iter()
         .filter_map(|run| Some(&run.run.identity.as_ref()?.data))
@@ -141,7 +141,7 @@ fn data_of(runs: &[Shown<'_>]) -> SameData {
     }
 }
 
-/// Whether two of the runs have different tokenizers, so that a nat per token is not the same unit for both.
+/// Returns whether two runs have different tokenizers, so that nats per token cannot be compared.
 pub(super) fn tokenizers_differ(runs: &[Shown<'_>]) -> bool {
     let known: Vec<&String> = runs
         .iter()
@@ -150,7 +150,7 @@ pub(super) fn tokenizers_differ(runs: &[Shown<'_>]) -> bool {
     known.windows(2).any(|pair| pair[0] != pair[1])
 }
 
-/// What a reader has to know before reading a number: what cannot be compared, and what is missing.
+/// Returns notes on what cannot be compared and what is missing.
 pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     if runs.len() > 1 {
@@ -161,9 +161,9 @@ pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
         _ => format!("{}: ", run.name),
     };
     for run in runs {
-        let lacking = lacking(run.run);
-        if !lacking.is_empty() {
-            notes.push(prefix(run) + &lacking.join(" "));
+        let missing = missing(run.run);
+        if !missing.is_empty() {
+            notes.push(prefix(run) + &missing.join(" "));
         }
     }
     notes
@@ -171,17 +171,17 @@ pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
 
 fn comparability(runs: &[Shown<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
-    match (tokenizers_differ(runs), data_of(runs)) {
+    match (tokenizers_differ(runs), same_data(runs)) {
         (true, _) => notes.push(
-            "The runs have different tokenizers, so that nats per token are different units and cannot be compared. \
-             Bits per byte can be, if the validation text is the same."
+            "The runs have different tokenizers, so their nats per token cannot be compared. Bits per byte can be \
+             compared if the validation text is the same."
                 .into(),
         ),
         (false, SameData::No) => notes.push(
-            "The runs read different data, so that their losses do not tell which model is better.".into(),
+            "The runs read different data, so their losses do not show which model is better.".into(),
         ),
         (false, SameData::Unknown) => notes.push(
-            "Not every run has an identity.json, so that it is not known whether all read the same data.".into(),
+            "Some runs have no identity.json, so it is not known whether all read the same data.".into(),
         ),
         (false, SameData::Yes) => {}
     }
@@ -199,44 +199,43 @@ fn comparability(runs: &[Shown<'_>]) -> Vec<String> {
         .any(|run| run.run.experiment.train.eval_windows > 0);
     if complete > 0 && complete < runs.len() && some_windows {
         notes.push(
-            "Validation figures of a complete run are over the whole validation split, those of any other of its last \
-             evaluation."
+            "Validation numbers of complete runs are from the final evaluation, and those of other runs from their \
+             last evaluation."
                 .into(),
         );
     }
     notes
 }
 
-/// What the directory of a run does not hold.
-fn lacking(run: &RunHistory) -> Vec<String> {
-    let mut lacking: Vec<String> = Vec::new();
+/// Returns sentences about what is missing from the directory of a run.
+fn missing(run: &RunHistory) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
     let settings = &run.experiment.train;
     let is_unfinished = run.result.is_none() && !run.of_comparison;
     if is_unfinished {
-        let message =
-            "The run is not complete, so there is no sample and no evaluation at the end.";
-        lacking.push(message.into());
+        let message = "The run is not complete, so it has no sample and no final evaluation.";
+        notes.push(message.into());
     }
     if run.of_comparison {
-        lacking.push("A run of a comparison has no sample and no checkpoints.".into());
+        notes.push("Runs of a comparison have no sample and no checkpoints.".into());
     }
     if run.evaluations.is_empty() {
-        lacking.push(match run.of_comparison {
-            true => "It was not evaluated.".into(),
+        notes.push(match run.of_comparison {
+            true => "The run has no evaluation.".into(),
             false => format!(
-                "It was not evaluated yet; the first evaluation is after step {}.",
+                "The run has no evaluation yet; the first evaluation is after step {}.",
                 count(settings.eval_every.min(settings.steps) as u64)
             ),
         });
     }
     if run.is_cut_short {
-        lacking.push(
-            "The last line of metrics.jsonl is incomplete and left out: the process was stopped while it wrote the \
-             line, or still writes it."
+        notes.push(
+            "The last line of metrics.jsonl is incomplete and ignored, because the process was stopped while it wrote \
+             the line, or is still writing it."
                 .into(),
         );
     }
-    let missing: Vec<String> = [
+    let files: Vec<String> = [
         (
             "environment.json, with machine and versions",
             run.environment.is_none(),
@@ -247,17 +246,14 @@ fn lacking(run: &RunHistory) -> Vec<String> {
     .filter(|(_, is_missing)| *is_missing)
     .map(|(name, _)| name.to_owned())
     .collect();
-    if !missing.is_empty() {
-        lacking.push(format!(
-            "The directory has no {}.",
-            missing.join(", and no ")
-        ));
+    if !files.is_empty() {
+        notes.push(format!("The directory has no {}.", files.join(", and no ")));
     }
     if is_unfinished {
-        lacking.push(format!(
-            "To continue it: foretoken train --resume --out {}",
+        notes.push(format!(
+            "To continue the run: foretoken train --resume --out {}",
             run.path.display()
         ));
     }
-    lacking
+    notes
 }

@@ -98,8 +98,8 @@ fn an_interrupted_run_is_reported_up_to_its_last_step() {
     for part in [
         "unfinished: 12 of 25",
         "The run is not complete",
-        "incomplete and left out",
-        "To continue it: foretoken train --resume --out run",
+        "incomplete and ignored",
+        "To continue the run: foretoken train --resume --out run",
         // Computed again, as only a result holds it.
         &format!("floor {floor:.4}"),
     ] {

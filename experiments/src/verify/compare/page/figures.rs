@@ -224,7 +224,7 @@ fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
             "Training speed in tokens per second: a step's tokens over the median time of a step.",
             Bars {
                 label: "Training speed of each backend",
-                of: "entrant",
+                row: "entrant",
                 quantity: "tokens_per_second",
                 shown: |value| format!("{}{}tokens/s", format::rate(value), format::THIN),
                 rows: bar(|run| run.entry.tokens_per_second),
@@ -236,7 +236,7 @@ fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
              run began.",
             Bars {
                 label: "Peak memory of each backend",
-                of: "entrant",
+                row: "entrant",
                 quantity: "peak_memory_bytes",
                 shown: |value| format::bytes(value as u64),
                 rows: bar(|run| run.entry.peak_memory_bytes.map(|bytes| bytes as f64)),
