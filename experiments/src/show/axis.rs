@@ -1,9 +1,9 @@
-//! Ranges and ticks of axes: which round values are labelled, and how. Charts of reports and of terminals use it, and
-//! `report/ticks.js` repeats it for ranges that a reader zooms to.
+//! Ranges and labelled ticks of axes, for charts of reports and of terminals. `report/ticks.js` repeats the rules for
+//! zoomed ranges.
 
 use crate::show::format;
 
-/// Decades that a logarithmic axis shows at most, counted from the largest value.
+/// Maximum number of decades of a logarithmic axis, counted from the largest value.
 const MAX_DECADES: i32 = 16;
 
 /// A labelled value of an axis.
@@ -15,15 +15,15 @@ pub struct Tick {
     pub label: String,
 }
 
-/// Exponents of the powers of ten around positive values: at least one decade, and at most 16, counted from the
-/// largest.
+/// Returns the exponents of the powers of ten around positive values: at least one decade, and at most 16, counted
+/// from the largest.
 pub fn decades(low: f64, high: f64) -> (i32, i32) {
     let (least, most) = (low.log10().floor() as i32, high.log10().ceil() as i32);
     let most = most.max(least + 1);
     (least.max(most - MAX_DECADES), most)
 }
 
-/// Smallest and largest of some numbers; `None` of nothing.
+/// Returns the smallest and the largest of some numbers; `None` for no numbers.
 pub fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.fold(None, |range, value| match range {
         None => Some((value, value)),
@@ -31,8 +31,8 @@ pub fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// About `count` ticks from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, with as many decimals as
-/// their distance needs. Only whole numbers where `integer`.
+/// Returns about `count` ticks from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, with as many decimals
+/// as their distance needs; only whole numbers if `integer`.
 pub fn linear_ticks(low: f64, high: f64, count: usize, integer: bool) -> Vec<Tick> {
     let rough = (high - low) / count.max(1) as f64;
     if !rough.is_finite() || rough <= 0.0 {
@@ -49,7 +49,7 @@ pub fn linear_ticks(low: f64, high: f64, count: usize, integer: bool) -> Vec<Tic
     };
     let (first, last) = ((low / step).ceil(), (high / step).floor());
     let number = last - first + 1.0;
-    // Where rounding swallows the step there is nothing to tick.
+    // There are no ticks if rounding loses the step.
     if !(0.0..=4.0 * count.max(1) as f64).contains(&number) {
         return Vec::new();
     }
@@ -72,8 +72,8 @@ fn tick_label(value: f64, step: f64) -> String {
     }
 }
 
-/// About `count` ticks of a logarithmic axis from `low` to `high`, which are positive and need not be powers of ten: at
-/// powers of ten, or in a range of less than two decades at doubles and fives or at round values.
+/// Returns about `count` ticks of a logarithmic axis between any positive `low` and `high`: powers of ten, or, in less
+/// than two decades, also their doubles and fives, or multiples of a round number.
 pub fn log_ticks_within(low: f64, high: f64, count: usize) -> Vec<Tick> {
     const ROUNDING: f64 = 1e-9;
     let first = (low.log10() - ROUNDING).ceil() as i32;
@@ -86,7 +86,7 @@ pub fn log_ticks_within(low: f64, high: f64, count: usize) -> Vec<Tick> {
     let fine = (least..most).flat_map(|exponent| {
         let (low, high) = (10f64.powi(exponent), 10f64.powi(exponent + 1));
         let mut ticks = log_ticks(low, high, 3);
-        // The next decade begins with it.
+        // The last tick is also the first one of the next decade.
         if exponent + 1 < most {
             ticks.pop();
         }
@@ -100,8 +100,8 @@ pub fn log_ticks_within(low: f64, high: f64, count: usize) -> Vec<Tick> {
     }
 }
 
-/// Ticks at powers of ten from `low` to `high`, which are powers of ten: about `count` of them. Within one decade also
-/// at doubles and fives, if there is room.
+/// Returns about `count` ticks at powers of ten between the powers of ten `low` and `high`. Within one decade, doubles
+/// and fives are added for a `count` of 3 or more.
 pub fn log_ticks(low: f64, high: f64, count: usize) -> Vec<Tick> {
     let (least, most) = (low.log10().round() as i32, high.log10().round() as i32);
     let every = ((most - least) as usize).div_ceil(count.max(1)).max(1);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn decades_are_whole_and_not_too_many() {
+    fn decades_are_between_1_and_16() {
         assert_eq!(decades(3e-7, 2e-3), (-7, -2));
         assert_eq!(decades(0.02, 0.02), (-2, -1));
         assert_eq!(decades(1.0, 1.0), (0, 1));

@@ -1,7 +1,7 @@
-//! burn-train's dashboard as an observer of our training loop.
+//! burn-train's dashboard as an observer of a session.
 //!
-//! burn-train opens its event processor, its metrics and its terminal dashboard for a `SupervisedTraining` only. So a
-//! session is run as the learning strategy of one, and forwards its events. Nothing else knows of burn-train's training.
+//! burn-train's event processor, metrics and terminal dashboard work only inside a `SupervisedTraining`. So a session
+//! runs as its learning strategy and forwards its events. No other module depends on burn-train's training.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -28,22 +28,22 @@ use crate::engine::event::{Evaluating, Event, Scope, Stepped};
 use crate::engine::language_model::{Figures, LanguageModel};
 use crate::engine::session::{Observer, Session};
 
-/// What the dashboard needs beside events.
+/// Settings of the dashboard.
 pub(crate) struct Options {
     /// Name of the run.
     pub(crate) label: String,
-    /// Seconds that a token's floating-point operations take at the measured matrix-product peak.
+    /// Seconds per token at the measured matrix-product peak.
     pub(crate) seconds_per_token_at_peak: f64,
     /// Whether the session continues an earlier one.
     pub(crate) is_resumed: bool,
-    /// Stops the run when the user asks for it in the options.
+    /// Stops the run when the user asks for it in the dashboard.
     pub(crate) interrupter: Interrupter,
 }
 
-/// Work on a session that reports to an observer.
+/// Function that works on a session and reports to an observer.
 type Work<T> = Box<dyn FnOnce(&mut Session, &mut dyn Observer) -> Result<T, Error> + Send>;
 
-/// Runs `work` on burn-train's options. Returns the session with what came of it.
+/// Runs `work` under burn-train's dashboard. Returns the session and the result of `work`.
 pub(crate) fn run<T: Send + 'static>(
     mut session: Session,
     options: Options,
@@ -55,9 +55,9 @@ pub(crate) fn run<T: Send + 'static>(
     let intervals_done = options
         .is_resumed
         .then_some(session.state().step / settings.eval_every);
-    // burn-train asks for loaders, and the session has its own: none is read.
+    // burn-train requires loaders. They are not read, because the session has its own.
     let unread: Arc<WindowLoader> = Arc::new(session.eval_loader(1)?);
-    // It carries the model into the strategy and back. Its optimizer and its schedule are never used.
+    // The learner passes the model to the strategy and back. Its optimizer and schedule are not used.
     let carrier = Learner::new(
         session.take_model(),
         AdamWConfig::new().init(),
@@ -92,11 +92,11 @@ pub(crate) fn run<T: Send + 'static>(
         .metric_train_numeric(CpuUse::new())
         .metric_train_numeric(CpuMemory::new());
     if let Some(epoch) = intervals_done {
-        // Where burn-train's count of epochs begins; without checkpointers it reads nothing.
+        // Sets burn-train's first epoch. It reads no file, because there are no checkpointers.
         training = training.checkpoint(epoch);
     }
     let result = training.launch(carrier);
-    // Closes the dashboard, so that what follows is printed on the user's own screen.
+    // Closes the dashboard, so that later output appears on the main screen.
     terminal::closed();
     drop(result.renderer);
 
@@ -107,20 +107,20 @@ pub(crate) fn run<T: Send + 'static>(
         }
         Handover::Waiting(..) | Handover::Over => Err(Error::Training(match result.error {
             Some(error) => error.to_string(),
-            None => "the loop did not run".into(),
+            None => "burn-train did not run the session".into(),
         })),
     }
 }
 
-/// burn-train's drawing thread panics when it cannot restore a terminal that is gone, and ratatui, unwinding, when
-/// it cannot complain on standard error. So the terminal is let go of here, and the panic is not reported.
+/// Silences a panic of burn-train's drawing thread after a hang-up, and releases the terminal. The thread panics
+/// because it cannot restore the terminal, and ratatui would panic again because standard error is closed.
 fn silence_after_hang_up() {
     panics::silence_if(|| {
         thread::current().name() == Some("train-renderer") && terminal::is_gone()
     });
 }
 
-/// The session on its way into burn-train's training and out of it.
+/// The session on its way into burn-train's training and back.
 enum Handover<T> {
     Waiting(Session, Work<T>),
     Done(Session, Result<T, Error>),
@@ -148,37 +148,38 @@ impl<T> SupervisedLearningStrategy<LanguageModel> for Strategy<T> {
         _starting_epoch: usize,
     ) -> (LanguageModel, Processor) {
         let model = learner.model();
-        // It holds the weights, which could not change in place.
+        // The learner shares the weights, and shared weights cannot change in place.
         drop(learner);
-        let mut forward = Forward {
+        let mut forwarder = EventForwarder {
             processor: components.event_processor,
             split: None,
         };
         let Handover::Waiting(mut session, work) = self.replace(Handover::Over) else {
-            return (model, forward.processor);
+            return (model, forwarder.processor);
         };
         session.put_model(model);
-        let outcome = work(&mut session, &mut forward);
+        let outcome = work(&mut session, &mut forwarder);
         let model = session.take_model();
         self.replace(Handover::Done(session, outcome));
-        (model, forward.processor)
+        (model, forwarder.processor)
     }
 }
 
-/// Forwards the events of a session. burn-train counts epochs; here an epoch is one evaluation interval.
-struct Forward {
+/// Forwards the events of a session. An evaluation interval is an epoch for burn-train.
+struct EventForwarder {
     processor: Processor,
-    /// The training steps of the interval under way.
+    /// The interval under way, while it trains.
     split: Option<Interval>,
 }
 
+/// Training steps between two evaluations.
 struct Interval {
     number: usize,
     start: usize,
     end: usize,
 }
 
-impl Forward {
+impl EventForwarder {
     fn train(&mut self, event: LearnerEvent<Figures>) -> Result<(), Error> {
         let processed = self.processor.process_train(event);
         processed.map_err(|error| Error::Training(error.to_string()))
@@ -189,7 +190,7 @@ impl Forward {
         processed.map_err(|error| Error::Training(error.to_string()))
     }
 
-    /// Begins the interval that follows on `step` steps, unless it has begun.
+    /// Begins the interval after `step` steps, unless it has begun.
     fn begin(&mut self, step: usize, session: &Session) -> Result<(), Error> {
         if self.split.is_some() {
             return Ok(());
@@ -242,13 +243,13 @@ impl Forward {
     }
 }
 
-/// Number of the interval that ends at the session's step.
+/// Returns the number of the interval that ends at the session's step.
 fn interval(session: &Session) -> usize {
     let every = session.experiment().train.eval_every;
     session.state().step.div_ceil(every)
 }
 
-impl Observer for Forward {
+impl Observer for EventForwarder {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         match event {
             Event::Stepped(stepped) => self.stepped(stepped, session),
@@ -266,7 +267,7 @@ impl Observer for Forward {
     }
 }
 
-/// No log: burn-train writes files of its own unless it is given one, and the run directory has `metrics.jsonl`.
+/// Logger that discards metrics. It keeps burn-train from writing log files; the run directory has `metrics.jsonl`.
 struct NoLog;
 
 impl MetricLogger for NoLog {

@@ -1,14 +1,14 @@
-//! Names of the displays of a run.
+//! Kinds of displays of a run.
 
-/// What to show while training.
+/// Display of a run under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dashboard {
     /// burn-train's full-screen dashboard.
     Tui,
     /// One line per evaluation on standard output, and a progress bar on a terminal.
     Plain,
-    /// As [`Plain`](Self::Plain), but on standard error: standard output is kept for machines.
+    /// Like [`Plain`](Self::Plain), but on standard error, so that standard output has only JSON.
     PlainOnStderr,
-    /// Nothing.
+    /// No display.
     None,
 }

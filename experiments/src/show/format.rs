@@ -1,14 +1,14 @@
-//! Numbers, bytes and durations as text for people: few digits, thin spaces, units. Reports and terminals share it.
+//! Formats of numbers, bytes and durations for reports and terminals: few digits, thin spaces, units.
 
 use std::time::Duration;
 
-/// Space between a number and its unit, and between thousands: narrow, and no place for a line to break.
+/// Narrow no-break space, between a number and its unit, and between thousands.
 pub const THIN: char = '\u{202F}';
 
-/// Text in place of a number that does not exist.
+/// Placeholder for a missing number.
 pub const NONE: &str = "–";
 
-/// A number with so many significant digits: `0.231`, `1.1e-7`.
+/// Formats a number with `digits` significant digits: `0.231`, `1.1e-7`.
 pub fn significant(value: f64, digits: usize) -> String {
     if value.is_nan() {
         return "not a number".into();
@@ -19,7 +19,7 @@ pub fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".into();
     }
-    // Rounding comes first: 9.99 has the exponent of 10 in two digits.
+    // Rounding comes first, because 9.99 has the exponent of 10 in two digits.
     let scientific = format!("{value:.*e}", digits.max(1) - 1);
     let exponent: i32 = scientific
         .split_once('e')
@@ -34,14 +34,14 @@ pub fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// `value` to so many significant digits, as a number: what files hold that need not be exact.
+/// Rounds `value` to `digits` significant digits, for files that need no exact numbers.
 pub fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits.max(1) - 1)
         .parse()
         .unwrap_or(value)
 }
 
-/// A count with its thousands apart: `17 736`. Four digits stay together.
+/// Formats a count with separated thousands from five digits on: `17 736`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     if digits.len() <= 4 {
@@ -57,7 +57,7 @@ pub fn count(value: u64) -> String {
     grouped
 }
 
-/// A loss, in nats per token: `0.2309`.
+/// Formats a loss, in nats per token: `0.2309`.
 pub fn loss(value: f64) -> String {
     match value.abs() {
         size if size.is_finite() && size < 1e4 && (size >= 1e-2 || size == 0.0) => {
@@ -67,7 +67,7 @@ pub fn loss(value: f64) -> String {
     }
 }
 
-/// Tokens per second, and other rates: three digits, or all of a large one.
+/// Formats a rate, such as tokens per second, with three digits, or all digits from 1000 on.
 pub fn rate(value: f64) -> String {
     match value {
         1000.0..1e15 => count(value.round() as u64),
@@ -75,7 +75,7 @@ pub fn rate(value: f64) -> String {
     }
 }
 
-/// A size in binary units: `312 MiB`.
+/// Formats a size in binary units: `312 MiB`.
 pub fn bytes(value: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = value as f64;
@@ -92,12 +92,12 @@ pub fn bytes(value: u64) -> String {
     format!("{size}{THIN}{}", units[unit])
 }
 
-/// A time span: `12.3 ms`.
+/// Formats a time span with three digits: `12.3 ms`.
 pub fn seconds(value: f64) -> String {
     span(value, 3)
 }
 
-/// A time span with so many digits.
+/// Formats a time span with `digits` significant digits.
 pub fn span(value: f64, digits: usize) -> String {
     let (unit, size) = match value.abs() {
         size if size >= 1.0 || size == 0.0 || !size.is_finite() => ("s", 1.0),
@@ -108,8 +108,8 @@ pub fn span(value: f64, digits: usize) -> String {
     format!("{}{THIN}{unit}", significant(value / size, digits))
 }
 
-/// A number in scientific notation with two digits, as narrow as a column of a terminal: `1.2e-7`; `0` and what is
-/// not finite as they are.
+/// Formats a number in scientific notation with two digits, for a column of a terminal: `1.2e-7`. Zero and non-finite
+/// numbers are `0`, `NaN` and `inf`.
 pub fn scientific(value: f64) -> String {
     match value == 0.0 || !value.is_finite() {
         true => value.to_string(),
@@ -117,7 +117,7 @@ pub fn scientific(value: f64) -> String {
     }
 }
 
-/// A loss in a column of a terminal: `1.2345`.
+/// Formats a loss for a column of a terminal: `1.2345`.
 pub fn short_loss(nats: f64) -> String {
     match nats.is_finite() && nats.abs() >= 1e4 {
         true => scientific(nats),
@@ -125,7 +125,7 @@ pub fn short_loss(nats: f64) -> String {
     }
 }
 
-/// A rate in a column of a terminal: `12.3k`.
+/// Formats a rate for a column of a terminal: `12.3k`.
 pub fn short_rate(per_second: f64) -> String {
     match per_second {
         rate if rate < 99.95 => format!("{rate:.1}"),
@@ -136,7 +136,7 @@ pub fn short_rate(per_second: f64) -> String {
     }
 }
 
-/// A duration: `2m 3s`; without seconds from an hour on.
+/// Formats a duration, without seconds from an hour on: `2m 3s`.
 pub fn duration(time: Duration) -> String {
     let seconds = match time.as_secs() {
         short @ 0..3600 => short,
@@ -145,12 +145,12 @@ pub fn duration(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
-/// Text for a terminal, where thin spaces may have any width: they become ordinary ones.
+/// Replaces thin spaces by ordinary ones, because terminals differ in their width.
 pub fn plain(text: String) -> String {
     text.replace(THIN, " ")
 }
 
-/// Names as in a sentence: `one, two and three`.
+/// Joins names as in a sentence: `one, two and three`.
 pub fn listed(names: &[String]) -> String {
     match names {
         [] => String::new(),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_are_significant() {
+    fn numbers_have_significant_digits() {
         for (value, digits, text) in [
             (1.1e-7, 2, "1.1e-7"),
             (0.23094, 3, "0.231"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn units_fit_the_size() {
+    fn units_depend_on_the_size() {
         assert_eq!(count(1234), "1234");
         assert_eq!(count(1_234_567), "1\u{202F}234\u{202F}567");
         assert_eq!(bytes(512), "512\u{202F}B");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_a_terminal_stay_narrow() {
+    fn numbers_in_columns_of_a_terminal_are_narrow() {
         for (written, expected) in [
             (short_loss(3.45678), "3.4568"),
             (short_loss(f64::NAN), "NaN"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_listed_as_in_a_sentence() {
+    fn names_are_joined_as_in_a_sentence() {
         let names = ["a", "b", "c"].map(String::from);
         assert_eq!(listed(&names), "a, b and c");
         assert_eq!(listed(&names[..2]), "a and b");

@@ -1,4 +1,4 @@
-//! Plain lines: one for each evaluation, and a progress bar on a terminal.
+//! The plain display: a line for each evaluation, and a progress bar on a terminal.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::engine::language_model::Figures;
 use crate::engine::session::{Observer, Session};
 use crate::{Error, errln, outln};
 
-/// Minimum length of a final evaluation that is announced where there is no progress bar.
+/// Minimum duration of a final evaluation that is announced if there is no progress bar.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Where lines go.
+/// Standard stream of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// An observer that prints lines.
+/// Observer that prints lines.
 pub(crate) struct Lines {
     headline: String,
     bar: ProgressBar,
@@ -30,12 +30,12 @@ pub(crate) struct Lines {
     seconds_per_token_at_peak: f64,
     /// Sums since the last evaluation.
     interval: Option<Figures>,
-    /// When a final evaluation began, until it is announced.
+    /// Start of a final evaluation that is not announced yet.
     unannounced: Option<Instant>,
 }
 
 impl Lines {
-    /// Lines of a run, with its headline first.
+    /// Returns the display of a run, which begins with its headline.
     pub(crate) fn new(
         headline: String,
         stream: Option<Stream>,
@@ -67,7 +67,7 @@ impl Lines {
         }
     }
 
-    fn say(&self, line: &str) {
+    fn print(&self, line: &str) {
         match self.stream {
             Some(Stream::Stdout) => self.bar.suspend(|| outln!("{line}")),
             Some(Stream::Stderr) => self.bar.suspend(|| errln!("{line}")),
@@ -85,7 +85,7 @@ impl Lines {
         }
     }
 
-    /// Tells how long a final evaluation is: it may read far more windows than those along the run.
+    /// Displays a final evaluation, and announces a long one, which can read far more windows than earlier evaluations.
     fn evaluating(&mut self, evaluating: &Evaluating) {
         let what = match evaluating.scope {
             Scope::Interval => return,
@@ -111,14 +111,14 @@ impl Lines {
         let Some(began) = self.unannounced else {
             return;
         };
-        // Known after a second; worth a line where it is long.
+        // The duration can be estimated after a second.
         let (elapsed, share) = (began.elapsed(), done as f64 / windows as f64);
         if elapsed > Duration::from_secs(1) {
             let total = elapsed.div_f64(share);
             if total > LONG {
-                self.say(&format!(
-                    "evaluating {what} over {windows} windows of {} targets, about {:.0} s; train.final_eval_windows \
-                     limits them",
+                self.print(&format!(
+                    "evaluating {what} over {windows} windows of {} targets takes about {:.0} s; \
+                     train.final_eval_windows limits the windows",
                     evaluating.context,
                     total.as_secs_f64()
                 ));
@@ -127,7 +127,7 @@ impl Lines {
         }
     }
 
-    /// The line of an evaluation: loss in nats per token; speed over the interval.
+    /// Returns the line of an evaluation, with losses in nats per token and the speed since the last evaluation.
     fn evaluation_line(&self, evaluated: &Evaluated, session: &Session) -> String {
         let steps = session.experiment().train.steps;
         let width = steps.to_string().len();
@@ -153,11 +153,11 @@ impl Lines {
 impl Observer for Lines {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         match event {
-            Event::Started => self.say(&self.headline),
+            Event::Started => self.print(&self.headline),
             Event::Stepped(stepped) => self.stepped(stepped),
             Event::Evaluating(evaluating) => self.evaluating(evaluating),
             Event::Evaluated(evaluated) if evaluated.scope == Scope::Interval => {
-                self.say(&self.evaluation_line(evaluated, session));
+                self.print(&self.evaluation_line(evaluated, session));
                 self.interval = None;
             }
             Event::Ended(_) => self.bar.finish_and_clear(),
@@ -167,7 +167,7 @@ impl Observer for Lines {
     }
 }
 
-/// The bar is taken away however the run ends.
+/// Removes the bar even if the run fails.
 impl Drop for Lines {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

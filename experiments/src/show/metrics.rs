@@ -1,4 +1,4 @@
-//! Measures of a step or an evaluation, with their units, as metrics of burn-train's dashboard.
+//! Measures of a step or an evaluation as metrics of burn-train's dashboard.
 
 use std::sync::Arc;
 
@@ -10,29 +10,29 @@ use burn::train::metric::{
 
 use crate::engine::language_model::Figures;
 
-/// The measures that the dashboard plots.
+/// Measure of a step or an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Nats per token.
+    /// Cross-entropy in nats per token.
     Loss,
     /// exp(loss).
     Perplexity,
-    /// Bits per byte of text.
+    /// Cross-entropy in bits per byte of text.
     BitsPerByte,
-    /// Percent of next tokens ranked first.
+    /// Percentage of next tokens that are ranked first.
     Accuracy,
     /// Target tokens per second.
     TokensPerSecond,
-    /// Percent of the measured matrix-product peak.
+    /// Model FLOPs utilisation: a percentage of the measured matrix-product peak.
     Mfu,
     /// Learning rate.
     LearningRate,
-    /// Global norm before clipping.
+    /// Global norm of the gradient before clipping.
     GradientNorm,
 }
 
 impl Measure {
-    /// Everything, in the order of the dashboard.
+    /// All measures, in the order of the dashboard.
     pub const ALL: [Self; 8] = [
         Self::Loss,
         Self::Perplexity,
@@ -44,7 +44,7 @@ impl Measure {
         Self::GradientNorm,
     ];
 
-    /// Those that also mean something on validation windows.
+    /// Measures of an evaluation.
     pub const OF_EVALUATION: [Self; 4] = [
         Self::Loss,
         Self::Perplexity,
@@ -77,8 +77,8 @@ impl Measure {
         matches!(self, Self::Accuracy | Self::TokensPerSecond | Self::Mfu)
     }
 
-    /// The measure of these figures, for a device on which a token's floating-point operations take
-    /// `seconds_per_token_at_peak` at the measured matrix-product peak.
+    /// Computes the measure from the sums of steps or of an evaluation. The MFU is relative to
+    /// `seconds_per_token_at_peak`, the seconds per token at the measured matrix-product peak.
     pub fn of(self, figures: &Figures, seconds_per_token_at_peak: f64) -> f64 {
         let totals = &figures.totals;
         let tokens = totals.tokens as f64;
@@ -101,7 +101,7 @@ impl Adaptor<Figures> for Figures {
     }
 }
 
-/// A [`Measure`] as a burn-train metric. The value of an interval is that of its summed totals, so that
+/// A [`Measure`] as a burn-train metric. The value of an interval is computed from its summed totals, so that
 /// perplexity is exp of the mean loss and not a mean of perplexities.
 #[derive(Clone)]
 pub struct StepMetric {
@@ -110,16 +110,16 @@ pub struct StepMetric {
     name: MetricName,
     /// Text after every value.
     note: String,
-    /// Whether an item holds the sums so far of an evaluation, which is one point of a curve: its last item.
+    /// Whether items hold the sums so far of an evaluation. Its last item is a point of the curve.
     of_evaluation: bool,
     last: Option<Figures>,
     interval: Option<Figures>,
-    /// The interval before, shown until the next one has something to show.
-    before: Option<Figures>,
+    /// Previous interval, which is shown until the next one has a value.
+    previous: Option<Figures>,
 }
 
 impl StepMetric {
-    /// A metric of training steps.
+    /// Returns a metric of training steps.
     pub fn new(measure: Measure, seconds_per_token_at_peak: f64) -> Self {
         Self {
             measure,
@@ -129,32 +129,32 @@ impl StepMetric {
             of_evaluation: false,
             last: None,
             interval: None,
-            before: None,
+            previous: None,
         }
     }
 
-    /// The metric of an evaluation, whose items hold the sums so far.
+    /// Returns the metric of evaluations, whose items hold the sums so far.
     pub fn of_evaluation(mut self) -> Self {
         self.of_evaluation = true;
         self
     }
 
-    fn of(&self, figures: &Figures) -> f64 {
+    fn measured(&self, figures: &Figures) -> f64 {
         self.measure.of(figures, self.seconds_per_token_at_peak)
     }
 
-    /// The metric with its lower bound beside it.
+    /// Returns the metric with its lower bound after every value.
     pub fn with_floor(mut self, floor: Option<f64>) -> Self {
         self.note = floor.map_or(String::new(), |floor| format!(" (floor {floor:.3})"));
         self
     }
 
     fn entry(&self) -> SerializedEntry {
-        let shown = self.interval.or(self.before);
-        let Some(interval) = shown.map(|figures| self.of(&figures)) else {
+        let shown = self.interval.or(self.previous);
+        let Some(interval) = shown.map(|figures| self.measured(&figures)) else {
             return SerializedEntry::new("-".into(), SerializedEntry::NOT_AVAILABLE.into());
         };
-        let last = self.last.map(|figures| self.of(&figures));
+        let last = self.last.map(|figures| self.measured(&figures));
         let step = last.map_or(String::new(), |last| {
             format!(" - step {}", self.format(last))
         });
@@ -215,23 +215,26 @@ impl Metric for StepMetric {
     }
 
     fn clear(&mut self) {
-        self.before = self.interval.take();
+        self.previous = self.interval.take();
     }
 }
 
 impl Numeric for StepMetric {
     fn value(&self) -> Option<NumericEntry> {
         self.last
-            .map(|figures| NumericEntry::Value(self.of(&figures)))
+            .map(|figures| NumericEntry::Value(self.measured(&figures)))
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
         self.interval
-            .map(|figures| NumericEntry::Value(self.of(&figures)))
+            .map(|figures| NumericEntry::Value(self.measured(&figures)))
     }
 
     fn final_value(&self) -> NumericEntry {
-        NumericEntry::Final(self.interval.map_or(f64::NAN, |figures| self.of(&figures)))
+        NumericEntry::Final(
+            self.interval
+                .map_or(f64::NAN, |figures| self.measured(&figures)),
+        )
     }
 }
 

@@ -1,5 +1,5 @@
-//! Displays of work under way: dashboards, plain lines and progress bars, the terminal that they share, and the
-//! formats of numbers, axes and medians, which reports use as well.
+//! Displays of work under way: dashboards, plain lines and progress bars. Also the terminal, and formats of numbers,
+//! axes and quantiles, which reports use too.
 
 pub mod axis;
 pub(crate) mod burn_train;

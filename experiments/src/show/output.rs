@@ -1,9 +1,8 @@
-//! The one place that writes to standard output and standard error.
+//! Output to standard output and standard error. All printing goes through this module.
 //!
-//! `println!` panics when nobody reads or the disk is full, and a panic must not end a training run. Here, a
-//! reader that is gone (`foretoken train | head -1`, a closed terminal) ends the printing and nothing else. Any
-//! other failure ends the printing too, and [`finish`] reports it when the command is done: work that prints on
-//! its way comes to its end first.
+//! `println!` panics if the reader is gone or the disk is full, and a panic must not end a training run. Here, a
+//! closed reader (`foretoken train | head -1`, a closed terminal) only ends the printing. Any other failure ends the
+//! printing too, and [`finish`] reports it at the end of the command, so that work under way is completed first.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -29,16 +28,16 @@ macro_rules! errln {
 /// State of standard output.
 enum State {
     Open,
-    /// Nobody reads any more.
+    /// The reader is gone.
     Closed,
-    /// The first failure that [`finish`] has not reported yet.
+    /// A failure that [`finish`] has not reported yet.
     Failed(io::Error),
 }
 
 static STATE: Mutex<State> = Mutex::new(State::Open);
 
-/// Writes `text` to standard output and flushes it; returns whether printing goes on. After the first write that
-/// fails, nothing is printed any more.
+/// Writes `text` to standard output and flushes it. Returns whether printing goes on: nothing is printed after the
+/// first failure.
 pub fn write(text: &str) -> bool {
     let mut state = STATE
         .lock()
@@ -49,16 +48,16 @@ pub fn write(text: &str) -> bool {
     matches!(*state, State::Open)
 }
 
-/// Writes `text` to standard error. A failure is ignored: there is nowhere left to report it.
+/// Writes `text` to standard error. A failure is ignored, because it cannot be reported anywhere.
 pub fn write_error(text: &str) {
     let _ = put(&mut io::stderr().lock(), text);
 }
 
-/// Reports a failure of an earlier [`write()`]. A reader that is gone is none.
+/// Reports a failure of an earlier [`write()`]. A closed reader is not a failure.
 ///
 /// # Errors
 ///
-/// When something that was printed did not arrive.
+/// Returns an error if a write failed.
 pub fn finish() -> Result<(), Error> {
     let mut state = STATE
         .lock()
@@ -85,7 +84,7 @@ fn after(written: io::Result<()>) -> State {
     }
 }
 
-/// Whether nobody can read any more: the pipe is closed, or the terminal is.
+/// Returns whether the reader is gone, because the pipe or the terminal is closed.
 fn is_gone(error: &io::Error) -> bool {
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::EIO) && has_hung_up(libc::STDOUT_FILENO) {
@@ -94,16 +93,17 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Whether the terminal behind a file descriptor is gone.
+/// Returns whether the terminal of a file descriptor is gone.
 #[cfg(unix)]
 pub(crate) fn has_hung_up(fd: libc::c_int) -> bool {
     waits_for_hang_up(fd, 0)
 }
 
-/// Waits until a terminal is gone, `milliseconds` at most and without an end if negative; returns whether it is.
+/// Waits until a terminal is gone, for at most `milliseconds`, or without limit if negative. Returns whether it is
+/// gone.
 #[cfg(unix)]
 pub(crate) fn waits_for_hang_up(fd: libc::c_int, milliseconds: libc::c_int) -> bool {
-    // These are reported without being asked for.
+    // poll reports these even though none is requested.
     let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
     let mut polled = libc::pollfd {
         fd,
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+    fn a_full_disk_is_a_failure_and_a_closed_pipe_is_not() {
         let failed = |kind: io::ErrorKind| after(Err(kind.into()));
         assert!(matches!(after(Ok(())), State::Open));
         assert!(matches!(failed(io::ErrorKind::BrokenPipe), State::Closed));

@@ -1,4 +1,4 @@
-//! What long work other than training shows: a bar on a terminal, a line now and then elsewhere.
+//! Progress of long work other than training: a bar on a terminal, and otherwise a line from time to time.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -11,10 +11,10 @@ use crate::errln;
 use crate::show::dashboard::Dashboard;
 use crate::show::terminal;
 
-/// How often a line is printed where there is no terminal.
+/// Minimum interval between lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A bar for bytes on standard error, hidden where that is no terminal.
+/// Returns a bar of bytes on standard error, which is hidden if standard error is not a terminal.
 pub fn bytes_bar(label: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         None,
@@ -31,14 +31,14 @@ pub fn bytes_bar(label: &str) -> ProgressBar {
     bar
 }
 
-/// Shows how far a build of tokens is.
+/// Reporter of the progress of a token build.
 pub struct BuildReporter {
     report: Box<dyn Fn(BuildProgress) + Sync>,
     bars: bool,
 }
 
 impl BuildReporter {
-    /// A reporter on standard error; one that is silent with the dashboard of that name.
+    /// Returns a reporter on standard error, which is silent for [`Dashboard::None`].
     pub fn new(dashboard: Dashboard) -> Self {
         let bars = dashboard != Dashboard::None && terminal::has_screen(&std::io::stderr());
         let report: Box<dyn Fn(BuildProgress) + Sync> = match dashboard {
@@ -49,7 +49,7 @@ impl BuildReporter {
         Self { report, bars }
     }
 
-    /// What a build is handed.
+    /// Returns the monitor of a build.
     pub fn monitor<'a>(&'a self, interrupt: &'a AtomicBool) -> Monitor<'a> {
         Monitor {
             report: &*self.report,
@@ -60,10 +60,11 @@ impl BuildReporter {
 }
 
 fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
-    /// The bar of the pass under way, when it began, and from how many tokens on.
+    /// The pass under way.
     struct Pass {
         bar: ProgressBar,
         began: Instant,
+        /// Tokens at its beginning.
         tokens: u64,
         encoding: bool,
     }
@@ -76,7 +77,7 @@ fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
     Box::new(move |progress| {
         let mut pass = pass.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (label, bytes, total, tokens, encoding) = match progress {
-            // How much will come out of a pipe is not known.
+            // The total size of a pipe is not known.
             BuildProgress::Copying(bytes) => ("copying", bytes, bytes, 0, false),
             BuildProgress::Scanning { bytes, total } => ("scanning", bytes, total, 0, false),
             // The trainer draws bars of its own.
@@ -109,7 +110,7 @@ fn on_terminal() -> Box<dyn Fn(BuildProgress) + Sync> {
         } = progress
         {
             let rate = (tokens - pass.tokens) as f64 / pass.began.elapsed().as_secs_f64().max(1e-3);
-            // Short enough for 80 columns.
+            // The message fits into 80 columns.
             pass.bar.set_message(format!(
                 "{} documents  {:.0}k tokens/s",
                 HumanCount(documents),

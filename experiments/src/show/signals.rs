@@ -1,9 +1,9 @@
 //! Requests to stop: Ctrl-C, SIGTERM, and the hang-up of a terminal.
 //!
-//! The first request sets a flag that the work looks at. While there is [`Unsaved`] work, the program then takes
-//! the time that saving needs; otherwise it ends within `GRACE`, wherever it is: in a library that cannot be
-//! interrupted, too. A second Ctrl-C ends it at once. SIGTERM and SIGHUP never do: whoever sends two of them
-//! still wants the checkpoint. A signal that was ignored when the program started (`nohup`) stays ignored.
+//! The first request sets a flag that the work checks. The program then saves [`Unsaved`] work, however long that
+//! takes, or else ends within `GRACE`, even inside a library that cannot be interrupted. A second Ctrl-C ends it at
+//! once. A second SIGTERM or SIGHUP does not, so that a service manager gets the checkpoint. A signal that was ignored
+//! at the start of the program (`nohup`) stays ignored.
 
 use std::io;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use std::time::{Duration, Instant};
 
 use crate::show::terminal;
 
-/// How long work may take to notice a request to stop, if it has nothing to save.
+/// Time until the program ends after a request to stop, if it has nothing to save.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// A second Ctrl-C that comes sooner is taken for the first one: `timeout`, shells and containers send it twice.
-const SAME: Duration = Duration::from_secs(1);
+/// Time in which a repeated Ctrl-C counts as the first one, because `timeout`, shells and containers send it twice.
+const REPEAT: Duration = Duration::from_secs(1);
 
-/// Steps that take longer are worth a line.
+/// Time after a request to stop until a notice is shown.
 const SILENCE: Duration = Duration::from_millis(500);
 
 static UNSAVED: AtomicUsize = AtomicUsize::new(0);
 
-/// Work that a request to stop would lose. As long as it lives, only a second Ctrl-C ends the program by force.
+/// Guard of unsaved work. While it lives, only a second Ctrl-C ends the program by force.
 #[derive(Debug)]
 pub struct Unsaved(());
 
 impl Unsaved {
-    /// Begins such work.
+    /// Begins unsaved work.
     pub fn begin() -> Self {
         UNSAVED.fetch_add(1, Ordering::SeqCst);
         Self(())
@@ -49,12 +49,12 @@ enum Request {
     Terminate,
 }
 
-/// Listens for requests to stop. Each calls `stop`, after it has set the flag that is returned. Work that goes on
-/// after a Ctrl-C, as a dialogue does, clears the flag.
+/// Listens for requests to stop, and returns the flag that each request sets before it calls `stop`. Work that goes on
+/// after a Ctrl-C, such as a dialogue, clears the flag.
 ///
 /// # Errors
 ///
-/// When signals cannot be handled.
+/// Returns an error if signals cannot be handled.
 pub fn listen(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     terminal::remember();
     let flag = Arc::new(AtomicBool::new(false));
@@ -63,7 +63,7 @@ pub fn listen(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let mut terminating = false;
     let on = move |request| {
         let again = requested.swap(true, Ordering::SeqCst);
-        if again && request == Request::CtrlC && first.elapsed() >= SAME {
+        if again && request == Request::CtrlC && first.elapsed() >= REPEAT {
             terminal::exit(130, "");
         }
         stop();
@@ -81,7 +81,7 @@ pub fn listen(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Ends the program, unless it ends by itself or the request is taken back.
+/// Ends the program, unless it ends by itself or the request is withdrawn.
 fn end_in_time(request: Request, requested: &AtomicBool) {
     let began = Instant::now();
     let mut saved = began;

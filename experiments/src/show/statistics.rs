@@ -1,21 +1,20 @@
-//! Order statistics of what is shown: medians and quantiles.
+//! Medians and quantiles.
 
-/// The quantile at `share` of sorted numbers: the order statistic at `share` · (n − 1), with linear interpolation
-/// between its neighbours (Hyndman & Fan 1996, type 7). `None` of nothing.
+/// Returns the quantile at `share` of sorted numbers: the order statistic at `share` · (n − 1), with linear
+/// interpolation between its neighbours (Hyndman & Fan 1996, type 7). `None` for no numbers.
 pub fn quantile_of_sorted(sorted: &[f64], share: f64) -> Option<f64> {
-    let place = share * sorted.len().checked_sub(1)? as f64;
-    let below = *sorted.get(place.floor() as usize)?;
-    let above = *sorted.get(place.ceil() as usize)?;
-    Some(below + (above - below) * place.fract())
+    let index = share * sorted.len().checked_sub(1)? as f64;
+    let below = *sorted.get(index.floor() as usize)?;
+    let above = *sorted.get(index.ceil() as usize)?;
+    Some(below + (above - below) * index.fract())
 }
 
-/// The median of sorted numbers: the middle one, and of an even count the mean of the two in the middle. `None` of
-/// nothing.
+/// Returns the median of sorted numbers: the middle one, or the mean of the two in the middle. `None` for no numbers.
 pub fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
     quantile_of_sorted(sorted, 0.5)
 }
 
-/// The median of numbers in any order, as [`median_of_sorted`] defines it.
+/// Returns the [median](median_of_sorted) of numbers in any order.
 pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = numbers.into_iter().collect();
     sorted.sort_by(f64::total_cmp);

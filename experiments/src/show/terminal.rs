@@ -1,11 +1,11 @@
-//! The terminal that a dashboard takes over: given back while the program is suspended and when it ends, and let
-//! go of when it hangs up.
+//! The terminal that a dashboard takes over. It is restored while the program is suspended and when it ends, and
+//! released when it hangs up.
 //!
-//! Raw mode makes ordinary keys of Ctrl-C, Ctrl-Z and Ctrl-\. Here they become signals again, for both dashboards.
+//! In raw mode, Ctrl-C, Ctrl-Z and Ctrl-\ are ordinary keys. Here they become signals again, for both dashboards.
 
 use std::io::IsTerminal;
 
-/// Whether a stream is a terminal whose cursor can be moved. With `TERM=dumb` it cannot.
+/// Returns whether a stream is a terminal with a movable cursor. A terminal with `TERM=dumb` is not.
 pub fn has_screen(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
@@ -32,13 +32,13 @@ mod unix {
 
     use crate::show::output::{has_hung_up, waits_for_hang_up};
 
-    /// How long a resized screen is shown, so that either dashboard draws it at least once.
+    /// Time for which the screen is resized, so that either dashboard draws it at least once.
     const RESIZED: Duration = Duration::from_millis(500);
 
-    /// How long a terminal that takes no output can hold up the end of the program.
+    /// Maximum time that a blocked terminal delays the end of the program.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Settings before any dashboard.
+    /// Settings of the terminal before any dashboard.
     static BEFORE: OnceLock<Termios> = OnceLock::new();
 
     /// The screen of the dashboard that is open.
@@ -46,14 +46,15 @@ mod unix {
 
     static HUNG_UP: AtomicBool = AtomicBool::new(false);
 
+    /// Settings of a dashboard's screen.
     #[derive(Clone)]
     struct Screen {
         raw: Termios,
         mouse: bool,
     }
 
-    /// A screen that was given back. No thread prints while this holds standard output.
-    struct Left {
+    /// A suspended screen. It holds the lock of standard output, so that no thread prints.
+    struct SuspendedScreen {
         screen: Screen,
         stdout: StdoutLock<'static>,
     }
@@ -62,25 +63,25 @@ mod unix {
         OPEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether standard input was a terminal when it was remembered, and is gone.
+    /// Returns whether standard input was a terminal at the call of [`remember`], and is gone now.
     pub fn input_is_gone() -> bool {
         BEFORE.get().is_some() && has_hung_up(libc::STDIN_FILENO)
     }
 
-    /// Remembers the terminal's settings, for the first call only.
+    /// Stores the terminal's settings at the first call.
     pub fn remember() {
         if let Ok(termios) = tcgetattr(stdin()) {
             let _ = BEFORE.set(termios);
         }
     }
 
-    /// Notes that a dashboard has opened, or is about to on another thread, and whether it uses the mouse. From
-    /// now on Ctrl-C, Ctrl-Z and Ctrl-\ are signals, and a hang-up is noticed.
+    /// Registers a dashboard that has opened, or is about to open on another thread, and whether it uses the mouse.
+    /// From now on Ctrl-C, Ctrl-Z and Ctrl-\ are signals, and hang-ups are detected.
     pub(crate) fn opened(mouse: bool) {
         static ONCE: Once = Once::new();
-        // Before the terminal is looked at, which may be gone already.
+        // The threads start first, because the terminal may be gone already.
         ONCE.call_once(|| {
-            // Without threads to spare, the dashboard works and cannot be suspended.
+            // If a thread cannot start, the dashboard works but cannot be suspended.
             let _ = watch_job_control();
             let _ = watch_for_hang_up();
         });
@@ -97,12 +98,12 @@ mod unix {
         *open() = Some(Screen { raw, mouse });
     }
 
-    /// Notes that the dashboard is about to give the terminal back.
+    /// Registers that the dashboard is about to restore the terminal.
     pub(crate) fn closed() {
         *open() = None;
     }
 
-    /// Whether the terminal that a dashboard used is gone. If so, it has been let go of when this returns.
+    /// Returns whether the terminal of a dashboard is gone, and releases it in this case.
     pub(crate) fn is_gone() -> bool {
         static ONCE: Once = Once::new();
         if !HUNG_UP.load(Ordering::SeqCst) && !input_is_gone() {
@@ -111,9 +112,9 @@ mod unix {
         ONCE.call_once(|| {
             HUNG_UP.store(true, Ordering::SeqCst);
             closed();
-            let _ = let_go();
-            // The kernel signals the terminal's foreground processes only. Ignored, it changes nothing.
-            // SAFETY: it takes no memory.
+            let _ = release();
+            // The kernel sends the signal only to foreground processes. An ignored SIGHUP has no effect.
+            // SAFETY: `kill` takes no pointer.
             unsafe { libc::kill(libc::getpid(), SIGHUP) };
         });
         true
@@ -126,37 +127,37 @@ mod unix {
             return crate::errln!("{text}");
         }
         let mut stdout = io::stdout().lock();
-        // Cursor saved, last row, reversed; then all of it undone.
+        // The sequence saves the cursor, writes reversed text on the last row, and restores the cursor.
         let _ = write!(stdout, "\x1b7\x1b[999;1H\x1b[7m {text} \x1b[0m\x1b8");
         let _ = stdout.flush();
     }
 
-    /// Gives the terminal back, prints `last_words` to standard error and ends the process at once: destructors of
-    /// a library that is at work on other threads must not run.
-    pub(crate) fn exit(code: i32, last_words: &str) -> ! {
-        give_back();
-        crate::show::output::write_error(last_words);
-        // SAFETY: it takes no memory and does not return.
+    /// Restores the terminal, prints `message` to standard error and ends the process at once, without destructors,
+    /// which are not safe while a library works on other threads.
+    pub(crate) fn exit(code: i32, message: &str) -> ! {
+        restore();
+        crate::show::output::write_error(message);
+        // SAFETY: `_exit` takes no pointer and does not return.
         unsafe { libc::_exit(code) }
     }
 
-    /// Gives the terminal back, and keeps all threads from printing from now on.
-    fn give_back() {
-        let (done, given_back) = mpsc::channel();
-        // On another thread, because a terminal that takes no output holds whoever writes to it.
+    /// Restores the terminal, and keeps all threads from printing from now on.
+    fn restore() {
+        let (done, restored) = mpsc::channel();
+        // A thread restores it, because a write to a blocked terminal does not return.
         thread::spawn(move || {
-            let _left = leave();
+            let _suspended = suspend();
             restore_settings();
             let _ = done.send(());
             loop {
                 thread::park();
             }
         });
-        let _ = given_back.recv_timeout(PATIENCE);
+        let _ = restored.recv_timeout(PATIENCE);
     }
 
-    /// `None` if no dashboard is open.
-    fn leave() -> Option<Left> {
+    /// Leaves the dashboard's screen. `None` if no dashboard is open.
+    fn suspend() -> Option<SuspendedScreen> {
         let screen = open().clone()?;
         let mut stdout = io::stdout().lock();
         if screen.mouse {
@@ -164,10 +165,10 @@ mod unix {
         }
         let _ = execute!(stdout, LeaveAlternateScreen, Show);
         restore_settings();
-        Some(Left { screen, stdout })
+        Some(SuspendedScreen { screen, stdout })
     }
 
-    /// Ends raw mode, a line editor's included.
+    /// Ends raw mode, also that of a line editor.
     fn restore_settings() {
         if let (Some(before), Ok(now)) = (BEFORE.get(), tcgetattr(stdin()))
             && !now.local_modes.contains(LocalModes::ICANON)
@@ -176,9 +177,10 @@ mod unix {
         }
     }
 
-    fn enter(left: Left) {
-        let Left { screen, mut stdout } = left;
-        // A program in the background is stopped here until it is in the foreground.
+    /// Enters the dashboard's screen again.
+    fn resume(suspended: SuspendedScreen) {
+        let SuspendedScreen { screen, mut stdout } = suspended;
+        // A background process is stopped here until it is in the foreground.
         let _ = tcsetattr(stdin(), OptionalActions::Now, &screen.raw);
         let _ = execute!(stdout, EnterAlternateScreen, Hide);
         if screen.mouse {
@@ -188,7 +190,7 @@ mod unix {
         repaint();
     }
 
-    /// Makes the dashboard draw everything: for burn-train's there is no other way than another size.
+    /// Makes the dashboard redraw everything, by a change of size, because burn-train's offers no other way.
     fn repaint() {
         let Ok(size) = tcgetwinsize(stdout()) else {
             return;
@@ -203,7 +205,7 @@ mod unix {
             return;
         }
         thread::sleep(RESIZED);
-        // Unless the user has resized the window meanwhile.
+        // The size is restored unless the user has resized the window meanwhile.
         if tcgetwinsize(stdout())
             .is_ok_and(|now| (now.ws_row, now.ws_col) == (other.ws_row, other.ws_col))
         {
@@ -211,32 +213,32 @@ mod unix {
         }
     }
 
-    /// Suspends, continues and quits with the terminal as the user's shell expects it.
+    /// Suspends, resumes and quits on signals, with the terminal in the state that the user's shell expects.
     fn watch_job_control() -> io::Result<()> {
         let mut signals = Signals::new(without_ignored(&[SIGTSTP, SIGCONT, SIGQUIT]))?;
         let watch = move || {
-            // Whether the next SIGCONT is the one that ended our own stop.
+            // Whether the next SIGCONT ends a stop by this thread.
             let mut continued = false;
             for signal in signals.forever() {
                 match signal {
                     SIGTSTP => {
-                        let left = leave();
+                        let suspended = suspend();
                         stop();
                         continued = true;
-                        if let Some(left) = left {
-                            enter(left);
+                        if let Some(suspended) = suspended {
+                            resume(suspended);
                         }
                     }
-                    // After a SIGSTOP, which nobody can prepare for.
+                    // The process was stopped by SIGSTOP, which cannot be handled.
                     SIGCONT if !std::mem::take(&mut continued) => {
                         let screen = open().clone();
                         if let Some(screen) = screen {
                             let stdout = io::stdout().lock();
-                            enter(Left { screen, stdout });
+                            resume(SuspendedScreen { screen, stdout });
                         }
                     }
                     SIGQUIT => {
-                        give_back();
+                        restore();
                         let _ = signal_hook::low_level::emulate_default_handler(SIGQUIT);
                     }
                     _ => {}
@@ -247,10 +249,10 @@ mod unix {
         thread.spawn(watch).map(drop)
     }
 
-    /// The signals that were not ignored when the program started.
+    /// Returns the signals that were not ignored when the program started.
     pub(crate) fn without_ignored(signals: &[libc::c_int]) -> Vec<libc::c_int> {
         let is_ignored = |signal| {
-            // SAFETY: nothing is changed, and a zeroed `sigaction` is a valid one to write to.
+            // SAFETY: the call changes no disposition, and a zeroed `sigaction` is valid to write to.
             unsafe {
                 let mut now: libc::sigaction = std::mem::zeroed();
                 libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
@@ -261,10 +263,10 @@ mod unix {
         signals.filter(|signal| !is_ignored(*signal)).collect()
     }
 
-    /// Stops the process as an unhandled SIGTSTP does: not if no shell is there to continue it.
+    /// Stops the process as an unhandled SIGTSTP does, which has no effect if no shell can continue it.
     fn stop() {
-        // SAFETY: a zeroed `sigaction` is a valid one (no flags, an empty mask), and all pointers live as long as
-        // their calls. This thread is the only one that changes the disposition of SIGTSTP.
+        // SAFETY: a zeroed `sigaction` is valid (no flags, an empty mask), and all pointers live as long as their
+        // calls. Only this thread changes the disposition of SIGTSTP.
         unsafe {
             let mut default: libc::sigaction = std::mem::zeroed();
             default.sa_sigaction = libc::SIG_DFL;
@@ -276,9 +278,8 @@ mod unix {
         }
     }
 
-    /// Waits on a thread for the terminal to go away. Crossterm, asked for keys of a terminal that is gone, reads
-    /// for ever without a pause, and its caller cannot prevent that: the terminal can go in between. So standard
-    /// input is replaced, after which crossterm finds no keys and returns.
+    /// Waits on a thread for a hang-up, and then replaces standard input. Crossterm would otherwise read from the
+    /// closed terminal forever without a pause. Its caller cannot prevent that, because a hang-up can come at any time.
     fn watch_for_hang_up() -> io::Result<()> {
         let watch = || {
             while !waits_for_hang_up(libc::STDIN_FILENO, -1) {}
@@ -288,19 +289,19 @@ mod unix {
         thread.spawn(watch).map(drop)
     }
 
-    /// Replaces the standard streams that lead to the terminal that is gone.
-    fn let_go() -> io::Result<()> {
+    /// Replaces the standard streams of the terminal that is gone.
+    fn release() -> io::Result<()> {
         let [input, output, error] =
             [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO].map(has_hung_up);
         if input {
-            // A pipe that stays open and empty. At the end of a file, crossterm would go on reading as well.
+            // The pipe stays open and empty, because crossterm would go on reading at an end of file as well.
             let (reader, writer) = io::pipe()?;
             rustix::io::ioctl_fionbio(&reader, true)?;
             dup2_stdin(&reader)?;
             std::mem::forget(writer);
         }
         if output {
-            // A pipe without a reader: a dashboard that fails to draw ends its thread.
+            // The pipe has no reader, so that the dashboard fails to draw and ends its thread.
             let (_, writer) = io::pipe()?;
             dup2_stdout(&writer)?;
         }
@@ -319,9 +320,9 @@ pub use unix::{input_is_gone, remember};
 /// Other systems have no job control and keep the dashboards' own keys.
 #[cfg(not(unix))]
 mod other {
-    /// Does nothing: there is nothing to remember.
+    /// Does nothing, because no settings change.
     pub fn remember() {}
-    /// Whether standard input is gone: this is not known.
+    /// Returns false, because a hang-up cannot be detected.
     pub fn input_is_gone() -> bool {
         false
     }
@@ -333,8 +334,8 @@ mod other {
     pub(crate) fn notice(text: &str) {
         crate::errln!("{text}");
     }
-    pub(crate) fn exit(code: i32, last_words: &str) -> ! {
-        crate::show::output::write_error(last_words);
+    pub(crate) fn exit(code: i32, message: &str) -> ! {
+        crate::show::output::write_error(message);
         std::process::exit(code)
     }
 }
