@@ -1,4 +1,4 @@
-//! A run from its experiment to its result: a session, its run directory and its display.
+//! Training from experiment to result: runs a session with its run directory and its display.
 
 mod resume;
 
@@ -38,24 +38,24 @@ use crate::show::signals::Unsaved;
 use crate::train::resume::Resumption;
 use crate::{Error, Experiment, errln, json};
 
-/// How to run, as opposed to what.
+/// Options of [`train`] that do not change what it computes.
 pub struct TrainOptions {
-    /// Continue an existing run.
+    /// Whether to continue an existing run.
     pub resume: bool,
-    /// The run directory; by default the next free one under `runs/`.
+    /// The run directory. Defaults to the next free one under `runs/`.
     pub out: Option<PathBuf>,
-    /// What to show meanwhile.
+    /// Display during the run.
     pub dashboard: Dashboard,
     /// Stops the run after the step under way.
     pub interrupter: Interrupter,
-    /// Stops the making of tokens, before the first step.
+    /// Stops the token build before the first step.
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// What a complete run is summed up in; `--json` prints it, `result.json` keeps it.
+/// Summary of a complete run, which `--json` prints and `result.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The run directory, where it lies now.
+    /// The present path of the run directory.
     #[serde(serialize_with = "json::path")]
     pub run: PathBuf,
     /// The backend's name.
@@ -76,11 +76,11 @@ pub struct Summary {
     /// exp(`valid_loss`): infinite from a loss of 709.8 on, which JSON holds as null.
     #[serde(deserialize_with = "json::number")]
     pub perplexity: f64,
-    /// The best weights, which `generate` and `export` use; nothing where their checkpoint is gone, or an older
-    /// version wrote the file.
+    /// The best weights, which `generate` and `export` use; `None` if their checkpoint is missing, or an older version
+    /// wrote the file.
     #[serde(default)]
     pub best: Option<BestWeights>,
-    /// Entropy of the validation text in bits per byte, where its source is known.
+    /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
     /// Training tokens per second of training.
     #[serde(deserialize_with = "json::number")]
@@ -96,7 +96,7 @@ pub struct Summary {
 /// The weights with the lowest validation loss of all evaluations, over the windows of the final evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BestWeights {
-    /// Optimizer steps behind them.
+    /// Optimizer steps before them.
     pub step: usize,
     /// Nats per token.
     #[serde(deserialize_with = "json::number")]
@@ -109,7 +109,7 @@ pub struct BestWeights {
     pub perplexity: f64,
 }
 
-/// How a call of [`train`] ended.
+/// Result of a call of [`train`].
 #[derive(Debug)]
 pub enum Finished {
     /// The run is complete.
@@ -130,17 +130,17 @@ pub enum Finished {
     },
 }
 
-/// Trains an experiment, or continues it.
+/// Trains an experiment, or continues a run of it.
 ///
 /// # Errors
 ///
-/// What the user can mend is found before anything is written; see [`Error::exit_code`].
+/// Returns a user's mistake before anything is written, and any failure of the run; see [`Error::exit_code`].
 pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, Error> {
     let device = experiment
         .backend
         .name
         .device_for(experiment.backend.dtype)?;
-    // Before anything is read, so that of two processes the second is refused at once.
+    // The directory is claimed before anything is read, so that a second process is refused at once.
     let run = match (options.resume, &options.out) {
         (false, out) => RunDirectory::create(out.as_deref(), &experiment)?,
         (true, Some(path)) => RunDirectory::open(path)?.claimed()?,
@@ -155,7 +155,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let settings = &experiment.train;
     let precision = experiment.backend.dtype;
     refuse_training(&setup.model, settings.batch, precision, &device)?;
-    // What is too short to read is refused before anything is written.
+    // Data that is too short is refused before anything is written.
     setup.train_loader(settings.seed, &device)?;
     setup.eval_loader(settings.eval_windows, &device)?;
 
@@ -167,7 +167,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             {
                 if options.dashboard != Dashboard::None {
                     errln!(
-                        "note: {} is finished, and nothing was trained; --set train.steps=N extends it",
+                        "note: {} is finished, so nothing was trained; extend it with --set train.steps=N",
                         run.path().display()
                     );
                 }
@@ -179,7 +179,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     };
     let saved = resumption.as_ref().and_then(|r| r.saved.as_ref());
     let transformer = setup.transformer(settings.seed, &device.clone().autodiff())?;
-    // Of weights that a checkpoint replaces, there is nothing to know.
+    // A checkpoint replaces the initial weights, so they have no identity.
     let identity = match saved {
         Some(_) => None,
         None => Some(Identity::new(&setup, &transformer)?),
@@ -191,7 +191,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     {
         return Err(Error::run_directory(
             run.path(),
-            "started from other weights than model.init_from gives now; restore them, or start a new run",
+            "started from other weights than model.init_from names now; restore those weights, or start a new run",
         ));
     }
     let mut session = Session::with_weights(&setup, SessionOptions::of(&experiment), transformer)?;
@@ -206,14 +206,14 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     match &resumption {
         Some(resumption) => {
             resumption.record(&run, &setup)?;
-            // It has the data's fingerprint behind it, whatever became of the file.
+            // The fingerprint of the data covers the tokenizer, so the file can be restored.
             let tokenizer = setup.data.tokenizer.to_json();
             if run.read("tokenizer.json")?.as_ref() != Some(&tokenizer) {
                 run.write("tokenizer.json", tokenizer)?;
             }
         }
         None => {
-            // The experiment last: it is what makes the directory a run that can be resumed.
+            // The experiment is written last, because it makes the directory a run that can be resumed.
             run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
             run.write(EXPERIMENT, experiment.to_toml())?;
         }
@@ -276,9 +276,9 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             step: outcome.state.step,
         });
     }
-    // What follows can be made again from the last checkpoint.
+    // All later work can be repeated from the last checkpoint.
     drop(unsaved);
-    // The optimizer is not needed any more.
+    // The optimizer is dropped to free memory.
     let model = session.into_model();
     let early = outcome.ending == Ending::EarlyStop;
     let sample = sample(&experiment, &setup.data, &model)?;
@@ -299,14 +299,14 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     })
 }
 
-/// What a run leaves in memory.
+/// Result of the training loop and the final evaluations.
 struct Outcome {
     ending: Ending,
     state: RunState,
-    /// Sums of the last weights over the final evaluation's windows; empty if interrupted.
+    /// Sums over the windows of the final evaluation, with the last weights; empty if interrupted.
     evaluation: Totals,
-    /// Sums of the [best](RunState::best) weights over the same windows; `None` if interrupted, or if their checkpoint is
-    /// gone.
+    /// Sums over the same windows, with the [best](RunState::best) weights; `None` if interrupted, or if their
+    /// checkpoint is missing.
     best: Option<Totals>,
 }
 
@@ -337,7 +337,7 @@ fn run_to_the_end(
     })
 }
 
-/// Sums of the last weights and of the best ones; `None` when `stop` breaks them off.
+/// Evaluates the last and the best weights, and returns their sums; `None` if `stop` breaks an evaluation off.
 fn final_evaluations(
     session: &mut Session,
     checkpoints: &Checkpoints,
@@ -374,7 +374,7 @@ fn final_evaluations(
     Ok(Some((last.totals, best.map(|best| best.totals))))
 }
 
-/// What `result.json` holds.
+/// Content of `result.json`.
 #[derive(Serialize, Deserialize)]
 struct CompleteRun {
     early: bool,
@@ -382,13 +382,13 @@ struct CompleteRun {
     summary: Summary,
 }
 
-/// The result of a run that needs no more training, wherever it lies now.
+/// Reads the result of a finished run; `None` if the run has none.
 fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
     let Some(CompleteRun { early, mut summary }) = run.read_json(RESULT)? else {
         return Ok(None);
     };
     summary.run = run.path().into();
-    // They may be infinite, which the file cannot say.
+    // Perplexities are recomputed, because JSON cannot hold infinities.
     summary.perplexity = summary.valid_loss.exp();
     if let Some(best) = &mut summary.best {
         best.perplexity = best.valid_loss.exp();
@@ -400,7 +400,7 @@ fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
     }))
 }
 
-/// Tells of a warm-up that the run does not outlast.
+/// Returns a note if the run ends during warm-up or right after it.
 fn warmup_note(experiment: &Experiment) -> Option<String> {
     let (steps, warmup) = (experiment.train.steps, experiment.optimizer.warmup);
     (warmup > 0 && steps <= warmup + 1).then(|| {
@@ -410,8 +410,8 @@ fn warmup_note(experiment: &Experiment) -> Option<String> {
             _ => ", and does not fall to optimizer.min_learning_rate",
         };
         format!(
-            "optimizer.warmup is {warmup} steps and train.steps {steps}: the learning rate rises to {rate:.3e} in the last \
-             step{falls}"
+            "optimizer.warmup is {warmup} and train.steps is {steps}: the learning rate rises to {rate:.3e} in the \
+             last step{falls}"
         )
     })
 }
@@ -421,8 +421,7 @@ fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result
     if tokens == 0 {
         return Ok(String::new());
     }
-    // The validation split opens at a document's border or in the middle of a sentence; either way its
-    // first token is one the model knows.
+    // The first validation token may be inside a sentence, but it is in the vocabulary.
     let prompt = data.valid.to_vec(0..1)?;
     let sampler = Sampler::new(SamplingConfig::default(), experiment.train.seed)?;
     let continuation = generate(
@@ -434,7 +433,7 @@ fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result
     )?
     .concat();
     let mut text = [prompt, continuation].concat();
-    // A model whose vocabulary is rounded up may draw what no text has, above all while it knows little.
+    // A model with a padded vocabulary can draw ids that the tokenizer does not have.
     text.retain(|id| (*id as usize) < data.tokenizer.vocab_size());
     Ok(data.tokenizer.decode(&text)?)
 }

@@ -1,8 +1,7 @@
-//! Continuing a run: what may be changed about it on the way, what that means, and what is refused.
+//! Resumption of a run: checks which settings changed, notes their effects, and refuses the others.
 //!
-//! Everything that decides what training computes has to stay, but the number of steps: a run can be extended, or cut
-//! short. When to evaluate, when to stop early and what to sample is free, and so is where the data lies, as long as
-//! it is the same.
+//! No setting that changes what training computes can be changed, except the number of steps, which extends or shortens
+//! the run. Evaluations, early stopping, the sample, and the paths of equal data can be changed.
 
 use crate::engine::schedule::Schedule;
 use crate::engine::setup::Setup;
@@ -13,30 +12,30 @@ use crate::record::run::{
 };
 use crate::{Error, Experiment};
 
-/// A run that is to go on, and what is asked of it.
+/// Resumption of a run with the changes to its experiment.
 pub(crate) struct Resumption {
-    /// Its last checkpoint, if it got that far.
+    /// The last checkpoint, if there is one.
     pub(crate) saved: Option<Saved>,
-    /// Another number of steps than it was started with.
+    /// Changed number of steps.
     replanned: Option<Replanned>,
-    /// Whether anything that is asked for differs from the run's own experiment.
+    /// Whether any key differs from the run's experiment.
     changed: bool,
-    /// Whether that concerns what a finished run would have done.
+    /// Whether a key of `[train]` differs, so that a finished run is not finished any more.
     pub(crate) reopened: bool,
-    /// What the changes mean, for the user.
+    /// Effects of the changes, for the user.
     pub(crate) notes: Vec<String>,
 }
 
 impl Resumption {
-    /// Compares what is asked for with what the run is; writes nothing.
+    /// Compares the setup with the run; writes nothing.
     pub(crate) fn new(run: &RunDirectory, setup: &Setup) -> Result<Self, Error> {
-        let (asked, planned) = (&setup.experiment, run.experiment()?);
-        let refused = asked.differences_refused_on_resume(&planned);
+        let (requested, planned) = (&setup.experiment, run.experiment()?);
+        let refused = requested.differences_refused_on_resume(&planned);
         if !refused.is_empty() {
             return Err(Error::run_directory(
                 run.path(),
                 format!(
-                    "holds another experiment: {}; leave out what differs, or start a new run without --resume",
+                    "holds another experiment: {}; leave these keys out, or start a new run without --resume",
                     refused.join(", ")
                 ),
             ));
@@ -47,8 +46,8 @@ impl Resumption {
         {
             return Err(Error::run_directory(
                 run.path().join(EXPERIMENT),
-                "was edited since the run began, as its hash in identity.json says; restore it, and change what may \
-                 be changed with --set",
+                "does not match its hash in identity.json, so it was edited after the run began; restore the file, \
+                 and change keys with --set",
             ));
         }
         let checkpoints = Checkpoints::new(run.checkpoints());
@@ -64,38 +63,38 @@ impl Resumption {
             .flatten()
             .any(is_other)
         {
-            let keys = asked.differences_under(&planned, "data.");
-            let what = match keys.is_empty() {
-                true => "the text behind [data] has changed since; restore it".into(),
-                false => format!("{}; leave out what differs", keys.join(", ")),
+            let keys = requested.differences_under(&planned, "data.");
+            let cause = match keys.is_empty() {
+                true => "the text that [data] names has changed since; restore it".into(),
+                false => format!("{}; leave these keys out", keys.join(", ")),
             };
-            let message = format!("was trained on other data: {what}, or start a new run");
+            let message = format!("was trained on other data: {cause}, or start a new run");
             return Err(Error::run_directory(run.path(), message));
         }
         if saved.is_none() && had_checkpoints(run)? {
             return Err(Error::run_directory(
                 run.path(),
-                "has been trained and evaluated, and none of its checkpoints is there; restore checkpoints/, or start a \
-                 new run without --resume",
+                "was trained and evaluated, but has none of its checkpoints; restore checkpoints/, or start a new run \
+                 without --resume",
             ));
         }
         let step = saved.as_ref().map_or(0, |saved| saved.state.step);
-        let steps = asked.train.steps;
+        let steps = requested.train.steps;
         if steps < step {
             return Err(Error::Experiment {
                 origin: "train.steps".into(),
                 message: format!(
-                    "{steps} is less than the {step} steps that {} has taken; name {step} or more",
+                    "{steps} is less than the {step} steps that {} has taken; set it to {step} or more",
                     run.path().display()
                 ),
             });
         }
-        let changes = asked.differences(&planned);
+        let changes = requested.differences(&planned);
         let replanned =
             (steps != planned.train.steps && step > 0).then_some(Replanned { step, steps });
         let notes = replanned
             .iter()
-            .map(|_| schedule_note(asked, &planned, step));
+            .map(|_| schedule_note(requested, &planned, step));
         Ok(Self {
             notes: notes.collect(),
             saved,
@@ -105,7 +104,8 @@ impl Resumption {
         })
     }
 
-    /// Puts the changes on record, once no other process can write the run. The run is no longer finished then.
+    /// Records the changes in the run directory, which this process must have claimed. Removes the result of a reopened
+    /// run.
     pub(crate) fn record(&self, run: &RunDirectory, setup: &Setup) -> Result<(), Error> {
         if self.reopened {
             run.remove(RESULT)?;
@@ -128,7 +128,7 @@ impl Resumption {
     }
 }
 
-/// Whether the run is finished, or went on after an evaluation: a checkpoint follows each of them.
+/// Returns whether the run had checkpoints: it is finished, or has steps after an evaluation, where it was saved.
 fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
     if run.path().join(RESULT).exists() {
         return Ok(true);
@@ -143,10 +143,10 @@ fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
     Ok(after.any(|record| matches!(record, Record::Step { .. })))
 }
 
-/// What another number of steps means for the learning rate.
-fn schedule_note(asked: &Experiment, planned: &Experiment, step: usize) -> String {
-    let (before, now) = (planned.train.steps, asked.train.steps);
-    let (past, ahead) = (Schedule::new(planned), Schedule::new(asked));
+/// Returns a note on the effect of another number of steps on the learning rate.
+fn schedule_note(requested: &Experiment, planned: &Experiment, step: usize) -> String {
+    let (before, now) = (planned.train.steps, requested.train.steps);
+    let (past, ahead) = (Schedule::new(planned), Schedule::new(requested));
     if (0..step).all(|step| past.rate(step) == ahead.rate(step)) {
         return format!(
             "train.steps is {now} instead of {before}: the learning rates so far are those of a run of {now} steps, and so \

@@ -460,7 +460,7 @@ fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
         assert_refused(
             &bench.run(&LONGER),
             2,
-            &["run/experiment.toml", "was edited", "--set"],
+            &["run/experiment.toml", "was edited after", "--set"],
         );
         std::fs::write(file("experiment.toml"), before).unwrap();
     }

@@ -351,7 +351,7 @@ fn a_warm_up_that_the_run_does_not_outlast_is_told() {
         String::from_utf8(output.stderr).unwrap()
     };
     for warmup in ["5", "6", "1000"] {
-        let told = format!("optimizer.warmup is {warmup} steps and train.steps 6");
+        let told = format!("optimizer.warmup is {warmup} and train.steps is 6");
         let stderr = stderr(warmup);
         assert!(stderr.contains(&told), "{stderr}");
     }
