@@ -14,7 +14,7 @@ use foretoken::Error;
 use foretoken::backend::{Backend, matmul_gflops};
 use foretoken::engine::language_model::LanguageModel;
 use foretoken::engine::learner::Learner;
-use foretoken::engine::memory::{keep_what_is_freed, peak_resident_bytes};
+use foretoken::engine::memory::{keep_freed_memory, peak_resident_bytes};
 use foretoken::engine::optimizer::optimizer;
 use foretoken::engine::step::take_step;
 use foretoken::experiment::OptimizerConfig;
@@ -45,7 +45,7 @@ pub(crate) struct CompetitorArgs {
 
 /// Answers requests until the input ends.
 pub(crate) fn run(args: &CompetitorArgs) -> Result<(), RaceError> {
-    keep_what_is_freed();
+    keep_freed_memory();
     if let Some(milliseconds) = args.stand_in {
         return answer(StandIn {
             parameters: args.config.model().parameters(),

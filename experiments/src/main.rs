@@ -3,6 +3,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
-    foretoken::engine::memory::keep_what_is_freed();
+    foretoken::engine::memory::keep_freed_memory();
     cli::run()
 }

@@ -1,4 +1,4 @@
-//! `[data]` → what a run trains on and is judged by, and the floor under the loss where that is known.
+//! Training and validation tokens of `[data]`, and the entropy of the text if it is known.
 
 use std::path::{Path, PathBuf};
 
@@ -15,24 +15,24 @@ use crate::experiment::{DataSection, LossWeight, MixtureEntry, WindowKind};
 
 /// Tokens ready to be cut into windows.
 pub struct Data {
-    /// The tokenizer of everything here.
+    /// The tokenizer of all tokens.
     pub tokenizer: Tokenizer,
     /// Training datasets: one, or a mixture of several.
     pub train: Vec<TrainSource>,
-    /// Validation tokens; those of a mixture's datasets follow one another.
+    /// Validation tokens; the datasets of a mixture are concatenated.
     pub valid: Split,
-    /// Entropy of the validation text in bits per byte, for text whose source is known.
+    /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
-    /// SHA-256 of tokens and weights: a run can be resumed on data with an equal one.
+    /// SHA-256 of tokens and weights. A run can be resumed on data with an equal fingerprint.
     pub fingerprint: String,
 }
 
 impl Data {
-    /// Opens tokens, or makes them: those of the synthetic world in memory, those of text in the cache.
+    /// Opens tokens, or builds them: from the synthetic world in memory, or from text in the cache.
     ///
     /// # Errors
     ///
-    /// When there is no text, or it does not fit the tokenizer, or datasets do not fit each other.
+    /// Returns an error if there is no text, if it does not fit the tokenizer, or if datasets do not fit each other.
     pub fn load(section: &DataSection, monitor: Monitor<'_>) -> Result<Self, Error> {
         if let Some(config) = &section.world {
             refuse_world("data.world.train_bytes", config.train_bytes)?;
@@ -43,7 +43,7 @@ impl Data {
             let corpus = Corpus::from_text(&train, &valid, &spec(section)?)?;
             let floor = bits / valid.len() as f64;
             let data = Self::new(
-                vec![(the_only(section, "the world"), corpus)],
+                vec![(single_entry(section, "the world"), corpus)],
                 section.windows,
             )?;
             return Ok(Self {
@@ -52,7 +52,7 @@ impl Data {
             });
         }
         let entries = match &section.path {
-            Some(path) => vec![the_only(section, path)],
+            Some(path) => vec![single_entry(section, path)],
             None => section.mixture.clone(),
         };
         let corpora = entries
@@ -112,22 +112,22 @@ impl Data {
         })
     }
 
-    /// Training tokens of all datasets together.
+    /// Returns the number of training tokens of all datasets.
     pub fn train_tokens(&self) -> usize {
         self.train.iter().map(|source| source.split.tokens()).sum()
     }
 }
 
-/// Difference that keeps the tokens of two tokenizers from being one dataset, the tokens between documents included.
+/// Returns why the tokens of two tokenizers cannot be one dataset; `None` if they can.
 fn difference(one: &Tokenizer, other: &Tokenizer) -> Option<String> {
     one.difference(other).or_else(|| {
         let ends = [one, other].map(|tokenizer| (tokenizer.end_of_text(), tokenizer.vocab_size()));
-        (ends[0] != ends[1]).then(|| "their special tokens are not the same".into())
+        (ends[0] != ends[1]).then(|| "their special tokens differ".into())
     })
 }
 
-/// A single dataset is a mixture of one.
-fn the_only(section: &DataSection, path: &str) -> MixtureEntry {
+/// Returns a single dataset as a mixture of one.
+fn single_entry(section: &DataSection, path: &str) -> MixtureEntry {
     MixtureEntry {
         path: path.into(),
         weight: 1.0,
@@ -143,8 +143,8 @@ fn spec(section: &DataSection) -> Result<TokenizerSpec, Error> {
 fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {
     let folder = Path::new(path);
     let is_tokens = Corpus::is_tokens(folder)?;
-    // A key of the section concerns only those datasets of a mixture that it means something to.
-    for (key, given, means_something) in [
+    // In a mixture, a key may apply to only some of the datasets.
+    for (key, is_set, applies) in [
         ("data.format", section.format.is_some(), !is_tokens),
         (
             "data.id_bytes",
@@ -152,24 +152,25 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
             is_tokens && !folder.join(Manifest::FILE).exists(),
         ),
     ] {
-        if given && !means_something && section.mixture.is_empty() {
-            let is = match is_tokens {
+        if is_set && !applies && section.mixture.is_empty() {
+            let reason = match is_tokens {
                 true => "holds tokens",
-                false => "is no folder of .bin files",
+                false => "is not a folder of .bin files",
             };
             return Err(Error::Experiment {
                 origin: key.into(),
-                message: format!("{path} {is}, so this key says nothing: remove it"),
+                message: format!("has no effect, because {path} {reason}; remove the key"),
             });
         }
     }
     if folder.join(Manifest::FILE).exists() {
         let (corpus, manifest) = Corpus::open_built(folder)?;
-        let of_folder = &manifest.recipe.tokenizer;
+        let built_with = &manifest.recipe.tokenizer;
         let refused = |reason: String| Error::Experiment {
             origin: "data.tokenizer".into(),
             message: format!(
-                "is {}, but {path} was built with {of_folder}{reason}: remove the key, the folder has its own",
+                "is {}, but {path} was built with {built_with}{reason}; remove the key, because the folder has its own \
+                 tokenizer",
                 section.tokenizer.as_deref().unwrap_or_default()
             ),
         };
@@ -179,14 +180,14 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
             .map(str::parse::<TokenizerSpec>)
             .transpose()?
         {
-            // The contents of a file decide, not its name. The file may be gone by now.
+            // Tokenizer files are compared by content. The file may be missing by now.
             Some(TokenizerSpec::File(file)) if file.exists() => {
                 match Tokenizer::load(&file)?.difference(&corpus.tokenizer) {
                     Some(difference) => Err(refused(format!(" ({difference})"))),
                     None => Ok(corpus),
                 }
             }
-            Some(asked) if asked.to_string() != *of_folder => Err(refused(String::new())),
+            Some(spec) if spec.to_string() != *built_with => Err(refused(String::new())),
             _ => Ok(corpus),
         };
     }
@@ -211,8 +212,8 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
     Ok(Corpus::open(&built, None)?)
 }
 
-/// Directory of the tokens that were made of experiments' text: `$FORETOKEN_CACHE`, or `foretoken` in the
-/// user's folder for caches; either way in `data`.
+/// Returns the directory of tokens built from experiments' text: `data` in `$FORETOKEN_CACHE`, or in `foretoken` in the
+/// user's cache directory.
 pub fn cache() -> PathBuf {
     std::env::var_os("FORETOKEN_CACHE")
         .filter(|path| !path.is_empty())

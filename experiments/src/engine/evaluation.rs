@@ -10,15 +10,15 @@ use super::language_model::LanguageModel;
 use super::totals::Totals;
 use crate::Error;
 
-/// Receives the windows read so far and their sums, and may break an evaluation off.
+/// Callback with the number of windows read so far and their sums, which can break an evaluation off.
 pub type Progress<'a> = dyn FnMut(usize, &Totals) -> Result<ControlFlow<()>, Error> + 'a;
 
-/// Sums the negative log-likelihood of a model without autodiff over the windows of a loader. `progress` is called with
-/// the windows read so far, first 0, and their sums, and may break the evaluation off; the result is `None` then.
+/// Sums the negative log-likelihood of a model without autodiff over the windows of a loader. Calls `progress` before
+/// the first window and after each batch. Returns `None` if `progress` breaks the evaluation off.
 ///
 /// # Errors
 ///
-/// When a batch cannot be read, the device fails, or `progress` returns an error.
+/// Returns an error if a batch cannot be read, the device fails, or `progress` returns an error.
 pub fn evaluate(
     model: &LanguageModel,
     loader: &dyn DataLoader<TokenBatch>,

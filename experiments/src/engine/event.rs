@@ -1,29 +1,29 @@
-//! Events of a session, with their figures.
+//! Events of a session, with their numbers.
 
 use super::language_model::Figures;
 use super::totals::Totals;
 
-/// A change in a session. Observers receive the session as it is right after it.
+/// A change in a session. Observers receive the session in its state after the change.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A run begins, or continues from a checkpoint. Whoever owns the session reports it.
+    /// A run begins, or continues from a checkpoint. The owner of the session reports it.
     Started,
     /// An optimizer step was taken.
     Stepped(&'a Stepped),
-    /// A part of an evaluation is done, or none of it yet.
+    /// An evaluation has begun, or a part of it is done.
     Evaluating(&'a Evaluating),
     /// An evaluation is complete.
     Evaluated(&'a Evaluated),
-    /// The session stands where a run can be resumed: whoever keeps checkpoints saves it now.
+    /// The session is at a step at which it can be resumed. The observer of checkpoints saves it.
     Saved,
-    /// A run has ended without an error, its final evaluations included. Whoever owns the session reports it.
+    /// A run and its final evaluations have ended without an error. The owner of the session reports it.
     Ended(Ending),
 }
 
 /// An optimizer step.
 #[derive(Debug, Clone, Copy)]
 pub struct Stepped {
-    /// Steps taken before it.
+    /// Number of earlier steps.
     pub step: usize,
     /// Loss before the update, speed, learning rate and gradient norm.
     pub figures: Figures,
@@ -32,11 +32,11 @@ pub struct Stepped {
 /// Purpose of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// One of every `train.eval_every` steps, over `train.eval_windows` windows.
+    /// Evaluation every `train.eval_every` steps, over `train.eval_windows` windows.
     Interval,
-    /// The last weights, over `train.final_eval_windows` windows.
+    /// Final evaluation of the last weights, over `train.final_eval_windows` windows.
     Last,
-    /// The best weights, over the same windows.
+    /// Final evaluation of the best weights, over the same windows.
     Best,
 }
 
@@ -47,7 +47,7 @@ pub struct Evaluating {
     pub scope: Scope,
     /// Windows that have been read.
     pub done: usize,
-    /// Windows in all.
+    /// Total number of windows.
     pub windows: usize,
     /// Targets in a window.
     pub context: usize,
@@ -62,11 +62,11 @@ pub struct Evaluating {
 pub struct Evaluated {
     /// Its purpose.
     pub scope: Scope,
-    /// Optimizer steps behind the weights.
+    /// Optimizer steps before the evaluation.
     pub step: usize,
     /// Sums over all targets.
     pub totals: Totals,
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The model as training sees it: a transformer with its objective.
+//! The model in training: a transformer with its objective.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -16,19 +16,19 @@ use crate::experiment::Experiment;
 pub struct LanguageModel {
     /// The network.
     pub transformer: Transformer,
-    /// Decides, with the number of a batch, what dropout leaves out.
+    /// Seed of dropout, together with the number of a batch.
     #[module(skip)]
     pub dropout_seed: u64,
-    /// Whether its passes use fused operations; otherwise, and in a watched pass, they use Burn's own.
+    /// Whether passes use fused operations. Otherwise, and in a watched pass, they use Burn's own.
     #[module(skip)]
     pub fused: bool,
-    /// Terms that training adds to the negative log-likelihood; evaluation adds none.
+    /// Terms that training adds to the negative log-likelihood. Evaluation does not.
     #[module(skip)]
     pub objective: Objective,
 }
 
 impl LanguageModel {
-    /// A model whose operations are fused.
+    /// Returns a model with fused operations.
     pub fn new(transformer: Transformer, dropout_seed: u64) -> Self {
         Self {
             transformer,
@@ -47,12 +47,12 @@ impl LanguageModel {
         }
     }
 
-    /// Returns the model with fused operations, or with Burn's own.
+    /// Returns the model with fused operations, or with Burn's own operations.
     pub fn with_fused(self, fused: bool) -> Self {
         Self { fused, ..self }
     }
 
-    /// A pass of fused operations or of Burn's own, as this model has them, with its observer.
+    /// Returns the pass with the operations of this model and an observer.
     fn pass<'a>(&self, pass: Pass<'a>, watch: Option<&'a dyn Watch>) -> Pass<'a> {
         let pass = match self.fused {
             true => pass,
@@ -64,7 +64,7 @@ impl LanguageModel {
         }
     }
 
-    /// Logits of the first `sequences` of a batch, as a training step has them: `[sequences, length, vocab_size]`.
+    /// Computes the logits of a training step for the first `sequences` of a batch: `[sequences, length, vocab_size]`.
     pub(crate) fn logits(
         &self,
         batch: TokenBatch,
@@ -77,8 +77,8 @@ impl LanguageModel {
         self.transformer.logits_in(pass, inputs)
     }
 
-    /// Gradients of the sum over a batch's targets, and the sums that are reported. `watch` sees every operation, none of
-    /// which is fused then.
+    /// Computes the gradients of the sum over a batch's targets, and the reported sums. Operations are not fused if
+    /// `watch` observes them.
     pub(crate) fn backward(
         &self,
         batch: TokenBatch,
@@ -87,7 +87,7 @@ impl LanguageModel {
         self.gradients(batch, watch, |sum| sum)
     }
 
-    /// Gradients of an objective that is made of the sum over a batch's targets, `[1]`.
+    /// Computes the gradients of an objective, which is a function of the sum over a batch's targets, `[1]`.
     fn gradients(
         &self,
         batch: TokenBatch,
@@ -103,15 +103,15 @@ impl LanguageModel {
         })
     }
 
-    /// Sums over a batch without gradients and dropout.
+    /// Computes the sums over a batch without gradients and dropout.
     pub(crate) fn score(&self, batch: TokenBatch, watch: Option<&dyn Watch>) -> Sums {
         among_threads(&self.transformer.device(), || {
             self.sums(self.pass(Pass::default(), watch), batch).1
         })
     }
 
-    /// The sum of the weighted objective over the targets, `[1]`, and the sums that are reported: nats and hits, without
-    /// what the objective adds.
+    /// Computes the sum of the weighted objective over the targets, `[1]`, and the reported sums of nats and correct
+    /// predictions, which exclude the terms that the objective adds.
     fn sums(&self, pass: Pass<'_>, batch: TokenBatch) -> (Tensor<1>, Sums) {
         let targets = Targets {
             ids: batch.targets,
@@ -142,8 +142,8 @@ impl LanguageModel {
     }
 }
 
-/// The step of a Burn training, with gradients of the mean over the batch: what `burn_train::Learner` calls. Our own steps
-/// accumulate and clip besides; see [`step`](super::step).
+/// Training step for `burn_train::Learner`, with gradients of the mean over the batch. The [step](super::step) of a
+/// session also accumulates and clips gradients.
 impl TrainStep for LanguageModel {
     type Input = TokenBatch;
     type Output = Figures;
@@ -167,12 +167,12 @@ impl InferenceStep for LanguageModel {
     }
 }
 
-/// The figures of a step or of a batch of an evaluation.
+/// Numbers of a step, or of a batch of an evaluation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     /// Sums over the targets.
     pub totals: Totals,
-    /// Seconds, the data and a device sync included.
+    /// Duration in seconds, including reading of data and a device sync.
     pub seconds: f64,
     /// Learning rate of the update; 0 without one.
     pub learning_rate: f64,
@@ -181,7 +181,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Adds those of a later step, whose learning rate and gradient norm stand for both: they have no sum.
+    /// Adds a later step. Learning rate and gradient norm are replaced, because they have no meaningful sum.
     pub fn add(&mut self, later: &Self) {
         self.totals += later.totals;
         self.seconds += later.seconds;
@@ -189,7 +189,7 @@ impl Figures {
         self.gradient_norm = later.gradient_norm;
     }
 
-    /// Waits for the device. Burn's steps have no way to return an error, and panic when a device fails.
+    /// Waits for the device. Panics if the device fails, because Burn's steps cannot return an error.
     fn read(sums: Sums) -> Self {
         let totals = sums.read();
         Self {
@@ -213,10 +213,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::backend::Backend;
 
-    /// Leaves every operation as it is.
-    struct Onlooker;
+    /// Observer that changes no operation.
+    struct PassiveWatch;
 
-    impl Watch for Onlooker {
+    impl Watch for PassiveWatch {
         fn operation(
             &self,
             _: &Place,
@@ -227,7 +227,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// One window of 16 tokens, of which the last target counts alone: a sum over more would hide the last bits.
+    /// Returns one window of 16 tokens. Only the last target has weight, because a sum over more would hide the last
+    /// bits.
     pub(crate) fn window(number: usize, device: &Device) -> TokenBatch {
         let ids = |start: usize| {
             let ids = (start..start + 16).map(|at| (at * at * (number + 3) % 17) as i64);
@@ -269,10 +270,13 @@ pub(crate) mod tests {
             values.map(f64::to_bits).collect()
         };
         for computed in [&trained as Computed<'_>, &inferred, &logits] {
-            assert_eq!(computed(&plain, None), computed(&fused, Some(&Onlooker)));
+            assert_eq!(
+                computed(&plain, None),
+                computed(&fused, Some(&PassiveWatch))
+            );
             assert_ne!(computed(&plain, None), computed(&fused, None));
         }
-        // Burn's own learner would call the same step.
+        // Burn's learner would call this step.
         let by_burn = TrainStep::step(&fused, window(0, &device)).item.totals;
         assert_eq!(by_burn.loss().to_bits(), trained(&fused, None)[0]);
     }

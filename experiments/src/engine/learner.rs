@@ -1,4 +1,4 @@
-//! A model in training, with its optimizer and its schedule.
+//! The learner: a model in training with its optimizer and its schedule.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,18 +17,18 @@ use super::optimizer::Optimizer;
 use super::records;
 use crate::Error;
 
-/// The three records of a learner, by file name.
+/// File names of the records of a learner.
 pub const PARTS: [&str; 3] = ["model.bpk", "optimizer.bpk", "scheduler.bpk"];
 
-/// The three records of a learner in memory, by file name.
+/// Records of a learner in memory, by file name.
 pub type Records = BTreeMap<String, Vec<u8>>;
 
 /// Model, optimizer and schedule of a run.
 ///
-/// burn-train's learner keeps its model while it hands the optimizer a clone, so that every weight is held twice and
-/// none can change in place. This one gives its model away for the update, and weights change in place.
+/// Unlike burn-train's learner, which keeps its model and passes a clone to the optimizer, this one moves its model
+/// into the optimizer, so that weights change in place.
 pub struct Learner {
-    /// `None` only within [`Self::update`], and while it is given away.
+    /// `None` only within [`Self::update`] and after [`Self::take_model`].
     model: Option<LanguageModel>,
     optimizer: Box<dyn Optimizer>,
     schedule: ModuleLrScheduler,
@@ -36,7 +36,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner before its first step.
+    /// Returns a learner before its first step.
     pub fn new(
         model: LanguageModel,
         optimizer: Box<dyn Optimizer>,
@@ -50,13 +50,13 @@ impl Learner {
         }
     }
 
-    /// The model. A clone of it holds the weights, and updates copy them as long as it lives.
+    /// Returns the model. A clone of it shares the weights, and updates copy them while it lives.
     pub fn model(&self) -> &LanguageModel {
         let model = self.model.as_ref();
-        model.expect("the model is back after an update")
+        model.expect("put_model follows take_model")
     }
 
-    /// The learning rate of the last update.
+    /// Returns the learning rate of the last update.
     pub fn learning_rate(&self) -> &ModuleLearningRate {
         &self.learning_rate
     }
@@ -71,17 +71,17 @@ impl Learner {
         self.model = among_threads(&device, || model.map(updated));
     }
 
-    /// Gives the model away, until [`put_model`](Self::put_model).
+    /// Moves the model out, until [`put_model`](Self::put_model).
     pub(crate) fn take_model(&mut self) -> LanguageModel {
-        self.model.take().expect("the model is here")
+        self.model.take().expect("put_model follows take_model")
     }
 
-    /// Takes the model back.
+    /// Moves the model back.
     pub(crate) fn put_model(&mut self, model: LanguageModel) {
         self.model = Some(model);
     }
 
-    /// Changes the network.
+    /// Replaces the network by the result of `change`.
     pub(crate) fn change(&mut self, change: impl FnOnce(Transformer) -> Transformer) {
         self.model = self.model.take().map(|model| LanguageModel {
             transformer: change(model.transformer),
@@ -89,7 +89,7 @@ impl Learner {
         });
     }
 
-    /// The records of a checkpoint.
+    /// Returns the records of a checkpoint.
     pub fn to_records(&self) -> Result<Records, Error> {
         let records = [
             self.model().clone().into_record().into_bytes(),
@@ -113,8 +113,7 @@ impl Learner {
         std::fs::write(&schedule, &record[..]).map_err(Error::io("write", &schedule))
     }
 
-    /// Loads a checkpoint from the files that [`write`](Self::write) wrote. Its tensors are read when they are first
-    /// used.
+    /// Loads a checkpoint from the files of [`write`](Self::write). Tensors are read at their first use.
     pub(crate) fn read(&mut self, directory: &Path) -> Result<(), Error> {
         let [model, optimizer, schedule] = PARTS.map(|part| directory.join(part));
         self.load(
@@ -124,7 +123,7 @@ impl Learner {
         )
     }
 
-    /// Loads a checkpoint that [`to_records`](Self::to_records) returned.
+    /// Loads a checkpoint from the records of [`to_records`](Self::to_records).
     pub fn load_records(&mut self, mut records: Records) -> Result<(), Error> {
         let [model, optimizer, schedule] =
             PARTS.map(|part| Bytes::from_bytes_vec(records.remove(part).unwrap_or_default()));

@@ -1,4 +1,4 @@
-//! Memory: how the process allocates it, how much it holds, and estimates of what training and loading need.
+//! Memory: settings of the allocator, use by the process, and limits from estimates for training and loading.
 
 use burn::tensor::Device;
 use foretoken_model::{ModelConfig, TrainingMemory};
@@ -7,32 +7,30 @@ use indicatif::BinaryBytes;
 use crate::Error;
 use crate::backend::precision::Precision;
 
-/// Keeps what is freed, for the next tensor of that size.
+/// Makes the allocator keep freed memory for the next tensor. Does nothing without glibc.
 ///
-/// glibc gives a large block back to the system as soon as it is freed, and a step makes and frees hundreds: each
-/// time, the system clears its pages anew. To be called before there is a second thread; elsewhere than on glibc it does
-/// nothing.
-pub fn keep_what_is_freed() {
+/// By default, glibc returns large blocks to the system when they are freed. A step frees hundreds of them, and the
+/// system would clear their pages each time. Must be called before there is a second thread.
+pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Bytes by which the heap grows.
-        const AT_ONCE: i32 = 16 << 20;
+        /// Increment of the heap in bytes.
+        const INCREMENT: i32 = 16 << 20;
         let settings = [
-            // No allocation is mapped on its own, the end of the heap is not given back, and threads share one heap.
+            // No allocation has a mapping of its own, the heap is never trimmed, and all threads share it.
             (libc::M_MMAP_MAX, 0),
             (libc::M_TRIM_THRESHOLD, i32::MAX),
-            (libc::M_TOP_PAD, AT_ONCE),
+            (libc::M_TOP_PAD, INCREMENT),
             (libc::M_ARENA_MAX, 1),
         ];
         for (parameter, value) in settings {
-            // SAFETY: it sets a parameter of the allocator.
+            // SAFETY: `mallopt` takes no pointer, and sets a parameter of the allocator.
             unsafe { libc::mallopt(parameter, value) };
         }
     }
 }
 
-/// Bytes of memory that the machine has, or that the process's control group may use; swap is counted. `None` where
-/// that is not known.
+/// Returns the memory of the machine or of the process's control group, in bytes and including swap; `None` if unknown.
 fn machine_bytes() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
@@ -43,8 +41,8 @@ fn machine_bytes() -> Option<u64> {
     (memory > 0 && limit > 0).then(|| memory.min(limit).saturating_add(system.total_swap()))
 }
 
-/// Refuses what is more than all memory of the machine, whatever else may run on it. A device with memory of its own is
-/// not judged.
+/// Returns an error if `needed` bytes exceed the total memory of the machine. A device with memory of its own is not
+/// checked.
 fn refuse_beyond(
     origin: &str,
     what: &str,
@@ -58,13 +56,13 @@ fn refuse_beyond(
     }
 }
 
-/// Refuses what is more than all memory of the machine, whatever else may run on it.
+/// Returns an error if `needed` bytes exceed the total memory of the machine.
 fn refuse_beyond_machine(origin: &str, what: &str, needed: u64, advice: &str) -> Result<(), Error> {
     match machine_bytes() {
         Some(has) if needed > has => Err(Error::Experiment {
             origin: origin.into(),
             message: format!(
-                "{what} needs {}, and this machine has {} of memory: {advice}",
+                "{what} needs {}, but this machine has {} of memory; {advice}",
                 BinaryBytes(needed),
                 BinaryBytes(has)
             ),
@@ -73,7 +71,7 @@ fn refuse_beyond_machine(origin: &str, what: &str, needed: u64, advice: &str) ->
     }
 }
 
-/// Refuses to train what the device's memory cannot hold, before any of it is allocated.
+/// Returns an error if training does not fit into the device's memory, before any of it is allocated.
 pub(crate) fn refuse_training(
     config: &ModelConfig,
     batch: usize,
@@ -86,17 +84,17 @@ pub(crate) fn refuse_training(
         moments,
         activations,
     } = config.training_memory(batch, config.context);
-    // These estimates are for f32.
+    // The estimates are for f32.
     let in_precision =
         |bytes: u64, precision: Precision| (bytes / 4).saturating_mul(precision.bytes());
-    let of_model = in_precision(weights, precision)
+    let model_bytes = in_precision(weights, precision)
         .saturating_add(in_precision(gradients, precision))
         .saturating_add(in_precision(moments, precision.of_statistics()));
     let parameters = config.parameters();
     refuse_beyond(
         "[model]",
         &format!("training {parameters} parameters in {precision}, with gradients and moments,"),
-        of_model,
+        model_bytes,
         "make the model smaller",
         device,
     )?;
@@ -106,20 +104,20 @@ pub(crate) fn refuse_training(
             "training with {batch} windows of {} tokens at once, in {precision},",
             config.context
         ),
-        of_model.saturating_add(in_precision(activations, precision)),
+        model_bytes.saturating_add(in_precision(activations, precision)),
         "lower it, and raise train.accumulation by as much, or lower model.context",
         device,
     )
 }
 
-/// Refuses text of the synthetic world that memory cannot hold as text and as token ids of four bytes each.
+/// Returns an error if text of the synthetic world, with token ids of four bytes each, does not fit into memory.
 pub(crate) fn refuse_world(key: &str, bytes: usize) -> Result<(), Error> {
     let needed = (bytes as u64).saturating_mul(5);
     let what = format!("text of {bytes} bytes, with its token ids,");
     refuse_beyond_machine(key, &what, needed, "lower it")
 }
 
-/// Refuses to load weights that the device's memory cannot hold.
+/// Returns an error if the weights of a model do not fit into the device's memory.
 pub(crate) fn refuse_loading(
     origin: &str,
     config: &ModelConfig,
@@ -131,7 +129,7 @@ pub(crate) fn refuse_loading(
     refuse_beyond(origin, &what, needed, "use a smaller one", device)
 }
 
-/// Refuses to continue so many texts at once, of which the longest has `length` tokens already.
+/// Returns an error if generation does not fit into the device's memory. The longest of the texts has `length` tokens.
 pub(crate) fn refuse_generating(
     config: &ModelConfig,
     texts: usize,
@@ -148,32 +146,32 @@ pub(crate) fn refuse_generating(
     )
 }
 
-/// Bytes of the process that are resident; `None` elsewhere than on Linux.
+/// Returns the resident bytes of the process; `None` except on Linux.
 pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// The most that ever was, or since it was [forgotten](forget_peak); `None` elsewhere than on Linux.
+/// Returns the peak of resident bytes since the start or the last [reset](forget_peak); `None` except on Linux.
 ///
-/// Not `getrusage`, whose maximum begins with that of the process which started this one.
+/// Does not use `getrusage`, whose maximum includes that of the parent process.
 pub fn peak_resident_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// Lets the peak begin anew; whether the system can, which is on Linux alone.
+/// Resets the peak to the present use. Returns whether the system supports it, which only Linux does.
 ///
-/// Memory that is allocated and free goes back to the system, or what came before would hide what comes.
+/// Free memory of the allocator is returned to the system, because it would hide later allocations.
 pub fn forget_peak() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes no pointer, and may be called at any time from any thread (malloc_trim(3)).
+    // SAFETY: `malloc_trim` takes no pointer, and any thread can call it at any time (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);
     }
-    // Writing 5 resets the "high water mark" of resident memory, proc(5).
+    // Writing 5 resets the "high water mark" of resident memory (proc(5)).
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// A line of `/proc/self/status`, which counts in KiB.
+/// Reads a line of `/proc/self/status`, which has KiB, in bytes.
 fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,7 +1,7 @@
-//! One run in memory: its data, model, optimizer and schedule, the only training step, the only evaluation loop, and
-//! the events that observers receive.
+//! A run in memory: its data, model, optimizer and schedule, the only training step and evaluation loop, and the events
+//! that observers receive.
 //!
-//! [`session::Session`] is the room's door. Nothing here prints, and nothing knows run directories.
+//! [`session::Session`] is the entry point. This module prints nothing and does not depend on run directories.
 
 pub mod data;
 pub mod evaluation;

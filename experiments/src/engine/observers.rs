@@ -1,28 +1,28 @@
-//! Observers made of other observers.
+//! Observers that combine other observers.
 
 use super::event::Event;
 use super::session::{Observer, Session};
 use crate::Error;
 
-/// No observer.
+/// Ignores every event.
 impl Observer for () {
     fn observe(&mut self, _: &Event<'_>, _: &Session) -> Result<(), Error> {
         Ok(())
     }
 }
 
-/// Several observers, each of which receives every event or one step of so many.
+/// Several observers, each with a period of steps.
 #[derive(Default)]
 pub struct Observers<'a>(Vec<Registered<'a>>);
 
 struct Registered<'a> {
-    /// Steps between two [`Event::Stepped`] that are passed on.
+    /// Number of steps per forwarded [`Event::Stepped`].
     period: usize,
     observer: Box<dyn Observer + Send + 'a>,
 }
 
 impl<'a> Observers<'a> {
-    /// No observers yet.
+    /// Returns an empty list of observers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,8 +32,7 @@ impl<'a> Observers<'a> {
         self.every(1, observer)
     }
 
-    /// Adds an observer that receives every `period`-th step, by the number of steps taken after it, and all other
-    /// events.
+    /// Adds an observer of every `period`-th step and of all other events. Steps are counted from 1.
     pub fn every(mut self, period: usize, observer: impl Observer + Send + 'a) -> Self {
         self.0.push(Registered {
             period: period.max(1),
@@ -46,11 +45,11 @@ impl<'a> Observers<'a> {
 impl Observer for Observers<'_> {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         for registered in &mut self.0 {
-            let passes = match event {
+            let is_due = match event {
                 Event::Stepped(stepped) => (stepped.step + 1).is_multiple_of(registered.period),
                 _ => true,
             };
-            if passes {
+            if is_due {
                 registered.observer.observe(event, session)?;
             }
         }
@@ -58,7 +57,7 @@ impl Observer for Observers<'_> {
     }
 }
 
-/// An observer, or none.
+/// Forwards events to the observer, if there is one.
 impl<T: Observer> Observer for Option<T> {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         match self {
@@ -68,7 +67,7 @@ impl<T: Observer> Observer for Option<T> {
     }
 }
 
-/// Receives the events of both.
+/// Forwards events to both observers.
 impl<A: Observer + ?Sized, B: Observer + ?Sized> Observer for (&mut A, &mut B) {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         self.0.observe(event, session)?;

@@ -1,4 +1,4 @@
-//! Parameters of a network, and their gradients, on the host and by path.
+//! Parameters and gradients of a network on the host, by path.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use foretoken_model::Transformer;
 use crate::Error;
 use crate::backend::precision::Precision;
 
-/// Values by the parameter's path, such as `blocks.0.attention.qkv.weight`, row by row.
+/// Values of parameters in row-major order, by path, such as `blocks.0.attention.qkv.weight`.
 pub(crate) type Parameters = BTreeMap<String, Vec<f64>>;
 
-/// The weights.
+/// Reads the weights.
 pub(crate) fn weights(model: &Transformer) -> Result<Parameters, Error> {
     read(model, None, 1.0)
 }
 
-/// Gradients, each times `factor`. Parameters without one are left out.
+/// Reads the gradients, multiplied by `factor`. Parameters without a gradient are omitted.
 pub(crate) fn gradients(
     model: &Transformer,
     gradients: &GradientsParams,
@@ -77,7 +77,7 @@ impl ModuleVisitor for Read<'_> {
     }
 }
 
-/// Gradients for a network's optimizer, rounded to `precision`; of parameters that have none here, none.
+/// Returns gradients for a network's optimizer, rounded to `precision`. Parameters without values have no gradient.
 pub(crate) fn to_gradients(
     model: &Transformer,
     values: &Parameters,
@@ -119,7 +119,7 @@ impl ModuleVisitor for Write<'_> {
     }
 }
 
-/// Returns the module with every parameter's values changed on the host; type and device stay.
+/// Returns the module with every parameter's values changed on the host. Types and devices are kept.
 pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<f64>) -> M {
     struct Change<F>(F);
     impl<F: FnMut(Vec<f64>) -> Vec<f64>> ModuleMapper for Change<F> {
@@ -138,7 +138,7 @@ pub(crate) fn changed<M: Module>(module: M, change: impl FnMut(Vec<f64>) -> Vec<
     module.map(&mut Change(change))
 }
 
-/// The module with its weights rounded to another precision.
+/// Returns the module with its weights rounded to another precision.
 pub(crate) fn in_precision<M: Module>(module: M, precision: Precision) -> M {
     struct Cast(DType);
     impl ModuleMapper for Cast {
@@ -155,7 +155,7 @@ pub(crate) fn in_precision<M: Module>(module: M, precision: Precision) -> M {
     module.map(&mut Cast(precision.dtype()))
 }
 
-/// ‖a − b‖ / ‖b‖ over all values, in the Euclidean norm; NaN where any is.
+/// Computes ‖a − b‖ / ‖b‖ over all values, in the Euclidean norm; NaN if any value is NaN.
 pub(crate) fn distance<'a>(pairs: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> f64 {
     let (mut difference, mut size) = (0.0, 0.0);
     for (a, b) in pairs {
@@ -173,7 +173,7 @@ pub(crate) fn distance<'a>(pairs: impl IntoIterator<Item = (&'a [f64], &'a [f64]
     }
 }
 
-/// [`distance`] over all parameters.
+/// Computes the [`distance`] over all parameters.
 pub(crate) fn total_distance(a: &Parameters, b: &Parameters) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;

@@ -1,4 +1,4 @@
-//! Deviations from an experiment, made on purpose in one session: how a comparison is shown to find mistakes.
+//! Deliberate deviations of a session from its experiment, for tests that a comparison finds mistakes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::setup::Setup;
 use crate::Error;
 use crate::experiment::OptimizerConfig;
 
-/// Occasions on which [`Perturbation::carried`] is called.
+/// Moments at which [`Perturbation::carried`] is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// A step is about to be taken.
@@ -20,29 +20,29 @@ pub enum Moment {
     Loaded,
 }
 
-/// Changes what a session carries from step to step, given the number of steps taken.
+/// Function that changes the state which a session carries between steps, given the number of steps taken.
 pub type Carried =
     Arc<dyn Fn(Moment, usize, &mut Setup, &mut Learner) -> Result<(), Error> + Send + Sync>;
 
 /// Deviations of one session from its experiment. The default changes nothing.
 #[derive(Clone, Default)]
 pub struct Perturbation {
-    /// Computes with another configuration; the weights keep their shapes.
+    /// Changes the configuration of the model, but not the shapes of its weights.
     pub model: Option<fn(&mut ModelConfig)>,
-    /// Changes weights after they were initialised, on the session's device.
+    /// Changes weights after their initialisation, on the session's device.
     pub weights: Option<fn(Transformer) -> Transformer>,
-    /// Updates with other settings.
+    /// Changes settings of the optimizer.
     pub optimizer: Option<fn(&mut OptimizerConfig)>,
-    /// Trains on other windows.
+    /// Changes training batches.
     pub batch: Option<fn(TokenBatch) -> TokenBatch>,
-    /// Computes operations otherwise, forward or backward.
+    /// Changes operations, forward or backward.
     pub watch: Option<Arc<dyn Watch>>,
-    /// Changes optimizer, schedule or settings in the course of a run.
+    /// Changes optimizer, schedule or settings during a run.
     pub carried: Option<Carried>,
 }
 
 impl Perturbation {
-    /// Whether this is the default.
+    /// Returns whether there is no deviation.
     pub fn is_none(&self) -> bool {
         let Self {
             model,
@@ -60,7 +60,7 @@ impl Perturbation {
             && carried.is_none()
     }
 
-    /// The setup with the deviating model and optimizer.
+    /// Returns the setup with the changed model and optimizer.
     pub(crate) fn setup(&self, setup: &Setup) -> Setup {
         let mut setup = setup.clone();
         if let Some(change) = self.model {

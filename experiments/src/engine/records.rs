@@ -1,5 +1,5 @@
-//! A learner's records as files, written and read a tensor at a time: the bytes are those of Burn's own records, which
-//! would hold all tensors in memory at once, and in one buffer besides.
+//! Records of a learner as files, written and read one tensor at a time. The bytes equal those of Burn's own records,
+//! which would hold all tensors in memory at once, and again in a buffer.
 
 use std::path::Path;
 
@@ -17,14 +17,14 @@ pub(crate) fn write_module<M: Module>(module: &M, path: &Path) -> Result<(), Err
     write(Writer::new(visitor.found), path)
 }
 
-/// Writes a pack, drawing one tensor at a time.
+/// Writes a pack, one tensor at a time.
 pub(crate) fn write(pack: Writer, path: &Path) -> Result<(), Error> {
     pack.write_to_file_in_place(path)
         .map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))
 }
 
-/// The first parameter of a module that holds a number which is not finite.
-pub(crate) fn parameter_that_is_not_finite<M: Module>(module: &M) -> Result<Option<String>, Error> {
+/// Returns the path of the first parameter of a module with a value that is not finite.
+pub(crate) fn first_non_finite_parameter<M: Module>(module: &M) -> Result<Option<String>, Error> {
     let mut failed = None;
     let mut visitor = Parameters::new(|path, _, tensor| match tensor.bytes() {
         Ok(bytes) => (!all_finite(tensor.dtype, &bytes)).then(|| path.to_owned()),
@@ -41,7 +41,7 @@ pub(crate) fn parameter_that_is_not_finite<M: Module>(module: &M) -> Result<Opti
     }
 }
 
-/// Whether a file holds a module's parameters, and finite numbers alone.
+/// Returns whether a file holds a module's parameters, all of them finite.
 pub(crate) fn weights_are_finite(path: &Path) -> bool {
     let Ok(tensors) = Reader::from_file_exact(path).and_then(Reader::into_tensors) else {
         return false;
@@ -54,7 +54,7 @@ pub(crate) fn weights_are_finite(path: &Path) -> bool {
     })
 }
 
-/// Whether little-endian floating-point numbers are all finite.
+/// Returns whether all little-endian floating-point numbers are finite.
 fn all_finite(dtype: DType, bytes: &[u8]) -> bool {
     let words = || {
         bytes
@@ -78,7 +78,7 @@ fn all_finite(dtype: DType, bytes: &[u8]) -> bool {
     }
 }
 
-/// A tensor of any rank, of which nothing is read yet.
+/// A tensor of any rank whose values are not read yet.
 pub(crate) struct Handle {
     dtype: DType,
     shape: Vec<usize>,
@@ -86,7 +86,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// The tensor shares its numbers until the handle is dropped.
+    /// Returns a handle, which shares the tensor's buffer.
     pub(crate) fn new<const D: usize>(tensor: Tensor<D>) -> Self {
         Self {
             dtype: tensor.dtype(),
@@ -102,7 +102,7 @@ impl Handle {
         (self.read)()
     }
 
-    /// An entry of a pack that reads the tensor when its turn comes.
+    /// Returns an entry of a pack, which reads the tensor when it is written.
     pub(crate) fn deferred(self, name: &str, id: u64) -> burn_pack::Tensor {
         let length = self.shape.iter().product::<usize>() * self.dtype.size();
         let read = self.read;
@@ -117,18 +117,18 @@ impl Handle {
     }
 }
 
-/// Collects what `of` makes of each parameter: its path, its id and its tensor as it is saved.
+/// Visitor that collects the results of `map` for the path, id and saved tensor of each parameter.
 struct Parameters<T, F> {
     path: Vec<String>,
-    of: F,
+    map: F,
     found: Vec<T>,
 }
 
 impl<T, F: FnMut(&str, u64, Handle) -> Option<T>> Parameters<T, F> {
-    fn new(of: F) -> Self {
+    fn new(map: F) -> Self {
         Self {
             path: Vec::new(),
-            of,
+            map,
             found: Vec::new(),
         }
     }
@@ -145,7 +145,7 @@ impl<T, F: FnMut(&str, u64, Handle) -> Option<T>> ModuleVisitor for Parameters<T
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = Handle::new(param.transform_for_save().val());
-        let made = (self.of)(&self.path.join("."), param.id.val(), tensor);
+        let made = (self.map)(&self.path.join("."), param.id.val(), tensor);
         self.found.extend(made);
     }
 }
@@ -163,9 +163,9 @@ mod tests {
     use crate::engine::parameters::in_precision;
 
     fn model(precision: Precision) -> LanguageModel {
-        let device = Backend::Flex.device().expect("Flex is there").autodiff();
+        let device = Backend::Flex.device().unwrap().autodiff();
         let transformer = ModelConfig::new(17, 16, 2, 2, 32).init(3, &device);
-        let transformer = transformer.expect("the sizes fit each other");
+        let transformer = transformer.unwrap();
         in_precision(LanguageModel::new(transformer, 0), precision)
     }
 
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// Puts a number at the end of each bias of the last block's output.
+    /// Sets the last value of each bias of the last block's output.
     struct Spoil(Vec<String>, f64);
 
     impl ModuleMapper for Spoil {
@@ -215,10 +215,10 @@ mod tests {
         let path = directory.path().join("model.bpk");
         for precision in Precision::ALL {
             let model = model(precision);
-            assert_eq!(parameter_that_is_not_finite(&model).unwrap(), None);
+            assert_eq!(first_non_finite_parameter(&model).unwrap(), None);
             for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 let model = model.clone().map(&mut Spoil(Vec::new(), bad));
-                let found = parameter_that_is_not_finite(&model).unwrap();
+                let found = first_non_finite_parameter(&model).unwrap();
                 assert_eq!(found.as_deref(), Some(SPOILT));
                 write_module(&model, &path).unwrap();
                 assert!(!weights_are_finite(&path));

@@ -1,6 +1,6 @@
-//! The learning rate of every step: a pure function of the step, the experiment and its number of steps.
+//! Learning rate schedules: pure functions of the step, the experiment and its number of steps.
 //!
-//! A new curve is a name in [`ScheduleName`] and an arm of `Schedule::after_warmup`.
+//! A new schedule needs a name in [`ScheduleName`] and an arm of `Schedule::after_warmup`.
 
 use std::f64::consts::PI;
 
@@ -9,7 +9,7 @@ use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use crate::Experiment;
 use crate::experiment::{DecayShape, OptimizerConfig, ScheduleName, ScheduleSection};
 
-/// The learning rates of a run, and the step that is next.
+/// The learning rates of a run, and its next step.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     optimizer: OptimizerConfig,
@@ -19,7 +19,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of an experiment, before its first step.
+    /// Returns the schedule of an experiment, before its first step.
     pub fn new(experiment: &Experiment) -> Self {
         Self {
             optimizer: experiment.optimizer.clone(),
@@ -29,8 +29,8 @@ impl Schedule {
         }
     }
 
-    /// Learning rate of `step`, counted from 0. It rises linearly over `optimizer.warmup` steps and then follows the
-    /// curve that `schedule.name` names. A run of no more than `warmup` + 1 steps ends while the rate still rises.
+    /// Returns the learning rate of `step`, counted from 0. It rises linearly over `optimizer.warmup` steps and then
+    /// follows the curve `schedule.name`. A run of at most `warmup` + 1 steps ends while the rate rises.
     pub fn rate(&self, step: usize) -> f64 {
         let peak = self.optimizer.learning_rate;
         let warmup = self.optimizer.warmup;
@@ -41,8 +41,8 @@ impl Schedule {
         least + self.after_warmup(step) * (peak - least)
     }
 
-    /// Share of the way from the lowest rate up to the peak: 1 at the end of warm-up and, unless the schedule is
-    /// constant, 0 at the last step.
+    /// Returns the rate as a share between the minimum and the peak: 1 at the end of warm-up, and 0 at the last step
+    /// unless the schedule is constant.
     fn after_warmup(&self, step: usize) -> f64 {
         let warmup = self.optimizer.warmup;
         let falling = self.steps.saturating_sub(warmup).saturating_sub(1).max(1);
@@ -52,7 +52,7 @@ impl Schedule {
             ScheduleName::Linear => 1.0 - progress,
             ScheduleName::Constant => 1.0,
             ScheduleName::Wsd => {
-                // No decay begins before the end of warm-up.
+                // The decay does not begin before the end of warm-up.
                 let decaying = (self.section.decay() * self.steps as f64).ceil() as usize;
                 let decaying = decaying.min(self.steps.saturating_sub(warmup));
                 let stable = self.steps.saturating_sub(decaying);
@@ -105,19 +105,19 @@ mod tests {
     }
 
     #[test]
-    fn cosine_rises_peaks_and_ends_where_it_should() {
+    fn cosine_rises_to_the_peak_and_falls_to_the_minimum() {
         let cosine = schedule(ScheduleName::Cosine, 10, 110);
         let rate = |step| cosine.rate(step);
         assert!((rate(0) - 1e-3 / 11.0).abs() < 1e-15);
         assert!((0..10).all(|step| rate(step) < rate(step + 1)));
         assert!((rate(10) - 1e-3).abs() < 1e-15);
         assert!((10..109).all(|step| rate(step) > rate(step + 1)));
-        // Between the two steps in the middle of the 99 that fall.
+        // The middle of the 99 falling steps is between two steps.
         let middle = 0.5 * (rate(59) + rate(60));
         assert!((middle - (1e-4 + 0.5 * 9e-4)).abs() < 1e-12, "{middle}");
         assert!((rate(109) - 1e-4).abs() < 1e-15, "the last step");
         assert!((rate(500) - 1e-4).abs() < 1e-15, "stays at the minimum");
-        // The shortest schedule that falls: one step at the peak, one at the minimum.
+        // The shortest falling schedule has one step at the peak and one at the minimum.
         let short = [10, 11].map(|step| schedule(ScheduleName::Cosine, 10, 12).rate(step));
         assert!((short[0] - 1e-3).abs() < 1e-15 && (short[1] - 1e-4).abs() < 1e-15);
         assert!(schedule(ScheduleName::Cosine, usize::MAX, 10).rate(0) > 0.0);
@@ -157,7 +157,7 @@ mod tests {
         assert!((wsd.rate(99) - 1e-4).abs() < 1e-15);
         wsd.section.decay_shape = Some(DecayShape::Linear);
         assert!((wsd.rate(89) - 5.5e-4).abs() < 1e-15);
-        // A decay over all steps begins after warm-up, and one over a part of a step takes a whole one.
+        // A decay over all steps begins after warm-up, and a decay has at least one step.
         wsd.section.decay = Some(1.0);
         assert!(wsd.rate(10) < 1e-3 && wsd.rate(9) < wsd.rate(10));
         wsd.section.decay = Some(1e-9);

@@ -1,4 +1,4 @@
-//! A run that its owner steps, evaluates, saves and looks at.
+//! The session: a run that its owner steps, evaluates and saves.
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -34,18 +34,18 @@ use crate::{Error, Experiment};
 /// Backend, precision and seed of a session.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Backend that computes.
+    /// Backend of the computation.
     pub backend: Backend,
     /// Precision of weights and activations.
     pub dtype: Precision,
-    /// Decides initial weights, the order of windows and dropout.
+    /// Seed of initial weights, the order of windows and dropout.
     pub seed: u64,
     /// Deviations from the experiment, none by default.
     pub perturbation: Perturbation,
 }
 
 impl SessionOptions {
-    /// The experiment's own.
+    /// Returns the options that an experiment names.
     pub fn of(experiment: &Experiment) -> Self {
         Self {
             backend: experiment.backend.name,
@@ -59,7 +59,7 @@ impl SessionOptions {
 /// A run in memory: an experiment with its data, model, optimizer, schedule and state.
 pub struct Session {
     setup: Setup,
-    /// Without autodiff.
+    /// Device without autodiff.
     device: Device,
     learner: Learner,
     windows: WindowLoader,
@@ -70,29 +70,29 @@ pub struct Session {
     perturbation: Perturbation,
 }
 
-/// Receives the events of a session: writes them down, displays them, judges them.
+/// Observer of the events of a session, which records, displays or checks them.
 pub trait Observer {
-    /// Receives an event, and the session as it stands after it.
+    /// Receives an event, and the session in its state after the event.
     ///
     /// # Errors
     ///
-    /// When the run cannot go on, for example because the disk refuses. It ends with this error.
+    /// Returns an error if the run cannot continue, for example because a file cannot be written. The run ends with it.
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error>;
 }
 
-/// Batches from a step on.
+/// Batches that are read ahead, from a step on.
 struct ReadAhead {
     step: usize,
     batches: Batches,
 }
 
 impl Session {
-    /// A session before its first step.
+    /// Returns a session before its first step.
     ///
     /// # Errors
     ///
-    /// When the backend is not available, memory does not suffice, the data is too short, or the weights to start from
-    /// cannot be read.
+    /// Returns an error if the backend is not available, memory does not suffice, the data is too short, or the initial
+    /// weights cannot be read.
     pub(crate) fn new(setup: &Setup, options: SessionOptions) -> Result<Self, Error> {
         let device = options.backend.device_for(options.dtype)?;
         let setup = options.perturbation.setup(setup);
@@ -102,7 +102,7 @@ impl Session {
         Self::with_weights(&setup, options, transformer)
     }
 
-    /// A session that starts from these weights in f32, which lie on its device with autodiff.
+    /// Returns a session that starts from `transformer`, whose weights are f32 on the session's device with autodiff.
     pub(crate) fn with_weights(
         setup: &Setup,
         options: SessionOptions,
@@ -132,48 +132,48 @@ impl Session {
         })
     }
 
-    /// The experiment, with its model spelt out.
+    /// Returns the experiment, with every key of its model.
     pub fn experiment(&self) -> &Experiment {
         &self.setup.experiment
     }
 
-    /// Training and validation tokens with their tokenizer.
+    /// Returns training and validation tokens with their tokenizer.
     pub fn data(&self) -> &Data {
         &self.setup.data
     }
 
-    /// Device that computes, without autodiff.
+    /// Returns the device of the computation, without autodiff.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Model, optimizer and schedule.
+    /// Returns model, optimizer and schedule.
     pub fn learner(&self) -> &Learner {
         &self.learner
     }
 
-    /// The model in training. A clone holds the weights, and the next update copies them.
+    /// Returns the model in training. A clone shares the weights, and the next update copies them.
     pub fn model(&self) -> &LanguageModel {
         self.learner.model()
     }
 
-    /// Progress of the run.
+    /// Returns the progress of the run.
     pub fn state(&self) -> &RunState {
         &self.state
     }
 
-    /// The latest evaluation of an [interval](Scope::Interval), if this session has made one.
+    /// Returns the latest evaluation of an [interval](Scope::Interval) in this session.
     pub fn last_evaluation(&self) -> Option<&Evaluated> {
         self.last_evaluation.as_ref()
     }
 
-    /// The model, without what trained it.
+    /// Returns the model, and drops optimizer and data.
     pub(crate) fn into_model(mut self) -> LanguageModel {
         self.take_model()
     }
 
-    /// Gives the model away, for example to a library that trains it through this session. It has to come
-    /// [back](Self::put_model) before anything else is asked of the session.
+    /// Moves the model out, for example into a library that trains it through this session. No other function may be
+    /// called before [`put_model`](Self::put_model).
     pub(crate) fn take_model(&mut self) -> LanguageModel {
         self.learner.take_model()
     }
@@ -186,8 +186,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When a batch cannot be read, every target has loss weight 0, the device fails, or loss or gradient are not
-    /// finite.
+    /// Returns an error if a batch cannot be read, every target has loss weight 0, the device fails, or loss or
+    /// gradient are not finite.
     pub fn step(&mut self) -> Result<Stepped, Error> {
         self.perturb(Moment::BeforeStep)?;
         let started = Instant::now();
@@ -214,7 +214,7 @@ impl Session {
         Ok(Stepped { step, figures })
     }
 
-    /// Forward and backward of the next step. Called again, it reads the same windows again.
+    /// Runs forward and backward of the next step. A second call reads the same windows again.
     pub(crate) fn gradients(&mut self) -> Result<Gradients, Error> {
         let step = self.state.step;
         let mut batches = match self.ahead.take() {
@@ -234,7 +234,7 @@ impl Session {
         Ok(gradients)
     }
 
-    /// Batches of the steps that are left.
+    /// Returns the batches of the remaining steps.
     fn batches(&self) -> Batches {
         let settings = &self.setup.experiment.train;
         let rows = settings.batch * settings.accumulation;
@@ -251,7 +251,7 @@ impl Session {
         Ok(applied)
     }
 
-    /// Updates the weights with other gradients of the mean loss, which are clipped as the experiment says.
+    /// Updates the weights with other gradients of the mean loss, clipped at `optimizer.clip`.
     pub(crate) fn update(&mut self, gradients: GradientsParams) -> Result<(), Error> {
         let clip = self.setup.experiment.optimizer.clip;
         step::update(&mut self.learner, gradients, 1.0, clip, &self.device);
@@ -259,16 +259,16 @@ impl Session {
         self.device.sync().map_err(Error::device)
     }
 
-    /// Logits of the next step: the first rows of its first micro-batch, `most` elements and no more than complete a
-    /// row. Fused operations keep none, so this is a forward pass of its own.
-    pub(crate) fn logits(&self, most: usize) -> Result<Vec<f64>, Error> {
+    /// Computes logits of the next step: the first rows of its first micro-batch, with at least `elements` elements if
+    /// there are as many. It is a separate forward pass, because fused operations keep no logits.
+    pub(crate) fn logits(&self, elements: usize) -> Result<Vec<f64>, Error> {
         let Some(batch) = self.batches().next() else {
             return Ok(Vec::new());
         };
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
         let [sequences, length] = batch.inputs.dims();
         let columns = self.setup.model.vocab_size;
-        let rows = most.div_ceil(columns).min(sequences * length);
+        let rows = elements.div_ceil(columns).min(sequences * length);
         let batch = self.perturbation.batch(batch);
         let watch = self.perturbation.watch();
         let logits = self
@@ -279,31 +279,32 @@ impl Session {
         logits.try_into_vec_as().map_err(Error::device)
     }
 
-    /// The weights, in f64 on the host.
+    /// Returns the weights, in f64 on the host.
     pub(crate) fn weights(&self) -> Result<Parameters, Error> {
         parameters::weights(&self.model().transformer)
     }
 
-    /// Changes the weights.
+    /// Replaces the weights by the result of `change`.
     pub(crate) fn change_weights(&mut self, change: impl FnOnce(Transformer) -> Transformer) {
         self.learner.change(change);
     }
 
-    /// Validation windows, `windows` of them or all for 0, for [`evaluate`](Self::evaluate).
+    /// Returns the loader of `windows` validation windows, or of all for 0, for [`evaluate`](Self::evaluate).
     ///
     /// # Errors
     ///
-    /// When the validation split is shorter than one window.
+    /// Returns an error if the validation split is shorter than one window.
     pub fn eval_loader(&self, windows: usize) -> Result<WindowLoader, Error> {
         self.setup.eval_loader(windows, &self.device)
     }
 
-    /// Evaluates the weights over the windows of a loader, and returns `None` when `stop` breaks it off. An
-    /// [interval](Scope::Interval)'s evaluation decides which weights are the best so far.
+    /// Evaluates the weights over the windows of a loader. Returns `None` if `stop` breaks the evaluation off. The
+    /// evaluation of an [interval](Scope::Interval) updates the best evaluation.
     ///
     /// # Errors
     ///
-    /// When a batch cannot be read, the device fails, the loss is not finite, or the observer returns an error.
+    /// Returns an error if a batch cannot be read, the device fails, the loss is not finite, or the observer returns an
+    /// error.
     pub fn evaluate(
         &mut self,
         loader: &WindowLoader,
@@ -317,18 +318,18 @@ impl Session {
             return Ok(None);
         };
         if scope == Scope::Interval {
-            self.state.judge(evaluated.totals.loss());
+            self.state.record_evaluation(evaluated.totals.loss());
             self.last_evaluation = Some(evaluated);
         }
         observer.observe(&Event::Evaluated(&evaluated), self)?;
         Ok(Some(evaluated))
     }
 
-    /// Evaluates the best weights, which a record holds, as [`evaluate`](Self::evaluate) does the present ones.
+    /// Evaluates the best weights, which `record` holds.
     ///
     /// # Errors
     ///
-    /// As `evaluate`, and when the record does not fit the model.
+    /// Returns the errors of [`evaluate`](Self::evaluate), and an error if the record does not fit the model.
     pub(crate) fn evaluate_best(
         &self,
         record: ModuleRecord,
@@ -391,14 +392,13 @@ impl Session {
         }
     }
 
-    /// Trains until `until` steps are taken, at most those of the experiment, with evaluations every
-    /// `train.eval_every` steps and after the last. Returns earlier when `stop` asks for it or the validation loss has
-    /// stopped improving. [`Event::Saved`] is reported after every evaluation, after every step of `train.keep`, and
-    /// when it was stopped.
+    /// Trains until `until` steps or all steps of the experiment are taken, with evaluations every `train.eval_every`
+    /// steps and after the last. Returns earlier if `stop` requests it or the validation loss has stopped improving.
+    /// Reports [`Event::Saved`] after every evaluation, after every step of `train.keep`, and after a stop.
     ///
     /// # Errors
     ///
-    /// As [`step`](Self::step) and [`evaluate`](Self::evaluate), and when an observer returns an error.
+    /// Returns the errors of [`step`](Self::step) and [`evaluate`](Self::evaluate), and those of the observer.
     pub fn run_until(
         &mut self,
         until: usize,
@@ -444,21 +444,21 @@ impl Session {
         }
     }
 
-    /// Writes model, optimizer and schedule as records into a directory, a tensor at a time. The
-    /// [`state`](Self::state) is the caller's to keep.
+    /// Writes model, optimizer and schedule as records into a directory, one tensor at a time. The caller must save the
+    /// [`state`](Self::state).
     ///
     /// # Errors
     ///
-    /// When the disk refuses, or the device fails.
+    /// Returns an error if a file cannot be written, or the device fails.
     pub fn save(&self, directory: &Path) -> Result<(), Error> {
         self.learner.write(directory)
     }
 
-    /// Continues from what [`save`](Self::save) wrote and the state of that moment.
+    /// Continues from the files of [`save`](Self::save) and the state at that time.
     ///
     /// # Errors
     ///
-    /// When a record is missing, damaged or of another model.
+    /// Returns an error if a record is missing, damaged or of another model.
     pub fn load(&mut self, directory: &Path, state: RunState) -> Result<(), Error> {
         self.learner = self.fresh_learner();
         self.learner.read(directory)?;
@@ -466,11 +466,11 @@ impl Session {
         self.perturb(Moment::Loaded)
     }
 
-    /// The records of a checkpoint, in memory.
+    /// Returns the records of a checkpoint, in memory.
     ///
     /// # Errors
     ///
-    /// When the device fails.
+    /// Returns an error if the device fails.
     pub fn to_records(&self) -> Result<Records, Error> {
         self.learner.to_records()
     }
@@ -479,7 +479,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When a record is missing, damaged or of another model.
+    /// Returns an error if a record is missing, damaged or of another model.
     pub fn load_records(&mut self, records: Records, step: usize) -> Result<(), Error> {
         self.learner = self.fresh_learner();
         self.learner.load_records(records)?;

@@ -1,5 +1,5 @@
-//! An experiment with everything that it names: its data, the shape of its model, the weights it starts from. What is
-//! left to choose is where it runs.
+//! Setup of an experiment: its data, the architecture of its model, and its initial weights. Only the backend is left
+//! to choose.
 
 use std::sync::Arc;
 
@@ -16,27 +16,27 @@ use super::schedule::Schedule;
 use crate::experiment::ModelSection;
 use crate::{Error, Experiment};
 
-/// A model whose weights a run starts from.
+/// An existing model that provides the initial weights of a run.
 pub(crate) trait InitialModel: Send + Sync {
-    /// Shape of the model.
+    /// Returns the architecture of the model.
     fn config(&self) -> &ModelConfig;
 
-    /// The model on a device.
+    /// Loads the model on a device.
     fn load(&self, device: &Device) -> Result<Transformer, Error>;
 }
 
-/// Origin of the weights before the first step.
+/// Source of the initial weights.
 pub(crate) enum Start {
-    /// The seed.
+    /// Random weights from the seed.
     Seed,
-    /// A model that exists already.
+    /// The weights of an existing model.
     Model(Box<dyn InitialModel>),
-    /// A model that existed when the run began, and whose weights are in the run's checkpoints since.
+    /// An existing model at the start of a run that is resumed, with weights from the run's checkpoints.
     Resumed(Box<ModelConfig>),
 }
 
 impl Start {
-    /// The shape of the model to start from.
+    /// Returns the architecture of the existing model.
     fn config(&self) -> Option<&ModelConfig> {
         match self {
             Self::Seed => None,
@@ -46,10 +46,10 @@ impl Start {
     }
 }
 
-/// An experiment that can start.
+/// An experiment with its data and its initial weights.
 #[derive(Clone)]
 pub struct Setup {
-    /// The experiment with its model spelt out, so that it needs neither presets nor defaults to be read again.
+    /// The experiment with every key of its model, so that reading it again needs neither presets nor defaults.
     pub experiment: Experiment,
     pub(crate) data: Arc<Data>,
     pub(crate) model: ModelConfig,
@@ -57,7 +57,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// An experiment with its data and the origin of its weights.
+    /// Returns the setup of an experiment.
     pub(crate) fn new(mut experiment: Experiment, data: Data, start: Start) -> Result<Self, Error> {
         let tokens = data.tokenizer.vocab_size();
         let model = experiment.model.config(tokens, start.config())?;
@@ -70,7 +70,7 @@ impl Setup {
         })
     }
 
-    /// The training windows of all steps.
+    /// Returns the loader of the training windows of all steps.
     pub(crate) fn train_loader(&self, seed: u64, device: &Device) -> Result<WindowLoader, Error> {
         let settings = &self.experiment.train;
         let config = TrainLoaderConfig {
@@ -83,7 +83,7 @@ impl Setup {
         Ok(config.init(&self.data.train, device)?)
     }
 
-    /// Validation windows, `windows` of them or the whole split for 0.
+    /// Returns the loader of `windows` validation windows, or of the whole split for 0.
     pub(crate) fn eval_loader(
         &self,
         windows: usize,
@@ -97,8 +97,8 @@ impl Setup {
         Ok(config.init(&self.data.valid, device)?)
     }
 
-    /// The network before the first step, on a device with autodiff. The weights of a resumed run mean nothing here: all
-    /// of them come from a checkpoint.
+    /// Returns the network before the first step, on a device with autodiff. The weights of a resumed run are
+    /// placeholders until a checkpoint is loaded.
     pub(crate) fn transformer(&self, seed: u64, device: &Device) -> Result<Transformer, Error> {
         Ok(match &*self.start {
             Start::Model(initial) => {
@@ -109,7 +109,7 @@ impl Setup {
         })
     }
 
-    /// A model with its optimizer, fused as its operations are, and its schedule.
+    /// Returns a learner of the model. The optimizer is fused if the model is.
     pub fn learner(&self, model: LanguageModel) -> Learner {
         let optimizer = optimizer(&self.experiment.optimizer, model.fused);
         let schedule = ModuleLrScheduler::new(Schedule::new(&self.experiment));

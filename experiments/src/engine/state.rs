@@ -1,10 +1,10 @@
-//! Progress of a run: what it needs to go on besides weights, optimizer and schedule.
+//! Progress of a run, besides weights, optimizer and schedule.
 
 use serde::{Deserialize, Serialize};
 
 use crate::json;
 
-/// Everything besides weights and optimizer state that a run needs to go on.
+/// State that a run needs to continue, besides weights, optimizer and schedule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Optimizer steps taken.
@@ -24,7 +24,7 @@ pub struct RunState {
     pub data: String,
 }
 
-/// The lowest validation loss and the step that had it.
+/// The lowest validation loss and its step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Steps taken.
@@ -35,15 +35,15 @@ pub struct Best {
 }
 
 impl RunState {
-    /// Whether the weights of this step have been evaluated; initial weights need not be.
+    /// Returns whether the weights of this step have been evaluated. Initial weights need no evaluation.
     pub fn is_evaluated(&self) -> bool {
         self.evaluated == self.step
     }
 
     /// Records the validation loss of this step, in nats per token.
-    pub(crate) fn judge(&mut self, loss: f64) {
+    pub(crate) fn record_evaluation(&mut self, loss: f64) {
         self.evaluated = self.step;
-        // A loss that is not finite, which older versions kept, is worse than any.
+        // Older versions kept a non-finite loss, which is worse than any other.
         let improves = |best: Best| !best.loss.is_finite() || loss < best.loss;
         if self.best.is_none_or(improves) {
             self.best = Some(Best {

@@ -1,6 +1,6 @@
-//! One optimizer step: forward and backward over the micro-batches, the mean, the clip, the update.
+//! One optimizer step: forward and backward over the micro-batches, mean, clip and update.
 //!
-//! Every run takes its steps here: in training, in comparisons and in races.
+//! Training, comparisons and benches all use this step.
 
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -17,15 +17,16 @@ use crate::Error;
 
 /// Gradients over the micro-batches of a step, before the update.
 pub(crate) struct Gradients {
-    /// Gradients of the sum over the targets of all micro-batches. Nothing before the update divides them: a mean over many
-    /// tokens and a large vocabulary underflows in half precision.
+    /// Gradients of the sum over the targets of all micro-batches. They are not divided before the update, because a
+    /// mean over many tokens and a large vocabulary underflows in half precision.
     pub(crate) sums: GradientsParams,
-    /// Factor that makes them the gradient of the loss: 1 / weight of all targets.
+    /// Factor from sums to gradients of the loss: 1 / weight of all targets.
     pub(crate) mean: f64,
     batches: Vec<Sums>,
 }
 
-/// Forward and backward over the micro-batches of a step. `step` is its number, for errors. `watch` sees every operation.
+/// Runs forward and backward over the micro-batches of a step. `step` is its number, for errors. `watch` observes every
+/// operation.
 pub(crate) fn gradients(
     learner: &Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
@@ -37,9 +38,9 @@ pub(crate) fn gradients(
     let mut sums = Vec::new();
     for batch in batches {
         let batch = batch.map_err(|error| Error::Training(error.to_string()))?;
-        let (gradients, of_batch) = model.backward(batch, watch);
+        let (gradients, batch_sums) = model.backward(batch, watch);
         accumulator.accumulate(model, widened(model, gradients));
-        sums.push(of_batch);
+        sums.push(batch_sums);
     }
     let weight: f64 = sums.iter().map(|sums| sums.weight).sum();
     if weight <= 0.0 {
@@ -54,7 +55,7 @@ pub(crate) fn gradients(
     })
 }
 
-/// Gradients in f32 at least: in half precision the sum over many micro-batches would stand still.
+/// Casts gradients to at least f32, because sums over many micro-batches stop growing in half precision.
 fn widened<M: Module>(module: &M, gradients: GradientsParams) -> GradientsParams {
     struct Widen {
         from: GradientsParams,
@@ -76,11 +77,11 @@ fn widened<M: Module>(module: &M, gradients: GradientsParams) -> GradientsParams
     widen.to
 }
 
-/// Takes a whole step: returns its totals, and the global norm of the gradient before clipping.
+/// Takes a complete step. Returns its totals, and the global norm of the gradient before clipping.
 ///
 /// # Errors
 ///
-/// When a batch cannot be read, every target has loss weight 0, or the device fails.
+/// Returns an error if a batch cannot be read, every target has loss weight 0, or the device fails.
 pub fn take_step(
     learner: &mut Learner,
     batches: impl Iterator<Item = Result<TokenBatch, DatasetError>>,
@@ -92,7 +93,7 @@ pub fn take_step(
 }
 
 impl Gradients {
-    /// Waits for the device and returns the totals of the step, without an update.
+    /// Waits for the device, and returns the totals of the step without an update.
     pub(crate) fn into_totals(self) -> Result<Totals, Error> {
         totals(self.batches)
     }
@@ -113,7 +114,8 @@ impl Gradients {
     }
 }
 
-/// Updates the weights with the clipped mean of gradient sums. Returns the global norm of the mean before clipping, `[1]`.
+/// Updates the weights with the clipped mean of gradient sums. Returns the global norm of the mean before clipping,
+/// `[1]`.
 pub(crate) fn update(
     learner: &mut Learner,
     sums: GradientsParams,
@@ -130,7 +132,7 @@ pub(crate) fn update(
     norm
 }
 
-/// Waits for the device.
+/// Waits for the device, and returns the totals of all batches.
 fn totals(batches: Vec<Sums>) -> Result<Totals, Error> {
     let mut totals = Totals::default();
     for sums in batches {
@@ -139,7 +141,7 @@ fn totals(batches: Vec<Sums>) -> Result<Totals, Error> {
     Ok(totals)
 }
 
-/// Factor, `[1]`, that makes a sum of gradients their mean, clipped by the mean's global `norm`, `[1]`.
+/// Returns the factor, `[1]`, from a sum of gradients to their mean, clipped by the mean's global `norm`, `[1]`.
 ///
 /// The clip is PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
 pub(crate) fn mean_and_clip(norm: &Tensor<1>, mean: f64, clip: f64) -> Tensor<1> {
@@ -182,16 +184,16 @@ mod tests {
                 accumulator.accumulate(&weights, widened(&weights, gradients));
             }
             let sum = accumulator.grads().get::<1>(weights.id).unwrap();
-            // In bf16 it stays at 256, in f16 at 2048.
+            // In half precision, the sum would stop at 256 in bf16, and at 2048 in f16.
             let sum: Vec<f64> = sum.try_into_vec_as().unwrap();
             assert_eq!(sum, [3000.0; 2], "{dtype:?}");
         }
     }
 
-    /// Takes weights out and puts them back, and notes their addresses, which change only for weights that a clone holds.
-    struct Whereabouts(Vec<*const u8>);
+    /// Mapper that moves weights out and back, and records their addresses, which change only for shared weights.
+    struct Addresses(Vec<*const u8>);
 
-    impl ModuleMapper for Whereabouts {
+    impl ModuleMapper for Addresses {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let (id, weights, mapper) = param.consume();
             let device = weights.device();
@@ -202,15 +204,15 @@ mod tests {
         }
     }
 
-    fn whereabouts(learner: &mut Learner) -> Vec<*const u8> {
-        let mut all = Whereabouts(Vec::new());
+    fn addresses(learner: &mut Learner) -> Vec<*const u8> {
+        let mut all = Addresses(Vec::new());
         let model = learner.take_model().map(&mut all);
         learner.put_model(model);
         all.0
     }
 
     #[test]
-    fn steps_change_weights_where_they_lie() {
+    fn steps_change_weights_in_place() {
         let device = Backend::Flex.device().unwrap();
         let training = device.clone().autodiff();
         let transformer = ModelConfig::new(17, 16, 2, 2, 32)
@@ -221,8 +223,8 @@ mod tests {
             optimizer(&OptimizerConfig::default(), true),
             ModuleLrScheduler::new(1e-2),
         );
-        whereabouts(&mut learner);
-        let before = whereabouts(&mut learner);
+        addresses(&mut learner);
+        let before = addresses(&mut learner);
         let mut losses = Vec::new();
         for step in 0..3 {
             let batches = [Ok(window(0, &training)), Ok(window(1, &training))];
@@ -230,14 +232,14 @@ mod tests {
             losses.push(taken.unwrap().0.loss());
         }
         assert!(losses[2] < losses[0], "{losses:?}");
-        assert_eq!(whereabouts(&mut learner), before);
+        assert_eq!(addresses(&mut learner), before);
 
-        // An update copies weights that a clone holds.
+        // An update copies weights that a clone shares.
         let held = learner.model().clone();
         let batches = [Ok(window(0, &training))];
         take_step(&mut learner, batches.into_iter(), 3, 1.0, &device).unwrap();
         drop(held);
-        let after = whereabouts(&mut learner);
+        let after = addresses(&mut learner);
         assert!(after.iter().zip(&before).all(|(a, b)| a != b));
     }
 }

@@ -1,41 +1,42 @@
-//! Sums over target tokens: the only source of loss, perplexity, bits per byte and accuracy.
+//! Sums over target tokens, the only source of loss, perplexity, bits per byte and accuracy.
 
 use burn::tensor::{ExecutionError, Tensor};
 
 /// Sums over target tokens, from which every quality measure follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
-    /// Negative log-likelihood of all targets, in nats, each times its weight.
+    /// Weighted sum of negative log-likelihoods, in nats.
     pub nats: f64,
-    /// The weight of the targets that the model ranked first.
+    /// Total weight of the targets that the model ranked first.
     pub correct: f64,
-    /// The weight of all targets: their number, unless the experiment weights them.
+    /// Total weight of all targets: their number, unless the experiment weights them.
     pub weight: f64,
-    /// Number of targets that count.
+    /// Number of targets with a weight.
     pub tokens: usize,
-    /// Bytes that the targets stand for.
+    /// Bytes of text of the targets.
     pub bytes: usize,
 }
 
 impl Totals {
-    /// Cross-entropy in nats per token: the objective.
+    /// Returns the cross-entropy in nats per token, which is the objective.
     pub fn loss(&self) -> f64 {
         self.nats / self.weight
     }
 
-    /// exp(loss): the size of a uniform choice that would surprise as much.
+    /// Returns exp(loss): the number of equally likely tokens with the same loss.
     pub fn perplexity(&self) -> f64 {
         self.loss().exp()
     }
 
-    /// Bits to code one byte of text with this model: nats / ln 2 / bytes. Unlike the loss, comparable
-    /// across tokenizers. Where targets have weights, their weighted mean stands for each of them.
+    /// Returns the bits to code one byte of text with this model: nats / ln 2 / bytes. Unlike losses, they are
+    /// comparable across tokenizers. If targets have weights, the nats are the weighted mean times the number of
+    /// targets.
     pub fn bits_per_byte(&self) -> f64 {
         let nats = self.nats * (self.tokens as f64 / self.weight);
         nats / std::f64::consts::LN_2 / self.bytes as f64
     }
 
-    /// Share of targets that the model ranked first, by weight.
+    /// Returns the share of targets that the model ranked first, by weight.
     pub fn accuracy(&self) -> f64 {
         self.correct / self.weight
     }
@@ -51,24 +52,24 @@ impl std::ops::AddAssign for Totals {
     }
 }
 
-/// Sums of a batch that the device may still compute.
+/// Sums of a batch, which the device may still compute.
 pub struct Sums {
-    /// Weighted sums of nats and of correct predictions, `[2]`: one read fetches both.
+    /// Weighted sums of nats and of correct predictions, `[2]`, in one tensor, so that one read fetches both.
     pub(crate) nats_and_correct: Tensor<1>,
-    /// The weight of all targets.
+    /// Total weight of all targets.
     pub(crate) weight: f64,
-    /// Number of targets that count.
+    /// Number of targets with a weight.
     pub(crate) tokens: usize,
-    /// Bytes that the targets stand for.
+    /// Bytes of text of the targets.
     pub(crate) bytes: usize,
 }
 
 impl Sums {
-    /// Waits for the device.
+    /// Waits for the device, and returns the totals.
     ///
     /// # Errors
     ///
-    /// When the device failed on the way.
+    /// Returns an error if the device failed.
     pub fn read(self) -> Result<Totals, ExecutionError> {
         let sums = self.nats_and_correct.try_into_data()?;
         let mut sums = sums.iter::<f64>();
@@ -88,8 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_those_of_the_field() {
-        // Two tokens of two bytes each, both at probability 1/16: 4 bits per token, 2 bits per byte.
+    fn totals_give_loss_perplexity_bits_per_byte_and_accuracy() {
+        // Two tokens of two bytes each with probability 1/16 have 4 bits per token and 2 bits per byte.
         let totals = Totals {
             nats: 2.0 * 16f64.ln(),
             correct: 1.0,
@@ -97,7 +98,7 @@ mod tests {
             tokens: 2,
             bytes: 4,
         };
-        // Weighted alike, targets are as surprising as before.
+        // Equal weights change no mean.
         let weighted = Totals {
             nats: 3.0 * totals.nats,
             correct: 3.0,

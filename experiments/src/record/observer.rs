@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::engine::event::{Evaluated, Event, Scope};
-use crate::engine::records::parameter_that_is_not_finite;
+use crate::engine::records::first_non_finite_parameter;
 use crate::engine::session::{Observer, Session};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::{MetricsLog, Record};
@@ -39,7 +39,7 @@ impl Observer for Checkpoints {
             return Ok(());
         };
         let state = session.state();
-        if let Some(path) = parameter_that_is_not_finite(session.model())? {
+        if let Some(path) = first_non_finite_parameter(session.model())? {
             return Err(Error::Diverged {
                 what: format!("{path} is no longer finite"),
                 step: state.step,

@@ -406,13 +406,13 @@ fn what_no_memory_holds_is_refused_with_both_numbers() {
     assert_refused(
         &model,
         2,
-        &["[model]", "needs", "TiB, and this machine has", "of memory"],
+        &["[model]", "needs", "TiB, but this machine has", "of memory"],
     );
     let batch = trained(&["--set", "train.batch=100000000"]);
     assert_refused(
         &batch,
         2,
-        &["train.batch", "needs", "TiB, and this machine has"],
+        &["train.batch", "needs", "TiB, but this machine has"],
     );
     let layers = trained(&["--set", "model.layers=1000000000"]);
     assert_refused(
@@ -434,7 +434,7 @@ fn what_no_memory_holds_is_refused_with_both_numbers() {
     for key in ["data.world.train_bytes", "data.world.valid_bytes"] {
         let set = format!("{key}=1000000000000000");
         let output = trained(&["--set", &set]);
-        assert_refused(&output, 2, &[key, "and this machine has"]);
+        assert_refused(&output, 2, &[key, "but this machine has"]);
     }
     assert!(nothing_was_written(&bench));
     // What is only looked at is still told.
@@ -450,5 +450,5 @@ fn what_no_memory_holds_is_refused_with_both_numbers() {
         "--samples",
         "4000000000",
     ];
-    assert_refused(&bench.run(&many), 2, &["--samples", "and this machine has"]);
+    assert_refused(&bench.run(&many), 2, &["--samples", "but this machine has"]);
 }

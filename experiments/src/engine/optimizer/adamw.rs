@@ -1,5 +1,5 @@
-//! AdamW as the field trains transformers with it: decay on matrices only, and gradients that are scaled as they are
-//! read, so that clipping by their global norm is part of the update.
+//! AdamW for transformers: it decays only matrices, and scales gradients as it reads them, so that clipping by their
+//! global norm is part of the update.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -20,18 +20,18 @@ use crate::Error;
 use crate::engine::records::{self, Handle};
 use crate::experiment::OptimizerConfig;
 
-/// AdamW over a whole module, which multiplies all gradients of an update by one scalar as it reads them.
+/// AdamW for a module, which multiplies all gradients of an update by one scalar as it reads them.
 ///
-/// Weights and moments change in place where nobody else holds them.
+/// Weights and moments change in place unless a clone shares them.
 pub struct ScaledAdamW {
-    /// Keeps and records the moments of every parameter.
+    /// Burn's optimizer, which holds and records the moments of every parameter.
     burn: ModuleOptimizer,
     scale: Scale,
 }
 
 impl ScaledAdamW {
-    /// AdamW with decay on matrices and none on biases and norms. It is one operation for each parameter, or several of Burn's
-    /// own.
+    /// Returns AdamW with decay of matrices, but not of biases and norms: one operation per parameter if `fused`, or
+    /// else Burn's own operations.
     pub fn new(config: &OptimizerConfig, fused: bool) -> Self {
         let scale = Scale::default();
         let rule = DecayMatrices {
@@ -53,7 +53,7 @@ impl ScaledAdamW {
         gradients: GradientsParams,
         scale: Tensor<1>,
     ) -> M {
-        // Burn hands a rule one parameter at a time with its gradient and moments, so the scale takes another way.
+        // Burn passes a rule only one parameter with its gradient and moments, so the scale is passed in a shared cell.
         *self.scale.lock() = Some(scale);
         let module = self.burn.step(learning_rate, module, gradients);
         *self.scale.lock() = None;
@@ -101,7 +101,7 @@ impl Optimizer for ScaledAdamW {
     }
 }
 
-/// The scale of the update under way.
+/// Scale of the update under way.
 #[derive(Clone, Default)]
 struct Scale(Arc<Mutex<Option<Tensor<1>>>>);
 
@@ -111,13 +111,13 @@ impl Scale {
     }
 }
 
-/// AdamW with two decays, chosen by the parameter's rank. The rank decides, not a list of names or
-/// identifiers, so a resumed process cannot group parameters otherwise.
+/// Rule of AdamW that decays parameters of rank 2 or more. The rank does not depend on names or identifiers, so a
+/// resumed process groups parameters in the same way.
 #[derive(Clone)]
 struct DecayMatrices {
     config: OptimizerConfig,
     fused: bool,
-    /// `None` leaves gradients as they are.
+    /// Factor of gradients; `None` means 1.
     scale: Scale,
 }
 
@@ -176,8 +176,8 @@ impl Rule for DecayMatrices {
     }
 }
 
-/// AdamW's state, read back in the precision that it is computed in, f32 at least; Burn reads it in the device's default
-/// one. Checkpoints of older versions hold it in the weights' own.
+/// State of AdamW, which is read in its own precision of at least f32; Burn would read it in the device's default
+/// precision. Checkpoints of older versions hold it in the precision of the weights.
 #[derive(Clone)]
 struct Moments<const D: usize>(AdamWState<D>);
 
@@ -190,12 +190,12 @@ impl<const D: usize> Moments<D> {
 }
 
 thread_local! {
-    /// Moments of the record under way, which are read when they are written and not before. Burn asks each parameter's
-    /// state for numbers and gives it no way to know.
+    /// Moments of the record under way, which are read only when they are written. They are global because Burn's
+    /// interface of records has no argument for them.
     static HANDLES: RefCell<Option<Vec<burn_pack::Tensor>>> = const { RefCell::new(None) };
 
-    /// Device that the moments of a record are read to. Burn itself takes the default device of the build, which may be
-    /// a GPU that is not used, has no driver or does not compute in their precision.
+    /// Device to which the moments of a record are read. Burn itself uses the default device of the build, which can be
+    /// a GPU that is not used, has no driver or does not support their precision.
     static READ_TO: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
@@ -206,7 +206,7 @@ impl<const D: usize> RecordState for Moments<D> {
             let (Some(handles), Ok(id)) = (handles, prefix.parse()) else {
                 return false;
             };
-            // These are Burn's names.
+            // The names must match Burn's records.
             let prefix = join_path(prefix, "momentum");
             for (name, moment) in [
                 ("moment_1", &momentum.moment_1),
@@ -224,7 +224,7 @@ impl<const D: usize> RecordState for Moments<D> {
     }
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        // These are Burn's names.
+        // The names must match Burn's records.
         let prefix = join_path(prefix, "momentum");
         let time = src.take_scalar(&prefix, "time")?.try_into().ok()?;
         let device = READ_TO.with_borrow(|read_to| read_to.clone().unwrap_or(device.clone()));
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// AdamW as its paper writes it, in f64.
+    /// Reference implementation of AdamW in f64, as in its paper.
     struct Reference {
         m: f64,
         v: f64,
@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    /// A matrix and a vector, of one weight each.
+    /// A matrix and a vector with one weight each.
     type Weights = (Param<Tensor<2>>, Param<Tensor<1>>);
 
     fn device() -> Device {
@@ -294,7 +294,7 @@ mod tests {
         )
     }
 
-    /// Numbers that both optimizers and their references are given.
+    /// Returns the gradient of a step for optimizers and references.
     fn gradient(step: usize) -> f64 {
         ((step as f64) * 0.7).sin() + 0.1
     }
@@ -339,8 +339,8 @@ mod tests {
                     *w = references[index].step(&config, decay, lr, *w, gradient);
                 }
             }
-            // 200 updates of at most 1e-2, each rounded to f32: 200 × 2⁻²⁴ relative, and the bias corrections
-            // 1 − βᵗ that Burn takes in f32; 1e-4 leaves a factor of ten.
+            // The error of 200 updates of at most 1e-2, each rounded to f32, is 200 × 2⁻²⁴ relative, plus that of the
+            // bias corrections 1 − βᵗ, which Burn computes in f32; 1e-4 leaves a factor of ten.
             for (actual, expected) in values(&weights).into_iter().zip(expected) {
                 assert!((actual - expected).abs() < 1e-4, "{actual} and {expected}");
             }
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn clipping_within_an_update_is_clipping_before_it() {
         let config = config();
-        // Sums over four micro-batches, of which some means are clipped and some are not.
+        // Some means of the sums over four micro-batches are clipped, and some are not.
         let (mean, clip) = (0.25, 0.2);
         let (mut optimizer, mut weights) = (ScaledAdamW::new(&config, true), weights());
         let mut expected = [0.7f64; 2];
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    /// Weights after the updates of some steps.
+    /// Returns the weights after the updates of the given steps.
     fn after(
         mut step: impl FnMut(Weights, GradientsParams) -> Weights,
         mut weights: Weights,
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_optimizer_goes_on_with_the_same_bits() {
+    fn a_restored_optimizer_continues_with_the_same_bits() {
         for fused in [true, false] {
             let step = |optimizer: &mut ScaledAdamW, weights, given| {
                 optimizer.step(1e-2, weights, given, scalar(0.3))
@@ -446,7 +446,7 @@ mod tests {
             epsilon,
             ..
         } = config();
-        // Decay is 0 here, because Burn's decays all parameters or none.
+        // Decay is 0, because Burn's AdamW decays all parameters or none.
         let config = OptimizerConfig {
             weight_decay: 0.0,
             ..config()
@@ -465,7 +465,7 @@ mod tests {
         let (mut ours, mut theirs) = (ScaledAdamW::new(&config, true), burn());
         let middle = after(|w, g| ours.step(rate, w, g, scalar(1.0)), weights(), 0..5);
         let other_middle = after(|w, g| theirs.step(rate, w, g), weights(), 0..5);
-        // Each continues from the other's state.
+        // Each optimizer continues from the state of the other.
         let mut ours_then = burn().load_record(pass(ours.to_record()));
         let mut theirs_then = ScaledAdamW::new(&config, true);
         theirs_then.load_record(pass(theirs.to_record()), &device());
@@ -491,7 +491,7 @@ mod tests {
                 };
                 let step = |optimizer: &mut ScaledAdamW, weights: Weights, number: usize| {
                     let mut gradients = GradientsParams::new();
-                    // In f16 its square is 0.
+                    // The square of the gradient is 0 in f16.
                     let value = 1e-4 * gradient(number);
                     let tensor = Tensor::<2>::from_data([[value]], (&device, dtype));
                     gradients.register(weights.0.id, tensor);

@@ -1,4 +1,4 @@
-//! Optimizers, which update weights. A new one is a file in this folder, a name in [`OptimizerName`] and an arm of [`optimizer`].
+//! Optimizers. A new one needs a file in this folder, a name in [`OptimizerName`] and an arm of [`optimizer`].
 
 mod adamw;
 
@@ -28,28 +28,30 @@ pub trait Optimizer: Send {
         scale: Tensor<1>,
     ) -> LanguageModel;
 
-    /// The state, as Burn records it.
+    /// Returns the state as Burn's record.
     fn to_record(&self) -> OptimizerRecord;
 
-    /// Replaces the state by that of a record, on `device`, which is that of the weights.
+    /// Replaces the state by a record, on `device`, which must be the device of the weights.
     fn load_record(&mut self, record: OptimizerRecord, device: &Device);
 
-    /// Writes the state to a file as [`to_record`](Self::to_record) has it, a tensor at a time.
+    /// Writes the [record](Self::to_record) of the state to a file, one tensor at a time.
     ///
     /// # Errors
     ///
-    /// When the disk refuses, or the device fails.
+    /// Returns an error if the file cannot be written, or the device fails.
     fn write(&self, path: &Path) -> Result<(), Error>;
 }
 
-/// The optimizer that an experiment names: `fused` as one operation for each parameter, or as Burn's own, which is many.
+/// Returns the optimizer that an experiment names: one operation per parameter if `fused`, or else Burn's own
+/// operations.
 pub fn optimizer(config: &OptimizerConfig, fused: bool) -> Box<dyn Optimizer> {
     match config.name {
         OptimizerName::AdamW => Box::new(ScaledAdamW::new(config, fused)),
     }
 }
 
-/// Euclidean norm over all gradients of a module, `[1]`, on the device. Its sums are fused operations, or Burn's own.
+/// Computes the Euclidean norm over all gradients of a module, `[1]`, on the device, with fused operations or Burn's
+/// own.
 pub fn gradient_norm<M: Module>(
     module: &M,
     gradients: &GradientsParams,
@@ -68,7 +70,7 @@ pub fn gradient_norm<M: Module>(
                     self.sums.push(sum_of_squares(gradient));
                     return;
                 }
-                // Half precision loses a sum of so many squares.
+                // Half precision cannot hold a sum of so many squares.
                 let gradient = match gradient.dtype() {
                     DType::F16 | DType::BF16 => gradient.cast(DType::F32),
                     _ => gradient,

@@ -42,7 +42,7 @@ fn session(overrides: &[&str]) -> Session {
     Session::new(&setup, options).unwrap()
 }
 
-/// A line for each event, with the bits of its loss.
+/// Observer that writes a line for each event, with the bits of its loss.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);
 
@@ -78,7 +78,7 @@ fn run(session: &mut Session, until: usize) -> (Ending, Vec<String>) {
     (ending, events.lines())
 }
 
-/// The first two words of every line.
+/// Returns the first two words of every line.
 fn kinds(lines: &[String]) -> Vec<&str> {
     let kind = |line: &String| line.match_indices(' ').nth(1).map(|(at, _)| at);
     lines
@@ -110,7 +110,7 @@ fn run_in_pieces_and_by_hand_has_the_same_bits() {
     let mut by_hand = session(&[]);
     let steps: Vec<String> = (1..=6)
         .map(|step| {
-            // Looking at gradients reads the windows of the step, and not of the next one.
+            // Gradients do not advance the windows to the next step.
             by_hand.gradients().unwrap();
             let loss = by_hand.step().unwrap().figures.totals.loss().to_bits();
             format!("step {step} {loss:x}")
@@ -154,7 +154,7 @@ fn stop_saves_what_was_done() {
         assert_eq!(ending, Ending::Interrupted);
         let saved = format!("saved {}", session.state().step);
         assert_eq!(events.lines().last(), Some(&saved));
-        // It goes on to the end, whether it was stopped in a step or in an evaluation.
+        // The run can continue after a stop in a step and in an evaluation.
         let mut observed = Events::default();
         session.run_until(6, &mut observed, &|| false).unwrap();
         let whole = run(&mut self::session(&[]), 6).1;
@@ -197,7 +197,7 @@ fn observer_with_a_period_receives_some_steps_and_everything_else() {
 
 #[test]
 fn run_stops_when_the_validation_loss_stops_improving() {
-    // Nothing is learned, so no evaluation after the first is better.
+    // The weights do not change, so no later evaluation is better than the first.
     let mut stalled = session(&[
         "optimizer.learning_rate=0.0",
         "optimizer.min_learning_rate=0.0",
