@@ -1,4 +1,4 @@
-//! `bisect` names the operation where a mistake is, and nobody where there is none.
+//! Tests that `bisect` names the operation with a planted mistake, and no operation if there is none.
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod faults;
@@ -17,7 +17,7 @@ use foretoken_datasets::Monitor;
 
 use faults::{Fault, LLAMA, backward_faults, equivalents, forward_faults, training_faults};
 
-/// A small experiment: a GPT-2 or a Llama.
+/// Returns a small experiment with a GPT-2 or a Llama.
 fn experiment(rms: bool, width: usize, context: usize, seed: u64) -> Experiment {
     let mut overrides = vec![
         "data.world.train_bytes=20000".to_owned(),
@@ -44,7 +44,7 @@ fn findings(bisector: &Bisector, backend: Backend, perturbation: Perturbation) -
     bisector.findings(&[examined])
 }
 
-/// Whatever is compiled in, works here and is not slow.
+/// Returns the fast backends that are compiled in.
 fn backends() -> Vec<Backend> {
     [Backend::Flex, Backend::NdArray, Backend::LibTorch]
         .into_iter()
@@ -52,7 +52,7 @@ fn backends() -> Vec<Backend> {
         .collect()
 }
 
-/// Plants each mistake, says what was found, and counts what was found where it is.
+/// Plants each mistake, prints what was found, and returns the numbers of mistakes that were found and planted.
 fn hunt(bisector: &Bisector, backend: Backend, label: &str, faults: Vec<Fault>) -> [usize; 2] {
     let mut found = 0;
     let planted = faults.len();
@@ -81,15 +81,15 @@ fn hunt(bisector: &Bisector, backend: Backend, label: &str, faults: Vec<Fault>) 
 }
 
 #[test]
-fn mistakes_are_found_where_they_are() {
+fn planted_mistakes_are_located() {
     let (mut forward, mut backward, mut training) = ([0; 2], [0; 2], [0; 2]);
     let add = |total: &mut [usize; 2], [found, planted]: [usize; 2]| {
         total[0] += found;
         total[1] += planted;
     };
-    // Each backend has its turn with each model.
+    // Backends alternate, so that each has mistakes in each model.
     let backends = backends();
-    let mut turn = 0;
+    let mut hunts = 0;
     for (rms, width, context, seed) in [
         (false, 32, 16, 1),
         (false, 48, 24, 2),
@@ -98,8 +98,8 @@ fn mistakes_are_found_where_they_are() {
     ] {
         let bisector = bisector(experiment(rms, width, context, seed));
         for layer in 0..2 {
-            let backend = backends[turn % backends.len()];
-            turn += 1;
+            let backend = backends[hunts % backends.len()];
+            hunts += 1;
             let model = if rms { "llama" } else { "gpt2" };
             let label = format!("{backend} {model} {width}x{context} {layer}");
             let hunt = |faults| hunt(&bisector, backend, &label, faults);
@@ -118,7 +118,7 @@ fn mistakes_are_found_where_they_are() {
     }
 }
 
-/// The largest ratio anywhere, with its place.
+/// Returns the largest ratio of all operations, and its place.
 fn largest(found: &Bisection) -> (f64, String) {
     let rows = found.operations.iter();
     let row = rows.max_by(|a, b| a.worst_ratio().total_cmp(&b.worst_ratio()));
@@ -127,7 +127,7 @@ fn largest(found: &Bisection) -> (f64, String) {
 }
 
 #[test]
-fn nothing_is_found_where_there_is_nothing() {
+fn clean_backends_have_no_culprit() {
     let mut overall = 0.0f64;
     for (rms, width, context, seed) in [
         (false, 32, 16, 1),
@@ -155,7 +155,7 @@ fn nothing_is_found_where_there_is_nothing() {
         }
     }
     println!("largest ratio {overall:.3}");
-    assert!(overall < 0.33, "a margin of three is left: {overall}");
+    assert!(overall < 0.33, "the margin is less than three: {overall}");
 }
 
 fn written(
@@ -220,7 +220,7 @@ fn compile(source: &Path, out: &Path, emit: &str) -> Result<(), String> {
 #[test]
 fn the_smallest_case_is_written_as_a_program() {
     let root = tempfile::tempdir().unwrap();
-    // Which mistakes, by their names: each operation at least once.
+    // The named mistakes cover each operation at least once.
     for (rms, names, extra) in [
         (
             false,
@@ -243,7 +243,7 @@ fn the_smallest_case_is_written_as_a_program() {
             true,
             &[
                 "norm's mean",
-                "keys not turned",
+                "keys not rotated",
                 "scores' scale",
                 "softmax's sum",
                 "gate and up swapped",
@@ -282,7 +282,7 @@ fn the_smallest_case_is_written_as_a_program() {
                 let text = std::fs::read_to_string(source).unwrap();
                 panic!("{}: {reason}\n{text}", fault.name);
             }
-            // Without the mistake, which is not Burn's, it computes what is expected.
+            // The program has the expected result, because the planted mistake is not in Burn.
             let run = ["beta_2", "GELU's derivative", "scores' scale"].contains(&fault.name);
             if run {
                 compile(source, root.path(), "--emit=link").unwrap();
@@ -306,7 +306,7 @@ fn the_smallest_case_is_written_as_a_program() {
 }
 
 #[test]
-fn rows_that_do_not_look_at_each_other_are_left_out() {
+fn independent_rows_are_left_out() {
     let root = tempfile::tempdir().unwrap();
     let fault = |name: &str| {
         let mut all = forward_faults(0, false)
@@ -317,7 +317,7 @@ fn rows_that_do_not_look_at_each_other_are_left_out() {
     for (name, expected) in [
         ("norm epsilon", vec![vec![1, 32]]),
         ("GELU's derivative", vec![vec![1, 128]]),
-        // The future key of the first token: two tokens of one sequence.
+        // The first token attends to a future key, so two tokens of one sequence are needed.
         ("mask off by one", vec![vec![1, 4, 2, 8], vec![1, 4, 2, 8]]),
     ] {
         let out = root.path().join(name);
@@ -391,7 +391,7 @@ fn the_command_says_that_backends_agree() {
     ] {
         assert!(!row[key].is_null(), "{key}");
     }
-    // It is there now.
+    // A second call is refused, because the directory exists.
     let (code, text, errors) = foretoken(&small);
     assert_eq!((code, text.as_str()), (2, ""), "{errors}");
     assert!(
@@ -401,7 +401,7 @@ fn the_command_says_that_backends_agree() {
 }
 
 #[test]
-fn what_cannot_be_is_one_line() {
+fn errors_of_backends_are_one_line() {
     let first = backends()[0].name();
     for (backends, part) in [
         (format!("{first},{first}"), "twice"),

@@ -1,8 +1,8 @@
-//! How often a comparison is right: clean runs that it must not accuse, and mistakes that it must name.
+//! Calibration of the comparison: it must not report a difference of clean runs, and must report every planted mistake.
 //!
-//! The tables that it prints are kept in `docs/src/calibration.md`:
-//! `cargo test --release --workspace --features ndarray,libtorch,wgpu --test calibration -- --nocapture`
-//! and, for the long ones, the same with `--ignored`.
+//! The printed tables are in `docs/src/calibration.md`:
+//! `cargo test --release --workspace --features ndarray,libtorch,wgpu --test calibration -- --nocapture`,
+//! and with `--ignored` for the long tests.
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod faults;
@@ -21,15 +21,16 @@ use faults::{
     training_faults,
 };
 
-/// Steps of each clean run: enough for rounding to grow.
+/// Number of steps of each clean run, in which rounding grows.
 const STEPS: usize = 16;
 
-/// Steps of each run with a mistake: enough for what is wrong with an optimizer to show.
+/// Number of steps of each run with a mistake, in which a mistake in the optimizer becomes visible.
 const PLANTED_STEPS: usize = 8;
 
-/// The first step that is wrong, of late mistakes.
+/// First step of late mistakes.
 const LATE: usize = 150;
 
+/// Watcher that ignores all events.
 struct Silent;
 
 impl Watcher for Silent {
@@ -68,7 +69,7 @@ impl Model {
         self.experiment_with(seed, &[])
     }
 
-    /// The same with other keys, which come last.
+    /// Returns the experiment with further keys.
     fn experiment_with(self, seed: u64, more: &[&str]) -> Experiment {
         let mut overrides = vec![
             "data.world.train_bytes=40000".to_owned(),
@@ -105,7 +106,7 @@ fn reference() -> Entrant {
     }
 }
 
-/// Backends that are compiled in and quick.
+/// Returns the fast backends that are compiled in.
 fn backends() -> Vec<Backend> {
     [Backend::Flex, Backend::NdArray, Backend::LibTorch]
         .into_iter()
@@ -118,12 +119,12 @@ fn compare(experiment: Experiment, options: &CompareOptions) -> Comparison {
     compared.unwrap().unwrap()
 }
 
-/// Whether an entrant ran and agrees, by whatever name its verdict has.
+/// Returns whether a backend ran and agrees with the reference.
 fn agrees(entry: &Entry) -> bool {
     [Verdict::Identical, Verdict::Rounding, Verdict::Own].contains(&entry.verdict)
 }
 
-/// The largest error of a check that can tell anything, as a share of its bound.
+/// Returns the largest error of a decisive check, as a share of its bound.
 fn worst_check(entry: &Entry) -> f64 {
     let decides = entry
         .checks
@@ -133,7 +134,7 @@ fn worst_check(entry: &Entry) -> f64 {
     shares.fold(0.0, f64::max)
 }
 
-/// The largest difference of a loss at a comparable step, as a share of the envelope.
+/// Returns the largest difference of a loss at a comparable step, as a share of the envelope.
 fn worst_step(entry: &Entry, comparison: &Comparison) -> f64 {
     let envelope = comparison.envelope(entry.entrant.dtype).unwrap();
     let reference = &comparison.reference.losses;
@@ -144,7 +145,6 @@ fn worst_step(entry: &Entry, comparison: &Comparison) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Clean runs: nobody is accused, whatever the backend, the size and the seed.
 #[test]
 fn clean_runs_agree() {
     let models = [
@@ -161,7 +161,7 @@ fn clean_runs_agree() {
         let mut rows = BTreeMap::<String, (usize, usize, usize, f64, f64)>::new();
         for seed in [1, 2, 3, 4, 5] {
             let mut names = backends();
-            // wgpu compiles its kernels for a long time where there is no GPU.
+            // wgpu takes long to compile its kernels without a GPU.
             if Backend::Wgpu.compiled_in() && number == 1 && seed == 1 {
                 names.push(Backend::Wgpu);
             }
@@ -172,17 +172,17 @@ fn clean_runs_agree() {
                 ..CompareOptions::new(entrants.collect(), reference())
             };
             let mut labels: Vec<String> = names.iter().map(Backend::to_string).collect();
-            // The same function in another order of operations is no mistake.
+            // Another order of operations for the same function is not a mistake.
             for same in equivalents(0) {
-                let place = options.entrants.len();
+                let index = options.entrants.len();
                 options.entrants.push(entrant(Backend::Flex));
-                options.perturbations.insert(place, same.perturbation);
+                options.perturbations.insert(index, same.perturbation);
                 labels.push(format!("flex, {}", same.name));
             }
             let comparison = compare(model.experiment(seed), &options);
             for (label, entry) in labels.into_iter().zip(&comparison.backends) {
                 pairs += 1;
-                // Flex as it is has the reference's own backend.
+                // Unchanged flex is the backend of the reference.
                 let identical = [Verdict::Identical, Verdict::Own].contains(&entry.verdict);
                 assert!(
                     agrees(entry),
@@ -212,7 +212,6 @@ fn clean_runs_agree() {
     assert!(pairs >= 50, "{pairs}");
 }
 
-/// Mistakes: every one of them is named as a difference in substance.
 #[test]
 fn planted_mistakes_differ() {
     let models = [
@@ -234,7 +233,7 @@ fn planted_mistakes_differ() {
             ..CompareOptions::new(Vec::new(), reference())
         };
         for (place, fault) in planted.iter().enumerate() {
-            // In turns, so that every backend makes mistakes.
+            // Backends alternate, so that each has mistakes.
             options.entrants.push(entrant(names[place % names.len()]));
             options
                 .perturbations
@@ -271,7 +270,7 @@ fn planted_mistakes_differ() {
     );
 }
 
-/// What is trained otherwise than in [`clean_runs_agree`].
+/// A condition of training that differs from [`clean_runs_agree`].
 struct Condition {
     name: &'static str,
     model: Model,
@@ -283,7 +282,7 @@ struct Condition {
 
 const SMALL: Model = Model::new(false, 1, 16, 8);
 const LARGE_RATE: &[&str] = &["train.steps=500", "optimizer.learning_rate=3e-2"];
-/// Smaller ones are 0 in f16.
+/// Override of the optimizer's epsilon, because the default is 0 in f16.
 const EPSILON: &[&str] = &["optimizer.epsilon=1e-6"];
 
 fn conditions() -> [Condition; 10] {
@@ -358,7 +357,6 @@ impl Condition {
     }
 }
 
-/// Clean runs under other conditions: nobody is accused, in at least 150 pairs.
 #[test]
 #[ignore = "takes minutes; its table is in docs/src/calibration.md"]
 fn clean_runs_agree_under_other_conditions() {
@@ -394,7 +392,7 @@ fn clean_runs_agree_under_other_conditions() {
             let experiment = condition.model.experiment_with(seed, condition.keys);
             let comparison = compare(experiment, &options);
             for (label, entry) in labels.iter().zip(&comparison.backends) {
-                // The same bits are no news.
+                // Equal bits are no evidence.
                 if label == "flex" {
                     continue;
                 }
@@ -430,7 +428,7 @@ fn clean_runs_agree_under_other_conditions() {
     assert!(accused.is_empty(), "{accused:#?}");
 }
 
-/// Plants late mistakes and counts, by name, how many were planted and which were not named.
+/// Plants late mistakes, and counts by name how many were planted and which were not reported.
 fn plant_late(
     found: &mut BTreeMap<&'static str, (usize, Vec<String>)>,
     planted: Vec<Fault>,
@@ -453,7 +451,7 @@ fn plant_late(
     for (fault, entry) in planted.iter().zip(&comparison.backends) {
         let row = found.entry(fault.name).or_default();
         row.0 += 1;
-        // Neither by what came before it, nor by anything but a difference.
+        // The verdict must be a difference, and not before the mistake begins.
         if entry.verdict != Verdict::Differs || entry.first_step < Some(steps / 2) {
             row.1
                 .push(format!("{what}, {}: {}", entry.entrant, entry.reason));
@@ -461,7 +459,7 @@ fn plant_late(
     }
 }
 
-/// Mistakes that begin half-way are named: by single steps, which chaos cannot hide.
+/// Single steps show mistakes that begin half-way, even if training is chaotic.
 #[test]
 fn late_mistakes_differ() {
     let mut found = BTreeMap::new();
@@ -473,7 +471,7 @@ fn late_mistakes_differ() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
-/// The same over 300 steps at learning rates that rounding alone makes chaotic.
+/// The runs have 300 steps, at learning rates at which rounding alone makes training chaotic.
 #[test]
 #[ignore = "takes minutes; its table is in docs/src/calibration.md"]
 fn late_mistakes_differ_in_long_runs() {

@@ -1,6 +1,6 @@
-//! Every parser accepts valid inputs, and panics on none: the bodies of the fuzz targets (`fuzz/`) on their seeds, on the
-//! inputs kept in the repository, and on random mutations of both. `PROPTEST_CASES` says how many mutations of each
-//! target; `FORETOKEN_FUZZ_CORPUS` names a folder that gets the seeds, for cargo-fuzz to start from.
+//! Tests that every parser accepts valid inputs and never panics. They run the bodies of the fuzz targets (`fuzz/`) on
+//! their seeds, on the inputs in the repository, and on random mutations of both. `PROPTEST_CASES` is the number of
+//! mutations of each target; `FORETOKEN_FUZZ_CORPUS` names a folder for the seeds, as a corpus for cargo-fuzz.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../fuzz/targets/datasets.rs"]
@@ -34,7 +34,7 @@ fn targets() -> impl Iterator<Item = &'static Target> {
     all.into_iter().flatten()
 }
 
-/// Inputs of a target in the repository, by name: `valid-…` are accepted, others have once been a fault.
+/// Returns the inputs of a target in the repository, by name: `valid-…` are accepted, and others once caused a fault.
 fn kept(target: &Target) -> Vec<(String, Vec<u8>)> {
     let folder = folder().join("inputs").join(target.name);
     let Ok(entries) = fs::read_dir(folder) else {
@@ -48,7 +48,7 @@ fn kept(target: &Target) -> Vec<(String, Vec<u8>)> {
     paths.map(named).collect()
 }
 
-/// What replaces a value or is put between others.
+/// Byte strings that mutations insert or replace values by.
 const WORDS: [&[u8]; 24] = [
     b"null",
     b"true",
@@ -76,7 +76,7 @@ const WORDS: [&[u8]; 24] = [
     b"\xff\xff\xff\xff\xff\xff\xff\x7f",
 ];
 
-/// A change of an input.
+/// A mutation of an input.
 #[derive(Clone, Debug)]
 enum Mutation {
     Flip(Index, u8),
@@ -146,7 +146,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// Runs a target on valid inputs, on what once was a fault, and on mutations of all of them.
+/// Runs a target on its seeds, on its inputs in the repository, and on mutations of both.
 fn run(target: &Target) {
     let name = target.name;
     let mut inputs = (target.seeds)();
@@ -166,7 +166,7 @@ fn run(target: &Target) {
         assert!(accepted || !input.starts_with("valid-"), "{name}/{input}");
     }
     inputs.extend(kept.into_iter().map(|(_, bytes)| bytes));
-    assert!(!inputs.is_empty(), "nothing to begin with");
+    assert!(!inputs.is_empty(), "{name} has no input");
 
     let mut config = ProptestConfig {
         failure_persistence: None,

@@ -1,22 +1,22 @@
-//! The documentation is true: the commands of README.md and of the pages in `docs/src` run and print what the pages
-//! say, every page can be reached, links resolve, and every key of an experiment is listed with its default.
+//! Tests of the documentation: the commands of README.md and of the pages in `docs/src` print what the pages say, every
+//! page is in the summary, links resolve, and every key of an experiment is listed with its default.
 //!
-//! A fence's first word is its language, and the words after it say what the test does with it:
+//! The first word of a fence is its language, and further words say how it is tested:
 //!
 //! | fence | meaning |
 //! |---|---|
 //! | `sh` | run with `bash -e`, in one directory for each page; `cargo run --release --` stands for the program |
-//! | `sh exit=2` | the same, with that exit code |
-//! | `sh NAME` | left out: what it needs is one of [`LEFT_OUT`] |
-//! | `text` | the output of the `sh` before it; `…` stands for words that are omitted, alone in a line for omitted lines |
-//! | `text tolerance=20%` | the same, with numbers that may differ by so much in place of [`TOLERANCE`] |
-//! | `text varies` | the same; as it depends on the last bits of a long training, which other CPUs round differently, it is compared only where `FORETOKEN_GUIDE_EXACT` is set |
+//! | `sh exit=2` | like `sh`, with that exit code |
+//! | `sh NAME` | skipped, because it needs one of [`SKIPPED`] |
+//! | `text` | the output of the previous `sh`; `…` stands for omitted words, or for omitted lines if it is alone in a line |
+//! | `text tolerance=20%` | like `text`, with this tolerance for numbers instead of [`TOLERANCE`] |
+//! | `text varies` | like `text`, but compared only if `FORETOKEN_GUIDE_EXACT` is set, because it depends on the last bits of a long training, which CPUs round differently |
 //! | `text layout` | not an output |
 //! | `toml file=NAME` | written to the page's directory |
 //!
-//! Speeds and times, which [`is_measured`] tells by their unit, may differ by a factor of [`SPEED_FACTOR`].
+//! Speeds and times, which [`is_measured`] recognizes by their unit, can differ by a factor of [`SPEED_FACTOR`].
 //!
-//! A page with the line [`NEEDS_RUN`] finds the run of README.md's first command in its directory.
+//! A page with the line [`NEEDS_RUN`] starts with the run of README.md's first command in its directory.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -25,20 +25,20 @@ use std::path::{Path, PathBuf};
 
 use foretoken::Experiment;
 
-/// What a block may need that this test does not have.
-const LEFT_OUT: [&str; 6] = [
+/// Attributes of blocks whose needs this test does not meet.
+const SKIPPED: [&str; 6] = [
     "all-backends", // backends that the default features do not compile in
-    "files",        // files that the reader has
+    "files",        // files of the reader
     "gpu",
     "long", // minutes, or a build
     "network",
     "python", // Python with transformers
 ];
 
-/// Relative difference of numbers, for CPUs that round sums in another order.
+/// Maximum relative difference of numbers, because CPUs round sums in different orders.
 const TOLERANCE: f64 = 1e-3;
 
-/// How much faster or slower than the page's machine this one may be.
+/// Maximum ratio between the speeds of the page's machine and of this one.
 const SPEED_FACTOR: f64 = 50.0;
 
 /// The line of a page that needs a trained model.
@@ -51,7 +51,7 @@ fn root() -> PathBuf {
         .into()
 }
 
-/// README.md and the pages of the guide, by their path from the root.
+/// Returns README.md and the pages of the guide, by their path from the root.
 fn pages() -> BTreeMap<String, String> {
     let mut paths = vec![PathBuf::from("README.md")];
     for entry in fs::read_dir(root().join("docs/src")).unwrap() {
@@ -69,7 +69,7 @@ fn pages() -> BTreeMap<String, String> {
 
 /// A fenced block.
 struct Block {
-    /// Line of its fence, from 1.
+    /// Line number of its fence, from 1.
     line: usize,
     language: String,
     attributes: Vec<String>,
@@ -77,7 +77,7 @@ struct Block {
 }
 
 impl Block {
-    /// The value of the attribute `name=VALUE`.
+    /// Returns the value of the attribute `name=VALUE`.
     fn value(&self, name: &str) -> Option<&str> {
         let with_name = |attribute: &String| attribute.starts_with(&format!("{name}="));
         let attribute = self.attributes.iter().find(|a| with_name(a))?;
@@ -88,17 +88,17 @@ impl Block {
         self.attributes.iter().any(|a| a == attribute)
     }
 
-    /// The attributes that leave the block out.
-    fn left_out(&self) -> Option<String> {
-        let known = |attribute: &&String| LEFT_OUT.contains(&attribute.as_str());
+    /// Returns the attributes because of which the block is skipped.
+    fn skipped(&self) -> Option<String> {
+        let known = |attribute: &&String| SKIPPED.contains(&attribute.as_str());
         let names: Vec<_> = self.attributes.iter().filter(known).cloned().collect();
         (self.language == "sh" && !names.is_empty()).then(|| names.join(", "))
     }
 
-    /// An attribute that nothing here knows.
+    /// Returns an unknown attribute.
     fn unknown(&self) -> Option<&String> {
         let known = |attribute: &&String| match self.language.as_str() {
-            "sh" => LEFT_OUT.contains(&attribute.as_str()) || attribute.starts_with("exit="),
+            "sh" => SKIPPED.contains(&attribute.as_str()) || attribute.starts_with("exit="),
             "text" => {
                 ["varies", "layout"].contains(&attribute.as_str())
                     || attribute.starts_with("tolerance=")
@@ -145,7 +145,7 @@ enum Token<'a> {
     Omitted,
 }
 
-/// Splits a line at spaces, and numbers off what stands beside them.
+/// Splits a line at spaces and around numbers.
 fn tokens(line: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = line.trim_start();
@@ -169,7 +169,7 @@ fn tokens(line: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Length of the number that `text` begins with: digits, a fraction, an exponent.
+/// Returns the length of the number at the start of `text`: digits, a fraction, an exponent.
 fn number_length(text: &str) -> usize {
     let digits = |from: usize| {
         let end = text[from..].find(|c: char| !c.is_ascii_digit());
@@ -188,7 +188,7 @@ fn number_length(text: &str) -> usize {
     end
 }
 
-/// Whether a number is a speed or a time: by its unit, or by the name before it.
+/// Returns whether a number is a speed or a time, by its unit or by the name before it.
 fn is_measured(tokens: &[Token], place: usize) -> bool {
     const RATES: [&str; 4] = ["tokens/s", "GFLOP/s", "MB/s", "GB/s"];
     const TIMES: [&str; 4] = ["s", "s,", "ms", "µs"];
@@ -199,7 +199,7 @@ fn is_measured(tokens: &[Token], place: usize) -> bool {
     unit || matches!(before, Some(Token::Word(word)) if NAMES.iter().any(|name| word.ends_with(name)))
 }
 
-/// Whether two numbers are the same within `tolerance`, or one unit of the last place that is printed.
+/// Returns whether two numbers are equal within `tolerance`, or within one unit of the last printed place.
 fn same_number(expected: &str, actual: &str, tolerance: f64) -> bool {
     let value = |text: &str| text.parse::<f64>().unwrap();
     let place = |text: &str| {
@@ -207,7 +207,7 @@ fn same_number(expected: &str, actual: &str, tolerance: f64) -> bool {
         let decimals = mantissa
             .split_once('.')
             .map_or(0, |(_, decimals)| decimals.len());
-        // A count is exact.
+        // Integers are exact.
         let rounded = decimals > 0 || text.contains('e');
         let power = exponent.parse::<i32>().unwrap() - decimals as i32;
         f64::from(rounded as u8) * 10_f64.powi(power)
@@ -218,18 +218,18 @@ fn same_number(expected: &str, actual: &str, tolerance: f64) -> bool {
 
 fn same_speed(expected: &str, actual: &str) -> bool {
     let (a, b): (f64, f64) = (expected.parse().unwrap(), actual.parse().unwrap());
-    // What takes less than a second on one machine is rounded to nothing there.
+    // Times of less than a second may be rounded to 0.
     a.max(b) <= SPEED_FACTOR * a.min(b).max(1.0)
 }
 
-/// Whether `actual` is `expected` where items of `expected` for which `is_omitted` holds stand for any number of items.
+/// Returns whether `actual` matches `expected`, in which items with `is_omitted` stand for any number of items.
 fn matches_with_omissions<E, A>(
     expected: &[E],
     actual: &[A],
     is_omitted: &impl Fn(&E) -> bool,
     same: &impl Fn(usize, usize) -> bool,
 ) -> bool {
-    // reached[j]: the expected items so far stand for the first j actual ones.
+    // reached[j] is true if the expected items so far match the first j actual ones.
     let mut reached = vec![false; actual.len() + 1];
     reached[0] = true;
     for (i, item) in expected.iter().enumerate() {
@@ -247,7 +247,7 @@ fn matches_with_omissions<E, A>(
     reached[actual.len()]
 }
 
-/// `speed_at_end`: whether the last number is a speed.
+/// Compares two lines. The last number is a speed if `speed_at_end`.
 fn same_line(expected: &str, actual: &str, tolerance: f64, speed_at_end: bool) -> bool {
     let (expected, actual) = (tokens(expected), tokens(actual));
     let is_speed = |i: usize| is_measured(&expected, i) || speed_at_end && i + 1 == expected.len();
@@ -268,7 +268,7 @@ fn same_output(expected: &str, actual: &str, tolerance: f64) -> bool {
             .collect()
     };
     let (expected, actual) = (lines(expected), lines(actual));
-    // The row of a table whose last column is a speed ends where the heading ends.
+    // In a table whose last column is a speed, a row ends where the heading ends.
     let speed_at_end = |i: usize| {
         let width = |line: &String| line.chars().count();
         let heading = |line: &&String| line.ends_with("TOKENS/S");
@@ -310,14 +310,14 @@ fn output_is_compared_by_words_numbers_and_omissions() {
     assert!(!same_number("4.7e-6", "4.7e-5", 0.5));
 }
 
-/// Runs the pages; unix, as it needs bash.
+/// Runs the commands of pages. Needs bash, and so Unix.
 #[cfg(unix)]
 mod commands {
     use std::process::{Command, Stdio};
 
     use super::*;
 
-    /// The directory of a page, in which its commands run.
+    /// The working directory of a page's commands.
     struct Bench {
         directory: tempfile::TempDir,
         failures: Vec<String>,
@@ -331,7 +331,7 @@ mod commands {
             }
         }
 
-        /// What the commands printed, on both streams, and their exit code.
+        /// Runs commands, and returns the output on both streams and the exit code.
         fn run(&self, script: &str) -> (String, Option<i32>) {
             let script = script
                 .replace("cargo run --release -- ", "foretoken ")
@@ -354,7 +354,7 @@ mod commands {
             (text, output.status.code())
         }
 
-        /// Runs the blocks of a page in their order.
+        /// Runs the blocks of a page in order.
         fn page(&mut self, name: &str, text: &str) {
             let mut output: Option<Option<String>> = None;
             for block in blocks(text) {
@@ -365,8 +365,8 @@ mod commands {
                 }
                 match block.language.as_str() {
                     "sh" => {
-                        if let Some(names) = block.left_out() {
-                            eprintln!("{place}: left out ({names})");
+                        if let Some(names) = block.skipped() {
+                            eprintln!("{place}: skipped ({names})");
                             output = Some(None);
                             continue;
                         }
@@ -381,7 +381,7 @@ mod commands {
                     }
                     "text" if !block.has("layout") => match output.take() {
                         None => self.failures.push(format!(
-                            "{place}: output of no command; if it is none, write `text layout`"
+                            "{place}: this block follows no command; if it is not an output, write `text layout`"
                         )),
                         Some(None) => {}
                         Some(Some(printed)) => self.compare(&place, &block, &printed),
@@ -460,7 +460,7 @@ fn every_page_is_in_the_summary_and_begins_with_a_command() {
     }
 }
 
-/// The targets of a text's links and pictures.
+/// Returns the targets of a text's links and pictures.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -494,7 +494,7 @@ fn relative_links_resolve() {
     }
 }
 
-/// The keys that a table of an experiment may have, as its error message lists them; nothing if `set` is no table.
+/// Returns the valid keys of a table of an experiment, from its error message; `None` if `assignment` sets no table.
 fn known_keys(assignment: &str) -> Option<Vec<String>> {
     let overrides = [assignment.to_owned()];
     let error = Experiment::embedded(&overrides).unwrap_err().to_string();
@@ -502,9 +502,9 @@ fn known_keys(assignment: &str) -> Option<Vec<String>> {
     Some(keys.split(", ").map(str::to_owned).collect())
 }
 
-/// All keys of an experiment, with those of its tables.
+/// Collects all keys of an experiment, with those of its tables.
 fn keys_under(prefix: &str, keys: &mut Vec<String>) {
-    // No key is like this one, so that the message lists them all.
+    // No key is similar to this one, so the message lists all keys.
     for key in known_keys(&format!("{prefix}zzqqzz=1"))
         .into_iter()
         .flatten()
@@ -518,7 +518,7 @@ fn keys_under(prefix: &str, keys: &mut Vec<String>) {
 #[test]
 fn every_key_of_an_experiment_is_listed_with_its_default() {
     let page = fs::read_to_string(root().join("docs/src/experiment-file.md")).unwrap();
-    // Key and default of each row.
+    // Each row has a key and its default.
     let rows: BTreeMap<&str, &str> = page
         .lines()
         .filter_map(|line| {
@@ -553,7 +553,7 @@ fn every_key_of_an_experiment_is_listed_with_its_default() {
         );
     }
 
-    // The shortest experiment, spelt out, has the defaults.
+    // The resolved shortest experiment has the defaults.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("shortest.toml");
     let shortest = blocks(&page).into_iter().next().unwrap().body;

@@ -1,4 +1,4 @@
-//! What surrounds training steps needs little memory beyond what a step needs.
+//! Tests that evaluations and checkpoints need little more memory than training steps.
 #![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A model whose weights, gradients and moments (16 million parameters, 260 MB) outweigh all else.
+/// Overrides for a model whose weights, gradients and moments (16 million parameters, 260 MB) dominate memory.
 const LARGE: [&str; 14] = [
     "data.world.train_bytes=20000",
     "data.world.valid_bytes=2000",
@@ -25,7 +25,7 @@ const LARGE: [&str; 14] = [
     "optimizer.learning_rate=1e-3",
 ];
 
-/// The most memory that a process ever had resident, in bytes; nothing once it is gone.
+/// Returns the peak of resident memory of a process in bytes; `None` if it has ended.
 fn peak(child: &Child) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -37,7 +37,7 @@ fn lines(run: &Path) -> usize {
     fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
-/// Trains, and watches the peak of memory: before the first checkpoint, and at the end.
+/// Trains, and returns the peaks of memory before the first evaluation and at the end.
 fn peaks(directory: &Path, args: &[&str]) -> (f64, f64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
     command
@@ -50,10 +50,13 @@ fn peaks(directory: &Path, args: &[&str]) -> (f64, f64) {
     let (mut steps, mut all) = (0.0f64, 0.0f64);
     let deadline = Instant::now() + Duration::from_secs(300);
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "not done in five minutes");
+        assert!(
+            Instant::now() < deadline,
+            "training takes over five minutes"
+        );
         if let Some(peak) = peak(&child) {
             all = all.max(peak);
-            // The steps of an interval are three lines; what follows is its evaluation.
+            // An interval has three steps, one line each, before its evaluation.
             if lines(&directory.join("run")) < before + 3 {
                 steps = all;
             }
@@ -77,7 +80,7 @@ fn checkpoints_and_evaluations_need_little_more_memory_than_a_step() {
     );
     assert!(steps > 260e6, "{steps}");
     assert!(all < 1.1 * steps, "{all} and {steps}");
-    // Nor does going on from a checkpoint.
+    // Resumption from a checkpoint needs little more memory, either.
     let (_, resumed) = peaks(directory.path(), &["--resume", "--set", "train.steps=8"]);
     println!("resumed {:.0} MB: {:.3}", resumed / 1e6, resumed / steps);
     assert!(resumed < 1.1 * steps, "{resumed} and {steps}");

@@ -1,5 +1,5 @@
-//! A report in a browser: at the widths of a laptop and of a telephone, on light and dark screens. Ignored by plain
-//! `cargo test`, as not every machine has a browser; `.ci/run` includes these tests.
+//! Tests of reports in a browser, at the widths of a laptop and of a phone, on light and dark screens. Plain `cargo
+//! test` ignores them, because they need a browser; `.ci/run` includes them.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../src/verify/compare/page/tests/fixture.rs"]
@@ -20,10 +20,10 @@ use foretoken::verify::compare::{
 };
 use serde_json::Value;
 
-/// Where a browser may be found.
+/// Names of browsers that can run the tests.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Before anything else in the page: what goes wrong in it, and what is downloaded.
+/// Script before all others in the page, which records errors and downloads.
 const BEFORE: &str = r#"<script>
 window.wrong = [];
 window.files = [];
@@ -31,13 +31,13 @@ addEventListener("error", (event) => wrong.push(`error: ${event.message}`));
 addEventListener("unhandledrejection", (event) => wrong.push(`rejection: ${event.reason}`));
 document.addEventListener("securitypolicyviolation", (event) => wrong.push(`policy: ${event.violatedDirective}`));
 for (const level of ["error", "warn"]) console[level] = (...words) => wrong.push(`${level}: ${words.join(" ")}`);
-// Everything happens at once, so that no clock decides what is seen.
+// Downloads complete at once, so that the test does not depend on time.
 window.Blob = function (parts) { files.push(parts.join("")); };
 URL.createObjectURL = () => "blob:none";
 HTMLAnchorElement.prototype.click = () => {};
 </script>"#;
 
-/// After all of it: a reader.
+/// Script after all others in the page, which acts as a reader and reports what it finds.
 const AFTER: &str = r##"<script>
 try {
   const found = {
@@ -117,8 +117,8 @@ try {
 }
 </script>"##;
 
-/// A page that shows the other in frames, as a browser has no window as narrow as a telephone. What the frames
-/// say becomes its content.
+/// Returns a page that shows the tested page in frames, because browser windows cannot be as narrow as a phone. Its
+/// content is what the frames report.
 fn frames(screens: &[(u32, &str)]) -> String {
     let frames: String = screens
         .iter()
@@ -142,17 +142,16 @@ fn browser() -> &'static str {
         let paths = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&paths).any(|directory| directory.join(name).is_file())
     });
-    found.unwrap_or_else(|| panic!("none of {BROWSERS:?} is on the PATH: install Chromium"))
+    found.unwrap_or_else(|| panic!("none of {BROWSERS:?} is in the PATH; install Chromium"))
 }
 
-/// What a page of a comparison says of itself on each screen.
-fn looked_at(page: &Path, screens: &[(u32, &str)]) -> Vec<Value> {
-    looked_at_with(page, screens, "difference")
+/// Opens the page of a comparison on each screen, and returns what the scripts found.
+fn open(page: &Path, screens: &[(u32, &str)]) -> Vec<Value> {
+    open_with(page, screens, "difference")
 }
 
-/// What the page says of itself on each screen, and what the browser said meanwhile. The figure `other` is zoomed with
-/// that of the loss.
-fn looked_at_with(page: &Path, screens: &[(u32, &str)], other: &str) -> Vec<Value> {
+/// Opens a page on each screen, and returns what the scripts found. Zoom of the figure `loss` must also zoom `other`.
+fn open_with(page: &Path, screens: &[(u32, &str)], other: &str) -> Vec<Value> {
     let directory = page.parent().unwrap();
     let html = fs::read_to_string(page).unwrap();
     let html = html.replacen("<head>", &format!("<head>{BEFORE}"), 1);
@@ -184,15 +183,15 @@ fn looked_at_with(page: &Path, screens: &[(u32, &str)], other: &str) -> Vec<Valu
         .arg(format!("file://{}", outer.display()))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains(":CONSOLE"), "{said}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!log.contains(":CONSOLE"), "{log}");
     let dom = String::from_utf8(output.stdout).unwrap();
     let found = dom
         .split_once("<pre id=\"found\">")
         .and_then(|(_, rest)| rest.split_once("</pre>"))
         .map(|(found, _)| found.replace("&lt;", "<").replace("&gt;", ">"))
         .map(|found| found.replace("&amp;", "&"))
-        .unwrap_or_else(|| panic!("the page said nothing: {dom}\n{said}"));
+        .unwrap_or_else(|| panic!("the page reported nothing: {dom}\n{log}"));
     let found: Vec<Value> = serde_json::from_str(&found).unwrap();
     assert_eq!(found.len(), screens.len(), "{found:#?}");
     found
@@ -214,7 +213,7 @@ fn a_report_works_on_every_screen() {
         (400, "light"),
         (400, "dark"),
     ];
-    let mut found = looked_at(&page, &screens);
+    let mut found = open(&page, &screens);
     found.sort_by_key(|found| (found["width"].as_u64(), found["dark"].as_bool()));
     let backgrounds: Vec<&str> = found
         .iter()
@@ -296,12 +295,12 @@ fn a_report_works_on_every_screen() {
 
 #[test]
 #[ignore = "needs Chromium"]
-fn a_long_run_zooms_too() {
+fn a_long_run_can_be_zoomed() {
     let directory = tempfile::tempdir().unwrap();
     let page = write_report(&fixture::comparison(100_000), directory.path()).unwrap();
-    for found in looked_at(&page, &[(1280, "light")]) {
+    for found in open(&page, &[(1280, "light")]) {
         assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
-        // Every 50th step is kept, and the zoomed plot starts about a quarter in.
+        // Every 50th step is embedded, and the zoomed plot starts at about a quarter of the steps.
         let step = |name: &str| -> i64 {
             let digits = found[name].as_str().unwrap_or_default().chars();
             let digits: String = digits.filter(char::is_ascii_digit).collect();
@@ -318,17 +317,17 @@ fn a_long_run_zooms_too() {
 
 #[test]
 #[ignore = "needs Chromium"]
-fn one_step_and_no_numbers_are_pages_too() {
-    let mut nothing = fixture::comparison(1);
-    nothing.reference.losses = vec![f64::NAN];
-    for entry in &mut nothing.backends {
+fn pages_of_one_step_and_of_no_numbers_work() {
+    let mut no_numbers = fixture::comparison(1);
+    no_numbers.reference.losses = vec![f64::NAN];
+    for entry in &mut no_numbers.backends {
         entry.losses.fill(f64::NAN);
         entry.seconds.fill(f64::NAN);
     }
-    for comparison in [fixture::comparison(1), nothing] {
+    for comparison in [fixture::comparison(1), no_numbers] {
         let directory = tempfile::tempdir().unwrap();
         let page = write_report(&comparison, directory.path()).unwrap();
-        for found in looked_at(&page, &[(1280, "light")]) {
+        for found in open(&page, &[(1280, "light")]) {
             assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
             assert_eq!(found["broken"], 0);
             assert_eq!(found["tooltip"][0], "step 0");
@@ -337,7 +336,7 @@ fn one_step_and_no_numbers_are_pages_too() {
     }
 }
 
-/// A run of so many steps, evaluated after each fiftieth.
+/// Writes a run of `steps` steps, with an evaluation after every 50.
 fn run(path: &Path, steps: usize) -> RunDirectory {
     let experiment = Experiment::embedded(&[]).unwrap();
     let run = RunDirectory::create(Some(path), &experiment).unwrap();
@@ -380,13 +379,13 @@ fn a_report_of_runs_works_on_every_screen() {
     let (short, medium) = (run(&path("short"), 3), run(&path("medium"), 120));
     let screens = [(1280, "light"), (400, "dark")];
     for (name, runs, expected) in [
-        // Of the noise, its mean, and the evaluation at that step.
+        // One run has its losses, their mean, and the evaluation at that step.
         (
             "one",
             vec![long.clone()],
             vec!["training, each step", "training, mean", "validation at 200"],
         ),
-        // Of the only run that is as long.
+        // Only one of three runs has that step.
         (
             "three",
             vec![long, short, medium],
@@ -394,10 +393,10 @@ fn a_report_of_runs_works_on_every_screen() {
         ),
     ] {
         let page = run_report::write(&runs, Some(&path(name))).unwrap();
-        // Of several runs, the training loss is a figure of its own.
+        // Several runs have a separate figure of the training loss.
         let html = fs::read_to_string(&page).unwrap();
         fs::write(&page, html.replace("training-loss", "loss")).unwrap();
-        for found in looked_at_with(&page, &screens, "bits-per-byte") {
+        for found in open_with(&page, &screens, "bits-per-byte") {
             assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
             assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
             assert_eq!(found["overflow"], 0, "the page scrolls sideways: {found:#}");
@@ -413,7 +412,7 @@ fn a_report_of_runs_works_on_every_screen() {
             assert_eq!(found["broken"], 0);
             assert_eq!(found["reset_shown"], true);
             assert_eq!(found["restored_path"], true);
-            // Eight evaluations, and the names of the columns.
+            // The file has eight evaluations and the names of the columns.
             assert_eq!(found["csv"]["bits-per-byte"][0], 9);
             let all = found["csv"].as_object().unwrap();
             assert!(all.values().all(|csv| csv[0].as_u64() > Some(1)), "{all:?}");

@@ -1,4 +1,4 @@
-//! Every backend that is compiled in trains, from the same initial bits, to the same numbers.
+//! Tests of every backend that is compiled in: it is listed, and trains from the same initial bits to the same numbers.
 
 use super::*;
 use foretoken::backend::Backend;
@@ -38,11 +38,11 @@ fn a_measured_peak_is_shown() {
     }
 }
 
-/// A backend that is compiled in and finds no device fails this test: bring a driver (for wgpu a
-/// software one will do), or leave the feature out.
+/// This test fails for a backend that is compiled in and finds no device. Install a driver (for wgpu, a software driver
+/// suffices), or build without the feature.
 #[test]
 #[cfg(any(feature = "ndarray", feature = "libtorch", feature = "wgpu"))]
-fn all_train_the_world_alike() {
+fn all_backends_train_to_the_same_losses() {
     let bench = Bench::new();
     let train = |backend: Backend| {
         bench.tiny_run(
@@ -69,8 +69,8 @@ fn all_train_the_world_alike() {
             relative_difference(losses[20], expected[20]),
         );
         println!("{backend}: step 0 differs by {first:.1e}, step 20 by {last:.1e}");
-        // The same weights and windows: only the order of f32 sums differs, by a few times 6e-8. Then 20 steps
-        // amplify it.
+        // Weights and windows are equal, so only the order of f32 sums differs, by a few times 6e-8, which 20 steps
+        // amplify.
         assert!(
             first < 1e-6,
             "{backend} at step 0: {} and {}",

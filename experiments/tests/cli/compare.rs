@@ -1,8 +1,8 @@
-//! `foretoken compare`: one experiment on several backends, and finished runs.
+//! Tests of `foretoken compare`, on an experiment and on finished runs.
 
 use super::*;
 
-/// A comparison of [`TINY`] over its first 8 steps.
+/// Returns the command that compares [`TINY`] over 8 steps.
 fn compare(bench: &Bench, args: &[&str]) -> Command {
     compare_steps(bench, "8", args)
 }
@@ -25,7 +25,7 @@ fn read(path: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_comparison_is_one_object_and_a_directory() {
+fn a_comparison_prints_one_object_and_writes_a_directory() {
     let bench = Bench::new();
     let output = compare(&bench, &["--backends", "flex", "--out", "c", "--json"])
         .output()
@@ -61,8 +61,8 @@ fn a_comparison_is_one_object_and_a_directory() {
     let flex = &object["backends"][0];
     assert_eq!([&flex["name"], &flex["dtype"]], ["flex", "f32"]);
     assert_eq!(flex["fused"], true);
-    // Flex in f32 has the bits of the reference's own run in f32, and they are not those of f64. That it agrees with
-    // itself is no evidence.
+    // Flex in f32 has the bits of the reference backend in f32, which differ from f64. Agreement with itself is no
+    // evidence.
     assert_eq!(flex["verdict"], "own");
     let reason = flex["reason"].as_str().unwrap();
     assert!(reason.contains("the same bits"), "{reason}");
@@ -97,10 +97,10 @@ fn a_comparison_is_one_object_and_a_directory() {
     let seeds = &comparison["seeds"];
     assert!(seeds["spread"].as_f64().unwrap() > 1e-4, "{seeds}");
     let checks = comparison["backends"][0]["checks"].as_array().unwrap();
-    let of = |what| checks.iter().filter(|check| check["of"] == what).count();
-    // Two layers of 12 parameters and 4 outside: every one has a gradient and an update, at five steps.
+    let count = |what| checks.iter().filter(|check| check["of"] == what).count();
+    // Two layers of 12 parameters and 4 other parameters have a gradient and an update each, at five steps.
     assert_eq!(
-        ["loss", "logits", "gradient", "update", "movement"].map(of),
+        ["loss", "logits", "gradient", "update", "movement"].map(count),
         [5, 5, 140, 140, 5]
     );
     let mut steps: Vec<_> = checks.iter().map(|check| check["step"].as_u64()).collect();
@@ -110,10 +110,11 @@ fn a_comparison_is_one_object_and_a_directory() {
     assert_eq!(flex["comparable_steps"], 8);
     assert_eq!([&flex["checks"], &flex["undecided_checks"]], [295, 0]);
     let outcomes = flex["outcomes"].as_array().unwrap();
-    let of = outcomes.iter().map(|outcome| &outcome["of"]);
-    assert_eq!(of.collect::<Vec<_>>(), ["final_loss", "last_interval"]);
+    let quantities = outcomes.iter().map(|outcome| &outcome["of"]);
+    let expected = ["final_loss", "last_interval"];
+    assert_eq!(quantities.collect::<Vec<_>>(), expected);
 
-    // What is compared is what `train` trains.
+    // The compared run has the numbers of `train`.
     let run = bench.tiny_run("run", &[]);
     let (compared, trained) = (bench.path("c/flex-f32"), run);
     for name in ["loss", "gradient_norm", "learning_rate", "tokens"] {
@@ -128,7 +129,7 @@ fn a_comparison_is_one_object_and_a_directory() {
 }
 
 #[test]
-fn burns_own_operations_are_compared_where_they_are_asked_for() {
+fn burns_own_operations_are_compared_on_request() {
     let bench = Bench::new();
     let plain = ["--set", "backend.fused=false"];
     let args = ["--backends", "flex", "--seeds", "1", "--out", "c", "--json"];
@@ -137,7 +138,7 @@ fn burns_own_operations_are_compared_where_they_are_asked_for() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let flex = &json(&output)["backends"][0];
-    // The reference's own run in f32, whose bits these are, is made of Burn's operations as well.
+    // The reference backend in f32 uses Burn's operations as well, so the bits are equal.
     assert_eq!(flex["verdict"], "own", "{flex}");
     assert_eq!(flex["fused"], false);
     assert_eq!(
@@ -147,14 +148,14 @@ fn burns_own_operations_are_compared_where_they_are_asked_for() {
     let report = std::fs::read_to_string(bench.path("c/report.md")).unwrap();
     assert!(report.contains("flex:f32 unfused"), "{report}");
 
-    // What is compared is what `train` trains.
+    // The compared run has the numbers of `train`.
     let losses = |run: &Path| column(run, "step", "loss");
     let trained = losses(&bench.tiny_run("run", &plain));
     assert_eq!(losses(&bench.path("c/flex-f32")), trained[..8]);
 }
 
 #[test]
-fn what_cannot_run_here_is_listed_and_the_rest_goes_on() {
+fn unavailable_backends_are_listed_and_the_others_run() {
     let bench = Bench::new();
     let output = compare(&bench, &["--backends", "rocm,flex", "--seeds", "1"])
         .output()
@@ -181,7 +182,7 @@ fn what_cannot_run_here_is_listed_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_backend_that_is_required_and_unavailable_is_no_success() {
+fn a_required_backend_that_is_unavailable_is_an_error() {
     let bench = Bench::new();
     let both = ["--backends", "rocm,flex", "--out", "c"];
     for required in ["all", "rocm", "flex,rocm:f32"] {
@@ -189,7 +190,7 @@ fn a_backend_that_is_required_and_unavailable_is_no_success() {
             .output()
             .unwrap();
         assert_refused(&output, 2, &["--require", "rocm", "not compiled in"]);
-        assert!(!bench.path("c").exists(), "nothing runs first");
+        assert!(!bench.path("c").exists(), "nothing runs");
     }
     for (required, part) in [
         ("ndarray", "ndarray is not among"),
@@ -204,7 +205,7 @@ fn a_backend_that_is_required_and_unavailable_is_no_success() {
     let output = compare(&bench, &one).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 
-    // Finished runs that nothing judges are named.
+    // Required runs without a verdict are named.
     bench.tiny_run("one", &[]);
     bench.tiny_run("wide", &["--set", "backend.dtype=f64"]);
     for (required, code) in [("all", 3), ("flex:f64", 3), ("flex:f32", 0)] {
@@ -222,7 +223,7 @@ fn a_backend_that_is_required_and_unavailable_is_no_success() {
 }
 
 #[test]
-fn in_lockstep_the_distance_of_weights_is_measured() {
+fn lockstep_measures_the_distance_of_weights() {
     let bench = Bench::new();
     let args = ["--backends", "flex", "--lockstep", "--out", "c", "--json"];
     let output = compare(&bench, &args).output().unwrap();
@@ -235,7 +236,7 @@ fn in_lockstep_the_distance_of_weights_is_measured() {
         .as_array()
         .unwrap();
     assert_eq!(distances.len(), 8);
-    // Weights of about 0.02 in f32, 8 updates from those in f64.
+    // Weights are about 0.02, and f32 is 8 updates apart from f64.
     for distance in distances {
         let distance = distance.as_f64().unwrap();
         assert!((1e-9..1e-3).contains(&distance), "{distance}");
@@ -243,7 +244,7 @@ fn in_lockstep_the_distance_of_weights_is_measured() {
     let envelope = &comparison["envelopes"][0];
     assert_eq!(envelope["weights"].as_array().unwrap().len(), 8);
 
-    // Lockstep changes the order of work and no number.
+    // Lockstep changes the order of work, but no number.
     let output = compare(&bench, &["--backends", "flex", "--out", "d"])
         .output()
         .unwrap();
@@ -253,7 +254,7 @@ fn in_lockstep_the_distance_of_weights_is_measured() {
 }
 
 #[test]
-fn finished_runs_are_judged_by_an_envelope() {
+fn finished_runs_are_compared_against_an_envelope() {
     let bench = Bench::new();
     let measured = compare_steps(&bench, "25", &["--backends", "flex", "--out", "c"])
         .output()
@@ -269,7 +270,7 @@ fn finished_runs_are_judged_by_an_envelope() {
         let output = output.unwrap();
         (output.status.code(), json(&output)["backends"].clone())
     };
-    // Of runs alone nobody knows what rounding does: the same bits are all that can be told.
+    // Without an envelope, the effect of rounding is unknown, and only equal bits give a verdict.
     let (code, backends) = judge(&["one", "two"]);
     assert_eq!(code, Some(0));
     assert_eq!(
@@ -288,8 +289,7 @@ fn finished_runs_are_judged_by_an_envelope() {
             .contains("no envelope")
     );
 
-    // One that is named, one that a run carries. Operations that are fused, and those that are not, are the same
-    // experiment.
+    // The envelope is named, or in the directory of a run. Fused and unfused operations are the same experiment.
     for args in [
         &["one", "two", "plain", "--envelope", "c"][..],
         &["c/flex-f32", "one", "plain"],
@@ -319,7 +319,7 @@ fn finished_runs_are_judged_by_an_envelope() {
         "{reason}"
     );
 
-    // The same bits on another machine are news.
+    // Equal bits on another machine are evidence.
     let environment = bench.path("two/environment.json");
     let moved = std::fs::read_to_string(&environment)
         .unwrap()
@@ -330,8 +330,7 @@ fn finished_runs_are_judged_by_an_envelope() {
     let (_, backends) = judge(&["one", "two", "--envelope", "c"]);
     assert_eq!(backends[1]["verdict"], "rounding");
 
-    // A loss that rounding does not explain, at one step: as long as the end is as good as another seed's, it
-    // agrees in outcome.
+    // Rounding does not explain a loss at one step, but the outcome agrees as long as the final loss is that of a seed.
     let add = |kind: &str, step: usize, nats: f64| {
         let metrics = std::fs::read_to_string(one.join("metrics.jsonl")).unwrap();
         let lines = metrics.lines().map(|line| {
@@ -355,7 +354,7 @@ fn finished_runs_are_judged_by_an_envelope() {
     assert_eq!(backends[0]["first_step"], 17);
     assert!(bench.path("report/report.html").is_file());
     assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
-    // What only a live comparison takes is refused.
+    // Options of live comparisons are refused.
     for flag in [
         "--steps=5",
         "--seeds=3",
@@ -367,14 +366,14 @@ fn finished_runs_are_judged_by_an_envelope() {
         let name = flag.split('=').next().unwrap();
         assert_refused(&output, 2, &[name, "live comparison"]);
     }
-    // It is not replaced by another one.
+    // The report is not replaced by another one.
     let output = bench.run(&["compare", "one", "wide", "--out", "report"]);
     assert_refused(&output, 2, &["report: already exists"]);
     assert_eq!(read(&bench.path("report/comparison.json"))["steps"], 25);
 }
 
 #[test]
-fn what_is_no_number_is_no_evidence() {
+fn missing_numbers_are_refused() {
     let bench = Bench::trained();
     bench.tiny_run("one", &[]);
     let measured = compare_steps(&bench, "25", &["--backends", "flex", "--out", "c"]).output();
@@ -387,13 +386,13 @@ fn what_is_no_number_is_no_evidence() {
     };
     let judged = |envelope: &str| bench.run(&["compare", "run", "one", "--envelope", envelope]);
     assert_eq!(judged("c/flex-f32/envelope.json").status.code(), Some(0));
-    let whole = read(&bench.path("c/flex-f32/envelope.json"));
+    let valid = read(&bench.path("c/flex-f32/envelope.json"));
     for (spoilt, losses) in [
         ("a null", serde_json::json!([null])),
         ("none", serde_json::json!([])),
         ("too few", serde_json::json!([4.0])),
     ] {
-        std::fs::write(bench.path("e.json"), whole.to_string()).unwrap();
+        std::fs::write(bench.path("e.json"), valid.to_string()).unwrap();
         rewrite("e.json", &|envelope| match spoilt {
             "a null" => envelope["reference"]["losses"][3] = losses[0].clone(),
             _ => envelope["reference"]["losses"] = losses.clone(),
@@ -426,7 +425,7 @@ fn what_is_no_number_is_no_evidence() {
 }
 
 #[test]
-fn runs_of_different_experiments_are_refused_by_what_differs() {
+fn runs_of_different_experiments_are_refused_with_the_differences() {
     let bench = Bench::trained();
     bench.tiny_run("other", &["--set", "train.seed=6"]);
     bench.tiny_run("data", &["--set", "data.world.seed=9"]);
@@ -442,7 +441,7 @@ fn runs_of_different_experiments_are_refused_by_what_differs() {
     );
     let output = bench.run(&["compare", "run", "data"]);
     assert_refused(&output, 2, &["data.world.seed", "data ("]);
-    // What decides no number is free.
+    // Keys that do not change training can differ.
     bench.tiny_run(
         "named",
         &["--set", "name=\"mine\"", "--set", "train.eval_every=5"],
@@ -461,7 +460,7 @@ fn runs_of_different_experiments_are_refused_by_what_differs() {
 }
 
 #[test]
-fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
+fn an_envelope_of_another_experiment_is_refused_with_the_differences() {
     let bench = Bench::trained();
     bench.tiny_run("again", &[]);
     let measure = |out: &str, more: &[&str]| {
@@ -503,22 +502,22 @@ fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
         assert_refused(&judged(envelope), 2, &parts);
     }
 
-    // One that was carried elsewhere.
-    let carried = bench.path("again/envelope.json");
-    std::fs::copy(bench.path("other/flex-f32/envelope.json"), &carried).unwrap();
+    // The envelope can be copied into the directory of a run.
+    let copied = bench.path("again/envelope.json");
+    std::fs::copy(bench.path("other/flex-f32/envelope.json"), &copied).unwrap();
     let output = bench.run(&["compare", "run", "again"]);
     assert_refused(
         &output,
         2,
         &["again/envelope.json: was measured on another"],
     );
-    std::fs::copy(bench.path("same/flex-f32/envelope.json"), &carried).unwrap();
+    std::fs::copy(bench.path("same/flex-f32/envelope.json"), &copied).unwrap();
     assert!(bench.run(&["compare", "run", "again"]).status.success());
 
-    // One of a version that did not say what it belongs to.
-    let mut old = read(&carried);
+    // Envelopes of older versions have no origin.
+    let mut old = read(&copied);
     old.as_object_mut().unwrap().remove("origin");
-    std::fs::write(&carried, old.to_string()).unwrap();
+    std::fs::write(&copied, old.to_string()).unwrap();
     let parts = [
         "again/envelope.json",
         "an older version wrote it",
@@ -526,7 +525,7 @@ fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
     ];
     assert_refused(&bench.run(&["compare", "run", "again"]), 2, &parts);
     assert_refused(&judged("again/envelope.json"), 2, &parts);
-    std::fs::write(&carried, "{}").unwrap();
+    std::fs::write(&copied, "{}").unwrap();
     assert_refused(
         &judged("again/envelope.json"),
         2,
@@ -535,7 +534,7 @@ fn an_envelope_of_another_experiment_is_refused_by_what_differs() {
 }
 
 #[test]
-fn content_decides_which_weights_and_data_are_the_same_and_places_do_not() {
+fn weights_and_data_are_compared_by_content_and_not_by_path() {
     let bench = Bench::new();
     let copied = |from: &str, to: &str| {
         let status = Command::new("cp")
@@ -549,7 +548,7 @@ fn content_decides_which_weights_and_data_are_the_same_and_places_do_not() {
     };
     let comparable = |a: &str, b: &str| bench.run(&["compare", a, b]);
 
-    // The weights that training starts from.
+    // Initial weights are compared.
     bench.tiny_run("first", &[]);
     bench.tiny_run("second", &["--set", "train.seed=6"]);
     copied("first", "moved");
@@ -585,7 +584,7 @@ fn content_decides_which_weights_and_data_are_the_same_and_places_do_not() {
         );
     }
 
-    // Data, alone and mixed, and weights of targets.
+    // Data, mixtures and loss weights are compared.
     for (name, words) in [("a", "abc abd "), ("b", "bcd bce ")] {
         std::fs::write(bench.path("text.txt"), words.repeat(400)).unwrap();
         let build = [
@@ -641,11 +640,11 @@ fn content_decides_which_weights_and_data_are_the_same_and_places_do_not() {
 }
 
 #[test]
-fn a_run_that_was_not_evaluated_at_its_end_has_no_final_loss() {
+fn a_run_without_an_evaluation_at_its_end_has_no_final_loss() {
     let bench = Bench::trained();
     let whole = bench.tiny_run("whole", &[]);
     bench.tiny_run("windows", &["--set", "train.eval_windows=4"]);
-    // As an interruption after step 23 leaves it: the evaluation of step 20 is the last.
+    // The run looks as if it was interrupted after step 23, with its last evaluation at step 20.
     let metrics = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
     let before_23 = |line: &&str| {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -664,7 +663,7 @@ fn a_run_that_was_not_evaluated_at_its_end_has_no_final_loss() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         json(&output)["backends"].clone()
     };
-    let said = |entry: &serde_json::Value, part: &str| {
+    let assert_reason = |entry: &serde_json::Value, part: &str| {
         assert!(entry["final_loss"].is_null(), "{entry}");
         let reason = entry["reason"].as_str().unwrap();
         assert!(reason.contains(part), "{reason}");
@@ -678,14 +677,14 @@ fn a_run_that_was_not_evaluated_at_its_end_has_no_final_loss() {
                 "cut" => "no final loss: the last evaluation is of step 20, the last step is 23",
                 _ => "no final loss: only 23 of its 25 steps are compared",
             };
-            said(entry, part);
+            assert_reason(entry, part);
         }
     }
     let backends = judge(&["run", "windows"]);
-    // Its losses have the same bits all the same.
+    // Its losses still have the same bits.
     assert_eq!(backends[1]["verdict"], "own");
     assert!(backends[0]["final_loss"].is_f64());
-    said(
+    assert_reason(
         &backends[1],
         "no final loss: train.eval_windows is 4 here and 8 for the reference",
     );
@@ -694,13 +693,12 @@ fn a_run_that_was_not_evaluated_at_its_end_has_no_final_loss() {
     let comparison = read(&bench.path("report/comparison.json"));
     assert!(
         comparison["reference"]["final_loss"].is_null(),
-        "the loss after 25 steps is another"
+        "the loss after 25 steps is not comparable"
     );
 }
 
-/// Everything that writes a directory refuses to write one that another process is writing.
 #[test]
-fn a_directory_is_written_by_one_process_at_a_time() {
+fn only_one_process_at_a_time_writes_a_directory() {
     let bench = Bench::trained();
     let long = ["--set", "train.steps=100000", "--dashboard", "none"];
     std::fs::copy(bench.path("run/experiment.toml"), bench.path("tiny.toml")).unwrap();
@@ -722,7 +720,7 @@ fn a_directory_is_written_by_one_process_at_a_time() {
         assert_refused(&output, 2, &parts);
         assert!(began.elapsed().as_secs() < 5, "{args:?} waits");
     };
-    let everything = |directory: &str| {
+    let all_refused = |directory: &str| {
         for args in [
             &["compare", "tiny.toml", "--backends", "flex", "--out"][..],
             &["compare", "run", "run", "--out"],
@@ -736,10 +734,10 @@ fn a_directory_is_written_by_one_process_at_a_time() {
     let mut comparing = compare_steps(&bench, "100000", &long);
     comparing.args(["--backends", "flex", "--out", "c"]);
     let mut comparing = started(comparing, "c/foretoken.lock");
-    everything("c");
+    all_refused("c");
     comparing.kill().unwrap();
     comparing.wait().unwrap();
-    // The lock has died with its process, which had not written anything else yet.
+    // The lock ended with its process, which had written nothing else.
     let again = ["--backends", "flex", "--seeds", "1", "--out", "c"];
     let output = compare(&bench, &again).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -748,9 +746,9 @@ fn a_directory_is_written_by_one_process_at_a_time() {
     let mut training = bench.tiny(&long);
     training.args(["--out", "long"]);
     let mut training = started(training, "long/checkpoints");
-    everything("long");
+    all_refused("long");
     refused(&["train", "--resume", "--out", "long"]);
-    // A report only reads the run and writes files of its own.
+    // A report only reads the run, and writes other files.
     bench.succeed(&["report", "long"]);
     training.kill().unwrap();
     training.wait().unwrap();
@@ -759,7 +757,7 @@ fn a_directory_is_written_by_one_process_at_a_time() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn errors_are_one_line() {
     let bench = Bench::trained();
     for (args, parts) in [
         (&["--steps", "0"][..], &["--steps", "at least 1"][..]),
@@ -775,7 +773,7 @@ fn mistakes_are_one_line() {
         let args = [&["compare"], args].concat();
         assert_refused(&bench.run(&args), 2, parts);
     }
-    // What the parser refuses names what there is.
+    // Errors of the argument parser list the valid values.
     for (args, part) in [
         (["--backends", "flx"], "the nearest is \"flex\""),
         (
@@ -814,7 +812,6 @@ fn ctrl_c_ends_a_comparison() {
     assert!(!bench.path("c/report.html").exists());
 }
 
-/// Every backend that runs without a GPU agrees with the reference, in 4 steps.
 #[test]
 #[cfg(any(feature = "ndarray", feature = "libtorch", feature = "wgpu"))]
 fn all_backends_agree_within_rounding() {

@@ -1,4 +1,4 @@
-//! `foretoken data`, and training on what it makes.
+//! Tests of `foretoken data`, and of training on its token folders.
 
 use super::*;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foretoken_datasets::{Corpus, DocumentIndex, Split};
 
-/// Small documents, none like another, with all kinds of characters; more of them than a batch holds.
+/// Returns small, distinct documents with many kinds of characters.
 fn documents(count: usize) -> Vec<String> {
     let words = [
         "the",
@@ -50,7 +50,7 @@ impl Bench {
         self.succeed(&args)
     }
 
-    /// A tiny run on `path`; its losses.
+    /// Trains a tiny run on `path`, and returns its losses.
     fn losses_on(&self, path: &str, more: &[&str]) -> Vec<f64> {
         let out = format!("run-on-{}", path.replace('/', "-"));
         self.losses(
@@ -59,7 +59,7 @@ impl Bench {
         )
     }
 
-    /// A tiny run on something else than the world; its losses.
+    /// Trains a tiny run on other data than the world, and returns its losses.
     fn losses(&self, out: &str, more: &[&str]) -> Vec<f64> {
         let output = self.on_text(&[&["--out", out], more].concat());
         assert!(output.status.success(), "{}", text(&output));
@@ -77,7 +77,7 @@ impl Bench {
     }
 }
 
-/// Every file of a folder, by name.
+/// Returns every file of a folder, by name.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -92,7 +92,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn build_check_and_show() {
+fn a_built_folder_is_checked_and_shown() {
     let bench = Bench::new();
     let texts = documents(500);
     write_json_lines(&bench.path("docs.jsonl"), &texts);
@@ -163,7 +163,7 @@ fn build_check_and_show() {
         "{plain}"
     );
 
-    // Each document is there once, whole, in the order of the file, on the side where it belongs.
+    // Each document is in one split, once and complete, in the order of the file.
     let index = DocumentIndex::open(bench.path("out/train.documents")).unwrap();
     let decode = |split: &Split| {
         let ids = split.to_vec(0..split.tokens()).unwrap();
@@ -176,12 +176,12 @@ fn build_check_and_show() {
     assert_eq!(train.len(), index.documents());
     let (mut train, mut valid) = (train.into_iter().peekable(), valid.into_iter().peekable());
     for text in &texts {
-        let side = if train.peek() == Some(text) {
+        let split = if train.peek() == Some(text) {
             &mut train
         } else {
             &mut valid
         };
-        assert_eq!(side.next().as_ref(), Some(text));
+        assert_eq!(split.next().as_ref(), Some(text));
     }
     assert!(train.next().is_none() && valid.next().is_none());
     let share = manifest.valid.documents as f64 / 500.0;
@@ -194,7 +194,7 @@ fn build_check_and_show() {
 }
 
 #[test]
-fn copies_fall_on_the_same_side() {
+fn copies_of_a_document_are_in_the_same_split() {
     let bench = Bench::new();
     let texts = documents(200);
     write_json_lines(&bench.path("once.jsonl"), &texts);
@@ -210,9 +210,9 @@ fn copies_fall_on_the_same_side() {
     );
     let manifest = Corpus::open_built(&bench.path("out")).unwrap().1;
     bench.build(&["once.jsonl"], "byte", "once", &["--valid", "0.3"]);
-    let (once, of_once) = Corpus::open_built(&bench.path("once")).unwrap();
-    assert!(of_once.valid.documents > 30);
-    // Of 200 documents 100 come twice more and 100 once more; what matters is that each side's are the same.
+    let (once, once_manifest) = Corpus::open_built(&bench.path("once")).unwrap();
+    assert!(once_manifest.valid.documents > 30);
+    // 100 of the 200 documents are repeated twice and 100 once, but each split has the same distinct documents.
     let (corpus, _) = Corpus::open_built(&bench.path("out")).unwrap();
     let distinct = |split: &Split| {
         let ids = split.to_vec(0..split.tokens()).unwrap();
@@ -226,7 +226,7 @@ fn copies_fall_on_the_same_side() {
 }
 
 #[test]
-fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
+fn a_killed_build_continues_to_the_same_bytes() {
     let bench = Bench::new();
     write_json_lines(&bench.path("docs.jsonl"), &documents(120_000));
     let args = [
@@ -243,7 +243,7 @@ fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
     bench.succeed(&[&args[..], &["--out", "undisturbed"]].concat());
     let undisturbed = contents(&bench.path("undisturbed"));
     let (mut killed, mut unfinished) = (0, 0);
-    // Longer each time, until it is long enough.
+    // The wait grows until the build completes.
     for wait in std::iter::successors(Some(40), |wait| Some(wait * 8 / 5)) {
         let mut child = bench
             .command(&[&args[..], &["--out", "killed"]].concat())
@@ -255,7 +255,6 @@ fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
         if child.try_wait().unwrap().is_some() {
             break;
         }
-        // SIGKILL.
         child.kill().unwrap();
         child.wait().unwrap();
         killed += 1;
@@ -281,7 +280,7 @@ fn a_build_that_is_killed_goes_on_to_the_same_bytes() {
 
 #[test]
 #[cfg(unix)]
-fn a_build_that_is_interrupted_says_how_to_go_on() {
+fn an_interrupted_build_says_how_to_continue() {
     let bench = Bench::new();
     write_json_lines(&bench.path("docs.jsonl"), &documents(150_000));
     let args = [
@@ -383,16 +382,16 @@ fn text_is_built_into_the_cache_once() {
     fs::remove_dir_all(bench.path("run-on-docs.jsonl")).unwrap();
     assert_eq!(bench.losses_on("docs.jsonl", &with), losses);
     assert_eq!(cached(), 1);
-    // The same as a folder built by hand.
+    // A folder built by `data build` gives the same losses.
     bench.build(&["docs.jsonl"], "bpe:300", "out", &["--valid", "0.2"]);
     assert_eq!(bench.losses_on("out", &[]), losses);
     let other = bench.on_text(&["--set", "data.path=out", "--set", "data.tokenizer=char"]);
     assert_refused(&other, 2, &["data.tokenizer", "bpe:300"]);
 }
 
-/// What `touch -r`, `rsync -t`, `tar` and backups leave: other text, with the size and the time of the old.
+/// `touch -r`, `rsync -t`, `tar` and backups can replace a text and keep its size and modification time.
 #[test]
-fn text_that_was_replaced_with_its_size_and_time_kept_is_read() {
+fn a_replaced_text_of_equal_size_and_time_is_read_anew() {
     let bench = Bench::new();
     let text = "aaaa and more\n".repeat(100);
     let file = bench.path("a.txt");
@@ -419,9 +418,8 @@ fn text_that_was_replaced_with_its_size_and_time_kept_is_read() {
     assert!(vocabulary("two").contains("\"z\"") && !vocabulary("two").contains("\"a\""));
 }
 
-/// A folder's tokenizer is told by what it holds, and not by what its file was called.
 #[test]
-fn the_tokenizer_of_a_folder_is_its_contents() {
+fn tokenizers_are_compared_by_content_and_not_by_file_name() {
     let bench = Bench::new();
     write_json_lines(&bench.path("docs.jsonl"), &documents(300));
     bench.build(&["docs.jsonl"], "bpe:300", "out", &["--valid", "0.2"]);
@@ -441,7 +439,7 @@ fn the_tokenizer_of_a_folder_is_its_contents() {
 }
 
 #[test]
-fn mixtures_and_weights() {
+fn mixtures_and_loss_weights_change_the_losses() {
     let bench = Bench::new();
     write_json_lines(&bench.path("a.jsonl"), &documents(300));
     write_json_lines(&bench.path("b.jsonl"), &documents(600)[300..]);
@@ -451,7 +449,7 @@ fn mixtures_and_weights() {
     let mixture = |entries: &str| format!("data.mixture=[{entries}]");
     let losses = |out: &str, entries: &str| bench.losses(out, &["--set", &mixture(entries)]);
 
-    // A mixture of one is that dataset, and its weight has no meaning.
+    // A mixture of one dataset is equal to that dataset, whatever its weight.
     let alone = bench.losses_on("a", &[]);
     assert_eq!(losses("one", "{path='a', weight=3}"), alone);
     let mixed = losses("two", "{path='a'}, {path='b'}");
@@ -461,7 +459,7 @@ fn mixtures_and_weights() {
         mixed
     );
 
-    // Unit weights are no weights, by rule or by file.
+    // Loss weights of 1 change nothing, as a number or in a file.
     let tokens = Corpus::open(&bench.path("a"), None).unwrap().train.tokens();
     let write = |name: &str, weight: &dyn Fn(usize) -> f32| {
         let bytes: Vec<u8> = (0..tokens).flat_map(|i| weight(i).to_le_bytes()).collect();
@@ -474,7 +472,7 @@ fn mixtures_and_weights() {
     assert_eq!(losses("rule", "{path='a', loss_weight=1.0}"), alone);
     let file = |name| format!("{{path='a', loss_weight='{name}'}}");
     assert_eq!(losses("ones", &file("ones.f32")), alone);
-    // A weight that is the same for all changes nothing but rounding; one that is not does.
+    // Equal weights change only rounding, and unequal weights change the losses.
     for (doubled, alone) in losses("doubled", "{path='a', loss_weight=2}")
         .iter()
         .zip(&alone)
@@ -503,15 +501,15 @@ fn windows_of_every_kind_train() {
     let bench = Bench::new();
     write_json_lines(&bench.path("docs.jsonl"), &documents(300));
     bench.build(&["docs.jsonl"], "byte", "out", &["--valid", "0.2"]);
-    let of = |kind: &str| {
+    let losses_with = |kind: &str| {
         let out = format!("run-{kind}");
         let kind = format!("data.windows={kind}");
         bench.losses(&out, &["--set", "data.path=out", "--set", &kind])
     };
-    let losses = [of("epoch"), of("random"), of("documents")];
+    let losses = ["epoch", "random", "documents"].map(losses_with);
     assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
-    // Rows count different numbers of targets here: the mean is over those of the whole step, however it is
-    // divided.
+    // Rows of documents have different numbers of targets. The mean is over all targets of the step, however it is
+    // divided into micro-batches.
     let settings = [
         "data.path=out",
         "data.windows=documents",
@@ -527,7 +525,7 @@ fn windows_of_every_kind_train() {
 }
 
 #[test]
-fn mistakes_with_data() {
+fn errors_of_data_name_the_file() {
     let bench = Bench::new();
     fs::write(
         bench.path("text.txt"),
@@ -639,7 +637,7 @@ fn mistakes_with_data() {
 }
 
 #[test]
-fn fetching_from_a_mirror_and_with_a_closed_network() {
+fn fetch_errors_name_the_corpus() {
     let bench = Bench::new();
     let listed = bench.succeed(&["data", "fetch"]);
     for name in [
@@ -657,7 +655,7 @@ fn fetching_from_a_mirror_and_with_a_closed_network() {
         &["shakespear", "tinyshakespeare"],
     );
 
-    // Nobody listens on a port that was just given back.
+    // No server listens on a port that was just released.
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -666,7 +664,7 @@ fn fetching_from_a_mirror_and_with_a_closed_network() {
     let output = bench.run(&["data", "fetch", "tinyshakespeare", "--mirror", &mirror]);
     assert_refused(&output, 1, &["cannot reach", "texts/tinyshakespeare"]);
 
-    // A server that has something else under that name.
+    // This server has other content under that name.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mirror = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -683,10 +681,9 @@ fn fetching_from_a_mirror_and_with_a_closed_network() {
     assert_refused(&output, 1, &["tinyshakespeare"]);
 }
 
-/// Hugging Face's Python package encodes the text to the ids that the token files hold.
 #[test]
 #[ignore = "needs python3 with tokenizers: source .ci/env.sh"]
-fn python_agrees() {
+fn hugging_face_tokenizers_encode_to_the_same_ids() {
     let bench = Bench::new();
     let texts: Vec<String> = documents(60)
         .iter()
@@ -712,12 +709,12 @@ fn python_agrees() {
     }
 }
 
-/// Libraries that read what anybody may have written panic on some of it. The user sees one line.
+/// Libraries panic on some damaged files, and the user must still see one line.
 #[test]
-fn damaged_files_are_one_line() {
+fn errors_of_damaged_files_are_one_line() {
     let bench = Bench::new();
     fs::write(bench.path("text.txt"), "some text ".repeat(200)).unwrap();
-    // Its merge makes a token that the vocabulary does not have; its byte alphabet is not whole.
+    // Its merge makes a token that is not in the vocabulary, and its byte alphabet is incomplete.
     let tokenizer = r#"{"version":"1.0","added_tokens":[],"pre_tokenizer":null,"decoder":null,"model":
         {"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]}}"#;
     fs::write(bench.path("tokenizer.json"), tokenizer).unwrap();

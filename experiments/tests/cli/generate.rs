@@ -1,4 +1,4 @@
-//! `foretoken generate`: texts, and how they end.
+//! Tests of `foretoken generate`: texts and their endings.
 
 use super::*;
 use std::fs;
@@ -7,12 +7,12 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-/// `foretoken generate run` with more arguments, which must succeed.
+/// Runs `foretoken generate run` with more arguments, which must succeed.
 fn generate(bench: &Bench, args: &[&str]) -> Output {
     bench.output(&[&["generate", "run"], args].concat())
 }
 
-/// `foretoken generate` of a text that does not end by itself.
+/// Starts `foretoken generate` of a text that does not end by itself.
 fn endless(bench: &Bench) -> Child {
     let args = [
         "generate",
@@ -27,7 +27,7 @@ fn endless(bench: &Bench) -> Child {
     command.spawn().unwrap()
 }
 
-/// The JSON object that a call prints.
+/// Returns the JSON object that a call prints.
 fn report(bench: &Bench, args: &[&str]) -> Value {
     let output = generate(bench, &[args, &["--json"]].concat());
     assert_eq!(stdout(&output).lines().count(), 1);
@@ -41,8 +41,7 @@ fn texts(report: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// A bench with a run on bytes, a run of one step with an `<|endoftext|>` among 257 tokens that it finds about
-/// equally likely.
+/// Returns a bench with a run of one step, whose 257 tokens (bytes and `<|endoftext|>`) are about equally likely.
 fn untrained() -> Bench {
     let bench = Bench::new();
     fs::write(bench.path("text.txt"), "Ein Käse, 君の名は。 ".repeat(200)).unwrap();
@@ -72,7 +71,7 @@ fn untrained() -> Bench {
 }
 
 #[test]
-fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
+fn a_text_begins_with_the_prompt_and_depends_on_seed_and_sampling() {
     let bench = Bench::trained();
     let args = ["--prompt", "The cat", "--tokens", "40"];
     let output = generate(&bench, &args);
@@ -87,7 +86,7 @@ fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
     assert_eq!(stdout(&generate(&bench, &args)), first);
     let seeded = [&args[..], &["--seed", "1"]].concat();
     assert_ne!(stdout(&generate(&bench, &seeded)), first);
-    // What a number means is tested where it acts; here, that it gets there.
+    // This test only checks that each option has an effect.
     for other in [
         &["--temperature", "2"][..],
         &["--top-k", "3"],
@@ -113,7 +112,7 @@ fn a_text_is_the_prompt_and_what_follows_and_the_seed_decides_it() {
 }
 
 #[test]
-fn samples_and_prompts_beside_a_text_do_not_change_it() {
+fn a_text_does_not_depend_on_other_samples_and_prompts() {
     let bench = Bench::trained();
     let args = |more: &[&'static str]| [&["--tokens", "30", "--seed", "3"][..], more].concat();
     let alone = report(&bench, &args(&["--prompt", "The cat"]));
@@ -155,13 +154,13 @@ fn samples_and_prompts_beside_a_text_do_not_change_it() {
     assert_eq!(lines(&shown), lines(&expected.join("\n")));
 }
 
-/// A backend that is compiled in and finds no device fails this test.
+/// This test fails for a backend that is compiled in and finds no device.
 #[test]
 #[cfg(all(
     feature = "flex",
     any(feature = "ndarray", feature = "libtorch", feature = "wgpu")
 ))]
-fn every_backend_draws_the_same_text() {
+fn every_backend_samples_the_same_text() {
     use foretoken::backend::Backend;
     let bench = Bench::trained();
     let draw = |backend: &str| {
@@ -187,7 +186,7 @@ fn every_backend_draws_the_same_text() {
 }
 
 #[test]
-fn json_says_what_was_drawn_and_why_it_ends() {
+fn json_has_tokens_speeds_and_ending() {
     let bench = Bench::trained();
     let report = report(&bench, &["--prompt", "The ", "--tokens", "12"]);
     assert_eq!(
@@ -221,7 +220,7 @@ fn a_stop_string_ends_a_text_before_itself() {
     let args = ["--prompt", "The ", "--tokens", "60"];
     let whole = report(&bench, &args);
     let whole = texts(&whole)[0].to_string();
-    // Three characters out of the middle, which are three tokens.
+    // The stop string is three characters from the middle, which are three tokens.
     let stop: String = whole.chars().skip(20).take(3).collect();
     let stopped = report(
         &bench,
@@ -235,7 +234,7 @@ fn a_stop_string_ends_a_text_before_itself() {
 }
 
 #[test]
-fn the_model_ends_its_text_and_goes_on_if_asked() {
+fn end_of_text_ends_a_text_unless_it_is_ignored() {
     let bench = untrained();
     let args = ["--prompt", "K", "--tokens", "2000"];
     let ended = report(&bench, &args);
@@ -249,7 +248,7 @@ fn the_model_ends_its_text_and_goes_on_if_asked() {
     let all = report(&bench, &[&args[..], &["--ignore-eos"]].concat());
     assert_eq!(all["samples"][0]["tokens"].as_array().unwrap().len(), 2000);
     assert!(texts(&all)[0].contains("<|endoftext|>"));
-    // Nothing, and a special token by its name, start where a text does.
+    // No prompt and an `<|endoftext|>` prompt both start a new text.
     let nothing = report(&bench, &["--tokens", "50"]);
     let named = report(&bench, &["--tokens", "50", "--prompt", "<|endoftext|>"]);
     assert_eq!(texts(&nothing), texts(&named));
@@ -257,9 +256,9 @@ fn the_model_ends_its_text_and_goes_on_if_asked() {
 }
 
 #[test]
-fn characters_come_whole() {
+fn only_complete_characters_are_printed() {
     let bench = untrained();
-    // Random bytes: hardly a character among them, and what is none is marked.
+    // The text is random bytes, so most of them are invalid UTF-8 and replaced.
     let args = ["--prompt", "名", "--tokens", "300", "--ignore-eos"];
     let report = report(&bench, &args);
     let tokenizer = foretoken_datasets::Tokenizer::load(bench.path("run/tokenizer.json")).unwrap();
@@ -274,7 +273,7 @@ fn characters_come_whole() {
 }
 
 #[test]
-fn prompts_from_standard_input() {
+fn prompts_are_read_from_standard_input() {
     let bench = Bench::trained();
     let feed = |args: &[&str], input: &str| {
         let mut child = bench
@@ -298,7 +297,7 @@ fn prompts_from_standard_input() {
     let given = |prompt: &str| stdout(&generate(&bench, &["--tokens", "10", "--prompt", prompt]));
     assert_eq!(feed(&["--prompt", "-"], "The cat\n"), given("The cat"));
     assert_eq!(feed(&["--prompt", "-"], "The cat\n\n"), given("The cat\n"));
-    // Each line is a prompt by itself; empty ones are none.
+    // Each line is a prompt, and empty lines are skipped.
     let lines = feed(&["--interactive"], "The cat\n\nIt is\nThe cat\n");
     assert_eq!(
         lines,
@@ -326,10 +325,10 @@ fn a_closed_pipe_ends_the_text_quietly() {
 
 #[test]
 #[cfg(unix)]
-fn ctrl_c_ends_a_text_where_it_is() {
+fn ctrl_c_ends_a_text_at_once() {
     let bench = Bench::trained();
     let mut child = endless(&bench);
-    // Under way: a line has come.
+    // The first line shows that generation is under way.
     let mut shown = BufReader::new(child.stdout.take().unwrap());
     let mut first = String::new();
     shown.read_line(&mut first).unwrap();
@@ -338,7 +337,7 @@ fn ctrl_c_ends_a_text_where_it_is() {
     shown.read_to_string(&mut rest).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
-    // The end of a line may have been the last that came.
+    // The text may already end with a line break.
     let shown = first + &rest;
     assert!(
         shown.starts_with("The ") && shown.ends_with('\n'),
@@ -349,9 +348,9 @@ fn ctrl_c_ends_a_text_where_it_is() {
 }
 
 #[test]
-fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
+fn a_checkpoint_is_chosen_as_best_last_or_by_its_step() {
     let bench = Bench::new();
-    // No learning after the first evaluation, which therefore stays the best.
+    // The weights do not change, so the first evaluation stays the best.
     let frozen = ["optimizer.learning_rate=0", "optimizer.min_learning_rate=0"];
     let frozen: Vec<_> = frozen.iter().flat_map(|arg| ["--set", arg]).collect();
     bench.tiny_run("run", &frozen);
@@ -362,8 +361,8 @@ fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
     assert_eq!(model(&[]), "run, step 10 (best)");
     assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
     assert_eq!(model(&["--checkpoint", "25"]), "run, step 25");
-    let asked = |which| bench.run(&["generate", "run", "--prompt", "T", "--checkpoint", which]);
-    assert_refused(&asked("11"), 2, &["no checkpoint of step 11", "10 and 25"]);
+    let with = |which| bench.run(&["generate", "run", "--prompt", "T", "--checkpoint", which]);
+    assert_refused(&with("11"), 2, &["no checkpoint of step 11", "10 and 25"]);
 
     let weights = bench.path("run/checkpoints/step-10/model.bpk");
     let mut bytes = fs::read(&weights).unwrap();
@@ -371,17 +370,17 @@ fn checkpoints_are_the_best_the_last_or_one_by_its_step() {
     bytes[middle] ^= 1;
     fs::write(&weights, bytes).unwrap();
     assert_refused(
-        &asked("best"),
+        &with("best"),
         2,
         &["step-10", "model.bpk is damaged", "--checkpoint"],
     );
-    // The optimizer's state is not looked at.
+    // The state of the optimizer is not read.
     fs::remove_file(bench.path("run/checkpoints/step-25/optimizer.bpk")).unwrap();
     assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
 }
 
 #[test]
-fn a_hugging_face_model_gets_the_tokens_that_its_tokenizer_starts_texts_with() {
+fn a_hugging_face_prompt_begins_with_the_start_token_of_its_tokenizer() {
     let bench = Bench::new();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/llama");
     fs::create_dir(bench.path("run")).unwrap();
@@ -412,17 +411,17 @@ fn a_hugging_face_model_gets_the_tokens_that_its_tokenizer_starts_texts_with() {
         let counts = [
             tokens(&bench, &["--prompt", "abc"]),
             tokens(&bench, &[]),
-            // Nobody who writes it down means it twice.
+            // An explicit start token is not added twice.
             tokens(&bench, &["--prompt", "<|endoftext|>abc"]),
         ];
         assert_eq!(counts, expected.map(Value::from));
     }
 }
 
-/// As `transformers` 5.23 does: `generate(max_new_tokens=15, do_sample=False)`, without and with
+/// The expected tokens are from `transformers` 5.23: `generate(max_new_tokens=15, do_sample=False)`, without and with
 /// `repetition_penalty=1.7`.
 #[test]
-fn hugging_face_models_go_on_as_in_transformers() {
+fn hugging_face_models_generate_the_tokens_of_transformers() {
     let expected = [
         (
             "gpt2",
@@ -476,7 +475,7 @@ fn hugging_face_models_go_on_as_in_transformers() {
 }
 
 #[test]
-fn mistakes() {
+fn errors_name_the_argument() {
     let bench = Bench::trained();
     let refused = |args: &[&str], parts: &[&str]| {
         assert_refused(&bench.run(&[&["generate"], args].concat()), 2, parts);
@@ -493,7 +492,7 @@ fn mistakes() {
         &["is a checkpoint: name its run directory"],
     );
     refused(&["run", "--prompt", "ünd"], &["'ü'"]);
-    // The world's tokenizer has characters, and no token between texts.
+    // The tokenizer of the world has no token between texts, so it needs a prompt.
     refused(&["run"], &["--prompt: give some text"]);
     for (args, part) in [
         (["--temperature", "-1"], "--temperature: is -1; it must be"),
@@ -530,7 +529,7 @@ fn mistakes() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_has_examples_and_main_options() {
     let bench = Bench::new();
     for (command, parts) in [
         ("generate", ["Examples:", "--stop", "--interactive"]),

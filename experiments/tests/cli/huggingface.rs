@@ -1,4 +1,4 @@
-//! `import` and `export`, as a user runs them.
+//! Tests of `foretoken import` and `foretoken export`.
 
 use super::*;
 use std::fs;
@@ -11,7 +11,7 @@ fn fixture(name: &str) -> String {
 }
 
 #[test]
-fn a_model_comes_out_as_it_went_in() {
+fn an_imported_model_is_exported_unchanged() {
     let bench = Bench::new();
     for name in ["gpt2", "llama"] {
         let (imported, exported) = (format!("models/{name}"), format!("{name}-again"));
@@ -44,7 +44,7 @@ fn a_model_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn json_says_what_was_read() {
+fn json_describes_the_imported_model() {
     let bench = Bench::new();
     let file = format!("{}/model.safetensors", fixture("llama"));
     let output = bench.run(&["import", &file, "--out", "llama", "--json"]);
@@ -55,7 +55,8 @@ fn json_says_what_was_read() {
     assert_eq!(read["config"]["kv_heads"], 2);
     assert_eq!(read["end_of_text"], serde_json::json!([256]));
     assert_eq!(read["tokenizer"], true);
-    // 2 layers: norms, queries and outputs, keys and values, feed-forward; embedding, head and norm.
+    // Each of 2 layers has norms, queries and outputs, keys and values, and feed-forward. Then come embedding, head,
+    // norm.
     let layer = 2 * 16 + 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24;
     assert_eq!(read["parameters"], 2 * layer + 2 * 257 * 16 + 16);
 }
@@ -81,7 +82,7 @@ fn half_precision_is_exported() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn errors_are_one_line() {
     let bench = Bench::new();
     let import = |from: &str| bench.run(&["import", from, "--out", "out"]);
     assert_refused(
@@ -126,7 +127,7 @@ fn mistakes_are_one_line() {
     let named = ["transformer.wte.weight", "[257, 16]", "[257, 20]"];
     assert_refused(&import("other"), 2, &named);
 
-    // Nothing half-written is left, and a file is not overwritten.
+    // No partial file is left, and a file is not overwritten.
     assert!(!bench.path("out").exists());
     fs::write(bench.path("out"), "a file").unwrap();
     assert_refused(&import(&fixture("gpt2")), 2, &["out already exists"]);
@@ -143,9 +144,8 @@ fn mistakes_are_one_line() {
     );
 }
 
-/// A run becomes a folder of Hugging Face's that continues a text as the run does.
 #[test]
-fn a_run_is_exported() {
+fn an_exported_run_generates_the_same_text() {
     let bench = Bench::new();
     bench.tiny_run("run", &[]);
     let output = bench.run(&["export", "run", "--out", "exported", "--checkpoint", "last"]);
@@ -158,11 +158,11 @@ fn a_run_is_exported() {
         assert!(output.status.success(), "{}", text(&output));
         output.stdout
     };
-    let of_run = continuation("run", &["--checkpoint", "last"]);
-    assert_eq!(continuation("exported", &[]), of_run);
+    let expected = continuation("run", &["--checkpoint", "last"]);
+    assert_eq!(continuation("exported", &[]), expected);
     bench.run(&["import", "exported", "--out", "imported"]);
-    assert_eq!(continuation("imported", &[]), of_run);
-    assert!(of_run.len() > 12, "{of_run:?}");
+    assert_eq!(continuation("imported", &[]), expected);
+    assert!(expected.len() > 12, "{expected:?}");
 
     bench.tiny_run("bare", &["--set", "model.positions=none"]);
     assert_refused(

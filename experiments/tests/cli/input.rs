@@ -1,4 +1,4 @@
-//! Input that could be taken for something else: it is read as what it is, or refused by name.
+//! Tests of ambiguous input, which is read in its true format or refused by name.
 
 use super::*;
 use std::fs;
@@ -7,20 +7,20 @@ use std::process::Stdio;
 use foretoken_datasets::Corpus;
 
 impl Bench {
-    /// `data build` with the byte tokenizer into `out`, not yet started.
+    /// Returns the command `data build` with the byte tokenizer into `out`.
     fn building(&self, inputs: &[&str], out: &str, more: &[&str]) -> Command {
         let common = ["--tokenizer", "byte", "--valid", "0", "--out", out];
         self.command(&[&["data", "build"], inputs, &common, more].concat())
     }
 
-    /// The documents that `data build` makes tokens of.
+    /// Runs `data build`, and returns the documents that it read.
     fn documents_of(&self, inputs: &[&str], out: &str, more: &[&str]) -> Vec<String> {
         let output = self.building(inputs, out, more).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         self.built(out)
     }
 
-    /// The documents in a folder of tokens.
+    /// Returns the documents in a folder of tokens.
     fn built(&self, out: &str) -> Vec<String> {
         let corpus = Corpus::open(&self.path(out), None).unwrap();
         let ids = corpus.train.to_vec(0..corpus.train.tokens()).unwrap();
@@ -30,7 +30,7 @@ impl Bench {
             .collect()
     }
 
-    /// A folder of token files, and the tokenizer of bytes beside them.
+    /// Writes a folder of token files with the byte tokenizer.
     fn token_folder(&self, folder: &str, files: &[(&str, Vec<u8>)]) {
         fs::create_dir_all(self.path(folder)).unwrap();
         if !self.path("b").exists() {
@@ -67,7 +67,7 @@ fn wide(count: u32) -> Vec<u8> {
 }
 
 #[test]
-fn splits_of_bin_files_are_told_by_whole_words() {
+fn splits_of_bin_files_are_recognized_by_whole_words() {
     let bench = Bench::new();
     for (folder, train, valid) in [
         ("d1", "fineweb_train_000001.bin", "fineweb_val_000000.bin"),
@@ -93,7 +93,7 @@ fn splits_of_bin_files_are_told_by_whole_words() {
 }
 
 #[test]
-fn ids_of_4_bytes_are_never_read_as_pairs() {
+fn ids_of_4_bytes_are_never_read_as_2_bytes() {
     let bench = Bench::new();
     bench.token_folder(
         "narrow",
@@ -156,7 +156,7 @@ fn ids_of_4_bytes_are_never_read_as_pairs() {
 }
 
 #[test]
-fn known_formats_are_read_as_what_they_are() {
+fn known_formats_are_read_as_such() {
     let bench = Bench::new();
     let texts: Vec<String> = (0..50)
         .map(|i| format!("document {i}, \"quoted\"\nand more"))
@@ -213,7 +213,7 @@ fn known_formats_are_read_as_what_they_are() {
         "{}",
         text(&mixed)
     );
-    // The same without a name that says it, once it is stated.
+    // A file without an extension needs --format.
     let unnamed = ["shard-00000-of-00001"];
     let output = bench.building(&unnamed, "d", &[]).output().unwrap();
     assert_refused(&output, 2, &["shard-00000-of-00001", "--format jsonl"]);
@@ -223,7 +223,7 @@ fn known_formats_are_read_as_what_they_are() {
     );
     let as_text = bench.documents_of(&unnamed, "t", &["--format", "text"]);
     assert_eq!(as_text, [lines.concat()]);
-    // The column of the text has another name.
+    // The column of the text can have another name.
     let output = bench
         .building(&["table.csv"], "o", &["--text-field", "body"])
         .output()
@@ -240,7 +240,7 @@ fn known_formats_are_read_as_what_they_are() {
 }
 
 #[test]
-fn what_is_no_text_is_refused_and_nothing_advises_to_read_it() {
+fn binary_files_are_refused_without_advice_to_read_them_as_text() {
     let bench = Bench::new();
     let zeros = [
         &b"a text that a crash has cut short\n".repeat(300)[..],
@@ -310,7 +310,7 @@ fn names_of_any_bytes_are_read_and_recorded() {
         assert_eq!(source["path"], "texts/caf\u{fffd}.txt");
         assert_eq!(source["path_bytes"], "74657874732f636166e92e747874");
         assert_eq!(manifest["sources"][1].get("path_bytes"), None);
-        // The same again is complete already, and can be checked.
+        // A second build is complete already, and can be checked.
         let again = bench.building(&[], out, &[]).arg(input).output().unwrap();
         assert!(
             stdout(&again).contains("complete already"),
@@ -319,7 +319,7 @@ fn names_of_any_bytes_are_read_and_recorded() {
         );
         bench.succeed(&["data", "check", out]);
     }
-    // Where text is needed, bytes that are none are refused by name.
+    // A value that must be text is refused by name if it is not UTF-8.
     let mut train = bench.command(&["train", "--set"]);
     let output = train
         .arg(OsStr::from_bytes(b"data.path=caf\xe9.txt"))
@@ -330,7 +330,7 @@ fn names_of_any_bytes_are_read_and_recorded() {
 
 #[test]
 #[cfg(unix)]
-fn pipes_are_read_once_and_whole() {
+fn pipes_are_read_once_and_completely() {
     let bench = Bench::new();
     let line = "a line of text\n";
     let whole = line.repeat(20_000);
@@ -375,7 +375,7 @@ fn pipes_are_read_once_and_whole() {
             "{names:?}"
         );
     }
-    // The same again is complete already.
+    // A second build is complete already.
     let again = in_shell("cat a.txt | BUILD /dev/stdin", "standard");
     assert!(
         stdout(&again).contains("complete already"),
@@ -395,7 +395,7 @@ fn pipes_are_read_once_and_whole() {
         &["/dev/stdin", "ZIP"],
     );
     refused("printf '' | BUILD /dev/stdin", &["/dev/stdin is empty"]);
-    // A run reads its text more than once.
+    // Training reads its text several times, so it refuses pipes.
     let program = env!("CARGO_BIN_EXE_foretoken");
     fs::write(
         bench.path("tiny.toml"),
@@ -412,7 +412,7 @@ fn pipes_are_read_once_and_whole() {
         &format!("cat a.txt | {train}/dev/stdin"),
         &["/dev/stdin: is a pipe"],
     );
-    // A tokenizer is read more than once, too.
+    // A tokenizer is read several times, too.
     let tokenizer = format!("{program} data build a.txt --out y --tokenizer ");
     refused(
         &format!("mkfifo t.json; {tokenizer} t.json"),

@@ -1,4 +1,4 @@
-//! `foretoken inspect`: what a model is made of and what it costs.
+//! Tests of `foretoken inspect`, which shows the parameters and costs of a model.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn report(bench: &Bench, args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_preset_is_known_before_there_are_weights() {
+fn a_preset_is_inspected_without_weights() {
     let bench = Bench::new();
     let report = report(&bench, &["gpt2", "--batch", "2", "--context", "512"]);
     assert_eq!(report["parameters"], 124_439_808);
@@ -27,7 +27,7 @@ fn a_preset_is_known_before_there_are_weights() {
     assert_eq!(shapes.len(), 148);
     assert_eq!(shapes[0]["path"], "token_embedding.weight");
     assert_eq!(shapes[0]["shape"], serde_json::json!([50257, 768]));
-    // 6 N + 12 layers width context.
+    // FLOPs per token are 6 N + 12 · layers · width · context.
     let training = 6.0 * 123_653_376.0 + 12.0 * 12.0 * 768.0 * 512.0;
     assert_eq!(report["training_flops_per_token"], training);
     assert_eq!(report["forward_flops_per_token"], training / 3.0);
@@ -52,19 +52,19 @@ fn a_preset_is_known_before_there_are_weights() {
 }
 
 #[test]
-fn a_run_and_its_experiment_are_the_same_model() {
+fn a_run_and_its_experiment_have_the_same_model() {
     let bench = Bench::new();
     let run = bench.tiny_run("run", &[]);
-    let of_run = report(&bench, &["run"]);
-    let of_file = report(&bench, &["run/experiment.toml"]);
-    assert_eq!(of_run["config"], of_file["config"]);
-    // An experiment's batch is what it trains with.
+    let from_run = report(&bench, &["run"]);
+    let from_file = report(&bench, &["run/experiment.toml"]);
+    assert_eq!(from_run["config"], from_file["config"]);
+    // The default batch of an experiment is its training batch.
     assert_eq!(
-        (of_run["batch"].clone(), of_file["batch"].clone()),
+        (from_run["batch"].clone(), from_file["batch"].clone()),
         (1.into(), 4.into())
     );
-    assert_eq!(of_run["context"], 16);
-    // A vocabulary that follows from the data.
+    assert_eq!(from_run["context"], 16);
+    // The vocabulary size can follow from the data.
     let toml = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
     let without: Vec<&str> = toml
         .lines()
@@ -72,11 +72,11 @@ fn a_run_and_its_experiment_are_the_same_model() {
         .collect();
     assert!(without.len() < toml.lines().count());
     std::fs::write(bench.path("mine.toml"), without.join("\n")).unwrap();
-    assert_eq!(report(&bench, &["mine.toml"])["config"], of_run["config"]);
+    assert_eq!(report(&bench, &["mine.toml"])["config"], from_run["config"]);
 }
 
 #[test]
-fn mistakes() {
+fn errors_name_the_argument() {
     let bench = Bench::new();
     let refused = |args: &[&str], parts: &[&str]| {
         assert_refused(&bench.run(&[&["inspect"], args].concat()), 2, parts);

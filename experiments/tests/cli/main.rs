@@ -1,4 +1,4 @@
-//! The program as a user runs it: arguments in; exit code, output and run directory out.
+//! Tests of the program from arguments to exit code, output and run directory.
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod backends;
@@ -19,8 +19,8 @@ mod training;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The world, small enough for every backend: 2 layers of width 32, windows of 4 × 16 tokens, 25 steps,
-/// an evaluation every 10.
+/// Overrides for a tiny run on the synthetic world, which every backend can train: 2 layers of width 32, batches of
+/// 4 × 16 tokens, 25 steps, an evaluation every 10 steps.
 const TINY: [&str; 14] = [
     "data.world.train_bytes=20000",
     "data.world.valid_bytes=2000",
@@ -38,11 +38,11 @@ const TINY: [&str; 14] = [
     "optimizer.warmup=5",
 ];
 
-/// Lets a process heed signals that the tests themselves may have been started with ignored, as in the background of a
-/// script: ours keep what they inherit.
-fn heeding_signals(command: &mut Command) {
+/// Resets signals of a new process, because it inherits ignored signals from the tests, which a script may have started
+/// in the background.
+fn reset_signals(command: &mut Command) {
     #[cfg(unix)]
-    // SAFETY: the calls may be made between fork and exec.
+    // SAFETY: the calls are allowed between fork and exec.
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(command, || {
             for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
@@ -55,7 +55,7 @@ fn heeding_signals(command: &mut Command) {
     let _ = command;
 }
 
-/// A directory to run in, and the arguments that every call gets.
+/// A working directory for commands.
 struct Bench {
     root: tempfile::TempDir,
 }
@@ -71,12 +71,12 @@ impl Bench {
         self.root.path().join(name)
     }
 
-    /// `foretoken ARGS`, run in the directory.
+    /// Returns the command `foretoken ARGS` in the directory.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
         command.current_dir(self.root.path()).args(args);
         command.env("FORETOKEN_CACHE", self.path("cache"));
-        heeding_signals(&mut command);
+        reset_signals(&mut command);
         command
     }
 
@@ -84,7 +84,7 @@ impl Bench {
         self.command(args).output().unwrap()
     }
 
-    /// `foretoken train` on [`TINY`] with more arguments.
+    /// Returns the command `foretoken train` with [`TINY`] and more arguments.
     fn tiny(&self, args: &[&str]) -> Command {
         let mut command = self.command(&["train"]);
         for assignment in TINY {
@@ -94,26 +94,26 @@ impl Bench {
         command
     }
 
-    /// `foretoken ARGS`, which must succeed.
+    /// Runs `foretoken ARGS`, which must succeed.
     fn output(&self, args: &[&str]) -> Output {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output));
         output
     }
 
-    /// What `foretoken ARGS`, which must succeed, prints.
+    /// Runs `foretoken ARGS`, which must succeed, and returns its standard output.
     fn succeed(&self, args: &[&str]) -> String {
         stdout(&self.output(args))
     }
 
-    /// A bench with a [`tiny_run`](Self::tiny_run) called `run`.
+    /// Returns a bench with a [`tiny_run`](Self::tiny_run) in `run`.
     fn trained() -> Self {
         let bench = Self::new();
         bench.tiny_run("run", &[]);
         bench
     }
 
-    /// A tiny run that must succeed; returns its directory.
+    /// Trains a tiny run, which must succeed, and returns its directory.
     fn tiny_run(&self, out: &str, args: &[&str]) -> PathBuf {
         let output = self.tiny(&["--out", out]).args(args).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
@@ -121,12 +121,12 @@ impl Bench {
     }
 }
 
-/// Arguments that set keys.
+/// Returns `--set` arguments.
 fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
     assignments.iter().flat_map(|one| ["--set", one]).collect()
 }
 
-/// What Ctrl-C sends.
+/// Sends SIGINT, as Ctrl-C does.
 #[cfg(unix)]
 fn interrupt(child: &std::process::Child) {
     let pid = child.id().to_string();
@@ -138,7 +138,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The keys of an object, in their order.
+/// Returns the keys of an object, in their order.
 fn keys(object: &serde_json::Value) -> Vec<&str> {
     let object = object.as_object().unwrap();
     object.keys().map(String::as_str).collect()
@@ -156,7 +156,7 @@ fn assert_fits_and_shows(shown: &str, parts: &[&str]) {
     );
 }
 
-/// Both streams, for messages of failed assertions.
+/// Returns exit code and both streams, for messages of failed assertions.
 fn text(output: &Output) -> String {
     format!(
         "exit {:?}\nstdout: {}\nstderr: {}",
@@ -166,7 +166,7 @@ fn text(output: &Output) -> String {
     )
 }
 
-/// Asserts the exit code, that the error is one line, and what it contains.
+/// Asserts the exit code, and that the error is one line with all the parts.
 fn assert_refused(output: &Output, code: i32, contains: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
@@ -193,13 +193,13 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// What a JSON file of a run holds.
+/// Reads a JSON file of a run.
 fn json_file(run: &Path, name: &str) -> serde_json::Value {
     let text = std::fs::read_to_string(run.join(name)).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-/// One number of every line of a kind, with all its digits.
+/// Returns one number of every line of a kind, with all its digits.
 fn column(run: &Path, kind: &str, name: &str) -> Vec<f64> {
     metrics(run)
         .iter()

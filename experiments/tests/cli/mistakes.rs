@@ -1,9 +1,9 @@
-//! What users get wrong is one line that says what to do, and costs nothing.
+//! Tests of users' mistakes: each is reported in one line that says what to do, before anything is written.
 
 use super::*;
 use std::fs;
 
-/// `foretoken train mine.toml`, with `path` as data.
+/// Runs `foretoken train mine.toml` with `path` as data.
 fn with_text(bench: &Bench, path: &str) -> std::process::Output {
     fs::write(
         bench.path("mine.toml"),
@@ -21,7 +21,7 @@ fn nothing_was_written(bench: &Bench) -> bool {
 }
 
 #[test]
-fn missing_empty_and_short_texts() {
+fn missing_empty_and_short_texts_are_refused() {
     let bench = Bench::new();
     assert_refused(&with_text(&bench, "absent.txt"), 2, &["absent.txt"]);
     assert_refused(&with_text(&bench, "texts/*.md"), 2, &["texts/*.md"]);
@@ -39,7 +39,7 @@ fn missing_empty_and_short_texts() {
 }
 
 #[test]
-fn missing_and_broken_experiments() {
+fn missing_and_invalid_experiments_are_refused() {
     let bench = Bench::new();
     assert_refused(
         &bench.run(&["train", "absent.toml"]),
@@ -67,7 +67,7 @@ fn missing_and_broken_experiments() {
 }
 
 #[test]
-fn a_model_that_contradicts_itself() {
+fn contradictory_model_keys_are_refused() {
     let bench = Bench::new();
     let heads = bench.tiny(&["--set", "model.heads=3"]).output().unwrap();
     assert_refused(&heads, 2, &["[model]", "32", "3"]);
@@ -84,7 +84,7 @@ fn a_model_that_contradicts_itself() {
 }
 
 #[test]
-fn backends_that_are_not_there() {
+fn unavailable_backends_are_refused() {
     use foretoken::backend::Backend;
     let bench = Bench::new();
     let unknown = bench.tiny(&["--backend", "flx"]).output().unwrap();
@@ -99,7 +99,7 @@ fn backends_that_are_not_there() {
     if Backend::Wgpu.compiled_in() {
         let output = bench
             .tiny(&["--backend", "wgpu"])
-            // No Vulkan driver, and none of OpenGL's to fall back on.
+            // These variables hide all Vulkan and OpenGL drivers.
             .env("VK_DRIVER_FILES", "/nonexistent.json")
             .env("VK_ICD_FILENAMES", "/nonexistent.json")
             .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
@@ -111,7 +111,7 @@ fn backends_that_are_not_there() {
 }
 
 #[test]
-fn a_dashboard_without_a_terminal() {
+fn a_dashboard_without_a_terminal_is_refused() {
     let bench = Bench::new();
     let output = bench.tiny(&["--dashboard", "tui"]).output().unwrap();
     assert_refused(&output, 2, &["--dashboard tui: needs a terminal"]);
@@ -119,7 +119,7 @@ fn a_dashboard_without_a_terminal() {
 }
 
 #[test]
-fn directories_that_hold_something_else() {
+fn directories_with_other_content_are_refused() {
     let bench = Bench::new();
     fs::create_dir(bench.path("mine")).unwrap();
     fs::write(bench.path("mine/precious.txt"), "precious").unwrap();
@@ -148,7 +148,7 @@ fn directories_that_hold_something_else() {
 }
 
 #[test]
-fn a_run_of_another_experiment_or_other_data() {
+fn a_run_is_not_resumed_with_another_experiment_or_other_data() {
     let bench = Bench::new();
     let run = bench.tiny_run("run", &[]);
     let before = fs::read(run.join("metrics.jsonl")).unwrap();
@@ -176,9 +176,9 @@ fn a_run_of_another_experiment_or_other_data() {
 }
 
 #[test]
-fn a_corrupt_checkpoint_is_named_and_the_one_before_it_still_works() {
+fn a_corrupt_checkpoint_is_named_and_the_previous_one_is_usable() {
     let bench = Bench::new();
-    // No learning: the first evaluation stays the best, so its checkpoint is kept beside the last.
+    // The weights do not change, so the first evaluation stays the best and its checkpoint is kept beside the last.
     let frozen = [
         "--set",
         "optimizer.learning_rate=0",
@@ -207,7 +207,7 @@ fn a_corrupt_checkpoint_is_named_and_the_one_before_it_still_works() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_the_run_and_names_the_last_checkpoint() {
+fn a_non_finite_loss_stops_the_run_and_names_the_last_checkpoint() {
     let bench = Bench::new();
     let wild = [
         "optimizer.learning_rate=1e30",
@@ -225,10 +225,10 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_last_checkpoint() {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
+fn non_finite_weights_are_neither_saved_nor_recommended() {
     let bench = Bench::trained();
     let run = bench.path("run");
-    // From here on the run has a learning rate that no weights survive.
+    // The learning rate is raised until the weights overflow.
     let experiment = fs::read_to_string(run.join("experiment.toml")).unwrap();
     let wild = experiment
         .replace("learning_rate = 0.01\n", "learning_rate = 1e38\n")
@@ -281,7 +281,7 @@ fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
             .is_finite()
     );
     assert!(!run.join("result.json").exists());
-    // What was written is a record still, and is not cut off by another try.
+    // Records of the failed attempt are kept, also after another attempt.
     let steps = column(&run, "step", "step");
     assert_eq!(steps.len(), 26);
     assert_refused(&bench.run(&resume), 1, &["step-25"]);
@@ -289,7 +289,7 @@ fn weights_that_are_not_finite_are_neither_saved_nor_recommended() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_named_and_left_as_it_is() {
+fn an_unreadable_record_is_named_and_left_unchanged() {
     let bench = Bench::trained();
     let run = bench.path("run");
     let resume = || bench.run(&["train", "--resume", "--out", "run"]);
@@ -319,7 +319,7 @@ fn a_record_that_cannot_be_read_is_named_and_left_as_it_is() {
 }
 
 #[test]
-fn a_perplexity_that_no_number_can_hold_is_survived() {
+fn an_infinite_perplexity_is_recorded_and_shown() {
     let bench = Bench::new();
     let sets = [
         "optimizer.learning_rate=30",
@@ -338,9 +338,9 @@ fn a_perplexity_that_no_number_can_hold_is_survived() {
     let before = metrics(&run);
     assert!(before.iter().any(perplexity), "{before:?}");
     let result = || bench.succeed(&["train", "--resume", "--out", "run"]);
-    let told = result();
-    assert!(told.contains("perplexity       inf"), "{told}");
-    // Resumed from its last checkpoint it says the same.
+    let shown = result();
+    assert!(shown.contains("perplexity       inf"), "{shown}");
+    // A run that is resumed from its last checkpoint shows the same.
     let valid_loss = || json_file(&run, "result.json")["valid_loss"].clone();
     let loss = valid_loss();
     fs::remove_file(run.join("result.json")).unwrap();
@@ -359,7 +359,7 @@ fn a_full_disk_fails_the_run_and_keeps_the_last_checkpoint() {
     let bench = Bench::new();
     let disk = bench.path("disk");
     fs::create_dir(&disk).unwrap();
-    // Room for about one checkpoint of the tiny model, not for two and their staging.
+    // The disk has space for about one checkpoint of the tiny model, but not for two with temporary files.
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=500k", "tmpfs"])
         .arg(&disk)
@@ -378,12 +378,12 @@ fn a_full_disk_fails_the_run_and_keeps_the_last_checkpoint() {
     assert_eq!(
         readable,
         [true],
-        "the checkpoint before the disk was full is whole"
+        "the checkpoint before the disk was full is complete"
     );
 }
 
 #[test]
-fn help_teaches() {
+fn help_has_examples_and_main_options() {
     let bench = Bench::new();
     let help = bench.run(&["train", "--help"]);
     let stdout = String::from_utf8(help.stdout).unwrap();
@@ -399,7 +399,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn what_no_memory_holds_is_refused_with_both_numbers() {
+fn what_exceeds_memory_is_refused_with_both_sizes() {
     let bench = Bench::new();
     let trained = |set: &[&str]| bench.tiny(set).output().unwrap();
     let model = trained(&["--set", "model.width=262144"]);
@@ -437,7 +437,7 @@ fn what_no_memory_holds_is_refused_with_both_numbers() {
         assert_refused(&output, 2, &[key, "but this machine has"]);
     }
     assert!(nothing_was_written(&bench));
-    // What is only looked at is still told.
+    // `inspect` allocates nothing, so it has no limit.
     let shape = bench.run(&["inspect", "llama-3-8b", "--batch", "4000000000"]);
     assert!(shape.status.success(), "{}", text(&shape));
 

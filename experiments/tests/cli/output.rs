@@ -1,16 +1,16 @@
-//! Standard output that nobody reads, or that is full.
+//! Tests of standard output without a reader, or on a full disk.
 
 use super::*;
 use std::fs::OpenOptions;
 use std::process::Stdio;
 
-/// A pipe that nobody reads.
+/// Returns a pipe without a reader.
 fn closed_pipe() -> Stdio {
     let (_, writer) = std::io::pipe().unwrap();
     writer.into()
 }
 
-/// One call of every command that prints, on a bench with a run and its folder of tokens.
+/// Returns a call of every command that prints, for [`bench`].
 fn calls() -> Vec<Vec<&'static str>> {
     [
         "--help",
@@ -44,6 +44,7 @@ fn calls() -> Vec<Vec<&'static str>> {
     .into()
 }
 
+/// Returns a bench with two runs and a text.
 fn bench() -> Bench {
     let bench = Bench::trained();
     bench.tiny_run("other", &[]);
@@ -52,7 +53,7 @@ fn bench() -> Bench {
 }
 
 #[test]
-fn a_reader_that_is_gone_is_no_failure() {
+fn a_closed_reader_is_not_a_failure() {
     let bench = bench();
     for args in calls() {
         let mut command = bench.command(&args);
@@ -65,7 +66,7 @@ fn a_reader_that_is_gone_is_no_failure() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_behind_standard_output_is_a_failure_with_its_reason() {
+fn a_full_disk_fails_every_command_with_its_reason() {
     let bench = bench();
     for args in calls() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -79,7 +80,7 @@ fn a_full_disk_behind_standard_output_is_a_failure_with_its_reason() {
 }
 
 #[test]
-fn a_run_goes_on_to_its_end_when_nobody_reads_its_lines() {
+fn a_run_completes_without_a_reader() {
     let bench = Bench::new();
     for (out, both) in [("one", false), ("two", true)] {
         let mut command = bench.tiny(&["--out", out]);
@@ -95,7 +96,7 @@ fn a_run_goes_on_to_its_end_when_nobody_reads_its_lines() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_run_whose_lines_do_not_arrive_is_complete_and_has_failed() {
+fn a_run_that_cannot_print_is_complete_and_fails() {
     let bench = Bench::new();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = bench.tiny(&["--out", "run"]);

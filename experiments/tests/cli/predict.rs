@@ -1,4 +1,4 @@
-//! `foretoken predict`: the distribution over the next token, and surprisal.
+//! Tests of `foretoken predict`, which shows the distribution over the next token and surprisals.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn sum(list: &Value, key: &str) -> f64 {
 }
 
 #[test]
-fn a_distribution_adds_up_and_a_target_is_judged_by_it() {
+fn probabilities_sum_to_1_and_give_the_surprisal_of_the_target() {
     let bench = Bench::trained();
     let report = report(
         &bench,
@@ -49,18 +49,18 @@ fn a_distribution_adds_up_and_a_target_is_judged_by_it() {
         &surprisals["bits_per_token"],
         sum(&surprisals["tokens"], "bits") / 3.0,
     );
-    // Characters of the world are one byte each.
+    // Each character of the world is one byte.
     close(
         &surprisals["bits_per_byte"],
         sum(&surprisals["tokens"], "bits") / 3.0,
     );
-    // The first token of the target is judged by the distribution that is shown.
+    // The shown distribution is that of the target's first token.
     close(
         &tokens[0]["entropy_bits"],
         next["entropy_bits"].as_f64().unwrap(),
     );
     assert_eq!(report["not_judged"], Value::Null);
-    // And that distribution, shown whole, has its surprisal.
+    // The complete distribution has its surprisal.
     let whole = self::report(&bench, &["--prompt", "The cat", "--top", "1000"]);
     let mut all = whole["next"]["top"].as_array().unwrap().iter();
     let candidate = all.find(|candidate| candidate["id"] == tokens[0]["id"]);
@@ -70,13 +70,12 @@ fn a_distribution_adds_up_and_a_target_is_judged_by_it() {
     );
 }
 
-/// Bits by two ways that share nothing but the model: here, and in training's evaluation.
 #[test]
-fn surprisal_is_the_loss_that_training_reports() {
+fn surprisal_equals_the_validation_loss_of_training() {
     use foretoken_datasets::world::{Stream, World};
     let experiment = foretoken::Experiment::embedded(&[]).unwrap();
     let world = World::new(experiment.data.world.as_ref().unwrap());
-    // A validation split of one document, which is one window.
+    // The validation split is one document, which is one window.
     let (valid, _) = world.text(Stream::Valid, 1);
     let context = format!("model.context={}", valid.chars().count() - 1);
     let bench = Bench::new();
@@ -94,7 +93,7 @@ fn surprisal_is_the_loss_that_training_reports() {
 }
 
 #[test]
-fn without_a_terminal_a_chart_and_a_table_tell_everything() {
+fn output_without_a_terminal_has_a_chart_and_a_table() {
     let bench = Bench::trained();
     let shown = predict(&bench, &["--prompt", "The cat", "--target", " is\nit"]);
     assert!(!shown.contains('\u{1b}'), "{shown}");
@@ -116,7 +115,7 @@ fn without_a_terminal_a_chart_and_a_table_tell_everything() {
 }
 
 #[test]
-fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
+fn a_text_without_prompt_is_scored_from_its_second_token_in_windows() {
     let bench = Bench::trained();
     let target = "The cat is quiet. It likes tea.";
     let report = report(&bench, &["--target", target]);
@@ -124,7 +123,7 @@ fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
     assert_eq!(report["not_judged"], "T");
     let tokens = report["surprisals"]["tokens"].as_array().unwrap();
     assert_eq!(tokens.len(), target.len() - 1);
-    // A context of 16, and 30 tokens to read: 16, and then 8 and 6 more.
+    // With a context of 16, windows add 16, 8 and 6 of the 30 tokens.
     assert_eq!(report["surprisals"]["windows"], 3);
     let shown = predict(&bench, &["--target", target]);
     assert!(
@@ -140,7 +139,7 @@ fn a_text_by_itself_is_judged_from_its_second_token_on_and_in_windows() {
 }
 
 #[test]
-fn mistakes() {
+fn errors_name_the_argument() {
     let bench = Bench::trained();
     let refused = |args: &[&str], parts: &[&str]| {
         assert_refused(&bench.run(&[&["predict"], args].concat()), 2, parts);

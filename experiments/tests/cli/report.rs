@@ -1,4 +1,4 @@
-//! `foretoken report` on runs.
+//! Tests of `foretoken report` on runs.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn read(path: PathBuf) -> String {
 }
 
 #[test]
-fn a_run_is_reported_in_its_own_directory() {
+fn the_report_of_a_run_is_in_its_directory() {
     let bench = Bench::new();
     let run = bench.tiny_run("run", &["--set", "train.sample_tokens=20"]);
     let printed = bench.succeed(&["report", "run"]);
@@ -32,7 +32,7 @@ fn a_run_is_reported_in_its_own_directory() {
     ] {
         assert!(markdown.contains(&part), "{part}: {markdown}");
     }
-    // A curve in the page has the numbers of the log, bit for bit as far as f32 goes.
+    // A curve in the page has the numbers of the log, bit for bit in f32.
     let html = read(run.join("report.html"));
     let (_, data) = html.split_once("id=\"data\">").unwrap();
     let (data, _) = data.split_once("</script>").unwrap();
@@ -59,7 +59,7 @@ fn a_run_is_reported_in_its_own_directory() {
     ] {
         assert!(run.join(format!("plots/{plot}.svg")).is_file(), "{plot}");
     }
-    // The report is no obstacle to going on.
+    // A run with a report can be resumed.
     bench.succeed(&[
         "train",
         "--resume",
@@ -100,7 +100,7 @@ fn an_interrupted_run_is_reported_up_to_its_last_step() {
         "The run is not complete",
         "incomplete and ignored",
         "To continue the run: foretoken train --resume --out run",
-        // Computed again, as only a result holds it.
+        // The floor is recomputed, because the run has no result.
         &format!("floor {floor:.4}"),
     ] {
         assert!(markdown.contains(part), "{part}: {markdown}");
@@ -109,7 +109,7 @@ fn an_interrupted_run_is_reported_up_to_its_last_step() {
 }
 
 #[test]
-fn runs_are_drawn_together_and_comparisons_beside_them() {
+fn runs_share_a_report_and_comparisons_have_their_own() {
     let bench = Bench::trained();
     bench.tiny_run(
         "bytes",
@@ -132,7 +132,7 @@ fn runs_are_drawn_together_and_comparisons_beside_them() {
 }
 
 #[test]
-fn what_cannot_be_reported_is_one_line() {
+fn the_error_of_an_unreportable_directory_is_one_line() {
     let bench = Bench::trained();
     fs::create_dir(bench.path("empty")).unwrap();
     let fresh = bench.path("fresh");

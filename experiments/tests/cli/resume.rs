@@ -1,11 +1,11 @@
-//! A run that is stopped, in whichever way, and resumed gives the numbers of one that never was.
+//! Tests of resumption: a run that was stopped in any way and resumed has the numbers of an uninterrupted run.
 
 use super::*;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// With dropout: what a step leaves out must not depend on where the run began. Long after the last moment at which
-/// a test stops it, so that it cannot end before.
+/// Arguments of a long run with dropout, which must not depend on the step of resumption. The run is long enough to be
+/// under way when a test stops it.
 const LONG: [&str; 8] = [
     "--set",
     "train.steps=300",
@@ -44,13 +44,13 @@ fn wait_for(child: &mut Child, run: &Path, steps: usize) {
     }
 }
 
-/// Kills the run once it has written `steps` steps, and asserts that it was unfinished; the lines that a resumed run
-/// keeps, which are those before the last checkpoint.
+/// Kills the run after it has written `steps` steps, and asserts that it was unfinished. Returns the lines before the
+/// last checkpoint, which a resumed run keeps.
 fn kill_at(child: &mut Child, run: &Path, steps: usize) -> Vec<String> {
     wait_for(child, run, steps);
     child.kill().unwrap();
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), None, "it ended by itself: {status}");
+    assert_eq!(status.code(), None, "the run ended by itself: {status}");
     assert!(!run.join("result.json").exists());
     let checkpoints = foretoken::record::checkpoint::Checkpoints::new(run.join("checkpoints"));
     let checkpoint = checkpoints.steps().last().copied().unwrap_or(0);
@@ -64,8 +64,8 @@ fn kill_at(child: &mut Child, run: &Path, steps: usize) -> Vec<String> {
     kept
 }
 
-/// Asserts that a resumed run went on from its checkpoint rather than from the start: every line holds the time that
-/// its step took, which no step takes twice.
+/// Asserts that a resumed run continued from its checkpoint and not from the start: every line has the duration of its
+/// step, which a repeated step would not reproduce.
 fn assert_kept(run: &Path, kept: &[String]) {
     let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let steps = lines
@@ -85,7 +85,7 @@ fn assert_same_numbers(run: &Path, reference: &Path) {
         ("evaluation", "step"),
         ("evaluation", "loss"),
     ] {
-        // Bits, not tolerance: NaN or not, every digit.
+        // Bits are compared, so that there is no tolerance and NaN is allowed.
         let bits = |run| {
             column(run, kind, name)
                 .into_iter()
@@ -97,11 +97,11 @@ fn assert_same_numbers(run: &Path, reference: &Path) {
 }
 
 #[test]
-fn killed_at_any_moment_and_resumed_gives_the_same_bits() {
+fn killed_and_resumed_run_has_the_same_bits() {
     let bench = Bench::new();
     let reference = bench.tiny_run("reference", &LONG);
     let run = bench.path("run");
-    // Before the first checkpoint, right around checkpoints, and in between.
+    // The run is killed before its first checkpoint, right around checkpoints, and in between.
     let mut kept = Vec::new();
     for (attempt, steps) in [3, 15, 29, 31, 46, 60, 77, 105].into_iter().enumerate() {
         let mut child = start(&bench, if attempt == 0 { &[] } else { &["--resume"] });
@@ -122,7 +122,7 @@ fn killed_at_any_moment_and_resumed_gives_the_same_bits() {
 
 #[test]
 #[cfg(unix)]
-fn ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_resume() {
+fn ctrl_c_writes_a_checkpoint_and_prints_the_resume_command() {
     let bench = Bench::new();
     let reference = bench.tiny_run("reference", &LONG);
     let run = bench.path("run");
@@ -142,14 +142,14 @@ fn ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_resume() {
         "step {steps}"
     );
 
-    // As the message says: the run directory knows its experiment.
+    // The printed command works, because the run directory has its experiment.
     let output = bench.run(&["train", "--resume", "--out", "run"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_same_numbers(&run, &reference);
 }
 
 #[test]
-fn resuming_a_complete_run_trains_nothing_and_says_the_same() {
+fn resuming_a_complete_run_trains_nothing_and_prints_the_same_result() {
     let bench = Bench::new();
     let first = bench.tiny(&["--out", "run", "--json"]).output().unwrap();
     let metrics = std::fs::read(bench.path("run/metrics.jsonl")).unwrap();
@@ -163,7 +163,7 @@ fn resuming_a_complete_run_trains_nothing_and_says_the_same() {
 }
 
 #[test]
-fn without_a_directory_the_latest_run_of_the_experiment_is_resumed() {
+fn resume_with_an_experiment_continues_its_latest_run() {
     let bench = Bench::new();
     for _ in 0..2 {
         assert!(bench.tiny(&[]).output().unwrap().status.success());
@@ -180,14 +180,14 @@ fn without_a_directory_the_latest_run_of_the_experiment_is_resumed() {
 }
 
 #[test]
-fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
-    for how in [
+fn resumed_run_keeps_its_precision_and_operations() {
+    for setting in [
         "backend.dtype=f64",
         "backend.dtype=bf16",
         "backend.fused=false",
     ] {
         let bench = Bench::new();
-        let set = ["--set", how];
+        let set = ["--set", setting];
         let reference = bench.tiny_run("reference", &[&LONG[..], &set].concat());
         let run = bench.path("run");
         let mut child = start(&bench, &set);
@@ -200,7 +200,7 @@ fn a_run_is_resumed_in_its_precision_and_with_its_operations() {
     }
 }
 
-/// Resumes the run in `run` as one of 30 steps.
+/// Arguments that resume the run in `run` with 30 steps.
 const LONGER: [&str; 6] = [
     "train",
     "--resume",
@@ -211,7 +211,7 @@ const LONGER: [&str; 6] = [
 ];
 
 #[test]
-fn bare_resume_goes_on_with_the_run_that_wrote_last_by_its_own_experiment() {
+fn resume_without_arguments_continues_the_run_that_wrote_last() {
     let bench = Bench::new();
     let more = set(&["optimizer.clip=0.5", "name=other"]);
     for more in [&more[..], &[]] {
@@ -222,7 +222,7 @@ fn bare_resume_goes_on_with_the_run_that_wrote_last_by_its_own_experiment() {
     let reference = column(&other, "step", "loss");
     std::fs::remove_file(other.join("result.json")).unwrap();
     std::fs::remove_dir_all(other.join("checkpoints/step-25")).unwrap();
-    // It writes last.
+    // This run writes last.
     for _ in 0..2 {
         let output = bench.run(&["train", "--resume", "--json", "--out", "runs/other-flex-1"]);
         assert!(output.status.success(), "{}", text(&output));
@@ -237,7 +237,7 @@ fn bare_resume_goes_on_with_the_run_that_wrote_last_by_its_own_experiment() {
 }
 
 #[test]
-fn a_finished_run_is_extended_on_the_schedule_of_its_new_length() {
+fn an_extended_run_follows_the_schedule_of_its_new_length() {
     let bench = Bench::trained();
     let (run, forty) = (bench.path("run"), set(&["train.steps=40"]));
     let straight = bench.tiny_run("straight", &forty);
@@ -263,7 +263,7 @@ fn a_finished_run_is_extended_on_the_schedule_of_its_new_length() {
     let experiment = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
     assert!(experiment.contains("steps = 40"), "{experiment}");
 
-    // It is complete again, and not the run that was planned so from the start.
+    // The run is complete again, but not comparable with a run of 40 steps from the start.
     let again = bench.succeed(&["train", "--resume", "--out", "run"]);
     assert!(again.contains("40 steps"), "{again}");
     let output = bench.run(&["compare", "run", "straight", "--out", "both"]);
@@ -281,7 +281,7 @@ fn a_finished_run_is_extended_on_the_schedule_of_its_new_length() {
 }
 
 #[test]
-fn run_extended_on_a_constant_schedule_has_the_bits_of_a_longer_one() {
+fn run_extended_on_a_constant_schedule_has_the_bits_of_a_longer_run() {
     let bench = Bench::new();
     let constant = set(&["schedule.name=constant", "train.sample_tokens=0"]);
     let longer = [&constant[..], &set(&["train.steps=40"])].concat();
@@ -301,7 +301,7 @@ fn run_extended_on_a_constant_schedule_has_the_bits_of_a_longer_one() {
 }
 
 #[test]
-fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
+fn evaluation_and_sampling_keys_can_change_on_resume() {
     let bench = Bench::new();
     let reference = bench.tiny_run("reference", &LONG);
     let run = bench.path("run");
@@ -310,7 +310,7 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!run.join("result.json").exists(), "killed before the end");
-    let looks = set(&[
+    let changes = set(&[
         "train.eval_every=7",
         "train.eval_windows=3",
         "train.early_stop=50",
@@ -320,7 +320,7 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
     ]);
     let output = bench
         .command(&["train", "--resume", "--out", "run"])
-        .args(&looks)
+        .args(&changes)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
@@ -336,8 +336,8 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
             .is_empty()
     );
 
-    // A finished run that is asked for another sample has the same figures; the peak that MFU is a share of is
-    // measured again.
+    // A finished run that is resumed for another sample has the same result, except for MFU, whose peak is measured
+    // again.
     let figures = || {
         let mut figures = json_file(&run, "result.json");
         figures.as_object_mut().unwrap().remove("mfu");
@@ -355,7 +355,7 @@ fn what_only_looks_at_a_run_may_change_when_it_is_resumed() {
 }
 
 #[test]
-fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
+fn data_can_move_but_not_change_on_resume() {
     let bench = Bench::new();
     let words = "the quick brown fox jumps over the lazy dog. ".repeat(40);
     for (file, words) in [
@@ -386,9 +386,8 @@ fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
             "train.steps=5",
         ])
     };
-    // With a checkpoint, and without one.
-    for without in [false, true] {
-        if without {
+    for has_checkpoint in [true, false] {
+        if !has_checkpoint {
             for name in [
                 "checkpoints/step-2",
                 "checkpoints/step-3",
@@ -397,7 +396,7 @@ fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
                 let _ = std::fs::remove_dir_all(run.join(name));
             }
             std::fs::remove_file(run.join("result.json")).unwrap();
-            // As one that was killed before it had any.
+            // The run looks as if it was killed before its first checkpoint.
             let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
             let first = metrics.split_inclusive('\n').next().unwrap();
             std::fs::write(run.join("metrics.jsonl"), first).unwrap();
@@ -414,7 +413,7 @@ fn the_same_data_may_lie_elsewhere_and_other_data_is_refused() {
 }
 
 #[test]
-fn a_finished_run_that_was_moved_is_where_it_is() {
+fn the_result_of_a_moved_run_has_its_present_path() {
     let bench = Bench::trained();
     std::fs::rename(bench.path("run"), bench.path("moved")).unwrap();
     let stdout = bench.succeed(&["train", "--resume", "--json", "--out", "moved"]);
@@ -442,7 +441,7 @@ fn a_run_that_lost_its_checkpoints_keeps_its_records() {
 }
 
 #[test]
-fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
+fn experiment_data_and_tokenizer_are_verified_on_resume() {
     let bench = Bench::trained();
     let file = |name: &str| bench.path(&format!("run/{name}"));
     let edited = |name: &str, from: &str, to: &str| {
@@ -475,7 +474,7 @@ fn what_a_run_was_begun_with_is_verified_when_it_is_resumed() {
 }
 
 #[test]
-fn a_directory_of_a_run_that_was_killed_as_it_began_is_free() {
+fn the_directory_of_a_run_killed_at_its_start_can_be_reused() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("run")).unwrap();
     for name in [
@@ -486,7 +485,7 @@ fn a_directory_of_a_run_that_was_killed_as_it_began_is_free() {
         std::fs::write(bench.path(&format!("run/{name}")), "").unwrap();
     }
     bench.tiny_run("run", &[]);
-    // What is somebody's own stays.
+    // A directory with another file is refused.
     std::fs::create_dir(bench.path("other")).unwrap();
     std::fs::write(bench.path("other/notes.partial"), "").unwrap();
     let output = bench.tiny(&["--out", "other"]).output().unwrap();
@@ -494,7 +493,7 @@ fn a_directory_of_a_run_that_was_killed_as_it_began_is_free() {
 }
 
 #[test]
-fn each_time_that_a_run_was_resumed_is_in_its_environment() {
+fn the_environment_lists_every_resumption() {
     let bench = Bench::trained();
     let run = bench.path("run");
     for steps in ["30", "35"] {
@@ -514,7 +513,7 @@ fn each_time_that_a_run_was_resumed_is_in_its_environment() {
         assert_eq!(time["threads"]["rayon"], 1);
         assert_eq!(keys(time), keys(&environment)[..keys(time).len()]);
     }
-    // Reports read it, and files of older versions, which hold one start without threads.
+    // Reports can read the file, and files of older versions, which have one start without threads.
     bench.output(&["report", "run"]);
     let mut old = environment;
     for key in ["resumed", "threads", "step"] {

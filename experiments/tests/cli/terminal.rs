@@ -1,4 +1,4 @@
-//! The program on a terminal: dashboards, keys that are signals, and a terminal that goes away.
+//! Tests on a terminal: dashboards, signals from keys, and hang-ups.
 #![cfg(unix)]
 
 use super::*;
@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a full screen begins and ends with.
+/// Escape sequence that enters the alternate screen.
 const ENTER: &str = "\x1b[?1049h";
+/// Escape sequence that leaves the alternate screen.
 const LEAVE: &str = "\x1b[?1049l";
 
-/// A process on a terminal of its own.
+/// A process on its own terminal.
 struct OnTerminal {
     child: Child,
     keyboard: File,
@@ -54,7 +55,7 @@ impl OnTerminal {
         if command.get_envs().all(|(name, _)| name != "TERM") {
             command.env("TERM", "xterm-256color");
         }
-        // SAFETY: both calls may be made between fork and exec.
+        // SAFETY: both calls are allowed between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 libc::setsid();
@@ -95,7 +96,7 @@ impl OnTerminal {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    /// Waits until the terminal has shown `what` after the first `from` bytes; returns where it ends.
+    /// Waits until the terminal shows `what` after the first `from` bytes. Returns the end of `what`.
     #[track_caller]
     fn wait_for(&self, what: &str, from: usize) -> usize {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -109,7 +110,7 @@ impl OnTerminal {
         }
     }
 
-    /// The terminal goes away.
+    /// Closes the terminal, and returns the process.
     fn hang_up(mut self) -> Child {
         self.closing.store(true, Ordering::SeqCst);
         self.reader.take().unwrap().join().unwrap();
@@ -119,11 +120,11 @@ impl OnTerminal {
 }
 
 fn send(child: &Child, signal: libc::c_int) {
-    // SAFETY: the process is a child that was not waited for yet.
+    // SAFETY: the process is a child that has not been waited for.
     unsafe { libc::kill(child.id() as libc::pid_t, signal) };
 }
 
-/// The status of a process that must end soon; kills it otherwise.
+/// Returns the status of a process that must end in time. Kills it otherwise.
 #[track_caller]
 fn ends(child: &mut Child, within: Duration, what: &str) -> ExitStatus {
     let deadline = Instant::now() + within;
@@ -134,13 +135,13 @@ fn ends(child: &mut Child, within: Duration, what: &str) -> ExitStatus {
         if Instant::now() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("{what}: still there after {within:?}");
+            panic!("{what}: still running after {within:?}");
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A tiny run that does not end by itself.
+/// Returns the command of a tiny run that does not end by itself.
 fn endless(bench: &Bench, out: &str) -> Command {
     let args = [
         "--set",
@@ -167,9 +168,9 @@ fn steps(run: &Path) -> usize {
         .map_or(0, |text| text.matches("\"step\",").count())
 }
 
-/// Starts a process with a signal ignored, as `nohup` does.
+/// Makes a command start with a signal ignored, as `nohup` does.
 fn ignoring(mut command: Command, signal: libc::c_int) -> Command {
-    // SAFETY: the call may be made between fork and exec.
+    // SAFETY: the call is allowed between fork and exec.
     unsafe {
         command.pre_exec(move || {
             libc::signal(signal, libc::SIG_IGN);
@@ -180,9 +181,9 @@ fn ignoring(mut command: Command, signal: libc::c_int) -> Command {
 }
 
 #[test]
-fn a_terminal_that_goes_away_ends_the_program_and_the_run_is_saved() {
+fn a_hang_up_ends_the_program_and_saves_the_run() {
     let bench = Bench::trained();
-    // From before the dashboard opens to well into the run, for each command.
+    // Hang-ups are before the dashboard opens, and up to well into the run, for each command.
     let moments: Vec<(usize, u64)> = (0..20)
         .map(|k| (k % 3, 15 * (k as u64 / 3).pow(2)))
         .collect();
@@ -220,7 +221,7 @@ fn a_terminal_that_goes_away_ends_the_program_and_the_run_is_saved() {
         for (kind, after, out, child) in &mut gone {
             let what = format!("command {kind}, {after} ms");
             let status = ends(child, Duration::from_secs(20), &what);
-            // A program that does not listen yet, or does no more than read a prompt, ends by the signal itself.
+            // The signal itself ends a program that does not listen yet, or only reads a prompt.
             let by_signal = status.signal() == Some(libc::SIGHUP);
             assert!(status.code() == Some(130) || by_signal, "{what}: {status}");
             let run = bench.path(out);
@@ -234,7 +235,7 @@ fn a_terminal_that_goes_away_ends_the_program_and_the_run_is_saved() {
 }
 
 #[test]
-fn a_run_that_ignores_hang_ups_goes_on_without_its_terminal() {
+fn a_run_that_ignores_hang_ups_continues_without_its_terminal() {
     let bench = Bench::new();
     let args = [
         "--set",
@@ -255,7 +256,7 @@ fn a_run_that_ignores_hang_ups_goes_on_without_its_terminal() {
 }
 
 #[test]
-fn signals_that_were_ignored_at_the_start_stay_ignored() {
+fn signals_ignored_at_the_start_stay_ignored() {
     let bench = Bench::new();
     for signal in [libc::SIGHUP, libc::SIGINT] {
         let out = format!("run-{signal}");
@@ -277,7 +278,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
 }
 
 #[test]
-fn requests_to_terminate_leave_a_checkpoint_however_many_come() {
+fn repeated_sigterm_still_writes_a_checkpoint() {
     let bench = Bench::new();
     let run = bench.path("run");
     let mut child = endless(&bench, "run")
@@ -300,7 +301,7 @@ fn requests_to_terminate_leave_a_checkpoint_however_many_come() {
     assert!(checkpoint.is_dir(), "no {}", checkpoint.display());
 }
 
-/// A shell with job control that starts `command`, tells how it ended and continues it if it is stopped.
+/// Returns a shell with job control that runs `command`, prints its status, and continues it if it is stopped.
 fn in_a_shell(command: &Command) -> Command {
     let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_str().unwrap());
     let words: Vec<String> = std::iter::once(command.get_program())
@@ -314,16 +315,16 @@ fn in_a_shell(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-m", "-c", &script]);
     shell.current_dir(command.get_current_dir().unwrap());
-    crate::heeding_signals(&mut shell);
+    crate::reset_signals(&mut shell);
     for (name, value) in command.get_envs() {
         shell.env(name, value.unwrap());
     }
     shell
 }
 
-/// Asserts that the terminal is the shell's again: its own screen, lines and echo, cursor shown, no mouse reports.
+/// Asserts that the terminal is restored: main screen, line mode and echo, visible cursor, no mouse reports.
 #[track_caller]
-fn assert_given_back(shown: &str) {
+fn assert_restored(shown: &str) {
     let since = |on: &str, off: &str| (shown.rfind(on), shown.rfind(off));
     for (on, off) in [
         (ENTER, LEAVE),
@@ -340,7 +341,7 @@ fn assert_given_back(shown: &str) {
 }
 
 #[test]
-fn a_dashboard_is_suspended_and_comes_back() {
+fn a_suspended_dashboard_restores_the_terminal_and_comes_back() {
     let bench = Bench::new();
     for (command, picture) in [
         (endless(&bench, "run"), "Loss"),
@@ -351,19 +352,19 @@ fn a_dashboard_is_suspended_and_comes_back() {
         terminal.wait_for(picture, opened);
         terminal.press("\x1a");
         let end = terminal.wait_for("first-end", opened);
-        assert_given_back(&terminal.shown()[..end]);
-        // The shell has continued it: the whole picture again.
+        assert_restored(&terminal.shown()[..end]);
+        // The shell has continued the process, which draws the complete screen again.
         let opened = terminal.wait_for(ENTER, end);
         terminal.wait_for(picture, opened);
         terminal.press("\x03");
         let end = terminal.wait_for("last-end", opened);
-        assert_given_back(&terminal.shown()[..end]);
+        assert_restored(&terminal.shown()[..end]);
         assert!(terminal.shown().contains("status=130"));
     }
 }
 
 #[test]
-fn a_dashboard_that_is_quit_gives_the_terminal_back() {
+fn a_quit_dashboard_restores_the_terminal() {
     let bench = Bench::new();
     for command in [endless(&bench, "run"), comparison(&bench, "compared")] {
         let terminal = OnTerminal::start(in_a_shell(&command));
@@ -371,14 +372,14 @@ fn a_dashboard_that_is_quit_gives_the_terminal_back() {
         thread::sleep(Duration::from_millis(300));
         terminal.press("\x1c");
         let end = terminal.wait_for("first-end", opened);
-        assert_given_back(&terminal.shown()[..end]);
+        assert_restored(&terminal.shown()[..end]);
         let quit = format!("status={}", 128 + libc::SIGQUIT);
         assert!(terminal.shown().contains(&quit), "{}", terminal.shown());
     }
 }
 
 #[test]
-fn a_line_editor_that_is_terminated_gives_the_terminal_back() {
+fn a_terminated_line_editor_restores_the_terminal() {
     let bench = Bench::trained();
     let command = bench.command(&["generate", "run", "--interactive"]);
     let mut terminal = OnTerminal::start(command);
@@ -397,7 +398,7 @@ fn a_line_editor_that_is_terminated_gives_the_terminal_back() {
 }
 
 #[test]
-fn a_dumb_terminal_gets_lines() {
+fn a_dumb_terminal_shows_lines() {
     let bench = Bench::new();
     let mut command = bench.tiny(&["--out", "run"]);
     command.env("TERM", "dumb");
@@ -411,9 +412,9 @@ fn a_dumb_terminal_gets_lines() {
 }
 
 #[test]
-fn a_tokenizer_in_training_is_interrupted() {
+fn training_of_a_tokenizer_can_be_interrupted() {
     let bench = Bench::new();
-    // Words of which hardly any occurs twice: many pairs to merge, in a text that is read at once.
+    // Hardly any word occurs twice, so there are many pairs to merge in a text that is read quickly.
     let mut state = 1u64;
     let mut letter = || {
         state = state
@@ -440,14 +441,14 @@ fn a_tokenizer_in_training_is_interrupted() {
     ];
     let mut child = bench.command(&args).stderr(Stdio::null()).spawn().unwrap();
     thread::sleep(Duration::from_secs(2));
-    let asked = Instant::now();
+    let requested = Instant::now();
     send(&child, libc::SIGINT);
     let status = ends(&mut child, Duration::from_secs(10), "the build");
     assert_eq!(status.code(), Some(130));
     assert!(
-        asked.elapsed() < Duration::from_secs(3),
+        requested.elapsed() < Duration::from_secs(3),
         "{:?}",
-        asked.elapsed()
+        requested.elapsed()
     );
     assert!(!bench.path("tokens/manifest.json").exists());
 }

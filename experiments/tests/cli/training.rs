@@ -1,9 +1,9 @@
-//! What a complete run leaves behind, and that its numbers are what they are called.
+//! Tests of the files and numbers of a complete run.
 
 use super::*;
 
 #[test]
-fn a_run_directory_holds_what_is_promised() {
+fn a_run_directory_has_all_files_and_its_experiment_reruns_to_the_same_bits() {
     let bench = Bench::new();
     let run = bench.tiny_run("run", &["--set", "train.sample_tokens=20"]);
     for name in [
@@ -31,7 +31,7 @@ fn a_run_directory_holds_what_is_promised() {
     assert_eq!(environment["step"], 0);
     assert!(environment["threads"]["rayon"].as_u64().unwrap() > 0);
     assert!(environment.get("resumed").is_none(), "{environment}");
-    // The schedule ends where it is said to end.
+    // The schedule ends at the minimum learning rate.
     let rates = column(&run, "step", "learning_rate");
     let experiment = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
     assert!(
@@ -46,7 +46,7 @@ fn a_run_directory_holds_what_is_promised() {
             .is_empty()
     );
 
-    // The resolved experiment reruns to the same bits.
+    // The resolved experiment has the same bits when it is run again.
     let again = bench.path("again");
     let output = bench.run(&["train", "run/experiment.toml", "--out", "again"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -56,7 +56,7 @@ fn a_run_directory_holds_what_is_promised() {
 }
 
 #[test]
-fn checkpoints_of_named_steps_are_kept_and_can_be_used() {
+fn checkpoints_of_kept_steps_can_be_used() {
     let bench = Bench::new();
     let keep = set(&["train.keep=[3, 10]", "train.sample_tokens=0"]);
     let run = bench.tiny_run("run", &keep);
@@ -96,7 +96,7 @@ fn final_evaluation_reads_the_windows_that_the_experiment_names() {
             last,
         )
     };
-    // As many windows as on the way: the same evaluation.
+    // With equal numbers of windows, the final evaluation is the last one of training.
     let (same, last) = run("same", "train.final_eval_windows=3");
     assert_eq!(same, last);
     let (whole, last) = run("whole", "train.final_eval_windows=0");
@@ -133,7 +133,7 @@ fn json_is_one_object_on_standard_output() {
     );
     let number = |key: &str| json[key].as_f64().unwrap();
     let (nats, bits) = (number("valid_loss"), number("bits_per_byte"));
-    // Characters of the world are one byte each.
+    // Each character of the world is one byte.
     assert!(relative_difference(nats / std::f64::consts::LN_2, bits) < 1e-12);
     assert!(relative_difference(nats.exp(), number("perplexity")) < 1e-12);
     assert!(
@@ -145,7 +145,7 @@ fn json_is_one_object_on_standard_output() {
 }
 
 #[test]
-fn a_text_of_unknown_entropy_has_no_floor() {
+fn a_text_with_unknown_entropy_has_no_floor() {
     let bench = Bench::new();
     let words = "the quick brown fox jumps over the lazy dog, naïvely. ".repeat(40);
     std::fs::write(bench.path("text.txt"), words).unwrap();
@@ -160,13 +160,13 @@ fn a_text_of_unknown_entropy_has_no_floor() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(json["floor_bits_per_byte"].is_null());
     assert_eq!(json["run"], "runs/mine-flex-1");
-    // An untrained model knows nothing: ln 256 nats, 8 bits a byte.
+    // An untrained model is uniform over bytes: ln 256 nats, or 8 bits per byte.
     let first = column(&bench.path("runs/mine-flex-1"), "step", "loss")[0];
     assert!((first - 256f64.ln()).abs() < 0.005, "{first}");
 }
 
 #[test]
-fn accumulated_micro_batches_make_the_same_step_as_one_batch() {
+fn accumulated_micro_batches_give_the_same_step_as_one_batch() {
     let bench = Bench::new();
     let run = |name, batch, accumulation| {
         let batch = format!("train.batch={batch}");
@@ -188,8 +188,8 @@ fn accumulated_micro_batches_make_the_same_step_as_one_batch() {
         column(&whole, "step", "tokens"),
         column(&split, "step", "tokens")
     );
-    // The same sums in another order: f32 rounding (6e-8) over sums of 512 terms, then 12 updates that
-    // Adam's division by √v amplifies where gradients are near zero.
+    // The sums are in another order: f32 rounding (6e-8) over sums of 512 terms, then 12 updates in which
+    // Adam's division by √v amplifies gradients near zero.
     for name in ["loss", "gradient_norm"] {
         let (whole, split) = (column(&whole, "step", name), column(&split, "step", name));
         for (step, (a, b)) in whole.iter().zip(&split).enumerate() {
@@ -199,8 +199,7 @@ fn accumulated_micro_batches_make_the_same_step_as_one_batch() {
             );
         }
     }
-    // A sum in the mean's place would be a norm four times as large. Before any update the norms agree as closely as
-    // f32 adds.
+    // A sum instead of a mean would have four times the norm. Before any update, the norms agree within f32 rounding.
     let [whole, split] = [&whole, &split].map(|run| column(run, "step", "gradient_norm")[0]);
     let ratio = split / whole;
     assert!((ratio - 1.0).abs() < 1e-5, "{split} is {ratio} of {whole}");
@@ -211,7 +210,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     let bench = Bench::new();
     let run = |threads: &str| {
         let out = format!("threads-{threads}");
-        // Wide enough for Burn to split the work.
+        // The model is wide enough for Burn to split the work.
         let output = bench
             .command(&["train", "--json", "--out", &out])
             .args(["--set", "train.steps=12", "--set", "train.batch=16"])
@@ -249,7 +248,7 @@ fn the_gradient_norm_is_recorded_before_clipping() {
 #[test]
 fn a_run_that_stops_improving_stops_early() {
     let bench = Bench::new();
-    // A learning rate of nothing: no evaluation can improve on the first.
+    // The learning rate is 0, so no evaluation can be better than the first.
     let args = [
         "optimizer.learning_rate=0",
         "optimizer.min_learning_rate=0",
@@ -266,14 +265,14 @@ fn a_run_that_stops_improving_stops_early() {
         (&result["steps"], &result["best"]["step"]),
         (&15.into(), &5.into())
     );
-    // Nothing was learnt, so the last weights are as good as the best.
+    // The weights did not change, so the last weights are as good as the best.
     assert_eq!(result["valid_loss"], result["best"]["valid_loss"]);
 }
 
 #[test]
-fn the_result_tells_the_last_weights_from_the_best() {
+fn the_result_has_the_last_and_the_best_weights() {
     let bench = Bench::new();
-    // 60 bytes that are learnt by heart: validation gets worse.
+    // The model memorises 60 bytes, so the validation loss rises.
     std::fs::write(bench.path("text.txt"), "abcdefghijklmnopqrst".repeat(3)).unwrap();
     std::fs::write(
         bench.path("mine.toml"),
@@ -297,12 +296,12 @@ fn the_result_tells_the_last_weights_from_the_best() {
     let (last, best) = (result["steps"].as_u64().unwrap(), &result["best"]);
     let step = best["step"].as_u64().unwrap();
     assert!(step < last, "{result}");
-    let loss = |of: &serde_json::Value| of["valid_loss"].as_f64().unwrap();
+    let loss = |result: &serde_json::Value| result["valid_loss"].as_f64().unwrap();
     assert!(loss(best) != loss(&result), "{result}");
     let shown = format!("best weights     {:.4} nats/token", loss(best));
     assert!(stdout(&output).contains(&shown), "{}", text(&output));
 
-    // They are those of the checkpoint that generate and export use: a run that starts from it begins there.
+    // `generate`, `export` and `model.init_from` use the best weights, so a run that starts from them has their loss.
     let output = bench.output(&[
         "train",
         "mine.toml",
@@ -327,19 +326,19 @@ fn the_training_loss_is_the_mean_since_the_evaluation_before_the_last() {
     let bench = Bench::trained();
     let run = bench.path("run");
     let losses = column(&run, "step", "loss");
-    // Evaluations after 10, 20 and 25 steps.
+    // Evaluations are after 10, 20 and 25 steps.
     let expected = losses[20..25].iter().sum::<f64>() / 5.0;
-    let told = json_file(&run, "result.json")["train_loss"]
+    let reported = json_file(&run, "result.json")["train_loss"]
         .as_f64()
         .unwrap();
     assert!(
-        relative_difference(told, expected) < 1e-12,
-        "{told} and {expected}"
+        relative_difference(reported, expected) < 1e-12,
+        "{reported} and {expected}"
     );
 }
 
 #[test]
-fn a_warm_up_that_the_run_does_not_outlast_is_told() {
+fn a_note_says_that_the_run_ends_during_warm_up() {
     let bench = Bench::new();
     let stderr = |warmup: &str| {
         let set = format!("optimizer.warmup={warmup}");
@@ -351,9 +350,9 @@ fn a_warm_up_that_the_run_does_not_outlast_is_told() {
         String::from_utf8(output.stderr).unwrap()
     };
     for warmup in ["5", "6", "1000"] {
-        let told = format!("optimizer.warmup is {warmup} and train.steps is 6");
+        let note = format!("optimizer.warmup is {warmup} and train.steps is 6");
         let stderr = stderr(warmup);
-        assert!(stderr.contains(&told), "{stderr}");
+        assert!(stderr.contains(&note), "{stderr}");
     }
     for warmup in ["0", "4"] {
         assert_eq!(stderr(warmup), "");
@@ -362,7 +361,7 @@ fn a_warm_up_that_the_run_does_not_outlast_is_told() {
 
 #[test]
 #[cfg(unix)]
-fn a_run_directory_may_have_a_name_of_any_bytes() {
+fn a_run_directory_can_have_a_name_of_any_bytes() {
     use std::os::unix::ffi::OsStrExt;
     let bench = Bench::new();
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9-run");
@@ -376,7 +375,7 @@ fn a_run_directory_may_have_a_name_of_any_bytes() {
         let output = bench.command(command).arg(name).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
     }
-    // What compares runs, or names them in JSON, takes such names as well.
+    // Comparisons and JSON accept such names, too.
     let both = std::ffi::OsStr::from_bytes(b"both-\xff");
     let output = bench
         .command(&["compare", "--json"])
@@ -391,7 +390,7 @@ fn a_run_directory_may_have_a_name_of_any_bytes() {
 }
 
 #[test]
-fn learning_happens() {
+fn the_loss_falls() {
     let bench = Bench::new();
     let run = bench.tiny_run(
         "run",
@@ -410,9 +409,9 @@ fn learning_happens() {
     );
 }
 
-/// The embedded experiment in a third of its steps: near the floor already, and never below it.
+/// A quarter of the steps of the embedded experiment suffices to get near the floor.
 #[test]
-fn the_world_is_learnt_down_to_its_floor_and_not_below() {
+fn the_loss_approaches_the_entropy_of_the_world_from_above() {
     let bench = Bench::new();
     let output = bench.run(&["train", "--json", "--set", "train.steps=800"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -421,8 +420,8 @@ fn the_world_is_learnt_down_to_its_floor_and_not_below() {
     let floor = json["floor_bits_per_byte"].as_f64().unwrap();
     println!("{bits} bits/byte, floor {floor}");
     assert!(bits < floor + 0.35, "{bits} bits/byte is far from {floor}");
-    // E[Q/P] ≤ 1 for any model Q of texts that P generates, so by Markov's inequality a model codes the
-    // validation text in k bits less than −log₂ P with a probability of at most 2⁻ᵏ.
+    // E[Q/P] ≤ 1 for any model Q of texts that P generates. By Markov's inequality, the probability that a model codes
+    // the validation text in k bits less than −log₂ P is at most 2⁻ᵏ.
     let bytes = 32_768.0;
     assert!(
         (floor - bits) * bytes < 20.0,
@@ -432,8 +431,8 @@ fn the_world_is_learnt_down_to_its_floor_and_not_below() {
     assert!(sample.len() >= 300, "{sample}");
 }
 
-/// Weights know what their ids meant; data of another tokenizer of the same size is refused, and a model that
-/// has no tokenizer is said to have none.
+/// Data of another tokenizer is refused even if its vocabulary has the same size. A note says if the model has no
+/// tokenizer.
 #[test]
 fn weights_do_not_train_on_the_ids_of_another_tokenizer() {
     let bench = Bench::new();
@@ -494,7 +493,7 @@ fn weights_do_not_train_on_the_ids_of_another_tokenizer() {
     }
     assert!(!bench.path("other").exists());
 
-    // The same for what asks a model.
+    // Generation and prediction refuse another tokenizer, too.
     let prompt = ["--prompt", "line", "--tokenizer", "c/tokenizer.json"];
     for command in ["generate", "predict"] {
         let output = bench.run(&[&[command, "first"], &prompt[..]].concat());
@@ -525,7 +524,7 @@ fn weights_do_not_train_on_the_ids_of_another_tokenizer() {
 }
 
 #[test]
-fn training_starts_from_a_model_and_with_its_tokenizer() {
+fn training_starts_from_a_model_with_its_tokenizer() {
     let bench = Bench::new();
     let first = bench.tiny_run("first", &[]);
     let world = include_str!("../../configs/world.toml");
@@ -543,7 +542,7 @@ fn training_starts_from_a_model_and_with_its_tokenizer() {
         "train.eval_every=2",
     ];
     let second = bench.tiny_run("second", &from_first);
-    // The last loss of the first run is about the first one of the second; an untrained model's is far off.
+    // The second run starts near the last loss of the first, far from the loss of an untrained model.
     let losses = |run: &Path| column(run, "step", "loss");
     let (before, after) = (losses(&first), losses(&second));
     let (untrained, trained) = (before[0], before[before.len() - 1]);
@@ -559,7 +558,7 @@ fn training_starts_from_a_model_and_with_its_tokenizer() {
     );
     assert!(file.contains("context = 8"), "{file}");
 
-    // It is the same experiment when it is resumed.
+    // The experiment is the same when the run is resumed.
     let output = bench
         .tiny(&from_first)
         .args(["--out", "second", "--resume"])
@@ -581,7 +580,7 @@ fn training_starts_from_a_model_and_with_its_tokenizer() {
 }
 
 #[test]
-fn a_run_trains_in_the_precision_that_is_asked_for() {
+fn a_run_trains_in_the_requested_precision() {
     let bench = Bench::new();
     let run = |dtype: &str| {
         let set = format!("backend.dtype={dtype}");
@@ -593,7 +592,7 @@ fn a_run_trains_in_the_precision_that_is_asked_for() {
         let differences = a.iter().zip(b).map(|(a, b)| relative_difference(*a, *b));
         differences.fold(0.0, f64::max)
     };
-    // As far apart as 25 steps of rounding leave them: 2⁻²⁴, 2⁻⁸ and 2⁻¹¹ at each, and not nearer than one of them.
+    // The differences are between one rounding error (2⁻²⁴, 2⁻⁸, 2⁻¹¹) and its growth over 25 steps.
     let in_single = apart(&single, &double);
     assert!((1e-9..1e-5).contains(&in_single), "{in_single}");
     let in_half = apart(&half, &double);
@@ -609,13 +608,13 @@ fn a_run_trains_in_the_precision_that_is_asked_for() {
 }
 
 #[test]
-fn burns_own_operations_train_alike() {
+fn burns_own_operations_train_to_the_same_losses() {
     let bench = Bench::new();
     let fused = bench.tiny_run("fused", &[]);
     let plain = bench.tiny_run("plain", &["--set", "backend.fused=false"]);
     for (name, most) in [("loss", 1e-4), ("gradient_norm", 1e-2)] {
         let (fused, plain) = (column(&fused, "step", name), column(&plain, "step", name));
-        // Rounding of f32 at the first step; 25 updates make it more.
+        // The first step differs by f32 rounding, which 25 updates amplify.
         let first = relative_difference(plain[0], fused[0]);
         assert!(first < 1e-5, "{name}: {} and {}", fused[0], plain[0]);
         for (step, (a, b)) in plain.iter().zip(&fused).enumerate() {
@@ -623,11 +622,11 @@ fn burns_own_operations_train_alike() {
             assert!(apart < most, "{name} at step {step}: {b} and {a}");
         }
     }
-    // And not the same bits, or nothing was switched.
+    // The bits differ, so the operations were switched.
     let norms = |run: &Path| column(run, "step", "gradient_norm");
     assert_ne!(norms(&fused), norms(&plain));
 
-    // It is the same experiment, and each run says how it ran.
+    // Both runs have the same identity, and each records its operations.
     let file = |run: &Path, name: &str| std::fs::read_to_string(run.join(name)).unwrap();
     assert_eq!(file(&fused, "identity.json"), file(&plain, "identity.json"));
     for (run, line) in [(&fused, "fused = true"), (&plain, "fused = false")] {

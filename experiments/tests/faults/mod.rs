@@ -1,5 +1,4 @@
-//! Mistakes to be made on purpose in one backend, and where each is to be found. They are shared by the tests of
-//! everything that looks for mistakes.
+//! Mistakes to plant in a backend, with their places. Several tests share them.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use foretoken::verify::bisect::Direction;
 use foretoken_datasets::TokenBatch;
 use foretoken_model::{Activation, Place, Transformer, Watch};
 
-/// What makes the small GPT-2 of an experiment a Llama.
+/// Overrides that make the GPT-2 of an experiment a Llama.
 pub(crate) const LLAMA: [&str; 6] = [
     "model.kv_heads=2",
     "model.norm=\"rms\"",
@@ -27,21 +26,21 @@ pub(crate) const LLAMA: [&str; 6] = [
 
 /// A mistake.
 pub(crate) struct Fault {
-    /// Short, for tables.
+    /// Short name for tables.
     pub(crate) name: &'static str,
-    /// What is wrong.
+    /// Description in a clause.
     pub(crate) what: &'static str,
-    /// Plants it.
+    /// Perturbation that plants it.
     pub(crate) perturbation: Perturbation,
-    /// The first place that is wrong, and in which direction: of an update, the first parameter. Nothing where
-    /// one batch does not show it, or where it is no mistake.
-    #[allow(dead_code)] // of the tests that share this, one does not ask where
+    /// First wrong place and direction, or the first wrong parameter of an update. `None` if one batch does not show
+    /// the mistake, or it is not a mistake.
+    #[allow(dead_code)] // not used by all tests that share this module
     pub(crate) at: Option<(String, Direction)>,
 }
 
 type Compute<'a> = Box<dyn FnOnce(Vec<Tensor<2>>) -> Tensor<2> + 'a>;
 
-/// Changes the operation at one path.
+/// Observer that changes the operation at one path.
 struct Changed<F> {
     path: String,
     change: F,
@@ -72,12 +71,12 @@ fn changed(
     }
 }
 
-/// The value of `value`, the derivatives of both: give one of them none.
+/// Returns the value of `value` with the derivatives of both, of which one should be detached.
 fn with_gradient_of<const D: usize>(value: Tensor<D>, other: Tensor<D>) -> Tensor<D> {
     value + (other.clone() - other.detach())
 }
 
-/// The values as bf16 has them, on every backend; the gradient goes through unchanged.
+/// Rounds the values to bf16 on every backend, and passes the gradient unchanged.
 fn halved(x: Tensor<2>) -> Tensor<2> {
     let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
     let rounded = values.into_iter().map(|v| bf16::from_f32(v).to_f32());
@@ -86,7 +85,7 @@ fn halved(x: Tensor<2>) -> Tensor<2> {
     with_gradient_of(rounded, x)
 }
 
-/// As large a change of a gradient, up or down, as rounding to bf16 makes.
+/// Changes a gradient, up or down, by as much as rounding to bf16.
 fn gradient_in_bf16(y: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = y.dims();
     let factor = |at: usize| 1.0 + ((at * 7919 % 17) as f32 / 8.0 - 1.0) / 512.0;
@@ -96,7 +95,7 @@ fn gradient_in_bf16(y: Tensor<2>) -> Tensor<2> {
     with_gradient_of(y.clone().detach(), y * factors)
 }
 
-/// `[rows, columns] -> the dimensions of an input of the place`
+/// Reshapes `[rows, columns]` to the dimensions of an input of the place.
 fn input<const D: usize>(x: Tensor<2>, place: &Place, index: usize) -> Tensor<D> {
     let dims: [usize; D] = place.inputs[index].clone().try_into().unwrap();
     x.reshape(dims)
@@ -147,7 +146,7 @@ fn transpose_in(layer: usize) -> fn(Transformer) -> Transformer {
     }
 }
 
-/// Windows that begin a token late: every row is moved by one, and its last token comes twice.
+/// Shifts every row of a batch by one token, and repeats its last token.
 fn shifted(mut batch: TokenBatch) -> TokenBatch {
     let [rows, length] = batch.inputs.dims();
     let shift = |ids: burn::tensor::Tensor<2, burn::tensor::Int>| {
@@ -162,7 +161,7 @@ fn shifted(mut batch: TokenBatch) -> TokenBatch {
     batch
 }
 
-/// Mistakes of the forward pass in a GPT-2 (`rms` false) or a Llama, in the block `layer` where they are in one.
+/// Returns mistakes of the forward pass in a GPT-2 (`rms` false) or a Llama; those inside a block are in block `layer`.
 pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
     let block = |name: &str| format!("blocks.{layer}.{name}");
     let mut faults = vec![
@@ -191,7 +190,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
                 let length = place.inputs[0][2];
                 let device = inputs[0].device();
                 let [rows, _] = inputs[0].dims();
-                // 1e9 exactly one above the diagonal.
+                // The mask has 1e9 only on the first diagonal above the main one.
                 let above = Tensor::<2>::ones([length, length], (&device, inputs[0].dtype()));
                 let above = above.clone().triu(1) - above.triu(2);
                 compute(inputs) + (above * 1e9).repeat_dim(0, rows / length)
@@ -236,7 +235,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
                     return rows;
                 }
                 let others = rows.clone().narrow(0, 0, count - 1);
-                // Of the first row that is not the same already.
+                // The wrong row is the first that differs from the last.
                 let values: Vec<f64> = rows.clone().try_into_vec_as().unwrap();
                 let last = &values[(count - 1) * width..];
                 let other = (0..count).find(|row| &values[row * width..(row + 1) * width] != last);
@@ -322,7 +321,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
                 what: "one activation is the exact GELU, not its approximation",
                 perturbation: changed(&block("feed_forward.activation"), |_, inputs, compute| {
                     let x = inputs[0].clone();
-                    // For the shape.
+                    // The call records the shape.
                     let _ = compute(inputs);
                     ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * x * 0.5
                 }),
@@ -341,7 +340,7 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
         true => faults.extend([
             Fault {
                 name: "rotary base",
-                what: "queries and keys turn 1 % too slowly",
+                what: "queries and keys are rotated 1 % too slowly",
                 perturbation: Perturbation {
                     model: Some(|config| config.rotary_theta *= 1.01),
                     ..Perturbation::default()
@@ -349,8 +348,8 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
                 at: forward("blocks.0.attention.queries"),
             },
             Fault {
-                name: "keys not turned",
-                what: "the keys of one block are not turned",
+                name: "keys not rotated",
+                what: "the keys of one block are not rotated",
                 perturbation: changed(&block("attention.keys"), |_, inputs, compute| {
                     let keys = inputs[0].clone();
                     let _ = compute(inputs);
@@ -372,19 +371,19 @@ pub(crate) fn forward_faults(layer: usize, rms: bool) -> Vec<Fault> {
     faults
 }
 
-/// Mistakes of the backward pass alone: the values are right, derivatives are not.
+/// Returns mistakes of the backward pass: the values are right, but the derivatives are wrong.
 pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
     let block = |name: &str| format!("blocks.{layer}.{name}");
     let norm = move |_: &Place, inputs: Vec<Tensor<2>>, compute: Compute<'_>| {
-        // As it is before training: a gain of 1, no bias. `compute` sees to the gradients of those.
+        // Before training, the gain is 1 and the bias is 0. `compute` provides their gradients.
         let x = inputs[0].clone();
         let value = compute(vec![x.clone().detach()]);
         let other = if rms {
-            // No gradient through the mean square.
+            // The mean square has no gradient.
             let mean_square = (x.clone() * x.clone()).mean_dim(1);
             x / (mean_square.detach() + 1e-5).sqrt()
         } else {
-            // No gradient through the mean.
+            // The mean has no gradient.
             let deviation = x.clone() - x.mean_dim(1).detach();
             let variance = (deviation.clone() * deviation.clone()).mean_dim(1);
             deviation / (variance + 1e-5).sqrt()
@@ -508,7 +507,7 @@ pub(crate) fn backward_faults(layer: usize, rms: bool) -> Vec<Fault> {
     faults
 }
 
-/// Mistakes outside the passes: in the optimizer, in the data.
+/// Returns mistakes in the optimizer and in the data.
 pub(crate) fn training_faults() -> Vec<Fault> {
     let update = |path: &str| Some((path.to_owned(), Direction::Update));
     vec![
@@ -542,33 +541,33 @@ pub(crate) fn training_faults() -> Vec<Fault> {
     ]
 }
 
-/// The first row of step `from`, in steps of [`ROWS`] rows.
-#[allow(dead_code)] // of the tests that share this, one plants nothing late
+/// Returns the first row of step `from`, in steps of [`ROWS`] rows.
+#[allow(dead_code)] // not used by all tests that share this module
 pub(crate) const fn first_row(from: usize) -> usize {
     from * ROWS
 }
 
-/// Rows of a step in experiments with late mistakes.
+/// Number of rows of a step in experiments with late mistakes.
 #[allow(dead_code)]
 pub(crate) const ROWS: usize = 4;
 
-/// Mistakes in what a run carries from step to step.
+/// Mistakes in the state that a run carries between steps.
 #[allow(dead_code)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Late {
     /// The learning rate is that of the next step.
     ScheduleOffByOne,
-    /// The schedule's step counter overflows and begins again.
+    /// The step counter of the schedule overflows and restarts.
     ScheduleOverflow,
-    /// The optimizer's step counter overflows and begins again; the moments stay.
+    /// The step counter of the optimizer overflows and restarts; the moments are kept.
     OptimizerOverflow,
-    /// Weights do not decay any more.
+    /// Weights no longer decay.
     WeightDecayLost,
     /// Moments are lost when a run is resumed.
     MomentsReset,
 }
 
-/// Plants a mistake that acts from step `from` on: before that step, and in what is resumed at a later one.
+/// Plants a mistake that acts from step `from` on: before that step, and in runs resumed at a later step.
 #[allow(dead_code)]
 fn plant(
     kind: Late,
@@ -603,7 +602,7 @@ fn plant(
                 .remove(optimizer);
             records.insert(optimizer.into(), fresh.unwrap());
         }
-        Late::OptimizerOverflow => begin_again(&mut records, step - from),
+        Late::OptimizerOverflow => set_optimizer_time(&mut records, step - from),
         _ => {}
     }
     if kind == Late::WeightDecayLost {
@@ -615,7 +614,7 @@ fn plant(
 
 /// Sets the optimizer's step counters to `time`.
 #[allow(dead_code)]
-fn begin_again(records: &mut Records, time: usize) {
+fn set_optimizer_time(records: &mut Records, time: usize) {
     let [_, optimizer, _] = PARTS;
     let bytes = Bytes::from_bytes_vec(records.remove(optimizer).unwrap());
     let reader = Reader::from_bytes(bytes).unwrap();
@@ -634,7 +633,7 @@ fn begin_again(records: &mut Records, time: usize) {
     records.insert(optimizer.into(), writer.into_bytes().unwrap().to_vec());
 }
 
-/// Mistakes that begin at step `FROM`, in runs with dropout and [`ROWS`] rows a step.
+/// Returns mistakes that begin at step `FROM`, for runs with dropout and [`ROWS`] rows per step.
 #[allow(dead_code)]
 pub(crate) fn late_faults<const FROM: usize>() -> Vec<Fault> {
     let carried = |name, what, kind| Fault {
@@ -701,17 +700,17 @@ pub(crate) fn late_faults<const FROM: usize>() -> Vec<Fault> {
     ]
 }
 
-/// Leaves every operation as it is. Operations that are watched are not fused.
-struct Onlooker;
+/// Observer that changes no operation, so that operations are not fused.
+struct PassiveWatch;
 
-impl Watch for Onlooker {
+impl Watch for PassiveWatch {
     fn operation(&self, _: &Place, inputs: Vec<Tensor<2>>, compute: Compute<'_>) -> Tensor<2> {
         compute(inputs)
     }
 }
 
-/// Runs that are done otherwise and are no mistake, however long they are: a softmax without maximum overflows once
-/// scores are large, and has no dropout.
+/// Returns variants of the computation that are not mistakes in runs of any length. A softmax without maximum is not
+/// among them, because it overflows for large scores and has no dropout.
 #[allow(dead_code)]
 pub(crate) fn clean_variants(layer: usize) -> Vec<Fault> {
     let variant = |name, what, perturbation| Fault {
@@ -720,15 +719,15 @@ pub(crate) fn clean_variants(layer: usize) -> Vec<Fault> {
         perturbation,
         at: None,
     };
-    let onlooker = Perturbation {
-        watch: Some(Arc::new(Onlooker)),
+    let watched = Perturbation {
+        watch: Some(Arc::new(PassiveWatch)),
         ..Perturbation::default()
     };
     vec![
         variant(
             "not fused",
             "operations are Burn's own, one by one",
-            onlooker,
+            watched,
         ),
         variant(
             "head times three",
@@ -752,7 +751,7 @@ pub(crate) fn clean_variants(layer: usize) -> Vec<Fault> {
     ]
 }
 
-/// What is done otherwise and is no mistake.
+/// Returns variants of the computation that are not mistakes in short runs without dropout.
 pub(crate) fn equivalents(layer: usize) -> Vec<Fault> {
     vec![Fault {
         name: "softmax without maximum",
