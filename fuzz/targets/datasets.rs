@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets of `foretoken-datasets`: token files, indices, manifests, tokenizers, documents.
+//! Bodies of the fuzz targets of `foretoken-datasets`: token files, indices, manifests, tokenizers and documents.
 
 use std::fs;
 use std::path::Path;
@@ -37,22 +37,22 @@ const SILENT: Monitor<'static> = Monitor {
 };
 
 fn token_file_seeds() -> Vec<Vec<u8>> {
-    let ours = |vocab_size| {
+    let own = |vocab_size| {
         let path = file("written", b"");
         let mut writer = TokenFileWriter::create(&path, vocab_size).unwrap();
         writer.append(&[0, 1, 299, 7, 7]).unwrap();
         writer.finish().unwrap();
         fs::read(path).unwrap()
     };
-    // As llm.c and modded-nanoGPT write them.
+    // llm.c and modded-nanoGPT write this header.
     let mut header = [0i32; 256];
     header[..3].copy_from_slice(&[20_240_520, 1, 3]);
     let mut foreign: Vec<u8> = header.into_iter().flat_map(i32::to_le_bytes).collect();
     foreign.extend([1, 0, 2, 0, 3, 0]);
-    vec![ours(300), ours(70_000), foreign, vec![1, 0, 2, 0]]
+    vec![own(300), own(70_000), foreign, vec![1, 0, 2, 0]]
 }
 
-/// Token files, with their header as it is and with a checksum that fits it.
+/// Reads a token file, as it is and with a valid checksum of its header.
 fn token_file(bytes: &[u8]) -> bool {
     let mut sealed = bytes.to_vec();
     if let Some(header) = sealed.first_chunk_mut::<64>() {
@@ -83,7 +83,7 @@ fn token_file_named(name: &str, bytes: &[u8]) -> bool {
 }
 
 fn documents_index_seeds() -> Vec<Vec<u8>> {
-    let of = |starts: &[u64]| {
+    let index = |starts: &[u64]| {
         let path = file("written", b"");
         let mut writer = DocumentIndexWriter::create(&path).unwrap();
         for start in starts {
@@ -92,10 +92,10 @@ fn documents_index_seeds() -> Vec<Vec<u8>> {
         writer.finish().unwrap();
         fs::read(path).unwrap()
     };
-    vec![of(&[]), of(&[0]), of(&[0, 3, 4, 1 << 40])]
+    vec![index(&[]), index(&[0]), index(&[0, 3, 4, 1 << 40])]
 }
 
-/// Document indices, with their checksum as it is and with one that fits.
+/// Reads a document index, as it is and with a valid checksum.
 fn documents_index(bytes: &[u8]) -> bool {
     let mut sealed = bytes.to_vec();
     if let Some((header, starts)) = sealed.split_first_chunk_mut::<24>() {
@@ -138,17 +138,15 @@ fn manifest_seeds() -> Vec<Vec<u8>> {
     vec![BUILT.with(|built| fs::read(built.path().join(Manifest::FILE)).unwrap())]
 }
 
-/// Manifests, above the token files that one of them describes.
+/// Reads a manifest beside the token files that the seed describes.
 fn manifest(bytes: &[u8]) -> bool {
-    // As it was built, whatever an earlier input made of it.
-    manifest_seeds();
     BUILT.with(|built| {
         let folder = built.path();
         let path = folder.join(Manifest::FILE);
-        let whole = fs::read(&path).unwrap();
+        let original = fs::read(&path).unwrap();
         fs::write(&path, bytes).unwrap();
         let accepted = manifest_in(folder);
-        fs::write(&path, whole).unwrap();
+        fs::write(&path, original).unwrap();
         accepted
     })
 }
@@ -181,7 +179,8 @@ fn tokenizer_seeds() -> Vec<Vec<u8>> {
     json.map(String::into_bytes).collect()
 }
 
-/// `tokenizer.json`; what is accepted encodes within its vocabulary and is the same when saved and loaded.
+/// Reads a `tokenizer.json`. Accepted tokenizers encode within their vocabulary, and are equal after saving and
+/// loading.
 fn tokenizer(bytes: &[u8]) -> bool {
     let Some(tokenizer) = accepted(Tokenizer::load(file("tokenizer.json", bytes))) else {
         return false;
@@ -232,20 +231,20 @@ fn tsv_seeds() -> Vec<Vec<u8>> {
     vec![table.as_bytes().to_vec()]
 }
 
-/// Documents of a file with this name, read in four ways.
+/// Reads the documents of a file with this name, with four sets of options.
 fn read(name: &str, bytes: &[u8]) -> bool {
     let path = file(name, bytes);
     let Some(sources) = accepted(find_sources(&[path], None)) else {
         return false;
     };
     let source = &sources.files[0];
-    let ways = [
+    let options = [
         (false, InvalidUtf8::Refuse),
         (false, InvalidUtf8::Replace),
         (true, InvalidUtf8::Refuse),
         (true, InvalidUtf8::Replace),
     ];
-    let accepted = ways.map(|(nested, invalid_utf8)| {
+    let accepted = options.map(|(nested, invalid_utf8)| {
         let options = ReadOptions {
             format: None,
             text_field: if nested { "meta.body" } else { "text" }.into(),
@@ -258,11 +257,11 @@ fn read(name: &str, bytes: &[u8]) -> bool {
         let read: Vec<_> = documents.collect();
         let errors: Vec<_> = read.iter().filter_map(|read| read.as_ref().err()).collect();
         errors.iter().for_each(|error| assert_line(error));
-        // After an error nothing follows.
+        // An error is the last item.
         assert!(errors.is_empty() || errors.len() == 1 && read.last().unwrap().is_err());
         errors.is_empty()
     });
-    // What is read without replacing is read with it too.
+    // Input that is read with `Refuse` is also read with `Replace`.
     assert!(accepted[0] <= accepted[1] && accepted[2] <= accepted[3]);
     accepted.contains(&true)
 }

@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets of `foretoken`: experiment files, and the records that runs leave.
+//! Bodies of the fuzz targets of `foretoken`: experiment files, and records of runs.
 
 #[path = "../../experiments/src/verify/compare/page/tests/fixture.rs"]
 mod fixture;
@@ -44,16 +44,16 @@ fn embedded() -> Experiment {
     Experiment::embedded(&[]).unwrap()
 }
 
-/// Experiment files; what is accepted is the same experiment when it is written out.
+/// Reads an experiment file. Accepted experiments are equal after writing and reading.
 fn experiment(bytes: &[u8]) -> bool {
     let Some(read) = accepted(Experiment::load(&file("mine.toml", bytes), &[])) else {
         return false;
     };
-    assert_same_when_written(&read);
+    assert_written_and_read_equal(&read);
     true
 }
 
-fn assert_same_when_written(experiment: &Experiment) {
+fn assert_written_and_read_equal(experiment: &Experiment) {
     let toml = experiment.to_toml();
     let again = Experiment::load(&file("again.toml", toml.as_bytes()), &[]).unwrap();
     assert_eq!(again.to_toml(), toml);
@@ -73,13 +73,13 @@ fn setting_seeds() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// Values of `--set`.
+/// Parses a value of `--set`.
 fn setting(bytes: &[u8]) -> bool {
     let setting = String::from_utf8_lossy(bytes).into_owned();
     let Some(set) = accepted(Experiment::embedded(&[setting])) else {
         return false;
     };
-    assert_same_when_written(&set);
+    assert_written_and_read_equal(&set);
     true
 }
 
@@ -87,7 +87,7 @@ thread_local! {
     static RUN: (tempfile::TempDir, RunDirectory) = run();
 }
 
-/// A run directory without metrics.
+/// Writes a run directory without metrics.
 fn run() -> (tempfile::TempDir, RunDirectory) {
     let root = tempfile::tempdir().unwrap();
     let run = RunDirectory::create(Some(&root.path().join("run")), &embedded()).unwrap();
@@ -131,7 +131,7 @@ fn metrics_seeds() -> Vec<Vec<u8>> {
     vec![fs::read(path).unwrap()]
 }
 
-/// `metrics.jsonl`; what is accepted has a report.
+/// Reads a `metrics.jsonl`, and reports it if it is accepted.
 fn metrics(bytes: &[u8]) -> bool {
     RUN.with(|(_, run)| {
         fs::write(run.path().join("metrics.jsonl"), bytes).unwrap();
@@ -172,12 +172,15 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
     vec![fs::read(checkpoints.path(1).join("checkpoint.json")).unwrap()]
 }
 
-/// `checkpoint.json`
+/// Reads a `checkpoint.json`.
 fn checkpoint(bytes: &[u8]) -> bool {
     let path = file("checkpoints/step-1/checkpoint.json", bytes);
     let directory = path.ancestors().nth(2).unwrap();
     let checkpoints = Checkpoints::new(directory);
-    assert!(checkpoints.load(1).is_err(), "it has no weights");
+    assert!(
+        checkpoints.load(1).is_err(),
+        "the checkpoint has no weights"
+    );
     accepted(checkpoints.load(1));
     accepted(checkpoints.state(1)).is_some()
 }
@@ -186,7 +189,7 @@ fn comparison_seeds() -> Vec<Vec<u8>> {
     vec![serde_json::to_vec(&fixture::comparison(3)).unwrap()]
 }
 
-/// `comparison.json`; what is accepted has a report.
+/// Reads a `comparison.json`, and reports it if it is accepted.
 fn comparison(bytes: &[u8]) -> bool {
     let path = file("comparison/comparison.json", bytes);
     let directory: &Path = path.parent().unwrap();

@@ -33,11 +33,11 @@ pub(crate) const TARGETS: [Target; 5] = [
 type Folders = [tempfile::TempDir; 2];
 
 thread_local! {
-    /// The smallest GPT-2 and the smallest Llama in Hugging Face's files.
+    /// Minimal GPT-2 and Llama in Hugging Face's format.
     static HUGGING_FACE: Folders = exported();
-    /// The same, with weights that an index has to name.
+    /// Both models, with weights that an index must name.
     static INDEXED: Folders = indexed();
-    /// The same, imported.
+    /// Both models, imported.
     static IMPORTED: Folders = imported();
 }
 
@@ -100,15 +100,15 @@ fn model_description_seeds() -> Vec<Vec<u8>> {
     IMPORTED.with(|folders| read_all(folders, "model.json"))
 }
 
-/// Opens each model with one of its files replaced, and loads it where it is accepted.
+/// Opens each model with one of its files replaced, and loads it if it is accepted.
 fn open(folders: &Folders, name: &str, bytes: &[u8]) -> bool {
     let accepted = folders.each_ref().map(|folder| {
         let path = folder.path().join(name);
-        let whole = fs::read(&path).ok();
+        let original = fs::read(&path).ok();
         fs::write(&path, bytes).unwrap();
         let accepted = load(folder.path());
-        match whole {
-            Some(whole) => fs::write(&path, whole).unwrap(),
+        match original {
+            Some(original) => fs::write(&path, original).unwrap(),
             None => fs::remove_file(&path).unwrap(),
         }
         accepted
@@ -120,7 +120,7 @@ fn load(folder: &Path) -> bool {
     let Some(model) = accepted(Pretrained::open(folder)) else {
         return false;
     };
-    // What was accepted can be loaded.
+    // An accepted model can be loaded.
     model.load(&Device::flex()).unwrap();
     true
 }

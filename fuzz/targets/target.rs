@@ -1,4 +1,4 @@
-//! What a fuzz target is, and what its body may use.
+//! The type of fuzz targets, and functions for their bodies.
 
 use std::fmt::Display;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 pub(crate) struct Target {
     /// Name of the fuzz target.
     pub(crate) name: &'static str,
-    /// Valid inputs, to begin with.
+    /// Valid inputs, from which mutations start.
     #[allow(dead_code, reason = "a fuzzer reads seeds from its corpus")]
     pub(crate) seeds: fn() -> Vec<Vec<u8>>,
-    /// Reads an input as the program does, and returns whether it was accepted. Panics where a promise is broken.
+    /// Reads an input as the program does, and returns whether it was accepted. Panics if a promise is broken.
     pub(crate) accepts: fn(&[u8]) -> bool,
 }
 
@@ -33,7 +33,7 @@ thread_local! {
     static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
 }
 
-/// A file with these bytes, the only one of this name on this thread.
+/// Writes a file, and returns its path. Each thread has one file of a name.
 pub(crate) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = FOLDER.with(|folder| folder.path().join(name));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -41,13 +41,13 @@ pub(crate) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Asserts that an error is one line, as all are that a user sees.
+/// Asserts that an error is one line, as all errors for users are.
 pub(crate) fn assert_line(error: &dyn Display) {
     let message = error.to_string();
     assert_eq!(message.lines().count(), 1, "{message:?}");
 }
 
-/// Returns what was read; `None` for an error, which has to be one line.
+/// Returns the value, or `None` for an error, which must be one line.
 pub(crate) fn accepted<T, E: Display>(result: Result<T, E>) -> Option<T> {
     result.inspect_err(|error| assert_line(error)).ok()
 }
