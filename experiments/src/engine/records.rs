@@ -163,9 +163,9 @@ mod tests {
     use crate::engine::parameters::in_precision;
 
     fn model(precision: Precision) -> LanguageModel {
-        let device = Backend::Flex.device().unwrap().autodiff();
+        let device = Backend::Flex.device().expect("Flex is there").autodiff();
         let transformer = ModelConfig::new(17, 16, 2, 2, 32).init(3, &device);
-        let transformer = transformer.unwrap();
+        let transformer = transformer.expect("the sizes fit each other");
         in_precision(LanguageModel::new(transformer, 0), precision)
     }
 
