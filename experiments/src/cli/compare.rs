@@ -443,7 +443,7 @@ fn table(comparison: &Comparison) -> String {
     match &comparison.seeds {
         Some(seeds) => {
             text += &format!(
-                "\nOne more seed ends within {:.4} ± {:.4} nats per token with probability {OUTCOME_LEVEL}, by {} \
+                "\nOne more seed ends within {:.4} ± {:.4} nats per token with probability {OUTCOME_LEVEL}, estimated from {} \
                  seeds.\n",
                 seeds.mean(),
                 seeds.spread,
@@ -454,8 +454,8 @@ fn table(comparison: &Comparison) -> String {
     }
     for envelope in &comparison.envelopes {
         text += &format!(
-            "Envelope: {} times the distance that one more run of {} stays within at a step with probability {}, by {} \
-             runs that differ in rounding.\n",
+            "Envelope: {} times the distance that one more run of {} stays within at a step with probability {}, \
+             estimated from {} runs that differ only in rounding.\n",
             envelope.factor, envelope.of, envelope.quantile, envelope.runs
         );
     }
