@@ -15,10 +15,10 @@ pub(super) const MAX_ROWS: usize = 5_000;
 const SAMPLED_ROWS: usize = 2_000;
 
 /// Significant digits of a loss: more than f32 has.
-const DIGITS: usize = 10;
+const LOSS_DIGITS: usize = 10;
 
 /// Significant digits of values that are only drawn, or are differences.
-const FEW_DIGITS: usize = 5;
+const DRAWN_DIGITS: usize = 5;
 
 /// Returns the distance between embedded steps, for a figure of `steps` steps.
 pub(super) fn stride(steps: usize) -> usize {
@@ -45,7 +45,7 @@ pub(super) fn script<'a>(figures: impl Iterator<Item = &'a Figure>) -> String {
 
 fn lines_json(plot: &LinePlot) -> Value {
     let stride = stride(plot.steps());
-    let digits = if plot.log { FEW_DIGITS } else { DIGITS };
+    let digits = if plot.log { DRAWN_DIGITS } else { LOSS_DIGITS };
     let lines: Vec<Value> = plot
         .lines
         .iter()
@@ -54,19 +54,19 @@ fn lines_json(plot: &LinePlot) -> Value {
     let bands: Vec<Value> = plot
         .bands
         .iter()
-        .map(|band| json!({ "name": band.name, "values": sampled(&band.values, stride, FEW_DIGITS) }))
+        .map(|band| json!({ "name": band.name, "values": sampled(&band.values, stride, DRAWN_DIGITS) }))
         .collect();
     let mut data = json!({ "stride": stride, "lines": lines, "bands": bands });
     if !plot.levels.is_empty() {
         let levels = plot.levels.iter();
         let levels = levels
-            .map(|level| json!({ "name": level.name, "value": rounded(level.value, DIGITS) }));
+            .map(|level| json!({ "name": level.name, "value": rounded(level.value, LOSS_DIGITS) }));
         data["levels"] = levels.collect();
     }
     if !plot.marks.is_empty() {
         let marks = plot.marks.iter();
-        let marks =
-            marks.map(|mark| json!({ "step": mark.step, "value": rounded(mark.value, DIGITS) }));
+        let marks = marks
+            .map(|mark| json!({ "step": mark.step, "value": rounded(mark.value, LOSS_DIGITS) }));
         data["marks"] = marks.collect();
     }
     data
@@ -87,7 +87,7 @@ fn boxes_json(boxes: &Boxes) -> Value {
     let lines: Vec<Value> = boxes
         .rows
         .iter()
-        .map(|row| json!({ "name": row.name, "values": sampled(&row.seconds, stride, FEW_DIGITS) }))
+        .map(|row| json!({ "name": row.name, "values": sampled(&row.seconds, stride, DRAWN_DIGITS) }))
         .collect();
     json!({ "stride": stride, "lines": lines, "bands": [] })
 }
@@ -123,7 +123,7 @@ fn line_json(line: &Line, stride: usize, digits: usize) -> Value {
         let extremes = line.values.chunks(stride).map(|chunk| {
             let finite = chunk.iter().copied().filter(|value| value.is_finite());
             let (low, high) = range(finite).unwrap_or((f64::NAN, f64::NAN));
-            (rounded(low, FEW_DIGITS), rounded(high, FEW_DIGITS))
+            (rounded(low, DRAWN_DIGITS), rounded(high, DRAWN_DIGITS))
         });
         let (low, high): (Vec<f64>, Vec<f64>) = extremes.unzip();
         data["low"] = json!(low);

@@ -6,7 +6,7 @@ use crate::show::axis::{decades, linear_ticks, log_ticks, range};
 const PADDING: f64 = 0.04;
 
 /// Maximum distance of a position from the start of a linear axis, in axis lengths.
-const FAR: f64 = 50.0;
+const MAX_DISTANCE: f64 = 50.0;
 
 /// Height of the lane for zeros below a logarithmic axis.
 const ZERO_LANE: f64 = 16.0;
@@ -104,7 +104,7 @@ impl Axis {
             // Halves prevent overflow, and the clamp keeps coordinates short.
             false => {
                 let share = (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
-                share.clamp(-FAR, FAR)
+                share.clamp(-MAX_DISTANCE, MAX_DISTANCE)
             }
         };
         Some(self.from + share * (self.to - self.from))

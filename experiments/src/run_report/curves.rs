@@ -1,7 +1,7 @@
 //! The figures of runs: one run in detail, or several in the same figures.
 
 use super::history::{Evaluation, RunHistory};
-use super::words::tokenizers_differ;
+use super::sentences::tokenizers_differ;
 use crate::report::{
     Block, Figure, Level, Line, LineKind, LinePlot, Mark, Plot, Section, Width, run_class,
 };
@@ -30,7 +30,7 @@ const TRAINING: &str = "c0 d0";
 const VALIDATION: &str = "c1 d0";
 
 /// A run of the report.
-pub(super) struct Shown<'a> {
+pub(super) struct ReportedRun<'a> {
     pub run: &'a RunHistory,
     /// Name in legends.
     pub name: String,
@@ -38,7 +38,7 @@ pub(super) struct Shown<'a> {
     pub class: String,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ReportedRun<'a> {
     /// Names all runs after their directories, or after their paths if several directories have the same name.
     pub(super) fn all(runs: &'a [RunHistory]) -> Vec<Self> {
         let shown = |(index, run): (usize, &'a RunHistory)| {
@@ -65,7 +65,7 @@ fn class(index: usize) -> String {
 }
 
 /// Returns the sections with curves.
-pub(super) fn sections(runs: &[Shown<'_>]) -> Vec<Section> {
+pub(super) fn sections(runs: &[ReportedRun<'_>]) -> Vec<Section> {
     let mut training = vec![learning_rate(runs), gradient_norm(runs), speed(runs)];
     training.extend(accuracy(runs));
     let mut sections = vec![Section::new("Loss", vec![Block::Figures(loss(runs))])];
@@ -77,7 +77,7 @@ pub(super) fn sections(runs: &[Shown<'_>]) -> Vec<Section> {
     sections
 }
 
-fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
+fn loss(runs: &[ReportedRun<'_>]) -> Vec<Figure> {
     if let [only] = runs {
         let mut lines = smoothed("training", TRAINING, &only.run.losses);
         lines.extend(evaluated("validation", VALIDATION, only.run, |at| at.loss));
@@ -135,7 +135,7 @@ fn loss(runs: &[Shown<'_>]) -> Vec<Figure> {
     figures
 }
 
-fn bits_per_byte(runs: &[Shown<'_>]) -> Option<Figure> {
+fn bits_per_byte(runs: &[ReportedRun<'_>]) -> Option<Figure> {
     let lines = evaluations(runs, |at| at.bits_per_byte);
     if lines.is_empty() {
         return None;
@@ -167,7 +167,7 @@ fn bits_per_byte(runs: &[Shown<'_>]) -> Option<Figure> {
     Some(figure("bits-per-byte", caption, plot))
 }
 
-fn learning_rate(runs: &[Shown<'_>]) -> Figure {
+fn learning_rate(runs: &[ReportedRun<'_>]) -> Figure {
     let lines = every(runs, |run| {
         let name = match runs.len() {
             1 => "each step",
@@ -180,7 +180,7 @@ fn learning_rate(runs: &[Shown<'_>]) -> Figure {
     figure("learning-rate", "Learning rate.".into(), plot)
 }
 
-fn gradient_norm(runs: &[Shown<'_>]) -> Figure {
+fn gradient_norm(runs: &[ReportedRun<'_>]) -> Figure {
     let lines = curves(runs, |run| run.gradient_norms.clone());
     let mut plot = half("Gradient norm at each step", "gradient norm", lines);
     plot.log = spans_decades(&plot.lines);
@@ -205,7 +205,7 @@ fn gradient_norm(runs: &[Shown<'_>]) -> Figure {
     figure("gradient-norm", caption, plot)
 }
 
-fn speed(runs: &[Shown<'_>]) -> Figure {
+fn speed(runs: &[ReportedRun<'_>]) -> Figure {
     let lines = curves(runs, |run| {
         let pairs = run.tokens.iter().zip(&run.seconds);
         pairs
@@ -227,7 +227,7 @@ fn speed(runs: &[Shown<'_>]) -> Figure {
     figure("speed", caption, plot)
 }
 
-fn accuracy(runs: &[Shown<'_>]) -> Option<Figure> {
+fn accuracy(runs: &[ReportedRun<'_>]) -> Option<Figure> {
     let lines = evaluations(runs, |at| 100.0 * at.accuracy);
     let plot = half("Accuracy at each evaluation", "accuracy, %", lines);
     let caption = "Share of validation tokens that the model ranks first.".into();
@@ -255,12 +255,12 @@ fn figure(id: &str, caption: String, plot: LinePlot) -> Figure {
     }
 }
 
-fn every(runs: &[Shown<'_>], lines: impl Fn(&Shown<'_>) -> Vec<Line>) -> Vec<Line> {
+fn every(runs: &[ReportedRun<'_>], lines: impl Fn(&ReportedRun<'_>) -> Vec<Line>) -> Vec<Line> {
     runs.iter().flat_map(lines).collect()
 }
 
 /// Returns smoothed curves of all runs, and for a single run its unsmoothed values too.
-fn curves(runs: &[Shown<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<Line> {
+fn curves(runs: &[ReportedRun<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<Line> {
     let window = window(longest(runs));
     every(runs, |run| match runs.len() {
         1 => smoothed("", &run.class, &values(run.run)),
@@ -272,14 +272,14 @@ fn curves(runs: &[Shown<'_>], values: impl Fn(&RunHistory) -> Vec<f64>) -> Vec<L
 }
 
 /// Returns the number of steps of the longest run.
-fn longest(runs: &[Shown<'_>]) -> usize {
+fn longest(runs: &[ReportedRun<'_>]) -> usize {
     let steps = runs.iter().map(|run| run.run.steps());
     steps.max().unwrap_or(0)
 }
 
 /// Returns a curve for each run with evaluations.
-fn evaluations(runs: &[Shown<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Line> {
-    let line = |run: &Shown<'_>| match runs.len() {
+fn evaluations(runs: &[ReportedRun<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Line> {
+    let line = |run: &ReportedRun<'_>| match runs.len() {
         1 => evaluated("validation", VALIDATION, run.run, quantity),
         _ => evaluated(&run.name, &run.class, run.run, quantity),
     };
@@ -322,7 +322,7 @@ fn window(steps: usize) -> usize {
 }
 
 /// Returns the part of a caption that describes the smoothing.
-fn smoothing(runs: &[Shown<'_>]) -> String {
+fn smoothing(runs: &[ReportedRun<'_>]) -> String {
     match (window(longest(runs)), runs.len()) {
         (1, _) => String::new(),
         (window, 1) => {
@@ -366,8 +366,8 @@ fn evaluated(
 }
 
 /// Returns a mark at the best evaluation of each run.
-fn marks(runs: &[Shown<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Mark> {
-    let mark = |run: &Shown<'_>| {
+fn marks(runs: &[ReportedRun<'_>], quantity: fn(&Evaluation) -> f64) -> Vec<Mark> {
+    let mark = |run: &ReportedRun<'_>| {
         let best = run.run.best()?;
         let (name, class) = match runs.len() {
             1 => (format!("best, after step {}", best.step), VALIDATION),

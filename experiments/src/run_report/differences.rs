@@ -2,12 +2,12 @@
 
 use toml::Value;
 
-use super::curves::Shown;
+use super::curves::ReportedRun;
 use crate::report::{Block, Table};
 use crate::show::format::NONE;
 
 /// Returns a table of the keys that differ, or a sentence that all keys are equal.
-pub(super) fn block(runs: &[Shown<'_>]) -> Block {
+pub(super) fn block(runs: &[ReportedRun<'_>]) -> Block {
     let files: Vec<String> = runs
         .iter()
         .map(|run| run.run.experiment.to_toml())

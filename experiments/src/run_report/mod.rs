@@ -7,9 +7,9 @@ mod curves;
 mod differences;
 mod history;
 mod overview;
+mod sentences;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::Error;
 use crate::record::environment::{Environment, History};
 use crate::record::run::{MetricsLog, RunDirectory, create_directory};
 use crate::report::{self, Block, Code, Page, Section, Table};
-use curves::Shown;
+use curves::ReportedRun;
 use history::RunHistory;
 
 /// Writes the report of runs, and returns the path of the page. By default, the report of one run is written into its
@@ -55,23 +55,23 @@ fn refuse_duplicates(runs: &[RunDirectory]) -> Result<(), Error> {
 }
 
 fn page(histories: &[RunHistory]) -> Page {
-    let runs = Shown::all(histories);
+    let runs = ReportedRun::all(histories);
     let mut sections = vec![overview::section(&runs)];
     sections.extend(curves::sections(&runs));
     sections.extend(samples(&runs));
     sections.extend(environments(&runs));
     sections.push(experiments(&runs));
     Page {
-        title: format!("{}: report", words::names(&runs)),
-        headline: words::headline(&runs),
-        lead: words::lead(&runs),
+        title: format!("{}: report", sentences::names(&runs)),
+        headline: sentences::headline(&runs),
+        lead: sentences::lead(&runs),
         sections,
         data_file: MetricsLog::FILE,
     }
 }
 
 /// Returns the section of generated texts; `None` if no run has one.
-fn samples(runs: &[Shown<'_>]) -> Option<Section> {
+fn samples(runs: &[ReportedRun<'_>]) -> Option<Section> {
     let samples = runs
         .iter()
         .filter_map(|run| Some((run, run.run.sample.as_ref()?)));
@@ -91,7 +91,7 @@ fn samples(runs: &[Shown<'_>]) -> Option<Section> {
 }
 
 /// Returns the section of machines and versions; `None` if no environment is known.
-fn environments(runs: &[Shown<'_>]) -> Option<Section> {
+fn environments(runs: &[ReportedRun<'_>]) -> Option<Section> {
     let known = runs
         .iter()
         .filter_map(|run| Some((run, run.run.environment.as_ref()?)));
@@ -113,7 +113,7 @@ fn environments(runs: &[Shown<'_>]) -> Option<Section> {
 }
 
 /// Returns the section of experiment files and hashes. For several runs, a table of the keys that differ comes first.
-fn experiments(runs: &[Shown<'_>]) -> Section {
+fn experiments(runs: &[ReportedRun<'_>]) -> Section {
     let differences = (runs.len() > 1).then(|| differences::block(runs));
     let files = runs.iter().flat_map(|run| {
         let mut facts = vec![("run", run.run.path.to_string_lossy().into_owned())];

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use super::curves::Shown;
+use super::curves::ReportedRun;
 use super::history::RunHistory;
-use super::words;
+use super::sentences;
 use crate::report::{Block, Cell, Kind, Layout, Section, Table, Tile, Tone, headings};
 use crate::show::format::{self, count, loss, significant};
 
 /// Significant digits of bits per byte.
 pub(super) const BITS_DIGITS: usize = 4;
 
-pub(super) fn section(runs: &[Shown<'_>]) -> Section {
+pub(super) fn section(runs: &[ReportedRun<'_>]) -> Section {
     let mut blocks = vec![match runs {
         [only] => Block::Tiles(tiles(only.run)),
         _ => Block::Table(table(runs)),
     }];
-    blocks.extend(words::notes(runs).into_iter().map(Block::Text));
+    blocks.extend(sentences::notes(runs).into_iter().map(Block::Text));
     Section::new("Overview", blocks)
 }
 
@@ -131,9 +131,9 @@ fn time(seconds: f64) -> String {
 }
 
 /// Returns a table with a row for each run.
-fn table(runs: &[Shown<'_>]) -> Table {
+fn table(runs: &[ReportedRun<'_>]) -> Table {
     let bits = |value| significant(value, BITS_DIGITS);
-    let row = |shown: &Shown<'_>| {
+    let row = |shown: &ReportedRun<'_>| {
         let run = shown.run;
         let (tone, state) = state(run);
         let validation = run.validation();

@@ -12,7 +12,7 @@ use crate::engine::session::{Observer, Session};
 use crate::{Error, errln, outln};
 
 /// Minimum duration of a final evaluation that is announced if there is no progress bar.
-const LONG: Duration = Duration::from_secs(10);
+const LONG_EVALUATION: Duration = Duration::from_secs(10);
 
 /// Standard stream of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Lines {
         let (elapsed, share) = (began.elapsed(), done as f64 / windows as f64);
         if elapsed > Duration::from_secs(1) {
             let total = elapsed.div_f64(share);
-            if total > LONG {
+            if total > LONG_EVALUATION {
                 self.print(&format!(
                     "evaluating {what} over {windows} windows of {} targets takes about {:.0} s; \
                      train.final_eval_windows limits the windows",

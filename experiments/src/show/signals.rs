@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 const REPEAT: Duration = Duration::from_secs(1);
 
 /// Time after a request to stop until a notice is shown.
-const SILENCE: Duration = Duration::from_millis(500);
+const NOTICE_DELAY: Duration = Duration::from_millis(500);
 
 static UNSAVED: AtomicUsize = AtomicUsize::new(0);
 
@@ -93,7 +93,7 @@ fn end_in_time(request: Request, requested: &AtomicBool) {
         }
         if UNSAVED.load(Ordering::SeqCst) > 0 {
             saved = Instant::now();
-            if silent && began.elapsed() > SILENCE {
+            if silent && began.elapsed() > NOTICE_DELAY {
                 silent = false;
                 terminal::notice("stopping after the step under way; Ctrl-C again quits at once");
             }

@@ -33,16 +33,16 @@ mod unix {
     use crate::show::output::{has_hung_up, waits_for_hang_up};
 
     /// Time for which the screen is resized, so that either dashboard draws it at least once.
-    const RESIZED: Duration = Duration::from_millis(500);
+    const RESIZE_TIME: Duration = Duration::from_millis(500);
 
     /// Maximum time that a blocked terminal delays the end of the program.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
 
     /// Settings of the terminal before any dashboard.
-    static BEFORE: OnceLock<Termios> = OnceLock::new();
+    static ORIGINAL_SETTINGS: OnceLock<Termios> = OnceLock::new();
 
     /// The screen of the dashboard that is open.
-    static OPEN: Mutex<Option<Screen>> = Mutex::new(None);
+    static OPEN_SCREEN: Mutex<Option<Screen>> = Mutex::new(None);
 
     static HUNG_UP: AtomicBool = AtomicBool::new(false);
 
@@ -59,19 +59,19 @@ mod unix {
         stdout: StdoutLock<'static>,
     }
 
-    fn open() -> MutexGuard<'static, Option<Screen>> {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open_screen() -> MutexGuard<'static, Option<Screen>> {
+        OPEN_SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether standard input was a terminal at the call of [`remember`], and is gone now.
     pub fn input_is_gone() -> bool {
-        BEFORE.get().is_some() && has_hung_up(libc::STDIN_FILENO)
+        ORIGINAL_SETTINGS.get().is_some() && has_hung_up(libc::STDIN_FILENO)
     }
 
     /// Stores the terminal's settings at the first call.
     pub fn remember() {
         if let Ok(termios) = tcgetattr(stdin()) {
-            let _ = BEFORE.set(termios);
+            let _ = ORIGINAL_SETTINGS.set(termios);
         }
     }
 
@@ -95,12 +95,12 @@ mod unix {
         };
         raw.local_modes |= LocalModes::ISIG;
         let _ = tcsetattr(stdin(), OptionalActions::Now, &raw);
-        *open() = Some(Screen { raw, mouse });
+        *open_screen() = Some(Screen { raw, mouse });
     }
 
     /// Registers that the dashboard is about to restore the terminal.
     pub(crate) fn closed() {
-        *open() = None;
+        *open_screen() = None;
     }
 
     /// Returns whether the terminal of a dashboard is gone, and releases it in this case.
@@ -122,7 +122,7 @@ mod unix {
 
     /// Shows a line on the dashboard's last row, or on standard error if none is open.
     pub(crate) fn notice(text: &str) {
-        let dashboard = open().is_some();
+        let dashboard = open_screen().is_some();
         if !dashboard {
             return crate::errln!("{text}");
         }
@@ -153,12 +153,12 @@ mod unix {
                 thread::park();
             }
         });
-        let _ = restored.recv_timeout(PATIENCE);
+        let _ = restored.recv_timeout(RESTORE_TIMEOUT);
     }
 
     /// Leaves the dashboard's screen. `None` if no dashboard is open.
     fn suspend() -> Option<SuspendedScreen> {
-        let screen = open().clone()?;
+        let screen = open_screen().clone()?;
         let mut stdout = io::stdout().lock();
         if screen.mouse {
             let _ = execute!(stdout, DisableMouseCapture);
@@ -170,7 +170,7 @@ mod unix {
 
     /// Ends raw mode, also that of a line editor.
     fn restore_settings() {
-        if let (Some(before), Ok(now)) = (BEFORE.get(), tcgetattr(stdin()))
+        if let (Some(before), Ok(now)) = (ORIGINAL_SETTINGS.get(), tcgetattr(stdin()))
             && !now.local_modes.contains(LocalModes::ICANON)
         {
             let _ = tcsetattr(stdin(), OptionalActions::Now, before);
@@ -204,7 +204,7 @@ mod unix {
         if tcsetwinsize(stdout(), other).is_err() {
             return;
         }
-        thread::sleep(RESIZED);
+        thread::sleep(RESIZE_TIME);
         // The size is restored unless the user has resized the window meanwhile.
         if tcgetwinsize(stdout())
             .is_ok_and(|now| (now.ws_row, now.ws_col) == (other.ws_row, other.ws_col))
@@ -231,7 +231,7 @@ mod unix {
                     }
                     // The process was stopped by SIGSTOP, which cannot be handled.
                     SIGCONT if !std::mem::take(&mut continued) => {
-                        let screen = open().clone();
+                        let screen = open_screen().clone();
                         if let Some(screen) = screen {
                             let stdout = io::stdout().lock();
                             resume(SuspendedScreen { screen, stdout });

@@ -1,25 +1,25 @@
 //! Sentences of a report: its headline, its subject, and notes on missing data.
 
-use super::curves::Shown;
+use super::curves::ReportedRun;
 use super::history::RunHistory;
 use super::overview::BITS_DIGITS;
 use crate::show::format::{self, count, significant};
 
 /// Returns the names of the runs as part of a sentence.
-pub(super) fn names(runs: &[Shown<'_>]) -> String {
+pub(super) fn names(runs: &[ReportedRun<'_>]) -> String {
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     format::listed(&names)
 }
 
 /// Returns the result in a sentence.
-pub(super) fn headline(runs: &[Shown<'_>]) -> String {
+pub(super) fn headline(runs: &[ReportedRun<'_>]) -> String {
     match runs {
         [only] => headline_of_one(only),
         _ => headline_of_several(runs),
     }
 }
 
-fn headline_of_one(run: &Shown<'_>) -> String {
+fn headline_of_one(run: &ReportedRun<'_>) -> String {
     let (name, run) = (&run.name, run.run);
     if let Some(step) = run.broken_from() {
         let step = count(step as u64);
@@ -55,7 +55,7 @@ fn headline_of_one(run: &Shown<'_>) -> String {
     }
 }
 
-fn headline_of_several(runs: &[Shown<'_>]) -> String {
+fn headline_of_several(runs: &[ReportedRun<'_>]) -> String {
     let number = runs.len();
     if same_data(runs) == SameData::No {
         return format!("{number} runs on different data.");
@@ -87,7 +87,7 @@ fn steps(number: usize) -> String {
 }
 
 /// Returns the subject of the page in a line.
-pub(super) fn lead(runs: &[Shown<'_>]) -> String {
+pub(super) fn lead(runs: &[ReportedRun<'_>]) -> String {
     match runs {
         [only] => lead_of_one(only.run),
         _ => format!("Curves of {}.", names(runs)),
@@ -127,7 +127,7 @@ enum SameData {
     Unknown,
 }
 
-fn same_data(runs: &[Shown<'_>]) -> SameData {
+fn same_data(runs: &[ReportedRun<'_>]) -> SameData {
     let data: Vec<&String> = runs
         .iter()
         .filter_map(|run| Some(&run.run.identity.as_ref()?.data))
@@ -142,7 +142,7 @@ fn same_data(runs: &[Shown<'_>]) -> SameData {
 }
 
 /// Returns whether two runs have different tokenizers, so that nats per token cannot be compared.
-pub(super) fn tokenizers_differ(runs: &[Shown<'_>]) -> bool {
+pub(super) fn tokenizers_differ(runs: &[ReportedRun<'_>]) -> bool {
     let known: Vec<&String> = runs
         .iter()
         .filter_map(|run| run.run.tokenizer.as_ref())
@@ -151,12 +151,12 @@ pub(super) fn tokenizers_differ(runs: &[Shown<'_>]) -> bool {
 }
 
 /// Returns notes on what cannot be compared and what is missing.
-pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
+pub(super) fn notes(runs: &[ReportedRun<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     if runs.len() > 1 {
         notes.extend(comparability(runs));
     }
-    let prefix = |run: &Shown<'_>| match runs.len() {
+    let prefix = |run: &ReportedRun<'_>| match runs.len() {
         1 => String::new(),
         _ => format!("{}: ", run.name),
     };
@@ -169,7 +169,7 @@ pub(super) fn notes(runs: &[Shown<'_>]) -> Vec<String> {
     notes
 }
 
-fn comparability(runs: &[Shown<'_>]) -> Vec<String> {
+fn comparability(runs: &[ReportedRun<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     match (tokenizers_differ(runs), same_data(runs)) {
         (true, _) => notes.push(
