@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
+use foretoken::record::result::Summary;
 use foretoken::record::run::RunDirectory;
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::terminal;
-use foretoken::train::{Finished, Summary, TrainOptions, train};
+use foretoken::train::{Finished, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln};
 
 use super::interrupt::on_ctrl_c;

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod environment;
 pub mod identity;
 pub(crate) mod observer;
+pub mod result;
 pub mod run;
 pub mod source;
 pub(crate) mod start;

@@ -1,10 +1,8 @@
 //! The figures of runs: one run in detail, or several in the same figures.
 
 use super::history::{Evaluation, RunHistory};
-use super::sentences::tokenizers_differ;
-use crate::report::{
-    Block, Figure, Level, Line, LineKind, LinePlot, Mark, Plot, Section, Width, run_class,
-};
+use super::reported_run::{ReportedRun, tokenizers_differ};
+use crate::report::{Block, Figure, Level, Line, LineKind, LinePlot, Mark, Plot, Section, Width};
 use crate::show::format::significant;
 
 /// Maximum number of steps of a curve that is not smoothed.
@@ -29,41 +27,6 @@ const TRAINING: &str = "c0 d0";
 /// Class of the validation curve of a single run.
 const VALIDATION: &str = "c1 d0";
 
-/// A run of the report.
-pub(super) struct ReportedRun<'a> {
-    pub run: &'a RunHistory,
-    /// Name in legends.
-    pub name: String,
-    /// Colour and dash pattern.
-    pub class: String,
-}
-
-impl<'a> ReportedRun<'a> {
-    /// Names all runs after their directories, or after their paths if several directories have the same name.
-    pub(super) fn all(runs: &'a [RunHistory]) -> Vec<Self> {
-        let shown = |(index, run): (usize, &'a RunHistory)| {
-            let alike = runs.iter().filter(|other| other.name == run.name);
-            Self {
-                run,
-                name: match alike.count() {
-                    1 => run.name.clone(),
-                    _ => run.path.to_string_lossy().into_owned(),
-                },
-                class: class(index),
-            }
-        };
-        runs.iter().enumerate().map(shown).collect()
-    }
-}
-
-/// Returns the class of the run at `index`: a colour for each of the first seven, and dash patterns for further ones.
-fn class(index: usize) -> String {
-    match index {
-        0..7 => format!("c{index} d0"),
-        _ => run_class(index),
-    }
-}
-
 /// Returns the sections with curves.
 pub(super) fn sections(runs: &[ReportedRun<'_>]) -> Vec<Section> {
     let mut training = vec![learning_rate(runs), gradient_norm(runs), speed(runs)];
@@ -82,14 +45,12 @@ fn loss(runs: &[ReportedRun<'_>]) -> Vec<Figure> {
         let mut lines = smoothed("training", TRAINING, &only.run.losses);
         lines.extend(evaluated("validation", VALIDATION, only.run, |at| at.loss));
         let plot = LinePlot {
-            label: "Training and validation loss at each step".into(),
-            quantity: "loss, nats per token",
-            log: false,
-            width: Width::Full,
             marks: marks(runs, |at| at.loss),
-            levels: Vec::new(),
-            bands: Vec::new(),
-            lines,
+            ..full(
+                "Training and validation loss at each step",
+                "loss, nats per token",
+                lines,
+            )
         };
         let smooth = smoothing(runs);
         let validation = match only.run.evaluations.is_empty() {
@@ -107,28 +68,21 @@ fn loss(runs: &[ReportedRun<'_>]) -> Vec<Figure> {
     let validation = evaluations(runs, |at| at.loss);
     if !validation.is_empty() {
         let plot = LinePlot {
-            label: "Validation loss of every run".into(),
-            quantity: "validation loss, nats per token",
-            log: false,
-            width: Width::Full,
             marks: marks(runs, |at| at.loss),
-            levels: Vec::new(),
-            bands: Vec::new(),
-            lines: validation,
+            ..full(
+                "Validation loss of every run",
+                "validation loss, nats per token",
+                validation,
+            )
         };
         let caption = format!("Loss on the validation windows.{units}");
         figures.push(figure("validation-loss", caption, plot));
     }
-    let plot = LinePlot {
-        label: "Training loss of every run".into(),
-        quantity: "training loss, nats per token",
-        log: false,
-        width: Width::Full,
-        marks: Vec::new(),
-        levels: Vec::new(),
-        bands: Vec::new(),
-        lines: curves(runs, |run| run.losses.clone()),
-    };
+    let plot = full(
+        "Training loss of every run",
+        "training loss, nats per token",
+        curves(runs, |run| run.losses.clone()),
+    );
     let smooth = smoothing(runs);
     let caption = format!("Training loss before each step{smooth}.{units}");
     figures.push(figure("training-loss", caption, plot));
@@ -152,17 +106,13 @@ fn bits_per_byte(runs: &[ReportedRun<'_>]) -> Option<Figure> {
                        model would reach."
         .to_owned();
     if !floors.is_empty() {
-        caption += " The floor, the entropy of the text, is a lower bound for every model.";
+        caption +=
+            " The floor is the entropy of the text, the size that its own generator would reach.";
     }
     let plot = LinePlot {
-        label: "Bits per byte at each evaluation".into(),
-        quantity: "bits per byte",
-        log: false,
-        width: Width::Full,
         marks: marks(runs, |at| at.bits_per_byte),
         levels: floors.into_iter().map(level).collect(),
-        bands: Vec::new(),
-        lines,
+        ..full("Bits per byte at each evaluation", "bits per byte", lines)
     };
     Some(figure("bits-per-byte", caption, plot))
 }
@@ -232,6 +182,14 @@ fn accuracy(runs: &[ReportedRun<'_>]) -> Option<Figure> {
     let plot = half("Accuracy at each evaluation", "accuracy, %", lines);
     let caption = "Share of validation tokens that the model ranks first.".into();
     (!plot.lines.is_empty()).then(|| figure("accuracy", caption, plot))
+}
+
+/// Returns a plot over the whole width of the page.
+fn full(label: &str, quantity: &'static str, lines: Vec<Line>) -> LinePlot {
+    LinePlot {
+        width: Width::Full,
+        ..half(label, quantity, lines)
+    }
 }
 
 fn half(label: &str, quantity: &'static str, lines: Vec<Line>) -> LinePlot {

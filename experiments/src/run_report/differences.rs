@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::curves::ReportedRun;
+use super::reported_run::ReportedRun;
 use crate::report::{Block, Table};
 use crate::show::format::NONE;
 

@@ -5,13 +5,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use foretoken_datasets::world::{Stream, World};
-use serde::Deserialize;
 
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
-use crate::record::run::{MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics};
-use crate::{Error, Experiment, json};
+use crate::record::result::{BestWeights, RunResult};
+use crate::record::run::{MetricsLog, Record, RunDirectory, SAMPLE, read_metrics};
+use crate::{Error, Experiment};
 
 /// The file that marks runs of a comparison, which have no result of their own.
 const ENVELOPE: &str = "envelope.json";
@@ -60,38 +60,6 @@ pub(super) struct Evaluation {
     pub accuracy: f64,
 }
 
-/// The part of `result.json` that a report shows.
-#[derive(Debug, Deserialize)]
-pub(super) struct RunResult {
-    /// Whether the run stopped early.
-    #[serde(default)]
-    pub early: bool,
-    /// Nats per token, mean over the steps since the evaluation before the last.
-    #[serde(deserialize_with = "json::number")]
-    pub train_loss: f64,
-    /// Nats per token over the whole validation split, of the last weights.
-    #[serde(deserialize_with = "json::number")]
-    pub valid_loss: f64,
-    #[serde(deserialize_with = "json::number")]
-    pub bits_per_byte: f64,
-    /// `None` if the checkpoint of the best weights is gone, or an older version wrote the file.
-    #[serde(default)]
-    pub best: Option<BestWeights>,
-    pub floor_bits_per_byte: Option<f64>,
-    #[serde(deserialize_with = "json::number")]
-    pub tokens_per_second: f64,
-    #[serde(deserialize_with = "json::number")]
-    pub mfu: f64,
-}
-
-/// The best weights, as `result.json` names them.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct BestWeights {
-    pub step: usize,
-    #[serde(deserialize_with = "json::number")]
-    pub bits_per_byte: f64,
-}
-
 impl RunHistory {
     pub(super) fn read(run: &RunDirectory) -> Result<Self, Error> {
         let path = run.path();
@@ -102,10 +70,10 @@ impl RunHistory {
             return Err(Error::run_directory(path, message));
         }
         let experiment = run.experiment()?;
-        let result: Option<RunResult> = run.read_json(RESULT)?;
+        let result = RunResult::read(run)?;
         let known = result
             .as_ref()
-            .and_then(|result| result.floor_bits_per_byte);
+            .and_then(|result| result.summary.floor_bits_per_byte);
         let mut history = Self {
             path: path.into(),
             name: name(path),
@@ -201,13 +169,13 @@ impl RunHistory {
 
     /// Returns the best weights that the result names.
     pub(super) fn best_of_result(&self) -> Option<BestWeights> {
-        self.result.as_ref().and_then(|result| result.best)
+        self.result.as_ref().and_then(|result| result.summary.best)
     }
 
     /// Returns bits per byte and nats per token of the final evaluation, or else of the last evaluation so far.
     pub(super) fn validation(&self) -> Option<(f64, f64)> {
         match (&self.result, self.evaluations.last()) {
-            (Some(result), _) => Some((result.bits_per_byte, result.valid_loss)),
+            (Some(result), _) => Some((result.summary.bits_per_byte, result.summary.valid_loss)),
             (None, Some(last)) => Some((last.bits_per_byte, last.loss)),
             (None, None) => None,
         }
@@ -218,7 +186,7 @@ impl RunHistory {
         let seconds: f64 = self.seconds.iter().sum();
         let tokens: f64 = self.tokens.iter().sum();
         match &self.result {
-            Some(result) => Some(result.tokens_per_second),
+            Some(result) => Some(result.summary.tokens_per_second),
             None => Some(tokens / seconds),
         }
         .filter(|rate| rate.is_finite())

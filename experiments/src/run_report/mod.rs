@@ -7,6 +7,7 @@ mod curves;
 mod differences;
 mod history;
 mod overview;
+mod reported_run;
 mod sentences;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,8 @@ use crate::Error;
 use crate::record::environment::{Environment, History};
 use crate::record::run::{MetricsLog, RunDirectory, create_directory};
 use crate::report::{self, Block, Code, Page, Section, Table};
-use curves::ReportedRun;
 use history::RunHistory;
+use reported_run::ReportedRun;
 
 /// Writes the report of runs, and returns the path of the page. By default, the report of one run is written into its
 /// directory, and the report of several into the next free `runs/report-<n>`.

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::curves::ReportedRun;
 use super::history::RunHistory;
-use super::sentences;
+use super::reported_run::ReportedRun;
+use super::sentences::{self, BITS_DIGITS};
 use crate::report::{Block, Cell, Kind, Layout, Section, Table, Tile, Tone, headings};
 use crate::show::format::{self, count, loss, significant};
-
-/// Significant digits of bits per byte.
-pub(super) const BITS_DIGITS: usize = 4;
 
 pub(super) fn section(runs: &[ReportedRun<'_>]) -> Section {
     let mut blocks = vec![match runs {
@@ -62,7 +59,7 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
     }
     let (training, detail) = match &run.result {
         Some(result) => (
-            result.train_loss,
+            result.summary.train_loss,
             "nats per token, since the evaluation before the last",
         ),
         None => (
@@ -94,7 +91,7 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
         ));
     }
     if let Some(rate) = run.tokens_per_second() {
-        let mfu = run.result.as_ref().map(|result| result.mfu);
+        let mfu = run.result.as_ref().map(|result| result.summary.mfu);
         let mfu = mfu.filter(|mfu| mfu.is_finite());
         let mfu = mfu.map_or(String::new(), |mfu| {
             format!("; MFU {}{}%", significant(100.0 * mfu, 3), format::THIN)

@@ -1,9 +1,11 @@
 //! Sentences of a report: its headline, its subject, and notes on missing data.
 
-use super::curves::ReportedRun;
 use super::history::RunHistory;
-use super::overview::BITS_DIGITS;
+use super::reported_run::{ReportedRun, tokenizers_differ};
 use crate::show::format::{self, count, significant};
+
+/// Significant digits of bits per byte.
+pub(super) const BITS_DIGITS: usize = 4;
 
 /// Returns the names of the runs as part of a sentence.
 pub(super) fn names(runs: &[ReportedRun<'_>]) -> String {
@@ -139,15 +141,6 @@ fn same_data(runs: &[ReportedRun<'_>]) -> SameData {
         true => SameData::Yes,
         false => SameData::Unknown,
     }
-}
-
-/// Returns whether two runs have different tokenizers, so that nats per token cannot be compared.
-pub(super) fn tokenizers_differ(runs: &[ReportedRun<'_>]) -> bool {
-    let known: Vec<&String> = runs
-        .iter()
-        .filter_map(|run| run.run.tokenizer.as_ref())
-        .collect();
-    known.windows(2).any(|pair| pair[0] != pair[1])
 }
 
 /// Returns notes on what cannot be compared and what is missing.

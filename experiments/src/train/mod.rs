@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicBool;
 use burn::data::dataloader::DataLoader;
 use burn::train::Interrupter;
 use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
-use serde::{Deserialize, Serialize};
 
 use crate::backend::matmul_gflops;
 use crate::engine::data::Data;
@@ -26,9 +25,8 @@ use crate::experiment::ScheduleName;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
-use crate::record::run::{
-    EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics,
-};
+use crate::record::result::{BestWeights, RunResult, Summary};
+use crate::record::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, SAMPLE, read_metrics};
 use crate::record::start::prepare;
 use crate::show::burn_train;
 use crate::show::dashboard::Dashboard;
@@ -36,7 +34,7 @@ use crate::show::lines::{Lines, Stream};
 use crate::show::progress::BuildReporter;
 use crate::show::signals::Unsaved;
 use crate::train::resume::Resumption;
-use crate::{Error, Experiment, errln, json};
+use crate::{Error, Experiment, errln};
 
 /// Options of [`train`] that do not change what it computes.
 pub struct TrainOptions {
@@ -50,63 +48,6 @@ pub struct TrainOptions {
     pub interrupter: Interrupter,
     /// Stops the token build before the first step.
     pub interrupted: Arc<AtomicBool>,
-}
-
-/// Summary of a complete run, which `--json` prints and `result.json` holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The present path of the run directory.
-    #[serde(serialize_with = "json::path")]
-    pub run: PathBuf,
-    /// The backend's name.
-    pub backend: String,
-    /// Optimizer steps taken.
-    pub steps: usize,
-    /// Training tokens seen.
-    pub tokens: usize,
-    /// Nats per token, mean over the steps since the evaluation before the last.
-    #[serde(deserialize_with = "json::number")]
-    pub train_loss: f64,
-    /// Nats per token of the last weights, over the validation windows that `train.final_eval_windows` names.
-    #[serde(deserialize_with = "json::number")]
-    pub valid_loss: f64,
-    /// Bits per byte of the last weights, over the same windows.
-    #[serde(deserialize_with = "json::number")]
-    pub bits_per_byte: f64,
-    /// exp(`valid_loss`): infinite from a loss of 709.8 on, which JSON holds as null.
-    #[serde(deserialize_with = "json::number")]
-    pub perplexity: f64,
-    /// The best weights, which `generate` and `export` use; `None` if their checkpoint is missing, or an older version
-    /// wrote the file.
-    #[serde(default)]
-    pub best: Option<BestWeights>,
-    /// Entropy of the validation text in bits per byte, if its source is known.
-    pub floor_bits_per_byte: Option<f64>,
-    /// Training tokens per second of training.
-    #[serde(deserialize_with = "json::number")]
-    pub tokens_per_second: f64,
-    /// Model FLOPs utilisation: a share of the measured matrix-product peak, 0 to 1.
-    #[serde(deserialize_with = "json::number")]
-    pub mfu: f64,
-    /// Seconds in training steps.
-    #[serde(deserialize_with = "json::number")]
-    pub seconds: f64,
-}
-
-/// The weights with the lowest validation loss of all evaluations, over the windows of the final evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct BestWeights {
-    /// Optimizer steps before them.
-    pub step: usize,
-    /// Nats per token.
-    #[serde(deserialize_with = "json::number")]
-    pub valid_loss: f64,
-    /// Bits per byte.
-    #[serde(deserialize_with = "json::number")]
-    pub bits_per_byte: f64,
-    /// exp(`valid_loss`).
-    #[serde(deserialize_with = "json::number")]
-    pub perplexity: f64,
 }
 
 /// Result of a call of [`train`].
@@ -245,9 +186,6 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         run_to_the_end(session, &checkpoints, &mut observer, &stop)
             .map_err(|error| error.with_checkpoint(|| checkpoints.last_finite()))
     };
-    let lines = |stream, session: &Session| {
-        Lines::new(headline, stream, seconds_per_token_at_peak, session)
-    };
     let unsaved = Unsaved::begin();
     let (session, outcome) = match options.dashboard {
         Dashboard::Tui => {
@@ -265,7 +203,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
                 Dashboard::PlainOnStderr => Some(Stream::Stderr),
                 Dashboard::Tui | Dashboard::None => None,
             };
-            let mut lines = lines(stream, &session);
+            let mut lines = Lines::new(headline, stream, seconds_per_token_at_peak, &session);
             let outcome = work(&mut session, &mut lines)?;
             (session, outcome)
         }
@@ -290,10 +228,10 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         seconds_per_token_at_peak,
     )?;
     run.write(SAMPLE, &sample)?;
-    let record = CompleteRun { early, summary };
-    run.write(RESULT, serde_json::to_vec_pretty(&record)?)?;
+    let result = RunResult { early, summary };
+    result.write(&run)?;
     Ok(Finished::Complete {
-        summary: record.summary,
+        summary: result.summary,
         sample,
         early,
     })
@@ -374,25 +312,11 @@ fn final_evaluations(
     Ok(Some((last.totals, best.map(|best| best.totals))))
 }
 
-/// Content of `result.json`.
-#[derive(Serialize, Deserialize)]
-struct CompleteRun {
-    early: bool,
-    #[serde(flatten)]
-    summary: Summary,
-}
-
 /// Reads the result of a finished run; `None` if the run has none.
 fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
-    let Some(CompleteRun { early, mut summary }) = run.read_json(RESULT)? else {
+    let Some(RunResult { early, summary }) = RunResult::read(run)? else {
         return Ok(None);
     };
-    summary.run = run.path().into();
-    // Perplexities are recomputed, because JSON cannot hold infinities.
-    summary.perplexity = summary.valid_loss.exp();
-    if let Some(best) = &mut summary.best {
-        best.perplexity = best.valid_loss.exp();
-    }
     Ok(Some(Finished::Complete {
         summary,
         sample: run.read(SAMPLE)?.unwrap_or_default(),
