@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::bars::{Bars, Boxes};
+use super::heat_map::Data;
 use super::line_plot::{Line, LineKind, LinePlot};
-use super::page::{Data, Figure, Plot};
+use super::page::{Figure, Plot};
 use crate::show::axis::range;
 use crate::show::format::rounded;
 

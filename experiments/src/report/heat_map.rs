@@ -1,6 +1,7 @@
 //! Heat maps with a column for each layer and a row for each kind of parameter. Parameters outside layers are below.
 
-use super::page::Data;
+use serde_json::Value;
+
 use super::svg::{Svg, escape, push, text, text_width};
 use crate::show::format::significant;
 
@@ -15,6 +16,13 @@ const MIN_CELL: f64 = 9.0;
 
 /// Height of a row.
 const ROW: f64 = 22.0;
+
+/// Data of a heat map, as it is downloaded.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub columns: Vec<&'static str>,
+    pub rows: Vec<Vec<Value>>,
+}
 
 /// A table of coloured cells.
 #[derive(Debug)]

@@ -20,10 +20,10 @@ mod scale;
 mod svg;
 
 pub(crate) use bars::{Bar, Bars, BoxRow, Boxes};
-pub(crate) use heat_map::{HeatCell, HeatMap, HeatRow};
+pub(crate) use heat_map::{Data, HeatCell, HeatMap, HeatRow};
 pub(crate) use line_plot::{Band, Level, Line, LineKind, LinePlot, Mark, Width};
 pub(crate) use page::{
-    Block, Cell, Code, Data, Figure, Kind, Layout, Legend, Page, Plot, Section, Table, Tile, Tone,
+    Block, Cell, Code, Figure, Kind, Layout, Legend, Page, Plot, Section, Table, Tile, Tone,
     headings,
 };
 pub(crate) use palette::run_class;

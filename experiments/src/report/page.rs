@@ -1,8 +1,6 @@
 //! Content of a report: a page of sections with texts, tables and figures. It does not depend on the source of its
 //! numbers; comparisons and runs convert themselves into it.
 
-use serde_json::Value;
-
 use super::bars::{Bars, Boxes};
 use super::heat_map::HeatMap;
 use super::line_plot::LinePlot;
@@ -255,11 +253,4 @@ pub(crate) enum Plot {
     Bars(Bars),
     Boxes(Boxes),
     HeatMap(HeatMap),
-}
-
-/// Data of a figure, as it is downloaded.
-#[derive(Debug)]
-pub(crate) struct Data {
-    pub columns: Vec<&'static str>,
-    pub rows: Vec<Vec<Value>>,
 }
