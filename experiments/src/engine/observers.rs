@@ -4,13 +4,6 @@ use super::event::Event;
 use super::session::{Observer, Session};
 use crate::Error;
 
-/// Ignores every event.
-impl Observer for () {
-    fn observe(&mut self, _: &Event<'_>, _: &Session) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
 /// Several observers, each with a period of steps.
 #[derive(Default)]
 pub struct Observers<'a>(Vec<Registered<'a>>);

@@ -409,10 +409,7 @@ impl Session {
         let until = until.min(settings.steps);
         let validation = self.eval_loader(settings.eval_windows)?;
         loop {
-            let state = &self.state;
-            let evaluation_is_due = !state.is_evaluated()
-                && (state.step.is_multiple_of(settings.eval_every) || state.step == settings.steps);
-            if evaluation_is_due {
+            if self.evaluation_is_due() {
                 let evaluated = self.evaluate(&validation, Scope::Interval, observer, stop)?;
                 observer.observe(&Event::Saved, self)?;
                 if evaluated.is_none() {
@@ -420,6 +417,7 @@ impl Session {
                 }
                 continue;
             }
+            let state = &self.state;
             let is_stalled = settings.early_stop > 0
                 && state.is_evaluated()
                 && state.evaluations_since_best >= settings.early_stop;
@@ -435,13 +433,19 @@ impl Session {
             }
             let stepped = self.step()?;
             observer.observe(&Event::Stepped(&stepped), self)?;
-            let step = self.state.step;
-            let is_evaluated_next =
-                step.is_multiple_of(settings.eval_every) || step == settings.steps;
-            if settings.keep.contains(step) && !is_evaluated_next {
+            // After an evaluation the session is saved anyway.
+            if settings.keep.contains(self.state.step) && !self.evaluation_is_due() {
                 observer.observe(&Event::Saved, self)?;
             }
         }
+    }
+
+    /// Whether these weights are to be evaluated before the next step.
+    fn evaluation_is_due(&self) -> bool {
+        let (settings, state) = (&self.setup.experiment.train, &self.state);
+        let ends_interval =
+            state.step.is_multiple_of(settings.eval_every) || state.step == settings.steps;
+        ends_interval && !state.is_evaluated()
     }
 
     /// Writes model, optimizer and schedule as records into a directory, one tensor at a time. The caller must save the

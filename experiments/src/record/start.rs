@@ -1,4 +1,4 @@
-//! Everything that an experiment names, opened: data, and the model that it starts from.
+//! Opens what an experiment names: its data, and the model that it starts from.
 
 use burn::tensor::Device;
 use foretoken_datasets::{Monitor, Tokenizer};
@@ -28,47 +28,55 @@ pub(crate) fn prepare(
     resumed: Option<&RunDirectory>,
     monitor: Monitor<'_>,
 ) -> Result<Setup, Error> {
-    let (start, source) = find(&mut experiment, resumed)?;
+    let named = find(&mut experiment, resumed)?;
     let data = Data::load(&experiment.data, monitor)?;
-    let start = match (start, source) {
-        (_, Some(source)) => {
+    let start = match named {
+        None => Start::Seed,
+        Some(InitFrom::Checkpoints(config)) => Start::Resumed(Box::new(config)),
+        Some(InitFrom::Model(source)) => {
             check_tokenizer(&source, &data.tokenizer)?;
-            Start::Model(Box::new(source))
+            Start::Model(source)
         }
-        (start, None) => start,
     };
     Setup::new(experiment, data, start)
 }
 
-/// The model that `model.init_from` names. Text becomes tokens with that model's tokenizer when the experiment names
+/// Present place of the weights that `model.init_from` names.
+enum InitFrom {
+    /// The model itself.
+    Model(Box<Source>),
+    /// Checkpoints of the resumed run, which has this configuration.
+    Checkpoints(ModelConfig),
+}
+
+/// Finds the model that `model.init_from` names. Text becomes tokens with that model's tokenizer when the experiment names
 /// none, because the model's weights know no other.
 fn find(
     experiment: &mut Experiment,
     resumed: Option<&RunDirectory>,
-) -> Result<(Start, Option<Source>), Error> {
+) -> Result<Option<InitFrom>, Error> {
     let Some(path) = &experiment.model.init_from else {
-        return Ok((Start::Seed, None));
+        return Ok(None);
     };
     let has_checkpoint =
         |run: &&RunDirectory| !Checkpoints::new(run.checkpoints()).steps().is_empty();
-    let (start, source, tokenizer) = match resumed.filter(has_checkpoint) {
+    let (named, tokenizer) = match resumed.filter(has_checkpoint) {
         Some(run) => {
             let of_run = run.experiment()?;
             let config = of_run.model.config(1, None)?;
-            let start = Start::Resumed(Box::new(config));
-            (start, None, of_run.data.tokenizer)
+            (InitFrom::Checkpoints(config), of_run.data.tokenizer)
         }
         None => {
             let source = Source::open(path, Checkpoint::Best, None)?;
             let file = source.tokenizer_file();
             let file = file.map(|file| file.display().to_string());
-            (Start::Seed, Some(source), file)
+            (InitFrom::Model(Box::new(source)), file)
         }
     };
     if experiment.data.tokenizer.is_none() && !experiment.data.is_built() {
         experiment.data.tokenizer = tokenizer;
     }
-    Ok((start, source))
+    Ok(Some(named))
 }
 
 /// Refuses data whose ids mean something else than when the model's weights were trained. A model without a tokenizer
