@@ -443,8 +443,8 @@ fn table(comparison: &Comparison) -> String {
     match &comparison.seeds {
         Some(seeds) => {
             text += &format!(
-                "\nOne more seed ends within {:.4} ± {:.4} nats per token with probability {OUTCOME_LEVEL}, estimated from {} \
-                 seeds.\n",
+                "\nOne more seed ends within {:.4} ± {:.4} nats per token with probability {OUTCOME_LEVEL}, estimated \
+                 from {} seeds.\n",
                 seeds.mean(),
                 seeds.spread,
                 seeds.seeds.len()

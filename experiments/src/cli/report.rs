@@ -38,7 +38,7 @@ pub(super) struct ReportArgs {
     json: bool,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Json {
     reports: Vec<Page>,
