@@ -145,6 +145,15 @@ fn browser() -> &'static str {
     found.unwrap_or_else(|| panic!("none of {BROWSERS:?} is in the PATH; install Chromium"))
 }
 
+/// Asserts that a page raised no error, made no request, fits its width, shows one view and labels every picture.
+fn assert_is_sound(found: &Value) {
+    assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
+    assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
+    assert_eq!(found["overflow"], 0, "the page scrolls sideways: {found:#}");
+    assert_eq!(found["views"], 1, "{found:#}");
+    assert_eq!(found["unlabelled"], 0);
+}
+
 /// Opens the page of a comparison on each screen, and returns what the scripts found.
 fn open(page: &Path, screens: &[(u32, &str)]) -> Vec<Value> {
     open_with(page, screens, "difference")
@@ -233,11 +242,7 @@ fn a_report_works_on_every_screen() {
     {
         assert_eq!(found["width"], width, "{found:#}");
         assert_eq!(found["dark"], dark, "{found:#}");
-        assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
-        assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
-        assert_eq!(found["overflow"], 0, "the page scrolls sideways: {found:#}");
-        assert_eq!(found["views"], 1, "{found:#}");
-        assert_eq!(found["unlabelled"], 0);
+        assert_is_sound(found);
 
         let tooltip = strings(&found["tooltip"]);
         assert!(matches!(tooltip[0], "step 199" | "step 200"), "{tooltip:?}");
@@ -397,11 +402,7 @@ fn a_report_of_runs_works_on_every_screen() {
         let html = fs::read_to_string(&page).unwrap();
         fs::write(&page, html.replace("training-loss", "loss")).unwrap();
         for found in open_with(&page, &screens, "bits-per-byte") {
-            assert_eq!(found["wrong"], serde_json::json!([]), "{found:#}");
-            assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
-            assert_eq!(found["overflow"], 0, "the page scrolls sideways: {found:#}");
-            assert_eq!(found["views"], 1, "{found:#}");
-            assert_eq!(found["unlabelled"], 0);
+            assert_is_sound(&found);
             let tooltip = strings(&found["tooltip"]);
             assert!(matches!(tooltip[0], "step 199" | "step 200"), "{tooltip:?}");
             let names: Vec<&str> = tooltip[1..].iter().step_by(2).copied().collect();

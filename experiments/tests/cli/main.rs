@@ -121,6 +121,16 @@ impl Bench {
     }
 }
 
+/// Arguments that resume the run in `run` with 30 steps.
+const LONGER: [&str; 6] = [
+    "train",
+    "--resume",
+    "--out",
+    "run",
+    "--set",
+    "train.steps=30",
+];
+
 /// Returns `--set` arguments.
 fn set<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
     assignments.iter().flat_map(|one| ["--set", one]).collect()

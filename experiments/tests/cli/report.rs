@@ -60,14 +60,7 @@ fn the_report_of_a_run_is_in_its_directory() {
         assert!(run.join(format!("plots/{plot}.svg")).is_file(), "{plot}");
     }
     // A run with a report can be resumed.
-    bench.succeed(&[
-        "train",
-        "--resume",
-        "--out",
-        "run",
-        "--set",
-        "train.steps=30",
-    ]);
+    bench.succeed(&LONGER);
     let printed = bench.succeed(&["report", "run", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(json, serde_json::json!({ "reports": ["run/report.html"] }));

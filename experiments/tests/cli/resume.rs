@@ -200,16 +200,6 @@ fn resumed_run_keeps_its_precision_and_operations() {
     }
 }
 
-/// Arguments that resume the run in `run` with 30 steps.
-const LONGER: [&str; 6] = [
-    "train",
-    "--resume",
-    "--out",
-    "run",
-    "--set",
-    "train.steps=30",
-];
-
 #[test]
 fn resume_without_arguments_continues_the_run_that_wrote_last() {
     let bench = Bench::new();
