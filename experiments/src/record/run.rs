@@ -255,14 +255,16 @@ impl Claim {
             created: created.map(Path::to_path_buf).collect(),
         };
         files::create_directories(path).map_err(Error::io("create", path))?;
-        claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
+        let lock = LockFile::try_take_folder(path)
+            .map_err(Error::io("create", path.join(LockFile::NAME)))?;
+        claim.lock = Some(lock.ok_or_else(|| is_written(path))?);
         Ok(claim)
     }
 
     /// Returns whether it contains anything except the lock and the files of a run that was killed before it wrote its
     /// experiment.
     fn is_occupied(&self) -> bool {
-        // These files are written before the experiment, which may be incomplete.
+        // These files are written before the experiment.
         let begun = [
             LockFile::NAME,
             MetricsLog::FILE,
@@ -270,12 +272,7 @@ impl Claim {
             "tokenizer.json",
         ];
         let others = |entry: std::io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| {
-                let name = entry.file_name();
-                let is = |file: &&str| files::is_file_or_part(&name, file);
-                let part = name != EXPERIMENT && is(&EXPERIMENT);
-                !(begun.iter().any(is) || part)
-            })
+            entry.is_ok_and(|entry| begun.iter().all(|begun| entry.file_name() != *begun))
         };
         fs::read_dir(&self.path).is_ok_and(|mut entries| entries.any(others))
     }
@@ -306,17 +303,14 @@ pub fn claim_name(path: &Path) -> Result<LockFile, Error> {
     name.push(LockFile::NAME);
     let parent = full.parent().unwrap_or(&full);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    lock(&full.with_file_name(name), path)
+    let file = full.with_file_name(name);
+    let lock = LockFile::try_take(&file).map_err(Error::io("create", &file))?;
+    lock.ok_or_else(|| is_written(path))
 }
 
-fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {
-    LockFile::try_take(file)
-        .map_err(Error::io("create", file))?
-        .ok_or_else(|| {
-            let message =
-                "another foretoken process is writing here; wait for it, or name another --out";
-            Error::run_directory(path, message)
-        })
+fn is_written(path: &Path) -> Error {
+    let message = "another foretoken process is writing here; wait for it, or name another --out";
+    Error::run_directory(path, message)
 }
 
 /// Claims `out`, which must be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.

@@ -475,6 +475,7 @@ fn the_directory_of_a_run_killed_at_its_start_can_be_reused() {
         std::fs::write(bench.path(&format!("run/{name}")), "").unwrap();
     }
     bench.tiny_run("run", &[]);
+    assert!(!bench.path("run/tokenizer.json.7-1.partial").exists());
     // A directory with another file is refused.
     std::fs::create_dir(bench.path("other")).unwrap();
     std::fs::write(bench.path("other/notes.partial"), "").unwrap();
