@@ -33,8 +33,24 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     result.and_then(|()| sync_parent(path))
 }
 
-/// Whether `name` is that of a partial file, which [`write_atomically`] leaves behind when its process is killed.
-pub(crate) fn is_partial(name: &OsStr) -> bool {
+/// Whether `name` is the name of `file`, or of a partial file that an interrupted [`write_atomically`] has left.
+pub fn is_file_or_part(name: &OsStr, file: &str) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(file));
+    rest.is_some_and(|rest| rest.is_empty() || is_partial(name))
+}
+
+/// Removes the partial files that killed writers have left in a folder. Only for folders of our own, while their lock is
+/// held: nobody else writes there then.
+pub fn remove_partial_files(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_partial(&entry.file_name())) {
+        // A file that cannot be removed does no harm.
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
+/// Whether `name` is that of a partial file of [`write_atomically`].
+fn is_partial(name: &OsStr) -> bool {
     let writer = name
         .to_str()
         .and_then(|name| name.strip_suffix(".partial"))
@@ -152,22 +168,13 @@ impl LockFile {
         }
     }
 
-    /// Takes the lock of an existing folder; see [`try_take`](Self::try_take). Partial files that killed processes have
-    /// left in the folder are removed: whoever holds its lock is the only one who writes there.
+    /// Takes the lock of an existing folder; see [`try_take`](Self::try_take).
     ///
     /// # Errors
     ///
     /// A lock file that cannot be created.
     pub fn try_take_folder(folder: &Path) -> io::Result<Option<Self>> {
-        let lock = Self::try_take(&folder.join(Self::NAME))?;
-        if lock.is_some() {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            for entry in entries.filter(|entry| is_partial(&entry.file_name())) {
-                // A file that cannot be removed does no harm.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(lock)
+        Self::try_take(&folder.join(Self::NAME))
     }
 }
 
@@ -189,22 +196,34 @@ mod tests {
         assert!(LockFile::try_take_folder(folder.path()).unwrap().is_none());
         drop(held);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // A lock file that a killed process has left is not locked, and its partial files are removed.
-        let names = |folder: &Path| {
-            let entries = fs::read_dir(folder).unwrap();
-            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        let others = [".step-5.partial", "a.partial", "a.x-1.partial", "b.5-1.part"];
-        for name in [LockFile::NAME, "a.json.5-1.partial", ".b.77-0.partial"] {
+        // A file that a killed process has left is not locked.
+        fs::write(folder.path().join(LockFile::NAME), "").unwrap();
+        assert!(LockFile::try_take_folder(folder.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn only_partial_files_of_atomic_writes_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let others = [
+            ".step-5.partial",
+            "a.partial",
+            "a.x-1.partial",
+            "b.5-1.part",
+        ];
+        for name in ["a.json.5-1.partial", ".b.77-0.partial"]
+            .iter()
+            .chain(&others)
+        {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        for name in others {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        drop(LockFile::try_take_folder(folder.path()).unwrap().unwrap());
-        assert_eq!(names(folder.path()), others);
+        remove_partial_files(folder.path());
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, others);
+        let is = |name: &str| is_file_or_part(OsStr::new(name), "a.json");
+        assert!(is("a.json") && is("a.json.5-1.partial"));
+        assert!(!is("a.json.partial") && !is("b.json.5-1.partial") && !is("a.jsonl"));
     }
 
     #[test]

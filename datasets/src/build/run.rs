@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     DataError, Sources, Tokenizer, TokenizerSpec, TrainOptions,
-    files::{LockFile, is_partial, sha256, write_atomically},
+    files::{LockFile, is_file_or_part, remove_partial_files, sha256, write_atomically},
     find_sources,
     manifest::{Manifest, TokenizerEntry},
     token_folder::{SPLITS, TOKENIZER, documents_file},
@@ -67,6 +67,7 @@ pub(super) fn build_in(
     }
     fs::create_dir_all(out).map_err(write_error(out))?;
     let _lock = journal::lock(out, wait, monitor)?;
+    remove_partial_files(out);
     let complete = out.join(Manifest::FILE).exists();
     let mut journal = Journal::open(out, complete)?;
 
@@ -192,7 +193,9 @@ fn holds_something_else(folder: &Path) -> bool {
         return false;
     };
     // A build starts with its lock, its journal, which may exist only in part, and copies of pipes.
-    let own = |name: &OsStr| name == LockFile::NAME || is_partial(name) || is_copy(name);
+    let own = |name: &OsStr| {
+        name == LockFile::NAME || is_file_or_part(name, Journal::FILE) || is_copy(name)
+    };
     !begun && entries.any(|entry| entry.is_ok_and(|entry| !own(&entry.file_name())))
 }
 

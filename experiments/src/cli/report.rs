@@ -25,7 +25,7 @@ use super::model::refused;
 Examples:
   foretoken report runs/world-flex-1                      one run: losses, speed, sample, environment
   foretoken report runs/world-flex-1 runs/world-wgpu-1    two runs over each other
-  foretoken report runs/compare-world-1                   a comparison, with what is new in reports")]
+  foretoken report runs/compare-world-1                   a comparison, written again from its data")]
 pub(super) struct ReportArgs {
     /// Directories of runs or comparisons
     #[arg(value_name = "DIR", required = true)]
@@ -54,7 +54,18 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
     let mut comparisons = Vec::new();
     for directory in &args.directories {
         match kind(directory)? {
-            Kind::Comparison => comparisons.push((compare::read(directory)?, directory)),
+            Kind::Comparison => {
+                let same = |(_, before): &(_, &PathBuf)| {
+                    fs::canonicalize(before).ok() == fs::canonicalize(directory).ok()
+                };
+                if comparisons.iter().any(same) {
+                    return Err(Error::RunDirectory {
+                        path: directory.into(),
+                        message: "is named twice; name it once".into(),
+                    });
+                }
+                comparisons.push((compare::read(directory)?, directory));
+            }
             Kind::Run => runs.push(RunDirectory::open(directory)?),
         }
     }

@@ -44,7 +44,8 @@ pub(super) struct TrainArgs {
     overrides: Vec<String>,
     /// Continue the run in --out; without --out, the latest run of the experiment file on its backend;
     /// without a file, the run that wrote last. --set may change train.steps, eval_every, eval_windows,
-    /// early_stop and sample_tokens, and the path of the same data; other keys are refused
+    /// final_eval_windows, early_stop, keep and sample_tokens, and the path of the same data; other keys
+    /// are refused
     #[arg(long)]
     resume: bool,
     /// Run directory [default: runs/<experiment>-<backend>-<n>]
@@ -174,8 +175,9 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     };
     let stopped = if early { ", stopped early" } else { "" };
     outln!(
-        "\n{} steps, {} tokens on {}{stopped}",
+        "\n{} {}, {} tokens on {}{stopped}",
         summary.steps,
+        if summary.steps == 1 { "step" } else { "steps" },
         summary.tokens,
         summary.backend
     );

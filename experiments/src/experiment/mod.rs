@@ -68,6 +68,9 @@ impl Experiment {
                 std::io::ErrorKind::NotFound => {
                     "no such experiment file; `foretoken train` without one runs the embedded experiment".into()
                 }
+                std::io::ErrorKind::IsADirectory => {
+                    "is a directory; name an experiment file, such as the experiment.toml of a run".into()
+                }
                 _ => error.to_string(),
             },
         })?;
@@ -119,9 +122,20 @@ impl Experiment {
         if experiment.name.is_empty() {
             experiment.name = name.into();
         }
-        experiment
-            .validate()
-            .map_err(|(key, message)| in_file(format!("{key}: {message}")))?;
+        experiment.validate().map_err(|(key, message)| {
+            let sets = |assignment: &&String| {
+                assignment
+                    .split_once('=')
+                    .is_some_and(|(name, _)| name.trim() == key)
+            };
+            match overrides.iter().rev().find(sets) {
+                Some(assignment) => Error::Experiment {
+                    origin: printable(&format!("--set {assignment}")),
+                    message: printable(&message),
+                },
+                None => in_file(format!("{key}: {message}")),
+            }
+        })?;
         Ok(experiment)
     }
 
@@ -408,11 +422,23 @@ fn explain(error: &toml::de::Error, text: &str) -> String {
                 .unwrap_or_else(|| format!("; known keys here: {}", known.join(", ")))
         );
     }
+    // serde says: unknown variant `x`, expected one of `a`, `b` (or: expected `a`, or `a` or `b`).
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown variant"), &quoted[..]) {
+        let name = nearest(unknown, known.iter().copied());
+        let guess = name.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+        return format!(
+            "{place}`{unknown}` is not a value of this key, whose values are {}{guess}",
+            known.join(", ")
+        );
+    }
     format!(
         "{place}{}",
         message
             .replace('\n', "; ")
             .replace("missing field", "missing key")
+            .replace("expected usize", "expected a whole number from 0 on")
+            .replace("expected u64", "expected a whole number from 0 on")
+            .replace("expected f64", "expected a number")
     )
 }
 
@@ -579,13 +605,24 @@ mod tests {
     fn invalid_values_are_refused() {
         assert!(message(&["train.steps=many"]).contains("invalid type: string \"many\""));
         assert!(message(&["train.steps"]).contains("expected key=value"));
-        assert!(message(&["train.steps=0"]).contains("train.steps: must be at least 1"));
+        assert!(message(&["train.steps=0"]).contains("train.steps=0: must be at least 1"));
         for nonsense in ["1.0", "-0.1", "nan"] {
             let set = format!("train.label_smoothing={nonsense}");
-            assert!(message(&[&set]).contains("train.label_smoothing: must be a share"));
+            assert!(message(&[&set]).starts_with(&format!("--set {set}: must be a share")));
         }
-        assert!(message(&["train.z_loss=-1.0"]).contains("train.z_loss: must be a number"));
+        assert!(message(&["train.z_loss=-1.0"]).contains("train.z_loss=-1.0: must be a number"));
         assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
+        assert_eq!(
+            message(&["schedule.name=cos"]),
+            "--set schedule.name=cos: `cos` is not a value of this key, whose values are cosine, linear, constant, wsd; \
+             did you mean `cosine`?"
+        );
+        let text = EMBEDDED.replace("steps = 3200", "steps = 0");
+        let error = Experiment::parse(&text, "my.toml", "my", &["name=x".into()]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "my.toml: train.steps: must be at least 1"
+        );
         assert!(message(&["backend.name=flx"]).contains("flex"));
         assert!(message(&["backend.fused=maybe"]).contains("invalid type: string \"maybe\""));
         assert!(message(&["name=../x"]).contains("cannot name a directory"));

@@ -89,6 +89,7 @@ impl RunDirectory {
     pub fn claimed(mut self) -> Result<Self, Error> {
         if self.claim.is_none() {
             self.claim = Some(Arc::new(Claim::of(&self.path)?));
+            files::remove_partial_files(&self.path);
         }
         Ok(self)
     }
@@ -188,6 +189,10 @@ impl RunDirectory {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let message = "is damaged: it is not UTF-8; restore the file";
+                Err(Error::run_directory(path, message))
+            }
             Err(error) => Err(Error::io("read", &path)(error)),
         }
     }
@@ -202,7 +207,8 @@ impl RunDirectory {
             return Ok(None);
         };
         serde_json::from_str(&text).map(Some).map_err(|error| {
-            Error::run_directory(self.path.join(name), format!("is damaged: {error}"))
+            let message = format!("is damaged: {error}; restore the file");
+            Error::run_directory(self.path.join(name), message)
         })
     }
 }
@@ -264,7 +270,7 @@ impl Claim {
     /// Returns whether it contains anything except the lock and the files of a run that was killed before it wrote its
     /// experiment.
     fn is_occupied(&self) -> bool {
-        // These files are written before the experiment.
+        // These files are written before the experiment, which may be incomplete.
         let begun = [
             LockFile::NAME,
             MetricsLog::FILE,
@@ -272,7 +278,12 @@ impl Claim {
             "tokenizer.json",
         ];
         let others = |entry: std::io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| begun.iter().all(|begun| entry.file_name() != *begun))
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                let is = |file: &&str| files::is_file_or_part(&name, file);
+                let part = name != EXPERIMENT && is(&EXPERIMENT);
+                !(begun.iter().any(is) || part)
+            })
         };
         fs::read_dir(&self.path).is_ok_and(|mut entries| entries.any(others))
     }
@@ -326,10 +337,11 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
     };
     let refused = || {
         let message = match path.join(EXPERIMENT).is_file() {
-            true => {
-                "already exists; name another --out, or continue a run in it with `foretoken train --resume`"
-            }
-            false => "already exists; name another --out",
+            true => format!(
+                "already exists; name another --out, or continue the run in it with `foretoken train --resume --out {}`",
+                path.display()
+            ),
+            false => "already exists; name another --out".into(),
         };
         Error::run_directory(path, message)
     };
@@ -339,7 +351,10 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
     let claim = Claim::of(path)?;
     match claim.is_occupied() {
         true => Err(refused()),
-        false => Ok(claim),
+        false => {
+            files::remove_partial_files(path);
+            Ok(claim)
+        }
     }
 }
 

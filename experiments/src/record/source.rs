@@ -323,10 +323,15 @@ fn choose(
         Checkpoint::Step(step) if steps.contains(&step) => Ok((step, "")),
         Checkpoint::Step(step) => {
             let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
-            let message = format!(
-                "has no checkpoint of step {step}; choose one of the steps {}",
-                steps.join(" and ")
-            );
+            let message = match steps.as_slice() {
+                [only] => {
+                    format!("has no checkpoint of step {step}; its only one is of step {only}")
+                }
+                _ => format!(
+                    "has no checkpoint of step {step}; its checkpoints are of the steps {}",
+                    steps.join(", ")
+                ),
+            };
             Err(Error::run_directory(run, message))
         }
     }
@@ -334,7 +339,8 @@ fn choose(
 
 fn not_a_model(path: &Path) -> Error {
     let message = if path.join("checkpoint.json").is_file() {
-        "is a checkpoint: name its run directory, and the step with --checkpoint"
+        "is a checkpoint: name its run directory, and the step with --checkpoint; to start a run from it, write it with \
+         foretoken export RUN --checkpoint STEP --out DIR first"
     } else if path.exists() {
         "is not a model: a run directory contains experiment.toml and checkpoints/, an imported model contains \
          model.json, and a Hugging Face folder contains config.json and .safetensors"

@@ -2,6 +2,7 @@
 
 use super::history::RunHistory;
 use super::reported_run::{ReportedRun, tokenizers_differ};
+use crate::experiment::TrainSection;
 use crate::show::format::{self, count, significant};
 
 /// Significant digits of bits per byte.
@@ -67,7 +68,7 @@ fn headline_of_several(runs: &[ReportedRun<'_>]) -> String {
         .filter_map(|run| Some((run, finite_bits(run.run)?)))
         .min_by(|(_, a), (_, b)| a.total_cmp(b));
     match (best, same_data(runs)) {
-        (Some((run, bits)), SameData::Yes) => format!(
+        (Some((run, bits)), SameData::Yes) if !final_windows_differ(runs) => format!(
             "{} reaches the fewest bits per byte of {number} runs: {}.",
             run.name,
             significant(bits, BITS_DIGITS)
@@ -178,12 +179,16 @@ fn comparability(runs: &[ReportedRun<'_>]) -> Vec<String> {
         ),
         (false, SameData::Yes) => {}
     }
-    let mut windows = runs.iter().map(|run| run.run.experiment.train.eval_windows);
-    if let Some(first) = windows.next()
-        && windows.any(|other| other != first)
-    {
+    if differ(runs, |train| train.eval_windows) {
         notes.push(
             "Evaluations read different numbers of windows: train.eval_windows differs.".into(),
+        );
+    }
+    if final_windows_differ(runs) {
+        notes.push(
+            "Final evaluations read different numbers of windows, so their losses do not show which model is better: \
+             train.final_eval_windows differs."
+                .into(),
         );
     }
     let complete = runs.iter().filter(|run| run.run.result.is_some()).count();
@@ -200,11 +205,39 @@ fn comparability(runs: &[ReportedRun<'_>]) -> Vec<String> {
     notes
 }
 
+/// Returns the number of windows of an evaluation in words; 0 stands for all.
+fn windows(number: usize) -> String {
+    match number {
+        0 => "the whole validation text".into(),
+        1 => "1 window of it".into(),
+        _ => format!("{} windows of it", count(number as u64)),
+    }
+}
+
+/// Whether the final evaluations of complete runs read different numbers of windows.
+fn final_windows_differ(runs: &[ReportedRun<'_>]) -> bool {
+    differ(runs, |train| train.final_eval_windows)
+}
+
+fn differ(runs: &[ReportedRun<'_>], setting: fn(&TrainSection) -> usize) -> bool {
+    let mut settings = runs.iter().map(|run| setting(&run.run.experiment.train));
+    let first = settings.next();
+    settings.any(|other| Some(other) != first)
+}
+
 /// Returns sentences about what is missing from the directory of a run.
 fn missing(run: &RunHistory) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     let settings = &run.experiment.train;
     let is_unfinished = run.result.is_none() && !run.of_comparison;
+    if run.result.is_some() && settings.eval_windows != settings.final_eval_windows {
+        notes.push(format!(
+            "The validation loss and the bits per byte above are of the final evaluation, over {}; the curves and the \
+             accuracy are of evaluations in training, over {}.",
+            windows(settings.final_eval_windows),
+            windows(settings.eval_windows)
+        ));
+    }
     if is_unfinished {
         let message = "The run is not complete, so it has no sample and no final evaluation.";
         notes.push(message.into());

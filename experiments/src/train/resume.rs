@@ -16,7 +16,9 @@ use crate::{Error, Experiment};
 pub(crate) struct Resumption {
     /// The last checkpoint, if there is one.
     pub(crate) saved: Option<Saved>,
-    /// Changed number of steps.
+    /// Whether the number of steps is another.
+    extended: bool,
+    /// Changed number of steps, if past learning rates would have been others.
     replanned: Option<Replanned>,
     /// Whether any key differs from the run's experiment.
     changed: bool,
@@ -90,15 +92,14 @@ impl Resumption {
             });
         }
         let changes = requested.differences(&planned);
-        let replanned =
-            (steps != planned.train.steps && step > 0).then_some(Replanned { step, steps });
-        let notes = replanned
-            .iter()
-            .map(|_| schedule_note(requested, &planned, step));
+        let extended = steps != planned.train.steps && step > 0;
+        let note = extended.then(|| schedule_note(requested, &planned, step));
+        let keeps_rates = has_same_rates(requested, &planned, step);
         Ok(Self {
-            notes: notes.collect(),
+            notes: note.into_iter().collect(),
             saved,
-            replanned,
+            extended,
+            replanned: (extended && !keeps_rates).then_some(Replanned { step, steps }),
             changed: !changes.is_empty(),
             reopened: changes.iter().any(|change| change.starts_with("train.")),
         })
@@ -107,18 +108,22 @@ impl Resumption {
     /// Records the changes in the run directory, which this process must have claimed. Removes the result of a reopened
     /// run.
     pub(crate) fn record(&self, run: &RunDirectory, setup: &Setup) -> Result<(), Error> {
+        // Read first: a damaged file is refused before anything is removed.
+        let identity = run.read_json::<Identity>(Identity::FILE)?;
         if self.reopened {
             run.remove(RESULT)?;
             run.remove(SAMPLE)?;
         }
-        if let Some(replanned) = &self.replanned
-            && let Some(mut identity) = run.read_json::<Identity>(Identity::FILE)?
+        if self.extended
+            && let Some(mut identity) = identity
         {
             identity.experiment = setup.experiment.hash();
-            identity
-                .replanned
-                .retain(|before| before.step < replanned.step);
-            identity.replanned.push(*replanned);
+            if let Some(replanned) = &self.replanned {
+                identity
+                    .replanned
+                    .retain(|before| before.step < replanned.step);
+                identity.replanned.push(*replanned);
+            }
             identity.write(run)?;
         }
         match self.changed {
@@ -143,11 +148,17 @@ fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
     Ok(after.any(|record| matches!(record, Record::Step { .. })))
 }
 
+/// Returns whether two experiments have the same learning rates before a step.
+fn has_same_rates(requested: &Experiment, planned: &Experiment, step: usize) -> bool {
+    let (past, ahead) = (Schedule::new(planned), Schedule::new(requested));
+    (0..step).all(|step| past.rate(step) == ahead.rate(step))
+}
+
 /// Returns a note on the effect of another number of steps on the learning rate.
 fn schedule_note(requested: &Experiment, planned: &Experiment, step: usize) -> String {
     let (before, now) = (planned.train.steps, requested.train.steps);
     let (past, ahead) = (Schedule::new(planned), Schedule::new(requested));
-    if (0..step).all(|step| past.rate(step) == ahead.rate(step)) {
+    if has_same_rates(requested, planned, step) {
         return format!(
             "train.steps is {now} instead of {before}: the learning rates so far are those of a run of {now} steps, and so \
              is the result"

@@ -126,7 +126,7 @@ fn directories_with_other_content_are_refused() {
     assert_refused(
         &bench.tiny(&["--out", "mine"]).output().unwrap(),
         2,
-        &["mine: already exists", "--out"],
+        &["mine: already exists", "--resume --out mine"],
     );
     assert_refused(
         &bench.tiny(&["--out", "mine", "--resume"]).output().unwrap(),

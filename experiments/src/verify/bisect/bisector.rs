@@ -16,6 +16,7 @@ use super::update::{TERMS, updated};
 use super::wiring::source;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
+use crate::engine::memory::refuse_training;
 use crate::engine::parameters::{self, Parameters};
 use crate::engine::perturbation::Perturbation;
 use crate::engine::setup::Setup;
@@ -90,6 +91,8 @@ impl Bisector {
         setup.model.dropout = 0.0;
         let backend = reference_backend()?;
         let device = backend.device_for(Precision::F64)?;
+        let windows = setup.experiment.train.batch;
+        refuse_training(&setup.model, windows, Precision::F64, &device)?;
         let seed = setup.experiment.train.seed;
         let batch = setup.train_loader(seed, &device)?.iter().next();
         let batch = batch.ok_or_else(|| Error::Training("there is no batch".into()))?;

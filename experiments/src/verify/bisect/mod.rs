@@ -73,8 +73,9 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
         backend.device_for(options.dtype)?;
     }
     let prefix = format!("bisect-{}-", experiment.name);
-    let claim = create_directory(options.out.as_deref(), &prefix)?;
-    let directory = claim.path.clone();
+    let claimed = || create_directory(options.out.as_deref(), &prefix);
+    // A directory that cannot be used is refused at once, and nothing of it is left after an interruption.
+    drop(claimed()?);
     let progress = options.progress;
     let backends = options.backends.len();
     let steps = 3 + DRAWS as usize + backends;
@@ -105,6 +106,8 @@ pub fn bisect(experiment: Experiment, options: &BisectOptions<'_>) -> Result<Bis
         None => None,
     };
     // Files are written only when every result is known.
+    let claim = claimed()?;
+    let directory = claim.path.clone();
     if let (Some(culprit), Some(case)) = (&mut bisection.culprit, case) {
         case.write(&directory, culprit)?;
         let same = |other: &&mut Culprit| other.backend == culprit.backend;

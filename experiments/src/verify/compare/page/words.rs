@@ -38,7 +38,7 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
             _ => vec![of],
         };
         for group in groups.into_iter().filter(|group| !group.is_empty()) {
-            let subject = names(&group, backends);
+            let subject = names(&group, backends, backends < runs.len());
             let predicate = predicate(&group, &mut unnamed);
             clauses.push(format!("{subject} {predicate}"));
         }
@@ -54,13 +54,14 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
     }
 }
 
-/// Returns the names of a group, or its size if it is large.
-fn names(group: &[&Run<'_>], backends: usize) -> String {
+/// Returns the names of a group, or its size if it is large. `others` says whether the reference's own backend ran too.
+fn names(group: &[&Run<'_>], backends: usize, others: bool) -> String {
     let names: Vec<String> = group.iter().map(|run| run.name.clone()).collect();
     match (
         names.len() == backends && backends > 1,
         names.len() > MAX_NAMES,
     ) {
+        (true, _) if others => format!("all {backends} other backends"),
         (true, _) => format!("all {backends} backends"),
         (_, true) => format!("{} of {backends} backends", names.len()),
         _ => listed(&names),
