@@ -614,7 +614,7 @@ mod tests {
         assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
         assert_eq!(
             message(&["schedule.name=cos"]),
-            "--set schedule.name=cos: `cos` is not a value of this key, whose values are cosine, linear, constant, wsd; \
+            "--set schedule.name=cos: `cos` is not a value of this key, whose values are cosine, constant, linear, wsd; \
              did you mean `cosine`?"
         );
         let text = EMBEDDED.replace("steps = 3200", "steps = 0");

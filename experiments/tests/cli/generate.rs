@@ -362,7 +362,7 @@ fn a_checkpoint_is_chosen_as_best_last_or_by_its_step() {
     assert_eq!(model(&["--checkpoint", "last"]), "run, step 25 (last)");
     assert_eq!(model(&["--checkpoint", "25"]), "run, step 25");
     let with = |which| bench.run(&["generate", "run", "--prompt", "T", "--checkpoint", which]);
-    assert_refused(&with("11"), 2, &["no checkpoint of step 11", "10 and 25"]);
+    assert_refused(&with("11"), 2, &["no checkpoint of step 11", "10, 25"]);
 
     let weights = bench.path("run/checkpoints/step-10/model.bpk");
     let mut bytes = fs::read(&weights).unwrap();

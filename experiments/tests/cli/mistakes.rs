@@ -122,18 +122,20 @@ fn a_dashboard_without_a_terminal_is_refused() {
 fn directories_with_other_content_are_refused() {
     let bench = Bench::new();
     fs::create_dir(bench.path("mine")).unwrap();
-    fs::write(bench.path("mine/precious.txt"), "precious").unwrap();
+    for name in ["precious.txt", "photo.jpg.12-3.partial"] {
+        fs::write(bench.path("mine").join(name), "precious").unwrap();
+    }
     assert_refused(
         &bench.tiny(&["--out", "mine"]).output().unwrap(),
         2,
-        &["mine: already exists", "--resume --out mine"],
+        &["mine: already exists", "--out"],
     );
     assert_refused(
         &bench.tiny(&["--out", "mine", "--resume"]).output().unwrap(),
         2,
         &["mine: is not a run directory"],
     );
-    assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 2);
     assert_refused(
         &bench.tiny(&["--resume"]).output().unwrap(),
         2,

@@ -469,6 +469,28 @@ fn experiment_data_and_tokenizer_are_verified_on_resume() {
 }
 
 #[test]
+fn a_refused_resume_removes_nothing() {
+    let bench = Bench::trained();
+    let again = bench.tiny(&["--out", "run"]).output().unwrap();
+    assert_refused(&again, 2, &["run: already exists", "--resume --out run"]);
+    for (name, damage) in [("environment.json", &b"{"[..]), ("identity.json", &[255])] {
+        let path = bench.path("run").join(name);
+        let before = std::fs::read(&path).unwrap();
+        std::fs::write(&path, damage).unwrap();
+        assert_refused(
+            &bench.run(&LONGER),
+            2,
+            &[name, "is damaged", "restore the file"],
+        );
+        std::fs::write(&path, before).unwrap();
+    }
+    for name in ["result.json", "sample.txt"] {
+        assert!(bench.path("run").join(name).exists(), "{name}");
+    }
+    bench.succeed(&LONGER);
+}
+
+#[test]
 fn the_directory_of_a_run_killed_at_its_start_can_be_reused() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("run")).unwrap();
