@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::record::run::RunDirectory;
+use foretoken::record::run::{RunDirectory, refuse_duplicates};
 use foretoken::verify::compare::{self, Comparison};
 use foretoken::{Error, json, outln, run_report};
 use serde::Serialize;
@@ -54,18 +54,7 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
     let mut comparisons = Vec::new();
     for directory in &args.directories {
         match kind(directory)? {
-            Kind::Comparison => {
-                let same = |(_, before): &(_, &PathBuf)| {
-                    fs::canonicalize(before).ok() == fs::canonicalize(directory).ok()
-                };
-                if comparisons.iter().any(same) {
-                    return Err(Error::RunDirectory {
-                        path: directory.into(),
-                        message: "is named twice; name it once".into(),
-                    });
-                }
-                comparisons.push((compare::read(directory)?, directory));
-            }
+            Kind::Comparison => comparisons.push((compare::read(directory)?, directory)),
             Kind::Run => runs.push(RunDirectory::open(directory)?),
         }
     }
@@ -73,6 +62,7 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
         let message = "is for the report of runs; that of a comparison goes into its own directory";
         return Err(refused("--out", message));
     }
+    refuse_duplicates(comparisons.iter().map(|(_, directory)| directory.as_path()))?;
     let mut pages = Vec::new();
     for (comparison, directory) in &comparisons {
         pages.push(compare::write_report(comparison, directory)?);

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use foretoken::record::result::Summary;
 use foretoken::record::run::RunDirectory;
 use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::plural;
 use foretoken::show::terminal;
 use foretoken::train::{Finished, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln};
@@ -175,9 +176,8 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     };
     let stopped = if early { ", stopped early" } else { "" };
     outln!(
-        "\n{} {}, {} tokens on {}{stopped}",
-        summary.steps,
-        if summary.steps == 1 { "step" } else { "steps" },
+        "\n{}, {} tokens on {}{stopped}",
+        plural(summary.steps, "step"),
         summary.tokens,
         summary.backend
     );

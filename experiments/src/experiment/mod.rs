@@ -96,19 +96,19 @@ impl Experiment {
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| in_file(explain(&error, text)))?;
+        let in_override = |assignment: &str, message: String| Error::Experiment {
+            origin: printable(&format!("--set {assignment}")),
+            message: printable(&message),
+        };
         // The next override may set a missing key.
         let mut missing = None;
         for assignment in overrides {
-            let in_override = |message: String| Error::Experiment {
-                origin: printable(&format!("--set {assignment}")),
-                message: printable(&message),
-            };
-            assign(&mut table, assignment).map_err(in_override)?;
+            assign(&mut table, assignment).map_err(|message| in_override(assignment, message))?;
             match table.clone().try_into::<Self>() {
                 Ok(changed) => (experiment, missing) = (changed, None),
                 Err(error) => {
-                    let of_override =
-                        in_override(explain(&error, "") + &quoting(&error, assignment));
+                    let message = explain(&error, "") + &quoting(&error, assignment);
+                    let of_override = in_override(assignment, message);
                     if !error.message().starts_with("missing field") {
                         return Err(of_override);
                     }
@@ -129,10 +129,7 @@ impl Experiment {
                     .is_some_and(|(name, _)| name.trim() == key)
             };
             match overrides.iter().rev().find(sets) {
-                Some(assignment) => Error::Experiment {
-                    origin: printable(&format!("--set {assignment}")),
-                    message: printable(&message),
-                },
+                Some(assignment) => in_override(assignment, message),
                 None => in_file(format!("{key}: {message}")),
             }
         })?;

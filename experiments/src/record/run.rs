@@ -261,9 +261,7 @@ impl Claim {
             created: created.map(Path::to_path_buf).collect(),
         };
         files::create_directories(path).map_err(Error::io("create", path))?;
-        let lock = LockFile::try_take_folder(path)
-            .map_err(Error::io("create", path.join(LockFile::NAME)))?;
-        claim.lock = Some(lock.ok_or_else(|| is_written(path))?);
+        claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
         Ok(claim)
     }
 
@@ -314,14 +312,34 @@ pub fn claim_name(path: &Path) -> Result<LockFile, Error> {
     name.push(LockFile::NAME);
     let parent = full.parent().unwrap_or(&full);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    let file = full.with_file_name(name);
-    let lock = LockFile::try_take(&file).map_err(Error::io("create", &file))?;
-    lock.ok_or_else(|| is_written(path))
+    lock(&full.with_file_name(name), path)
 }
 
-fn is_written(path: &Path) -> Error {
-    let message = "another foretoken process is writing here; wait for it, or name another --out";
-    Error::run_directory(path, message)
+fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {
+    LockFile::try_take(file)
+        .map_err(Error::io("create", file))?
+        .ok_or_else(|| {
+            let message =
+                "another foretoken process is writing here; wait for it, or name another --out";
+            Error::run_directory(path, message)
+        })
+}
+
+/// Refuses a directory that is named twice.
+///
+/// # Errors
+///
+/// Returns an error that names it.
+pub fn refuse_duplicates<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Result<(), Error> {
+    let mut seen = Vec::new();
+    for path in paths {
+        let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
+        if seen.contains(&absolute) {
+            return Err(Error::run_directory(path, "is named twice; name it once"));
+        }
+        seen.push(absolute);
+    }
+    Ok(())
 }
 
 /// Claims `out`, which must be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.

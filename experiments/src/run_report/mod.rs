@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::record::environment::{Environment, History};
-use crate::record::run::{MetricsLog, RunDirectory, create_directory};
+use crate::record::run::{MetricsLog, RunDirectory, create_directory, refuse_duplicates};
 use crate::report::{self, Block, Code, Page, Section, Table};
 use history::RunHistory;
 use reported_run::ReportedRun;
@@ -29,7 +29,7 @@ use reported_run::ReportedRun;
 /// Returns an error if a run cannot be read, has no step or is named twice, if `out` exists and is not empty, or if a
 /// file cannot be written.
 pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error> {
-    refuse_duplicates(runs)?;
+    refuse_duplicates(runs.iter().map(RunDirectory::path))?;
     let read = runs.iter().map(RunHistory::read);
     let histories = read.collect::<Result<Vec<_>, Error>>()?;
     let page = page(&histories);
@@ -40,19 +40,6 @@ pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error
             report::write(&page, &claim.path)
         }
     }
-}
-
-fn refuse_duplicates(runs: &[RunDirectory]) -> Result<(), Error> {
-    let mut seen = Vec::new();
-    for run in runs {
-        let path = run.path();
-        let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
-        if seen.contains(&absolute) {
-            return Err(Error::run_directory(path, "is named twice; name it once"));
-        }
-        seen.push(absolute);
-    }
-    Ok(())
 }
 
 fn page(histories: &[RunHistory]) -> Page {

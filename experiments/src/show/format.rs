@@ -57,6 +57,11 @@ pub fn count(value: u64) -> String {
     grouped
 }
 
+/// Formats a number of things: `1 step`, `60 steps`.
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Formats a loss, in nats per token: `0.2309`.
 pub fn loss(value: f64) -> String {
     match value.abs() {

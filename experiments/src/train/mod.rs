@@ -146,8 +146,6 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     }
     match &resumption {
         Some(resumption) => {
-            // It reads the environment first: a damaged one is refused before anything is removed.
-            History::add(&run, experiment.backend.name, started_at)?;
             resumption.record(&run, &setup)?;
             // The fingerprint of the data covers the tokenizer, so the file can be restored.
             let tokenizer = setup.data.tokenizer.to_json();
@@ -159,9 +157,9 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
             // The experiment is written last, because it makes the directory a run that can be resumed.
             run.write("tokenizer.json", setup.data.tokenizer.to_json())?;
             run.write(EXPERIMENT, experiment.to_toml())?;
-            History::add(&run, experiment.backend.name, started_at)?;
         }
     }
+    History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
     let notes = notes.chain(warmup_note(&experiment));
     if options.dashboard != Dashboard::None {

@@ -6,6 +6,7 @@
 use crate::engine::schedule::Schedule;
 use crate::engine::setup::Setup;
 use crate::record::checkpoint::{Checkpoints, Saved};
+use crate::record::environment::History;
 use crate::record::identity::{Identity, Replanned};
 use crate::record::run::{
     EXPERIMENT, MetricsLog, RESULT, Record, RunDirectory, SAMPLE, read_metrics,
@@ -42,6 +43,8 @@ impl Resumption {
                 ),
             ));
         }
+        // Only read, so that a damaged one is refused here.
+        History::of_run(run)?;
         let identity = run.read_json::<Identity>(Identity::FILE)?;
         if let Some(identity) = &identity
             && identity.experiment != planned.hash()
@@ -93,13 +96,14 @@ impl Resumption {
         }
         let changes = requested.differences(&planned);
         let extended = steps != planned.train.steps && step > 0;
-        let note = extended.then(|| schedule_note(requested, &planned, step));
-        let keeps_rates = has_same_rates(requested, &planned, step);
+        let (past, ahead) = (Schedule::new(&planned), Schedule::new(requested));
+        let keeps_rates = !extended || (0..step).all(|step| past.rate(step) == ahead.rate(step));
+        let note = extended.then(|| schedule_note(requested, &planned, step, keeps_rates));
         Ok(Self {
             notes: note.into_iter().collect(),
             saved,
             extended,
-            replanned: (extended && !keeps_rates).then_some(Replanned { step, steps }),
+            replanned: (!keeps_rates).then_some(Replanned { step, steps }),
             changed: !changes.is_empty(),
             reopened: changes.iter().any(|change| change.starts_with("train.")),
         })
@@ -108,14 +112,12 @@ impl Resumption {
     /// Records the changes in the run directory, which this process must have claimed. Removes the result of a reopened
     /// run.
     pub(crate) fn record(&self, run: &RunDirectory, setup: &Setup) -> Result<(), Error> {
-        // Read first: a damaged file is refused before anything is removed.
-        let identity = run.read_json::<Identity>(Identity::FILE)?;
         if self.reopened {
             run.remove(RESULT)?;
             run.remove(SAMPLE)?;
         }
         if self.extended
-            && let Some(mut identity) = identity
+            && let Some(mut identity) = run.read_json::<Identity>(Identity::FILE)?
         {
             identity.experiment = setup.experiment.hash();
             if let Some(replanned) = &self.replanned {
@@ -148,17 +150,17 @@ fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
     Ok(after.any(|record| matches!(record, Record::Step { .. })))
 }
 
-/// Returns whether two experiments have the same learning rates before a step.
-fn has_same_rates(requested: &Experiment, planned: &Experiment, step: usize) -> bool {
-    let (past, ahead) = (Schedule::new(planned), Schedule::new(requested));
-    (0..step).all(|step| past.rate(step) == ahead.rate(step))
-}
-
-/// Returns a note on the effect of another number of steps on the learning rate.
-fn schedule_note(requested: &Experiment, planned: &Experiment, step: usize) -> String {
+/// Returns a note on the effect of another number of steps on the learning rate. `keeps_rates` says whether the learning
+/// rates before `step` are the same.
+fn schedule_note(
+    requested: &Experiment,
+    planned: &Experiment,
+    step: usize,
+    keeps_rates: bool,
+) -> String {
     let (before, now) = (planned.train.steps, requested.train.steps);
     let (past, ahead) = (Schedule::new(planned), Schedule::new(requested));
-    if has_same_rates(requested, planned, step) {
+    if keeps_rates {
         return format!(
             "train.steps is {now} instead of {before}: the learning rates so far are those of a run of {now} steps, and so \
              is the result"

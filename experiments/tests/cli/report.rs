@@ -148,6 +148,7 @@ fn the_error_of_an_unreportable_directory_is_one_line() {
             &["fresh", "has no metrics.jsonl", "nothing to report"],
         ),
         (&["run", "fresh"], &["fresh", "has no metrics.jsonl"]),
+        (&["compared", "compared/"], &["compared", "is named twice"]),
         (&["run", "./run"], &["./run", "is named twice"]),
         (&["run", "--out", "empty/../run"], &["already exists"]),
         (&["compared", "--out", "x"], &["--out", "report of runs"]),

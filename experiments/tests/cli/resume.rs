@@ -477,12 +477,12 @@ fn a_refused_resume_removes_nothing() {
         let path = bench.path("run").join(name);
         let before = std::fs::read(&path).unwrap();
         std::fs::write(&path, damage).unwrap();
-        assert_refused(
-            &bench.run(&LONGER),
-            2,
-            &[name, "is damaged", "restore the file"],
-        );
+        let refused = bench.run(&LONGER);
+        assert_refused(&refused, 2, &[name, "is damaged", "restore the file"]);
         std::fs::write(&path, before).unwrap();
+        // Nor does it count as a resumption.
+        let environment = json_file(&bench.path("run"), "environment.json");
+        assert!(environment["resumed"].as_array().is_none_or(Vec::is_empty));
     }
     for name in ["result.json", "sample.txt"] {
         assert!(bench.path("run").join(name).exists(), "{name}");

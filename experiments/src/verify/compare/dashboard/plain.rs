@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::estimate;
 use super::state::{Phase, State};
 use super::words;
-use crate::show::format;
+use crate::show::format::{self, plural};
 use crate::verify::compare::{Event, Plan, Role, Verdict, Watcher};
 use crate::{errln, outln};
 
@@ -249,10 +249,6 @@ fn verdict_line(name: &str, verdict: Verdict, reason: &str) -> String {
 
 fn difference(worst: f64) -> String {
     format!("max |Δloss| {}", format::scientific(worst))
-}
-
-fn plural(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
