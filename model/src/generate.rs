@@ -76,7 +76,7 @@ pub fn generate(
     let model = model.valid();
     let mut texts = prompts.to_vec();
     let mut running = vec![true; texts.len()];
-    let mut reader = config.cache.then(|| CachedReader::new(&model));
+    let mut reader = config.cache.then(|| BatchReader::new(&model));
     for step in 0..config.tokens {
         if !running.contains(&true) {
             break;
@@ -126,7 +126,7 @@ fn check(model: &Transformer, prompt: &[u32], config: &GenerationConfig) -> Resu
 }
 
 /// The first token of a text of this length that the model sees.
-fn window_start(length: usize, context: usize) -> usize {
+pub(crate) fn window_start(length: usize, context: usize) -> usize {
     let hop = (context / 4).max(1);
     length.saturating_sub(context).next_multiple_of(hop)
 }
@@ -134,32 +134,30 @@ fn window_start(length: usize, context: usize) -> usize {
 /// The logits of the token after `text`, computed from nothing.
 fn next_logits(model: &Transformer, text: &[u32]) -> Result<Vec<f32>, ModelError> {
     let window = &text[window_start(text.len(), model.config().context)..];
-    let hidden = model.hidden(model.tokens(&[window]));
-    let mut logits = last_logits(model, hidden)?;
-    Ok(logits.swap_remove(0))
+    let logits = model.last_logits_in(Pass::default(), model.tokens(&[window]), 1);
+    Ok(read_rows(logits)?.swap_remove(0))
 }
 
-/// The logits after the last column of `hidden`, row by row.
-fn last_logits(model: &Transformer, hidden: Tensor<3>) -> Result<Vec<Vec<f32>>, ModelError> {
-    let [_, length, _] = hidden.dims();
-    let logits: Vec<f32> = model
-        .unembed(hidden.narrow(1, length - 1, 1), Pass::default())
+/// Reads the logits of one position per text, `[batch, 1, vocab_size]`, row by row.
+fn read_rows(logits: Tensor<3>) -> Result<Vec<Vec<f32>>, ModelError> {
+    let [.., vocab_size] = logits.dims();
+    let logits: Vec<f32> = logits
         .try_into_vec_as()
         .map_err(|error| ModelError::Read(error.to_string()))?;
-    let rows = logits.chunks(model.config().vocab_size);
-    Ok(rows.map(<[f32]>::to_vec).collect())
+    Ok(logits.chunks(vocab_size).map(<[f32]>::to_vec).collect())
 }
 
-/// Reads a batch of growing texts, each token once as long as their windows stand still.
-struct CachedReader<'a> {
+/// Reads a batch of growing texts with a key/value cache: each token once, as long as their windows stand still.
+pub struct BatchReader<'a> {
     model: &'a Transformer,
     cache: Option<KvCache>,
     /// Where each text's window starts in the cache.
     starts: Vec<usize>,
 }
 
-impl<'a> CachedReader<'a> {
-    fn new(model: &'a Transformer) -> Self {
+impl<'a> BatchReader<'a> {
+    /// Creates a reader that has read nothing. The model must not be on an autodiff device.
+    pub fn new(model: &'a Transformer) -> Self {
         Self {
             model,
             cache: None,
@@ -167,14 +165,37 @@ impl<'a> CachedReader<'a> {
         }
     }
 
-    /// The logits of the token after each text, given that at most `remaining` are still asked for. Since the
-    /// last call each text that is `running` has grown by one token. Logits of the others mean nothing.
-    fn next_logits(
+    /// Returns the logits of the token after each text, given that at most `remaining` are still asked for. Since the last
+    /// call each text that is `running` has grown by one token. Logits of the others mean nothing. A text that is longer
+    /// than the context is read from a later token on, as [`Overflow::Slide`] says.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the device fails.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a text is empty, or `remaining` is 0.
+    pub fn next_logits(
         &mut self,
         texts: &[Vec<u32>],
         running: &[bool],
         remaining: usize,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
+        read_rows(self.next_logits_on_device(texts, running, remaining))
+    }
+
+    /// Returns the [logits](Self::next_logits) in the model's precision and on its device, `[batch, 1, vocab_size]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a text is empty, or `remaining` is 0.
+    pub fn next_logits_on_device(
+        &mut self,
+        texts: &[Vec<u32>],
+        running: &[bool],
+        remaining: usize,
+    ) -> Tensor<3> {
         let context = self.model.config().context;
         let starts: Vec<usize> = texts
             .iter()
@@ -192,7 +213,7 @@ impl<'a> CachedReader<'a> {
         {
             let last: Vec<&[u32]> = texts.iter().map(|text| &text[text.len() - 1..]).collect();
             let hidden = self.model.extend(self.model.tokens(&last), cache);
-            return last_logits(self.model, hidden);
+            return self.model.last_logits(hidden, 1, Pass::default());
         }
         let windows: Vec<&[u32]> = texts
             .iter()
@@ -204,7 +225,7 @@ impl<'a> CachedReader<'a> {
         self.cache = None;
         let (cache, hidden) = self.read(&windows, remaining);
         self.cache = Some(cache);
-        last_logits(self.model, hidden)
+        self.model.last_logits(hidden, 1, Pass::default())
     }
 
     /// Fills a new cache with the windows; what the model knows after them, `[batch, .., width]`.

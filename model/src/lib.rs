@@ -7,6 +7,7 @@
 //! - the backend is a value, a [`Device`](burn::tensor::Device), not a type parameter;
 //! - a model is [initialised](ModelConfig::init) to the same bits on every backend;
 //! - the objective is the exact negative log-likelihood of each target, in nats ([`TokenLoss`]);
+//! - a [`PortableModel`] computes the same bits on every machine;
 //! - models come from files, imported ones and Hugging Face's ([`Pretrained`]), and go to them ([`Export`]).
 //!
 //! This crate knows tensors. It knows no files but weight files, no terminal and no training loop.
@@ -32,6 +33,7 @@ mod cost;
 mod dropout;
 mod error;
 mod feed_forward;
+mod frequencies;
 mod generate;
 mod huggingface;
 mod init;
@@ -39,6 +41,7 @@ mod linear;
 mod loss;
 mod norm;
 pub mod ops;
+mod portable;
 mod positions;
 mod pretrained;
 mod random;
@@ -51,8 +54,10 @@ pub use config::{Activation, ModelConfig, Norm, Positions, RotaryScaling};
 pub use cost::{GenerationMemory, Part, TrainingMemory};
 pub use dropout::Dropout;
 pub use error::ModelError;
-pub use generate::{GenerationConfig, Overflow, generate};
-pub use loss::{Objective, Targets, TokenLoss};
+pub use frequencies::Frequencies;
+pub use generate::{BatchReader, GenerationConfig, Overflow, generate};
+pub use loss::{Objective, Targets, TokenLoss, TokenScores};
+pub use portable::{PortableModel, PortableReader};
 pub use pretrained::{Export, Pretrained};
 pub use sampling::{Sampler, SamplingConfig};
 pub use transformer::Transformer;

@@ -141,6 +141,18 @@ impl TokenLoss {
     }
 }
 
+/// How well targets are predicted, beyond their loss; each `[batch, length]`. A target below 0 is ignored: its nats are
+/// 0, and its other scores are undefined.
+#[derive(Debug, Clone)]
+pub struct TokenScores {
+    /// Negative log-likelihood of the target, in nats; in f32 at least.
+    pub nats: Tensor<2>,
+    /// Negative log-likelihood of the most probable token, in nats; in f32 at least.
+    pub top_nats: Tensor<2>,
+    /// Rank of the target among all tokens: 1 for the most probable; of equals, the lower id comes first.
+    pub rank: Tensor<2, Int>,
+}
+
 fn at_least_f32(logits: Tensor<3>) -> Tensor<3> {
     let dtype = ops::at_least_f32(logits.dtype());
     logits.cast(dtype)

@@ -290,16 +290,18 @@ fn penalise(logits: &[f32], text: &[u32], penalty: f64) -> Result<Vec<f32>, Mode
     Ok(penalised)
 }
 
-fn check(logits: &[f32]) -> Result<(), ModelError> {
-    let invalid = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-    let token = match logits.iter().position(invalid) {
+/// Refuses logits that are no distribution.
+pub(crate) fn check<T: Copy + Into<f64>>(logits: &[T]) -> Result<(), ModelError> {
+    let mut values = logits.iter().map(|logit| (*logit).into());
+    let invalid = |logit: f64| logit.is_nan() || logit == f64::INFINITY;
+    let token = match values.clone().position(invalid) {
         Some(token) => token,
-        None if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) => 0,
+        None if values.clone().all(|logit| logit == f64::NEG_INFINITY) => 0,
         None => return Ok(()),
     };
     Err(ModelError::InvalidLogit {
         token,
-        value: logits.get(token).copied().unwrap_or(f32::NEG_INFINITY),
+        value: values.nth(token).unwrap_or(f64::NEG_INFINITY) as f32,
     })
 }
 

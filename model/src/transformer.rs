@@ -10,7 +10,7 @@ use crate::cache::KvCache;
 use crate::config::{ModelConfig, Positions};
 use crate::init::Initializer;
 use crate::linear;
-use crate::loss::{Objective, Targets, TokenLoss};
+use crate::loss::{Objective, Targets, TokenLoss, TokenScores};
 use crate::norm::Normalization;
 use crate::ops;
 use crate::positions::{Placement, Sight};
@@ -190,6 +190,33 @@ impl Transformer {
         self.unembed(self.forward(tokens, None, pass), pass)
     }
 
+    /// Computes the logits of the last `positions` of each row: `[batch, length] -> [batch, positions, vocab_size]`. The
+    /// pass reads all positions; only the head leaves the others out.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `length` is more than the model's context, or `positions` is 0 or more than `length`.
+    pub fn last_logits_in(
+        &self,
+        pass: Pass<'_>,
+        tokens: Tensor<2, Int>,
+        positions: usize,
+    ) -> Tensor<3> {
+        self.last_logits(self.forward(tokens, None, pass), positions, pass)
+    }
+
+    /// The [head](Self::unembed) of the last positions:
+    /// `[batch, length, width] -> [batch, positions, vocab_size]`.
+    pub(crate) fn last_logits(
+        &self,
+        hidden: Tensor<3>,
+        positions: usize,
+        pass: Pass<'_>,
+    ) -> Tensor<3> {
+        let [_, length, _] = hidden.dims();
+        self.unembed(hidden.narrow(1, length - positions, positions), pass)
+    }
+
     /// How well the model predicts `targets`, each from the `inputs` up to its own position; both are
     /// `[batch, length]`, and `targets` are usually the inputs' successors.
     ///
@@ -214,15 +241,7 @@ impl Transformer {
         let hidden = self.forward(inputs, None, pass);
         let objective = pass.objective();
         if pass.is_fused() {
-            let (head, by_token) = match &self.head {
-                Some(head) => (head.weight.val(), false),
-                None => (self.token_embedding.weight.val(), true),
-            };
-            let rule = ops::Head {
-                by_token,
-                cap: self.config.logit_cap,
-                objective,
-            };
+            let (head, rule) = self.fused_head(objective);
             return TokenLoss::through(head, rule, hidden, targets);
         }
         let logits = self.unembed(hidden, pass);
@@ -241,6 +260,43 @@ impl Transformer {
             Some(logits) => loss.toward(objective, logits, targets),
             None => loss,
         }
+    }
+
+    /// Scores `targets`, each predicted from the `inputs` up to its own position; both are `[batch, length]`. No gradient,
+    /// and no logits of more than some rows at a time.
+    ///
+    /// # Panics
+    /// When the shapes differ, or `length` is 0 or more than the model's context.
+    pub fn token_scores(&self, inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> TokenScores {
+        let hidden = self.hidden(inputs);
+        let [batch, length, width] = hidden.dims();
+        let (rows, shape) = (batch * length, [batch, length]);
+        let (head, rule) = self.fused_head(Objective::default());
+        let (nats, top_nats, rank) = ops::token_scores(
+            hidden.reshape([rows, width]),
+            head,
+            targets.reshape([rows]),
+            rule,
+        );
+        TokenScores {
+            nats: nats.reshape(shape),
+            top_nats: top_nats.reshape(shape),
+            rank: rank.reshape(shape),
+        }
+    }
+
+    /// The head as fused operations take it.
+    fn fused_head(&self, objective: Objective) -> (Tensor<2>, ops::Head) {
+        let (head, by_token) = match &self.head {
+            Some(head) => (head.weight.val(), false),
+            None => (self.token_embedding.weight.val(), true),
+        };
+        let rule = ops::Head {
+            by_token,
+            cap: self.config.logit_cap,
+            objective,
+        };
+        (head, rule)
     }
 
     /// The head: `[batch, length, width] -> [batch, length, vocab_size]`.

@@ -10,7 +10,10 @@ mod parameters;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use common::{Reference, Weights};
-use foretoken_model::{Activation, ModelConfig, Norm, Pass, Positions, RotaryScaling, Transformer};
+use foretoken_model::{
+    Activation, ModelConfig, Norm, Pass, PortableModel, PortableReader, Positions, RotaryScaling,
+    Transformer,
+};
 use parameters::read;
 
 /// Odd sizes, so that no transposed or misaligned read goes unseen; every choice made in each way.
@@ -202,6 +205,27 @@ fn logits_and_losses_match_the_reference() {
                         &format!("{who} {what} mean"),
                     );
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn portable_logits_match_the_reference() {
+    for config in configs() {
+        let model = model(&config, &Device::flex(), DType::F32);
+        let weights = read(&model, None);
+        let reference = Reference {
+            config: &config,
+            weights: &weights,
+        };
+        let portable = PortableModel::new(&model).unwrap();
+        for (inputs, _) in ROWS {
+            let mut reader = PortableReader::new(&portable);
+            for (end, expected) in (1..).zip(reference.logits(&inputs)) {
+                let text = inputs[..end].iter().map(|token| *token as u32).collect();
+                let logits = reader.next_logits(&[text], &[true]).swap_remove(0);
+                assert_close(&logits, &expected, FORWARD[0].1, &format!("{config:?}"));
             }
         }
     }

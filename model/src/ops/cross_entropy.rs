@@ -139,24 +139,27 @@ pub(crate) fn cross_entropy(
 }
 
 /// Some rows: their logits, as the loss takes them, and what else is needed of them.
-struct Chunk<B: Backend> {
+pub(super) struct Chunk<B: Backend> {
     hidden: Plain<B>,
     /// `[vocab_size, width]` or `[width, vocab_size]`.
     head: Plain<B>,
     rule: Head,
     /// `[rows, vocab_size]`; in f32 at least.
-    logits: Plain<B>,
+    pub(super) logits: Plain<B>,
     /// `[rows, 1]`
     targets: IntTensor<B>,
     /// The same; where that is no token, any.
-    tokens: IntTensor<B>,
+    pub(super) tokens: IntTensor<B>,
     /// `[rows, 1]`: 1, of an ignored target 0, and NaN of one that is no token.
-    counts: Plain<B>,
+    pub(super) counts: Plain<B>,
     /// `[rows, 1]`, where not all count 1.
     weights: Option<Plain<B>>,
 }
 
-fn chunks<B: Backend>(rows: Rows<B>, rule: Head) -> impl Iterator<Item = (usize, Chunk<B>)> {
+pub(super) fn chunks<B: Backend>(
+    rows: Rows<B>,
+    rule: Head,
+) -> impl Iterator<Item = (usize, Chunk<B>)> {
     let all = rows.count();
     let held = rule.rows(&rows.head.shape(), all);
     let (hidden, head) = (Plain::<B>(rows.hidden), Plain::<B>(rows.head));
@@ -293,7 +296,7 @@ impl<B: Backend> Chunk<B> {
 }
 
 /// The type that comparisons give on this tensor's device.
-fn bool_dtype<B: Backend>(tensor: &FloatTensor<B>) -> burn::tensor::BoolDType {
+pub(super) fn bool_dtype<B: Backend>(tensor: &FloatTensor<B>) -> burn::tensor::BoolDType {
     burn::backend::get_or_init_device_settings::<B>(&tensor.device()).bool_dtype
 }
 

@@ -49,6 +49,7 @@ mod rotary;
 mod square;
 #[cfg(test)]
 mod tests;
+mod token_scores;
 
 pub(crate) use activation::{activate, swiglu};
 pub use adamw::{AdamW, adamw, precision_of_statistics};
@@ -62,12 +63,14 @@ pub(crate) use norm::{Rule, norm};
 pub(crate) use parameters::{Layer, NormParameters};
 pub(crate) use plain::at_least_f32;
 pub use square::sum_of_squares;
+pub(crate) use token_scores::token_scores;
 
 use attention_sublayer::AttentionSublayerBackward;
 use cross_entropy::{CrossEntropyBackward, Losses, Of, Rows};
 use feed_forward_sublayer::FeedForwardSublayerBackward;
 use parameters::{Keep, Nodes};
 use rotary::Turn;
+use token_scores::Scores;
 
 /// What a backend computes an operation and its gradient with.
 ///
@@ -233,6 +236,11 @@ pub trait Kernels: Backend {
         cross_entropy::backward::<Self>(rows, log_total, grad, rule)
     }
 
+    /// Scores of the target of each row. No gradient.
+    fn token_scores(rows: Rows<Self>, rule: Head) -> Scores<Self> {
+        token_scores::forward::<Self>(rows, rule)
+    }
+
     /// The one value that all elements have, if they have and if finding out is cheap.
     fn common_value(_tensor: &FloatTensor<Self>) -> Option<f64> {
         None
@@ -387,6 +395,12 @@ pub trait Fused: Kernels {
     #[fusion(default)]
     fn fused_cross_entropy(#[extension_type] rows: Rows<Self>, rule: Head) -> Losses<Self> {
         Self::cross_entropy_forward(rows, rule)
+    }
+
+    /// Has no gradient: evaluation needs none.
+    #[fusion(default)]
+    fn fused_token_scores(#[extension_type] rows: Rows<Self>, rule: Head) -> Scores<Self> {
+        Self::token_scores(rows, rule)
     }
 
     #[fusion(default)]

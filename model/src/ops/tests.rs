@@ -94,6 +94,96 @@ fn more_logits_than_are_held_at_once_change_nothing() {
     prove("many logits", &many_logits());
 }
 
+/// Whole numbers, whose products every precision has exactly, so that ranks are exact and ties are common.
+#[test]
+fn scores_of_targets_are_as_in_f64() {
+    let mut random = Random::new("token scores");
+    for (rows, width, vocabulary) in [(1, 1, 1), (3, 2, 5), (40, 4, 17), (70, 3, 1000)] {
+        for (by_token, cap) in [(true, None), (false, None), (true, Some(5.0))] {
+            let mut whole = |rows: usize, columns: usize| -> Vec<f64> {
+                (0..rows * columns)
+                    .map(|_| random.below(5) as f64 - 2.0)
+                    .collect()
+            };
+            let (hidden, head) = (whole(rows, width), whole(width, vocabulary));
+            let mut targets = random.ids(rows, vocabulary);
+            if rows > 1 {
+                targets[1] = -1;
+            }
+            for (backend, device) in backends() {
+                for dtype in PRECISIONS {
+                    if !has(backend, &device, dtype) {
+                        continue;
+                    }
+                    let matrix = |values: &[f64], shape: [usize; 2]| {
+                        let data = TensorData::new(values.to_vec(), shape);
+                        Tensor::<2>::from_data(data, (&device, dtype))
+                    };
+                    let across = matrix(&head, [width, vocabulary]);
+                    let ids = || {
+                        let data = TensorData::new(targets.clone(), [rows]);
+                        Tensor::<1, Int>::from_data(data, &device)
+                    };
+                    let rule = super::Head {
+                        by_token,
+                        cap,
+                        objective: Objective::default(),
+                    };
+                    let across = match by_token {
+                        true => across.transpose(),
+                        false => across,
+                    };
+                    let hidden_rows = || matrix(&hidden, [rows, width]);
+                    let (nats, top_nats, rank) =
+                        super::token_scores(hidden_rows(), across.clone(), ids(), rule);
+                    let (_, of_loss, _) =
+                        super::cross_entropy(hidden_rows(), across, ids(), None, rule);
+                    let floats = |of: Tensor<1>| of.try_into_vec_as::<f64>().unwrap();
+                    let (nats, top_nats) = (floats(nats), floats(top_nats));
+                    let rank: Vec<i64> = rank.try_into_vec_as().unwrap();
+                    if backend == "flex" {
+                        assert_eq!(nats, floats(of_loss), "{dtype:?}");
+                    }
+                    for (row, target) in targets.iter().enumerate() {
+                        let logit = |token: usize| -> f64 {
+                            let product: f64 = (0..width)
+                                .map(|i| hidden[row * width + i] * head[i * vocabulary + token])
+                                .sum();
+                            cap.map_or(product, |cap: f64| cap * (product / cap).tanh())
+                        };
+                        let Ok(target) = usize::try_from(*target) else {
+                            assert_eq!(nats[row], 0.0, "{backend} {dtype:?}");
+                            continue;
+                        };
+                        let logits: Vec<f64> = (0..vocabulary).map(logit).collect();
+                        let total: f64 = logits.iter().map(|z| z.exp()).sum();
+                        let highest = logits.iter().copied().fold(f64::MIN, f64::max);
+                        // A capped logit is rounded to the precision, once more by its tangent, and is at most 5.
+                        let bound =
+                            match cap {
+                                Some(cap) => 8.0 * unit(dtype) * cap,
+                                None => 0.0,
+                            } + 64.0 * unit(super::at_least_f32(dtype)) * total.ln().abs().max(1.0);
+                        let close = |got: f64, exact: f64| {
+                            let error = (got - exact).abs();
+                            assert!(error <= bound, "{backend} {dtype:?}: {got} and {exact}");
+                        };
+                        close(nats[row], total.ln() - logits[target]);
+                        close(top_nats[row], total.ln() - highest);
+                        let before = |(token, z): &(usize, &f64)| {
+                            **z > logits[target] || (**z == logits[target] && *token < target)
+                        };
+                        let exact = 1 + logits.iter().enumerate().filter(before).count();
+                        if cap.is_none() {
+                            assert_eq!(rank[row], exact as i64, "{backend} {dtype:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn embeddings_and_their_gradient_are_as_in_f64() {
     prove("embedding", &embedding_cases());

@@ -3,7 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{Bytes, DType};
+use burn::tensor::DType;
 use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
@@ -11,7 +11,7 @@ use rayon::slice::ParallelSliceMut;
 use super::f32s;
 use super::math::{exp_in_place, largest, sum, tanh, vectorized};
 use super::matrix::{
-    Matrix, contiguous, elements, ids, product_into, readable, rows_of_a_block, tensor,
+    Matrix, contiguous, elements, ids, integers, product_into, readable, rows_of_a_block, tensor,
 };
 use crate::loss::Objective;
 use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
@@ -70,19 +70,12 @@ fn losses(found: Vec<Found>, targets: &FlexTensor) -> Losses<Flex> {
     Losses {
         loss: of(|found| found.loss),
         nats: of(|found| found.nats),
-        correct: integers(found.iter().map(|found| found.correct), targets),
+        correct: integers(
+            found.iter().map(|found| usize::from(found.correct)),
+            targets,
+        ),
         log_total: of(|found| found.log_total),
     }
-}
-
-/// 1 for true, in the integers of `like` and in its shape.
-fn integers(of: impl Iterator<Item = bool>, like: &FlexTensor) -> FlexTensor {
-    let bytes = match like.dtype() {
-        DType::I32 => Bytes::from_elems(of.map(i32::from).collect::<Vec<_>>()),
-        _ => Bytes::from_elems(of.map(i64::from).collect::<Vec<_>>()),
-    };
-    let layout = burn::backend::flex::Layout::contiguous(like.shape());
-    FlexTensor::new(bytes, layout, like.dtype())
 }
 
 fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of<Flex>>) {

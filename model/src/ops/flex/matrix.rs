@@ -233,6 +233,19 @@ pub(super) fn elements(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("it is contiguous")
 }
 
+/// Numbers in the integers of `like` and in its shape.
+pub(super) fn integers(numbers: impl Iterator<Item = usize>, like: &FlexTensor) -> FlexTensor {
+    let bytes = match like.dtype() {
+        DType::I32 => Bytes::from_elems(numbers.map(|number| number as i32).collect::<Vec<_>>()),
+        _ => Bytes::from_elems(numbers.map(|number| number as i64).collect::<Vec<_>>()),
+    };
+    FlexTensor::new(
+        bytes,
+        Layout::contiguous(like.layout().shape().clone()),
+        like.dtype(),
+    )
+}
+
 /// A tensor whose storage is its elements in order, to be changed: a copy where it is not, and a copy is made too
 /// where somebody else holds it.
 pub(super) fn own(tensor: FlexTensor) -> FlexTensor {

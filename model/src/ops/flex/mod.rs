@@ -10,6 +10,7 @@ use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::DType;
 
 use super::cross_entropy::{Losses, Of, Rows};
+use super::token_scores::Scores;
 use super::{AdamW, Head, Heads, Kernels, Rule, Turn};
 use crate::config::Activation;
 
@@ -24,6 +25,7 @@ mod norm;
 mod rotary;
 mod rows;
 mod threads;
+mod token_scores;
 
 pub(super) use threads::among;
 
@@ -200,6 +202,13 @@ impl Kernels for Flex {
         match cross_entropy::fast(&rows) && f32s(&[&grad]) {
             true => cross_entropy::backward(&rows, grad, rule),
             false => super::cross_entropy::backward::<Self>(rows, log_total, grad, rule),
+        }
+    }
+
+    fn token_scores(rows: Rows<Self>, rule: Head) -> Scores<Self> {
+        match cross_entropy::fast(&rows) {
+            true => token_scores::forward(&rows, rule),
+            false => super::token_scores::forward::<Self>(rows, rule),
         }
     }
 
