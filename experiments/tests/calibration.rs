@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use foretoken::Experiment;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::engine::perturbation::Perturbation;
 use foretoken::verify::compare::{
-    CompareOptions, Comparison, Entrant, Entry, Event, Verdict, Watcher, compare_unwritten,
+    CompareOptions, Comparison, Entrant, Entry, Event, Invariance, Judge, Verdict, Watcher,
+    compare_unwritten,
 };
 
 use faults::{
@@ -268,6 +270,57 @@ fn planted_mistakes_differ() {
         named, planted,
         "docs/src/calibration.md says that all are named"
     );
+}
+
+#[test]
+fn wrong_cache_entry_differs() {
+    let names = backends();
+    let clean = names.iter().map(|name| entrant(*name));
+    let mut options = CompareOptions {
+        steps: PLANTED_STEPS,
+        seeds: 1,
+        ..CompareOptions::new(clean.collect(), reference())
+    };
+    for name in &names {
+        // The first token of a text is another one in the cache.
+        let stale: fn(&mut [u32]) = |prefix| prefix[0] = u32::from(prefix[0] == 0);
+        let perturbation = Perturbation {
+            cached: Some(stale),
+            ..Perturbation::default()
+        };
+        options
+            .perturbations
+            .insert(options.entrants.len(), perturbation);
+        options.entrants.push(entrant(*name));
+    }
+    for (number, llama) in [false, true].into_iter().enumerate() {
+        let model = Model::new(llama, 2, 32, 24);
+        let comparison = compare(model.experiment(number as u64 + 1), &options);
+        let (clean, wrong) = comparison.backends.split_at(names.len());
+        for entry in clean {
+            assert!(agrees(entry), "{}: {}", entry.label(), entry.reason);
+            let verdicts = entry.invariance.iter().map(|invariance| invariance.verdict);
+            let verdicts: Vec<Verdict> = verdicts.collect();
+            assert_eq!(verdicts.len(), 3);
+            println!("{} {}: {verdicts:?}", model.name(), entry.label());
+        }
+        for entry in wrong {
+            assert_eq!(entry.verdict, Verdict::Differs, "{}", entry.label());
+            assert_eq!(entry.judged_by, [Judge::Invariance]);
+            let reason = "steps with a cache compute other logits than a full pass";
+            assert!(entry.reason.starts_with(reason), "{}", entry.reason);
+            // A full pass has no cache.
+            assert!(!entry.invariance[1].differs());
+        }
+        assert!(comparison.has_failures());
+        assert!(
+            !comparison
+                .reference
+                .invariance
+                .iter()
+                .any(Invariance::differs)
+        );
+    }
 }
 
 /// A condition of training that differs from [`clean_runs_agree`].

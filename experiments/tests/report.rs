@@ -16,7 +16,8 @@ use foretoken::record::environment::Environment;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory};
 use foretoken::run_report;
 use foretoken::verify::compare::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, write_report,
+    Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
+    Seeds, Verdict, write_report,
 };
 use serde_json::Value;
 

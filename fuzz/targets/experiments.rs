@@ -16,8 +16,8 @@ use foretoken::record::environment::Environment;
 use foretoken::record::identity::Identity;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use foretoken::verify::compare::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict, of_runs, read,
-    write_report,
+    Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
+    Seeds, Verdict, of_runs, read, write_report,
 };
 
 use crate::target::{Target, accepted, file};

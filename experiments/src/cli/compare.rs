@@ -9,8 +9,8 @@ use foretoken::backend::precision::Precision;
 use foretoken::show::output;
 use foretoken::verify::compare::dashboard::watcher;
 use foretoken::verify::compare::{
-    CompareOptions, Compared, Comparison, Entrant, Entry, Judge, OUTCOME_LEVEL, Outcome, Verdict,
-    compare, of_runs,
+    CompareOptions, Compared, Comparison, Computation, Entrant, Entry, Invariance, Judge,
+    OUTCOME_LEVEL, Outcome, Verdict, compare, of_runs,
 };
 use foretoken::{Error, Experiment, errln, json, outln};
 use serde::Serialize;
@@ -27,7 +27,8 @@ use super::train::{DashboardArg, dashboard};
 /// backend takes the step from the reference's weights and optimizer state; its loss, logits, gradients and update must
 /// be as exact as those of the reference's backend in the same precision. Envelope: its loss curve must differ no more
 /// than curves of runs whose initial weights were moved by one unit in the last place, as long as those differ less
-/// than seeds do. Outcome: it must end where other seeds end.
+/// than seeds do. Outcome: it must end where other seeds end. Besides, each backend must agree with itself: its logits
+/// must be the same by steps with a cache as by a full pass, and in a batch as for one window.
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub(super) struct CompareArgs {
@@ -292,6 +293,7 @@ struct Json<'a> {
     reference: String,
     experiment_hash: &'a str,
     backends: Vec<JsonEntry<'a>>,
+    reference_invariance: &'a [Invariance],
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "json::optional_path"
@@ -317,6 +319,7 @@ struct JsonEntry<'a> {
     outcomes: &'a [Outcome],
     checks: usize,
     undecided_checks: usize,
+    invariance: &'a [Invariance],
 }
 
 impl<'a> JsonEntry<'a> {
@@ -338,6 +341,7 @@ impl<'a> JsonEntry<'a> {
             outcomes: &entry.outcomes,
             checks: entry.checks.len(),
             undecided_checks: entry.undecided_checks(),
+            invariance: &entry.invariance,
         }
     }
 }
@@ -376,6 +380,7 @@ fn finish(
             reference: comparison.reference.entrant.to_string(),
             experiment_hash: &comparison.experiment_hash,
             backends: comparison.backends.iter().map(JsonEntry::new).collect(),
+            reference_invariance: &comparison.reference.invariance,
             report,
         })?;
         outln!("{json}");
@@ -407,35 +412,22 @@ fn table(comparison: &Comparison) -> String {
             number(entry.tokens_per_second, &|v| format!("{v:.0}")),
         ]
     }));
-    let widths: Vec<usize> = (0..header.len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(column, (cell, width))| match column {
-            0 | 1 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        format!("{}\n", line.trim_end())
-    };
+    let lines = aligned(&rows, 2);
     let mut text = format!(
         "{}, {} steps of {} tokens, measured against {}\n\n{}",
         comparison.name,
         comparison.steps,
         comparison.tokens_per_step,
         comparison.reference.entrant,
-        line(&rows[0])
+        lines[0]
     );
-    for (row, entry) in rows[1..].iter().zip(&comparison.backends) {
-        text += &line(row);
-        text += &format!("{:width$}  {}\n", "", entry.reason, width = widths[0]);
+    let names = rows.iter().map(|row| row[0].chars().count());
+    let width = names.max().unwrap_or(0);
+    for (line, entry) in lines[1..].iter().zip(&comparison.backends) {
+        text += line;
+        text += &format!("{:width$}  {}\n", "", entry.reason);
     }
+    text += &invariance_table(comparison);
     let mut ran = comparison.backends.iter().filter(|e| !e.losses.is_empty());
     if ran.all(|entry| entry.verdict == Verdict::Own) {
         text += "\nOnly the reference's own backend was compared, which is no evidence about another one.\n";
@@ -473,4 +465,61 @@ fn table(comparison: &Comparison) -> String {
         );
     }
     text
+}
+
+/// Writes a line for each backend whose logits were computed in several ways, the reference first; nothing if none was.
+fn invariance_table(comparison: &Comparison) -> String {
+    let reference = &comparison.reference;
+    let reference = (
+        format!("{} (reference)", reference.entrant),
+        &reference.invariance,
+    );
+    let backends = comparison.backends.iter();
+    let measured = backends.map(|entry| (entry.label(), &entry.invariance));
+    let mut rows = vec![["", "CACHED STEPS", "BATCH OF 8", "CACHED BATCH OF 8"].map(str::to_owned)];
+    for (name, invariance) in std::iter::once(reference).chain(measured) {
+        let cell = |of: Computation| {
+            let of = invariance.iter().find(|invariance| invariance.of == of);
+            of.map_or("-".into(), invariance_cell)
+        };
+        if !invariance.is_empty() {
+            let [steps, batch, both] = Computation::ALL.map(cell);
+            rows.push([name, steps, batch, both]);
+        }
+    }
+    match rows.len() {
+        1 => String::new(),
+        _ => format!(
+            "\nEach backend's logits against its own, computed in another way:\n{}",
+            aligned(&rows, 4).concat()
+        ),
+    }
+}
+
+fn invariance_cell(invariance: &Invariance) -> String {
+    let symbol = invariance.verdict.symbol();
+    match invariance.verdict {
+        Verdict::Identical => format!("{symbol} identical"),
+        Verdict::Unavailable => format!("{symbol} cannot tell"),
+        verdict => format!("{symbol} {} {:.1e}", verdict.name(), invariance.error),
+    }
+}
+
+/// Returns one line for each row, with columns as wide as their cells, the first `left` of them aligned to the left.
+fn aligned<const N: usize>(rows: &[[String; N]], left: usize) -> Vec<String> {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(column, (cell, width))| match column < left {
+            true => format!("{cell:<width$}"),
+            false => format!("{cell:>width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().map(line).collect()
 }

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use foretoken_datasets::TokenBatch;
 use foretoken_model::ops::among_threads;
@@ -75,6 +75,13 @@ impl LanguageModel {
         let inputs = batch.inputs.narrow(0, 0, sequences);
         let pass = self.pass(Pass::training(&dropout), watch);
         self.transformer.logits_in(pass, inputs)
+    }
+
+    /// Computes the logits of the last `positions` of each row in a pass without dropout:
+    /// `[batch, length] -> [batch, positions, vocab_size]`.
+    pub(crate) fn last_logits(&self, tokens: Tensor<2, Int>, positions: usize) -> Tensor<3> {
+        let pass = self.pass(Pass::default(), None);
+        self.transformer.last_logits_in(pass, tokens, positions)
     }
 
     /// Computes the gradients of the sum over a batch's targets, and the reported sums. Operations are not fused if
@@ -207,7 +214,7 @@ impl ItemLazy for Figures {
 
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests {
-    use burn::tensor::{Device, Int, TensorData};
+    use burn::tensor::{Device, TensorData};
     use foretoken_model::{ModelConfig, Place};
 
     use super::*;

@@ -14,6 +14,7 @@ pub mod optimizer;
 pub(crate) mod parameters;
 pub mod perturbation;
 pub(crate) mod records;
+pub(crate) mod rounding;
 pub mod schedule;
 pub mod session;
 pub mod setup;

@@ -39,6 +39,8 @@ pub struct Perturbation {
     pub watch: Option<Arc<dyn Watch>>,
     /// Changes optimizer, schedule or settings during a run.
     pub carried: Option<Carried>,
+    /// Changes tokens before they are read into a cache, so that its entries are wrong.
+    pub cached: Option<fn(&mut [u32])>,
 }
 
 impl Perturbation {
@@ -51,6 +53,7 @@ impl Perturbation {
             batch,
             watch,
             carried,
+            cached,
         } = self;
         model.is_none()
             && weights.is_none()
@@ -58,6 +61,7 @@ impl Perturbation {
             && batch.is_none()
             && watch.is_none()
             && carried.is_none()
+            && cached.is_none()
     }
 
     /// Returns the setup with the changed model and optimizer.

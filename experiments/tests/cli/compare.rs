@@ -24,6 +24,29 @@ fn read(path: &Path) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// Asserts that the logits of a backend were computed in three ways and agree.
+#[track_caller]
+fn assert_invariance(results: &serde_json::Value) {
+    let results = results.as_array().unwrap();
+    let ways = results.iter().map(|result| &result["of"]);
+    let expected = ["cached_steps", "batch", "cached_batch"];
+    assert_eq!(ways.collect::<Vec<_>>(), expected);
+    for result in results {
+        assert_eq!(
+            keys(result),
+            ["of", "verdict", "error", "bound", "max_abs_difference"]
+        );
+        let [error, bound, difference] =
+            ["error", "bound", "max_abs_difference"].map(|name| result[name].as_f64().unwrap());
+        let verdict = result["verdict"].as_str().unwrap();
+        match verdict == "identical" {
+            true => assert_eq!([error, difference], [0.0; 2], "{result}"),
+            false => assert_eq!(verdict, "rounding", "{result}"),
+        }
+        assert!(error <= bound && bound < 1e-3, "{result}");
+    }
+}
+
 #[test]
 fn a_comparison_prints_one_object_and_writes_a_directory() {
     let bench = Bench::new();
@@ -34,7 +57,13 @@ fn a_comparison_prints_one_object_and_writes_a_directory() {
     let object = json(&output);
     assert_eq!(
         keys(&object),
-        ["reference", "experiment_hash", "backends", "report"]
+        [
+            "reference",
+            "experiment_hash",
+            "backends",
+            "reference_invariance",
+            "report"
+        ]
     );
     assert_eq!(object["reference"], "flex:f64");
     assert_eq!(
@@ -55,9 +84,16 @@ fn a_comparison_prints_one_object_and_writes_a_directory() {
             "comparable_steps",
             "outcomes",
             "checks",
-            "undecided_checks"
+            "undecided_checks",
+            "invariance"
         ]
     );
+    assert_invariance(&object["reference_invariance"]);
+    assert_invariance(&object["backends"][0]["invariance"]);
+    // Logits in f64 are compared in f64.
+    for result in object["reference_invariance"].as_array().unwrap() {
+        assert!(result["error"].as_f64().unwrap() < 1e-13, "{result}");
+    }
     let flex = &object["backends"][0];
     assert_eq!([&flex["name"], &flex["dtype"]], ["flex", "f32"]);
     assert_eq!(flex["fused"], true);
@@ -94,6 +130,13 @@ fn a_comparison_prints_one_object_and_writes_a_directory() {
     assert_eq!(comparison["steps"], 8);
     assert_eq!(comparison["tokens_per_step"], 64);
     assert_eq!(comparison["seeds"]["seeds"], serde_json::json!([5, 6, 7]));
+    for (shown, written) in [
+        (&object["reference_invariance"], &comparison["reference"]),
+        (&flex["invariance"], &comparison["backends"][0]),
+    ] {
+        assert_eq!(shown, &written["invariance"]);
+    }
+    assert!(report.contains("## Cached steps and batches"), "{report}");
     let seeds = &comparison["seeds"];
     assert!(seeds["spread"].as_f64().unwrap() > 1e-4, "{seeds}");
     let checks = comparison["backends"][0]["checks"].as_array().unwrap();
@@ -169,6 +212,10 @@ fn unavailable_backends_are_listed_and_the_others_run() {
         "rocm:f32",
         "– unavailable",
         "--features rocm",
+        "Each backend's logits against its own, computed in another way:",
+        "CACHED STEPS",
+        "CACHED BATCH OF 8",
+        "\nflex:f64 (reference)  ",
         "No other seed",
         "Envelope: 4 times the distance that one more run of flex:f32 stays within",
         "Report: runs/compare-world-1/report.html",
@@ -311,6 +358,8 @@ fn finished_runs_are_compared_against_an_envelope() {
     }
     let shown = bench.succeed(&["compare", "one", "plain", "--envelope", "c"]);
     assert!(shown.contains("\nflex:f32 unfused"), "{shown}");
+    // Finished runs have no weights to compute logits with.
+    assert!(!shown.contains("CACHED STEPS"), "{shown}");
     let (_, backends) = judge(&["one", "wide", "--envelope", "c"]);
     assert_eq!(backends[1]["verdict"], "unavailable");
     let reason = backends[1]["reason"].as_str().unwrap();
@@ -828,5 +877,7 @@ fn all_backends_agree_within_rounding() {
             false => &["identical", "rounding"],
         };
         assert!(expected.contains(&verdict), "{backend}");
+        assert_invariance(&backend["invariance"]);
     }
+    assert_invariance(&object["reference_invariance"]);
 }

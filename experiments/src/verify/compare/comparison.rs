@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
 use super::statistics;
+use super::{Invariance, Verdict};
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::experiment::BackendSection;
@@ -95,6 +95,8 @@ pub enum Judge {
     Envelope,
     /// Comparison of the end of the run with the ends of other seeds.
     Outcome,
+    /// Comparison of the backend's logits with its own, computed in another way.
+    Invariance,
 }
 
 /// End of a run, compared with the ends of other seeds and of runs that differ only in rounding.
@@ -223,6 +225,9 @@ pub struct Reference {
     pub losses: Vec<f64>,
     /// Its [`Entry::final_loss`].
     pub final_loss: Option<f64>,
+    /// Its [`Entry::invariance`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariance: Vec<Invariance>,
 }
 
 /// Results of one backend under test.
@@ -282,6 +287,9 @@ pub struct Entry {
     pub weights_distance: Vec<f64>,
     /// Checks of single steps; empty for finished runs.
     pub checks: Vec<Check>,
+    /// Comparisons of its logits with its own, computed in other ways; empty for finished runs, and if the run failed.
+    #[serde(default)]
+    pub invariance: Vec<Invariance>,
 }
 
 impl Entry {
@@ -322,6 +330,7 @@ impl Entry {
             gradient_norms: Vec::new(),
             weights_distance: Vec::new(),
             checks: Vec::new(),
+            invariance: Vec::new(),
         }
     }
 }
@@ -360,7 +369,10 @@ impl Recorded {
         Ok(Self {
             origin: Some(comparison.origin()?),
             environment: own_run.and_then(|entry| entry.environment.clone()),
-            reference: reference.clone(),
+            reference: Reference {
+                invariance: Vec::new(),
+                ..reference.clone()
+            },
             envelopes: comparison.envelopes.clone(),
             seeds: comparison.seeds.clone(),
         })
@@ -428,11 +440,11 @@ impl Comparison {
             .find(|envelope| envelope.of.dtype == dtype)
     }
 
-    /// Returns whether any backend differs or failed.
+    /// Returns whether any backend differs or failed, or the reference computes other logits in another way.
     pub fn has_failures(&self) -> bool {
-        self.backends
-            .iter()
-            .any(|entry| matches!(entry.verdict, Verdict::Differs | Verdict::Failed))
+        let mut backends = self.backends.iter();
+        backends.any(|entry| matches!(entry.verdict, Verdict::Differs | Verdict::Failed))
+            || self.reference.invariance.iter().any(Invariance::differs)
     }
 }
 

@@ -187,6 +187,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
             entrant: first.entrant(),
             losses: first.curve.losses.clone(),
             final_loss: first.curve.final_loss,
+            invariance: Vec::new(),
         },
     };
     let environment = match recorded {

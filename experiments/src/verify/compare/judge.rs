@@ -9,7 +9,8 @@ use super::statistics::{
     self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
 };
 use super::{
-    Check, Checked, Entrant, Entry, Envelope, Interval, Judge, Outcome, Outcomes, Seeds, Verdict,
+    Check, Checked, Entrant, Entry, Envelope, Interval, Invariance, Judge, Outcome, Outcomes,
+    Seeds, Verdict,
 };
 use crate::backend::precision::Precision;
 use crate::show::statistics::median;
@@ -175,6 +176,30 @@ impl Judgement {
             weights_distance: curve.weights_distance,
             ..Entry::without_a_run(entrant, self.verdict, self.reason)
         }
+    }
+
+    /// Adds the comparisons of the backend's logits with its own. A difference that rounding does not explain is a mistake
+    /// of the backend, however well its training agrees with the reference's.
+    pub(crate) fn with_invariance(mut self, invariance: &[Invariance]) -> Self {
+        let reasons: Vec<String> = invariance
+            .iter()
+            .filter(|invariance| invariance.differs())
+            .map(Invariance::reason)
+            .collect();
+        if reasons.is_empty() || self.verdict == Verdict::Failed {
+            return self;
+        }
+        match self.verdict {
+            Verdict::Differs => self.reason += "; ",
+            _ => {
+                self.verdict = Verdict::Differs;
+                self.judged_by.clear();
+                self.reason.clear();
+            }
+        }
+        self.reason += &reasons.join("; ");
+        self.judged_by.push(Judge::Invariance);
+        self
     }
 
     /// Replaces agreement of the reference's own backend with itself by [`Verdict::Own`]. A difference remains a
@@ -493,6 +518,7 @@ mod tests {
     use super::*;
     use crate::backend::Backend;
     use crate::backend::precision::Precision;
+    use crate::verify::compare::Computation;
 
     const OWN: Entrant = Entrant {
         name: Backend::Flex,
@@ -630,6 +656,44 @@ mod tests {
         // A difference is reported for the own backend as well.
         let judged = judge(&[4.0, 3.0, 2.1], &[], None, None).for_own_backend();
         assert_eq!(judged.verdict, Verdict::Differs);
+    }
+
+    #[test]
+    fn other_logits_in_another_way_are_a_difference_whatever_the_training_shows() {
+        let inside = [4.0 + 9e-6, 3.0 - 3e-5, 2.0 + 3.9e-5];
+        let result = |verdict| Invariance {
+            of: Computation::CachedSteps,
+            verdict,
+            error: 0.25,
+            bound: 1e-6,
+            max_abs_difference: 2.0,
+        };
+        let fine = [Verdict::Identical, Verdict::Rounding, Verdict::Unavailable].map(result);
+        let own = curve(&inside);
+        let judged = judge(&inside, &[], Some(&own), None).with_invariance(&fine);
+        assert_eq!(judged.verdict, Verdict::Identical);
+
+        let other = [result(Verdict::Differs)];
+        let judged = judge(&inside, &[], Some(&own), None).with_invariance(&other);
+        let judged = judged.for_own_backend();
+        assert_eq!(judged.verdict, Verdict::Differs);
+        assert_eq!(judged.judged_by, [Judge::Invariance]);
+        assert_eq!(judged.first_step, None);
+        let reason = "steps with a cache compute other logits than a full pass: they are off by 2.5e-1, and rounding \
+                      explains 1.0e-6";
+        assert_eq!(judged.reason, reason);
+
+        // It is added to another difference, and no reason for a failure.
+        let outside = judge(&[4.0, 3.0, 2.1], &[], None, None).with_invariance(&other);
+        assert_eq!(outside.verdict, Verdict::Differs);
+        assert_eq!(outside.judged_by, [Judge::Envelope, Judge::Invariance]);
+        let both = format!("step 2: the loss leaves the envelope; {reason}");
+        assert_eq!(outside.reason, both);
+        let failed = Judgement {
+            verdict: Verdict::Failed,
+            ..judge(&inside, &[], None, None)
+        };
+        assert_eq!(failed.with_invariance(&other).verdict, Verdict::Failed);
     }
 
     #[test]

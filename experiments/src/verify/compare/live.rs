@@ -11,8 +11,8 @@ use super::statistics::prediction_half_width;
 use super::step_checks::{MeasuredStep, Rounding, StepInputs, checked_steps};
 use super::variant::Variant;
 use super::{
-    Check, Comparison, Entrant, Entry, Envelope, Event, Plan, PlannedRun, Reference, Role, Seeds,
-    Verdict, Watcher,
+    Check, Comparison, Entrant, Entry, Envelope, Event, Invariance, Plan, PlannedRun, Reference,
+    Role, Seeds, Verdict, Watcher, invariance,
 };
 use crate::Error;
 use crate::backend::panics::caught;
@@ -59,6 +59,7 @@ struct Run {
     peak: Option<Peak>,
     curve: Curve,
     checks: Vec<Check>,
+    invariance: Vec<Invariance>,
     directory: Option<PathBuf>,
     log: Option<MetricsLog>,
 }
@@ -132,6 +133,7 @@ impl<'a> Live<'a> {
                 peak: None,
                 curve: Curve::default(),
                 checks: Vec::new(),
+                invariance: Vec::new(),
                 directory: None,
                 log: None,
             });
@@ -336,7 +338,8 @@ impl<'a> Live<'a> {
         Ok(weights)
     }
 
-    /// Evaluates a run that took all its steps, and drops its session; returns false if interrupted.
+    /// Evaluates a run that took all its steps, checks that it computes the same logits in every way, and drops its
+    /// session; returns false if interrupted.
     fn end(&mut self, number: usize) -> Result<bool, Error> {
         let run = &mut self.runs[number];
         if let Some(session) = &mut run.session {
@@ -356,7 +359,22 @@ impl<'a> Live<'a> {
         if self.runs[number].session.is_some() {
             self.report_end(number);
         }
+        // After the end is reported, so that the run's peak memory is that of training and evaluation.
         let run = &mut self.runs[number];
+        let planned = run.planned;
+        if let Some(session) = &run.session
+            && run.curve.failure.is_none()
+            && matches!(planned.role, Role::Reference | Role::Entrant)
+        {
+            let (dtype, perturbation) = (planned.entrant.dtype, &run.variant.perturbation);
+            match attempt(|| invariance::measure(session, dtype, perturbation)) {
+                Ok(invariance) => run.invariance = invariance,
+                Err(failure) => {
+                    let what = "logits with a cache or in a batch could not be computed";
+                    run.curve.failure = Some(format!("{what}: {failure}"));
+                }
+            }
+        }
         run.session = None;
         if let Some(log) = run.log.take() {
             log.sync()?;
@@ -422,7 +440,8 @@ impl<'a> Live<'a> {
             envelope: self.envelope(dtype).as_ref(),
             seeds: self.seeds.as_ref(),
         }
-        .judge();
+        .judge()
+        .with_invariance(&run.invariance);
         // The reference's backend has also run for the envelope, in every tested precision that it computes in.
         let is_own = run.planned.entrant.name == self.plan.reference.name
             && run.variant.perturbation.is_none();
@@ -501,6 +520,7 @@ impl<'a> Live<'a> {
                 run: run.directory.clone(),
                 environment: Some(Environment::capture(run.planned.entrant.name)),
                 checks: run.checks.clone(),
+                invariance: run.invariance.clone(),
                 ..self.judge(number).entry(
                     run.planned.entrant,
                     run.curve.clone(),
@@ -522,6 +542,7 @@ impl<'a> Live<'a> {
                 entrant: self.plan.reference,
                 losses: reference.losses.clone(),
                 final_loss: reference.final_loss,
+                invariance: self.runs[REFERENCE].invariance.clone(),
             },
             experiment_hash: identity.experiment,
             backends: entrants.chain(unavailable).collect(),

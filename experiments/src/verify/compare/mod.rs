@@ -4,6 +4,7 @@ mod comparison;
 pub mod dashboard;
 mod directory;
 mod finished;
+mod invariance;
 mod judge;
 mod live;
 mod memory;
@@ -24,6 +25,7 @@ pub use comparison::{
 pub use directory::compare_unwritten;
 pub use directory::{Compared, compare, write};
 pub use finished::of_runs;
+pub use invariance::{Computation, Invariance};
 pub use page::{read, write_report};
 pub use plan::CompareOptions;
 pub use progress::{Event, Plan, PlannedRun, Role, Watcher};

@@ -13,7 +13,8 @@ pub enum Verdict {
     Rounding,
     /// Rounding explains every check and not the curve, but the outcome stays within what other seeds give.
     Outcome,
-    /// Rounding does not explain a check, the outcome, or a curve that no outcome excuses.
+    /// Rounding does not explain a check, the outcome, a curve that no outcome excuses, or a difference between the
+    /// backend's logits and its own, computed in another way.
     Differs,
     /// The run stopped before its last step.
     Failed,
@@ -61,8 +62,8 @@ impl Verdict {
                 "differs",
                 "≠",
                 "differs",
-                "Rounding does not explain a check, the end of the run, or a loss curve that no outcome excuses: a \
-                 bug, or another function.",
+                "Rounding does not explain a check, the end of the run, a loss curve that no outcome excuses, or that \
+                 cached steps or batches give other logits: a bug, or another function.",
             ],
             Self::Failed => [
                 "failed",

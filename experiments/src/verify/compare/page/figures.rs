@@ -19,6 +19,10 @@ pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>]) -> Vec<Section
         let blocks = vec![Block::Text(words::CHECKS.into()), Block::Table(checks)];
         Section::new("Checks of single steps", blocks)
     });
+    let invariance = table::invariance(comparison, runs).map(|table| {
+        let blocks = vec![Block::Text(words::INVARIANCE.into()), Block::Table(table)];
+        Section::new("Cached steps and batches", blocks)
+    });
     let sections = [
         of("Loss", loss(comparison, &drawn)),
         of(
@@ -27,6 +31,7 @@ pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>]) -> Vec<Section
         ),
         of("Distance between weights", weights(comparison, &drawn)),
         checks,
+        invariance,
         of("Gradients", errors(&drawn, Checked::Gradient, "gradient")),
         of("Updates", errors(&drawn, Checked::Update, "update")),
         of("Speed and memory", costs(&drawn)),
@@ -82,6 +87,7 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
             "Loss at each step, of {} and every backend under test",
             reference.entrant
         ),
+        axis: "step",
         quantity: "loss, nats per token",
         log: false,
         width: Width::Full,
@@ -132,6 +138,7 @@ fn differences(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
             "Absolute difference between each backend's loss and that of {}, logarithmic",
             reference.entrant
         ),
+        axis: "step",
         quantity: "|loss − reference's loss|, nats per token",
         log: true,
         width: Width::Full,
@@ -163,6 +170,7 @@ fn weights(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
     let reference = comparison.reference.entrant;
     let plot = LinePlot {
         label: format!("Distance of each backend's weights from those of {reference}, logarithmic"),
+        axis: "step",
         quantity: "‖weights − reference's‖ / ‖reference's‖",
         log: true,
         width: Width::Full,

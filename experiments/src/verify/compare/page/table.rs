@@ -2,7 +2,9 @@
 
 use crate::record::environment::Environment;
 use crate::report::{Cell, Kind, Layout, Table, Tone, headings};
-use crate::verify::compare::{Check, Checked, Comparison, Outcome, Verdict};
+use crate::verify::compare::{
+    Check, Checked, Comparison, Computation, Invariance, Outcome, Verdict,
+};
 
 use super::Run;
 use super::errors::ratio;
@@ -170,6 +172,64 @@ fn worst(checks: &[Check], of: Checked) -> Cell {
         },
         detail,
         kind: Kind::Badge(tone),
+        ..Cell::default()
+    }
+}
+
+/// Creates the table of logits that a backend computes in several ways, with the reference in the first row; `None` if
+/// none was checked.
+pub(super) fn invariance(comparison: &Comparison, runs: &[Run<'_>]) -> Option<Table> {
+    let reference = &comparison.reference;
+    let first = Cell {
+        swatch: Some("reference".into()),
+        ..format!("{} (reference)", reference.entrant).into()
+    };
+    let of_run = |run: &Run<'_>| Cell {
+        swatch: run.class.clone(),
+        ..run.name.clone().into()
+    };
+    let entries = runs.iter().map(|run| (of_run(run), &run.entry.invariance));
+    let rows: Vec<Vec<Cell>> = std::iter::once((first, &reference.invariance))
+        .chain(entries)
+        .filter(|(_, invariance)| !invariance.is_empty())
+        .map(|(name, invariance)| {
+            let cells = Computation::ALL.map(|of| {
+                let of = invariance.iter().find(|invariance| invariance.of == of);
+                of.map_or(String::from(NONE).into(), invariance_cell)
+            });
+            std::iter::once(name).chain(cells).collect()
+        })
+        .collect();
+    let names = Computation::ALL.map(|of| (of.words().to_owned(), ""));
+    (!rows.is_empty()).then(|| Table {
+        caption: "Logits of each backend against its own, computed in another way: error and bound",
+        layout: Layout::Scrolling,
+        headings: std::iter::once(("backend".to_owned(), ""))
+            .chain(names)
+            .collect(),
+        rows,
+    })
+}
+
+fn invariance_cell(invariance: &Invariance) -> Cell {
+    let two_digits = |value: f64| significant(value, 2);
+    let [error, bound] = [invariance.error, invariance.bound].map(two_digits);
+    let verdict = invariance.verdict;
+    let symbol = verdict.symbol();
+    let difference = format!("max |Δlogit| {}", two_digits(invariance.max_abs_difference));
+    let (text, detail) = match verdict {
+        Verdict::Identical => (format!("{symbol} identical"), String::new()),
+        Verdict::Differs if invariance.error.is_nan() => {
+            (format!("{symbol} {error}"), String::new())
+        }
+        Verdict::Differs => (format!("{symbol} {error} > {bound}"), difference),
+        Verdict::Unavailable => (format!("{symbol} cannot tell"), format!("bound {bound}")),
+        _ => (format!("{symbol} {error} ≤ {bound}"), difference),
+    };
+    Cell {
+        text,
+        detail,
+        kind: Kind::Badge(tone(verdict)),
         ..Cell::default()
     }
 }

@@ -6,7 +6,8 @@ use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::record::environment::Environment;
 use crate::verify::compare::{
-    Check, Checked, Comparison, Entrant, Entry, Envelope, Reference, Seeds, Verdict,
+    Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Judge,
+    Reference, Seeds, Verdict,
 };
 
 use super::*;
@@ -98,6 +99,58 @@ fn report_has_every_verdict_plot_and_table() {
     has_no_broken_number(&html);
     assert!(html.contains("≠ device") && !html.contains("≠ CPU"));
     assert!(html.contains("layers = 12") && markdown.contains("layers = 12"));
+}
+
+#[test]
+fn logits_computed_in_another_way_have_a_table_and_a_headline() {
+    let mut comparison = fixture::comparison(20);
+    comparison.backends[4].invariance[2].error = f64::NAN;
+    let (_directory, _, markdown) = written(&comparison);
+    let (_, section) = markdown.split_once("## Cached steps and batches").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    for row in [
+        "| flex:f64 (reference) | ✓ 3.0e-16 ≤ 4.0e-15 (max \\|Δlogit\\| 2.7e-15) | = identical |",
+        "| flex:f64 | ✓ 3.0e-16",
+        "| wgpu:f32 | ≠ 0.031 \\> 2.4e-6 (max \\|Δlogit\\| 0.28) | ✓ 2.0e-7 ≤ 2.4e-6",
+        "| ≠ not a number |",
+        "| – cannot tell (bound 1.3) |",
+    ] {
+        assert!(section.contains(row), "{row}: {section}");
+    }
+    assert!(!section.contains("cubecl-cpu:f32 |"), "it was not measured");
+
+    // A backend that only differs from itself is not said to differ from the reference.
+    comparison.backends.drain(2..);
+    comparison.backends[1].verdict = Verdict::Differs;
+    comparison.backends[1].judged_by = vec![Judge::Invariance];
+    let headline = |comparison: &Comparison| page(comparison).headline;
+    assert_eq!(
+        headline(&comparison),
+        "ndarray:f32 computes other logits with a cache or in a batch than without."
+    );
+    assert!(comparison.has_failures());
+    comparison.backends.drain(1..);
+    assert!(!comparison.has_failures());
+    comparison.reference.invariance = fixture::invariance(1e-16, [0.0, 0.1, 0.0]);
+    assert!(comparison.has_failures());
+    assert_eq!(
+        headline(&comparison),
+        "The reference, flex:f64, computes other logits with a cache or in a batch than without."
+    );
+
+    // Comparisons of versions without these checks are reports.
+    let mut json = serde_json::to_value(&comparison).unwrap();
+    json["reference"]
+        .as_object_mut()
+        .unwrap()
+        .remove("invariance")
+        .unwrap();
+    for entry in json["backends"].as_array_mut().unwrap() {
+        entry.as_object_mut().unwrap().remove("invariance").unwrap();
+    }
+    let older: Comparison = serde_json::from_value(json).unwrap();
+    let (_directory, html, _) = written(&older);
+    assert!(!html.contains("Cached steps"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Sentences of a report, the same in HTML and Markdown.
 
-use crate::verify::compare::{Comparison, Entrant, Envelope, OUTCOME_LEVEL, Verdict};
+use crate::verify::compare::{
+    Comparison, Entrant, Envelope, Invariance, Judge, OUTCOME_LEVEL, Verdict,
+};
 
 use super::Run;
 use crate::show::format::{count, listed, loss, significant};
@@ -31,10 +33,10 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
             .iter()
             .filter(|run| run.entry.verdict == verdict)
             .collect();
-        // Without an envelope, the verdict on a backend that ran is "unavailable" too.
-        let (ran, absent): (Vec<_>, Vec<_>) = of.iter().partition(|run| run.class.is_some());
         let groups = match verdict {
-            Verdict::Unavailable => vec![ran, absent],
+            // Without an envelope, the verdict on a backend that ran is "unavailable" too.
+            Verdict::Unavailable => divided(&of, |run| run.class.is_some()),
+            Verdict::Differs => divided(&of, |run| !is_only_inconsistent(run)),
             _ => vec![of],
         };
         for group in groups.into_iter().filter(|group| !group.is_empty()) {
@@ -42,6 +44,16 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
             let predicate = predicate(&group, &mut unnamed);
             clauses.push(format!("{subject} {predicate}"));
         }
+    }
+    if comparison
+        .reference
+        .invariance
+        .iter()
+        .any(Invariance::differs)
+    {
+        clauses.push(format!(
+            "the reference, {reference}, computes {OTHER_LOGITS}"
+        ));
     }
     match (clauses.is_empty(), runs.len()) {
         (true, 0 | 1) if comparison.envelopes.is_empty() => {
@@ -52,6 +64,20 @@ pub(super) fn headline(comparison: &Comparison, runs: &[Run<'_>]) -> String {
         ),
         (false, _) => capitalised(&format!("{}.", clauses.join("; "))),
     }
+}
+
+/// Predicate of a backend that computes other logits in another way, without its verb.
+const OTHER_LOGITS: &str = "other logits with a cache or in a batch than without";
+
+/// Returns whether a backend differs from itself and not from the reference.
+fn is_only_inconsistent(run: &Run<'_>) -> bool {
+    run.entry.judged_by == [Judge::Invariance]
+}
+
+/// Divides runs by a property, those that have it first.
+fn divided<'a>(runs: &[&'a Run<'a>], has: impl Fn(&Run<'a>) -> bool) -> Vec<Vec<&'a Run<'a>>> {
+    let (with, without) = runs.iter().partition(|run| has(run));
+    vec![with, without]
 }
 
 /// Returns the names of a group, or its size if it is large. `others` says whether the reference's own backend ran too.
@@ -89,6 +115,9 @@ fn predicate(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
             )
         }
         Verdict::Outcome => format!("{}{} in outcome", verb("agrees", "agree"), with("with")),
+        Verdict::Differs if group.iter().all(|run| is_only_inconsistent(run)) => {
+            format!("{} {OTHER_LOGITS}", verb("computes", "compute"))
+        }
         Verdict::Differs => {
             let from = group.iter().filter_map(|run| run.entry.first_step).min();
             let from = from.map_or(String::new(), |step| {
@@ -108,10 +137,12 @@ fn predicate(group: &[&Run<'_>], unnamed: &mut Option<Entrant>) -> String {
 
 /// Capitalises a sentence unless it begins with the name of a backend.
 fn capitalised(sentence: &str) -> String {
-    match sentence.strip_prefix("all ") {
-        Some(rest) => format!("All {rest}"),
-        None => sentence.into(),
+    for (word, capital) in [("all ", "All "), ("the ", "The ")] {
+        if let Some(rest) = sentence.strip_prefix(word) {
+            return format!("{capital}{rest}");
+        }
     }
+    sentence.into()
 }
 
 /// Returns one line about the compared experiment.
@@ -214,3 +245,9 @@ pub(super) const CHECKS: &str = "Single steps, each taken from the reference's o
      same batch. Error: ‖backend − reference‖ / ‖reference‖, the reference in f64. Bound: the error of the \
      reference's own backend in the tested precision, as a root mean square over runs that differ only in rounding, \
      times a factor. A bound of at least 1 explains everything: such a check cannot tell.";
+
+/// Note on the comparisons of a backend's logits with its own.
+pub(super) const INVARIANCE: &str = "Each backend against itself, on validation windows and with its own weights after \
+     the last step: steps with a key/value cache against a full pass, and a batch of 8 windows against one window at a \
+     time, also with a cache. Error: ‖difference‖ / ‖logits‖ at the worst position. Bound: what moving every weight by \
+     one unit in the last place changes in the backend's own full pass, times a factor.";

@@ -1,8 +1,8 @@
 //! Fictitious comparison for tests. Every number in it is made up: no backend was measured.
 
 use super::{
-    Backend, Check, Checked, Comparison, Entrant, Entry, Envelope, Environment, Precision,
-    Reference, Seeds, Verdict,
+    Backend, Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Environment,
+    Invariance, Precision, Reference, Seeds, Verdict,
 };
 
 /// Generator of pseudorandom numbers between −1 and 1, the same in every run.
@@ -109,6 +109,23 @@ fn checks(unit: f64, wrong: Option<usize>, seed: u64) -> Vec<Check> {
     made
 }
 
+/// Returns results of the invariance checks in the order of [`Computation::ALL`], with these errors.
+pub(super) fn invariance(unit: f64, errors: [f64; 3]) -> Vec<Invariance> {
+    let bound = unit * 40.0;
+    let of = |(of, error): (Computation, f64)| Invariance {
+        of,
+        verdict: match error {
+            0.0 => Verdict::Identical,
+            error if error <= bound => Verdict::Rounding,
+            _ => Verdict::Differs,
+        },
+        error,
+        bound,
+        max_abs_difference: error * 9.0,
+    };
+    Computation::ALL.into_iter().zip(errors).map(of).collect()
+}
+
 fn environment(backend: Backend, device: &str, driver: Option<&str>) -> Environment {
     Environment {
         started: "2026-01-02T03:04:05Z".into(),
@@ -162,6 +179,7 @@ fn entry(name: Backend, dtype: Precision, verdict: Verdict, losses: Vec<f64>, pa
         gradient_norms: losses.iter().map(|loss| 0.3 * loss).collect(),
         weights_distance: Vec::new(),
         checks: Vec::new(),
+        invariance: Vec::new(),
         losses,
     }
 }
@@ -188,6 +206,7 @@ pub(super) fn comparison(steps: usize) -> Comparison {
     flex.max_abs_loss_difference = Some(0.0);
     flex.weights_distance = vec![0.0; steps];
     flex.checks = checks(1e-16, None, 5);
+    flex.invariance = invariance(1e-16, [3e-16, 0.0, 5e-16]);
 
     let mut ndarray = entry(
         Backend::NdArray,
@@ -201,6 +220,7 @@ pub(super) fn comparison(steps: usize) -> Comparison {
     ndarray.envelope = Some(9.4e-3);
     ndarray.weights_distance = distance(F32, 2);
     ndarray.checks = checks(F32, None, 6);
+    ndarray.invariance = invariance(F32, [2.9e-7, 1.4e-7, 3.1e-7]);
 
     let mut libtorch = entry(
         Backend::LibTorch,
@@ -231,6 +251,9 @@ pub(super) fn comparison(steps: usize) -> Comparison {
     half.envelope = Some(0.4);
     half.weights_distance = distance(BF16 * 0.1, 4);
     half.checks = checks(BF16, None, 8);
+    half.invariance = invariance(BF16, [0.02, 0.0, 0.03]);
+    half.invariance[2].verdict = Verdict::Unavailable;
+    half.invariance[2].bound = 1.3;
 
     let mut wgpu_losses = moved(&reference, F32, 9);
     for (step, loss) in wgpu_losses.iter_mut().enumerate().skip(at(0.12)) {
@@ -253,6 +276,7 @@ pub(super) fn comparison(steps: usize) -> Comparison {
     wgpu.peak_memory_bytes = None;
     wgpu.weights_distance = distance(F32 * 4e4, 9);
     wgpu.checks = checks(F32, Some(4), 9);
+    wgpu.invariance = invariance(F32, [0.031, 2e-7, 0.2]);
     let driver = Some("SwiftShader driver 5.0.0");
     wgpu.environment = Some(environment(
         Backend::Wgpu,
@@ -320,6 +344,7 @@ pub(super) fn comparison(steps: usize) -> Comparison {
             entrant: flex.entrant,
             final_loss: reference.last().copied(),
             losses: reference,
+            invariance: flex.invariance.clone(),
         },
         experiment_hash: "3a7bd3e2360a3d29eea436fcfb7e44c735d117c42d1c1835420b6b9942dd4f1b".into(),
         backends: vec![flex, ndarray, libtorch, half, wgpu, broken, absent],
