@@ -92,6 +92,9 @@ pub enum Error {
     /// Training failed for a reason that the user did not cause.
     #[error("training failed: {0}")]
     Training(String),
+    /// An evaluation failed for a reason that the user did not cause.
+    #[error("evaluation failed: {0}")]
+    Evaluation(String),
 }
 
 fn and_then(checkpoint: &Option<String>) -> String {
@@ -128,7 +131,8 @@ impl Error {
             | Self::Output(_)
             | Self::NotFinite { .. }
             | Self::Diverged { .. }
-            | Self::Training(_) => 1,
+            | Self::Training(_)
+            | Self::Evaluation(_) => 1,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod json;
 pub mod record;
 mod report;
 pub mod run_report;
+pub mod science;
 pub mod show;
 mod spelling;
 pub mod text;

@@ -156,9 +156,8 @@ pub(super) fn run(args: GenerateArgs) -> Result<ExitCode, Error> {
     }
     let mut prompts = Prompts::new(&args.prompts, args.interactive)?;
     let first = prompts.next(&source)?;
-    let device = args.model.device()?;
     let session = Session {
-        model: source.load(&device)?,
+        model: args.model.load(&source)?,
         tokenizer: source.tokenizer()?,
         source: &source,
         settings,
@@ -263,7 +262,7 @@ impl Session<'_> {
                 .args
                 .model
                 .backend()
-                .map_or("", |backend| backend.name()),
+                .map_or("", |(backend, _)| backend.name()),
             seed: self.settings.seed,
             sampling: &self.settings.sampling,
             prompts: prompts.iter().map(|prompt| prompt.text.as_str()).collect(),

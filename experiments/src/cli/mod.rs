@@ -4,6 +4,7 @@ mod backends;
 mod bisect;
 mod compare;
 mod data;
+mod evaluate;
 mod export;
 mod generate;
 mod import;
@@ -11,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod predict;
+mod read;
 mod report;
 mod required;
 mod screen;
@@ -42,6 +44,7 @@ enum Command {
     Bisect(bisect::BisectArgs),
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -90,6 +93,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Bisect(args)) => bisect::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),
         Some(Command::Import(args)) => import::run(args),

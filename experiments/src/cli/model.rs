@@ -6,7 +6,9 @@ use burn::tensor::Device;
 use clap::Args;
 use foretoken::Error;
 use foretoken::backend::Backend;
+use foretoken::backend::precision::Precision;
 use foretoken::record::source::{Checkpoint, Source};
+use foretoken_model::Transformer;
 
 /// Arguments that choose a model and its backend.
 #[derive(Args)]
@@ -19,8 +21,9 @@ pub(super) struct ModelArgs {
     /// A tokenizer.json to use instead of the model's own
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Backend to run on; `foretoken backends` lists them [default: the first one compiled in]
-    #[arg(long, value_name = "NAME")]
+    /// Backend to run on, with an optional precision, such as flex:f64; `foretoken backends` lists them [default: the
+    /// first one compiled in, in f32]
+    #[arg(long, value_name = "NAME[:DTYPE]")]
     backend: Option<String>,
 }
 
@@ -29,15 +32,55 @@ impl ModelArgs {
         Source::open(&self.model, self.checkpoint, self.tokenizer.as_deref())
     }
 
-    pub(super) fn backend(&self) -> Result<Backend, Error> {
-        match &self.backend {
-            Some(name) => Ok(name.parse()?),
-            None => Ok(Backend::default_backend()),
+    /// Returns the backend and the precision of weights on it.
+    pub(super) fn backend(&self) -> Result<(Backend, Precision), Error> {
+        let Some(named) = &self.backend else {
+            return Ok((Backend::default_backend(), Precision::default()));
+        };
+        match named.split_once(':') {
+            Some((name, precision)) => {
+                let refuse = |message| refused("--backend", message);
+                Ok((name.parse()?, precision.parse().map_err(refuse)?))
+            }
+            None => Ok((named.parse()?, Precision::default())),
         }
     }
 
+    /// Returns the arguments of another model, or of another checkpoint or backend. Another model has its own tokenizer.
+    pub(super) fn with(
+        &self,
+        model: Option<PathBuf>,
+        checkpoint: Option<Checkpoint>,
+        backend: Option<String>,
+    ) -> Self {
+        Self {
+            tokenizer: match model {
+                Some(_) => None,
+                None => self.tokenizer.clone(),
+            },
+            model: model.unwrap_or_else(|| self.model.clone()),
+            checkpoint: checkpoint.unwrap_or(self.checkpoint),
+            backend: backend.or_else(|| self.backend.clone()),
+        }
+    }
+
+    /// Returns whether both name the same weights and the same tokenizer.
+    pub(super) fn is_same_model(&self, other: &Self) -> bool {
+        let path = |args: &Self| args.model.canonicalize().ok();
+        path(self) == path(other)
+            && self.checkpoint == other.checkpoint
+            && self.tokenizer == other.tokenizer
+    }
+
+    /// Loads the model that `source` was opened for, on the chosen backend in the chosen precision.
+    pub(super) fn load(&self, source: &Source) -> Result<Transformer, Error> {
+        let (backend, precision) = self.backend()?;
+        source.load_in(&backend.device_for(precision)?, precision)
+    }
+
     pub(super) fn device(&self) -> Result<Device, Error> {
-        Ok(self.backend()?.device()?)
+        let (backend, precision) = self.backend()?;
+        Ok(backend.device_for(precision)?)
     }
 }
 

@@ -90,8 +90,8 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
         None => None,
     };
 
-    let backend = args.model.backend()?;
-    let model = source.load(&backend.device()?)?;
+    let (backend, _) = args.model.backend()?;
+    let model = args.model.load(&source)?;
     let next = before
         .map(|before| next_token(&model, tokenizer, &before, context, args.top))
         .transpose()?;

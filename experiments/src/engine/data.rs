@@ -21,6 +21,8 @@ pub struct Data {
     pub train: Vec<TrainSource>,
     /// Validation tokens; the datasets of a mixture are concatenated.
     pub valid: Split,
+    /// Name and validation tokens of each dataset.
+    pub valid_by_dataset: Vec<(String, Split)>,
     /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
     /// SHA-256 of tokens and weights. A run can be resumed on data with an equal fingerprint.
@@ -97,16 +99,17 @@ impl Data {
                 name: entry.path.clone(),
             });
         }
-        let valid = Split::concat(
-            corpora
-                .into_iter()
-                .map(|(_, corpus)| corpus.valid)
-                .collect(),
-        )?;
+        let valid_by_dataset: Vec<(String, Split)> = corpora
+            .into_iter()
+            .map(|(entry, corpus)| (entry.path, corpus.valid))
+            .collect();
+        let splits = valid_by_dataset.iter().map(|(_, split)| split.clone());
+        let valid = Split::concat(splits.collect())?;
         Ok(Self {
             tokenizer,
             train,
             valid,
+            valid_by_dataset,
             floor_bits_per_byte: None,
             fingerprint: format!("{:x}", hasher.finalize()),
         })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use foretoken_datasets::world::WorldConfig;
-use foretoken_datasets::{Format, Manifest};
+use foretoken_datasets::{Corpus, Format, Manifest};
 use foretoken_model::{Activation, ModelConfig, Norm, Objective, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,40 @@ pub struct DataSection {
 impl DataSection {
     /// Default tokenizer of text.
     pub const DEFAULT_TOKENIZER: &str = "char";
+
+    /// Returns the section of a folder of tokens. `tokenizer` is the file of the tokenizer, for `.bin` files without one.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `path` is not a folder of tokens, or a path is not UTF-8.
+    pub fn of_tokens(path: &Path, tokenizer: Option<&Path>) -> Result<Self, Error> {
+        let refuse = |message: &str| Error::Experiment {
+            origin: path.display().to_string(),
+            message: message.into(),
+        };
+        if !Corpus::is_tokens(path)? {
+            return Err(refuse(
+                "is not a folder of tokens, which foretoken data build writes, nor an experiment file; give text as TEXT",
+            ));
+        }
+        let text = |path: &Path| path.to_str().map(String::from);
+        let Some(folder) = text(path) else {
+            return Err(refuse("its path is not UTF-8; rename it"));
+        };
+        let built = path.join(Manifest::FILE).exists();
+        Ok(Self {
+            path: Some(folder),
+            tokenizer: tokenizer.filter(|_| !built).and_then(text),
+            id_bytes: None,
+            format: None,
+            text_field: Self::default_text_field(),
+            valid: Self::default_valid(),
+            windows: WindowKind::default(),
+            loss_weight: LossWeight::default(),
+            world: None,
+            mixture: Vec::new(),
+        })
+    }
 
     /// Returns whether any source is a folder written by `foretoken data build`, which has its own tokenizer.
     pub(crate) fn is_built(&self) -> bool {

@@ -108,7 +108,8 @@ impl Origin {
     }
 }
 
-fn weights_hash(transformer: &Transformer) -> Result<String, Error> {
+/// Returns the SHA-256 of all weights with their paths.
+pub(crate) fn weights_hash(transformer: &Transformer) -> Result<String, Error> {
     let mut hash = Hash {
         path: Vec::new(),
         hasher: Sha256::new(),

@@ -11,8 +11,10 @@ use foretoken_model::{Export, ModelConfig, ModelError, Pretrained, Transformer, 
 
 use crate::Error;
 use crate::backend::Backend;
+use crate::backend::precision::Precision;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_loading;
+use crate::engine::parameters::in_precision;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::RunDirectory;
 
@@ -154,7 +156,7 @@ impl Source {
     }
 
     /// Returns the path of the model.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -224,7 +226,16 @@ impl Source {
         }
     }
 
-    /// Loads the model on `device`.
+    /// Loads the model on `device`, with weights rounded to `precision`, which it computes in.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`load`](Self::load).
+    pub fn load_in(&self, device: &Device, precision: Precision) -> Result<Transformer, Error> {
+        Ok(in_precision(self.load(device)?, precision))
+    }
+
+    /// Loads the model on `device`, in the precision of its file.
     ///
     /// # Errors
     ///

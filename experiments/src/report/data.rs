@@ -57,7 +57,7 @@ fn lines_json(plot: &LinePlot) -> Value {
         .iter()
         .map(|band| json!({ "name": band.name, "values": sampled(&band.values, stride, DRAWN_DIGITS) }))
         .collect();
-    let mut data = json!({ "stride": stride, "lines": lines, "bands": bands });
+    let mut data = json!({ "axis": plot.axis, "stride": stride, "lines": lines, "bands": bands });
     if !plot.levels.is_empty() {
         let levels = plot.levels.iter();
         let levels = levels

@@ -84,6 +84,8 @@ pub(crate) enum Width {
 pub(crate) struct LinePlot {
     /// Text alternative for screen readers.
     pub label: String,
+    /// Quantity of the horizontal axis: "step", or another whole number.
+    pub axis: &'static str,
     /// Quantity and unit of the vertical axis.
     pub quantity: &'static str,
     pub log: bool,
@@ -237,11 +239,11 @@ impl LinePlot {
             "tick x muted",
             (left + right) / 2.0,
             bottom + 34.0,
-            "step",
+            self.axis,
         );
         let frame = json!({
             "left": left, "right": right, "top": top, "bottom": bottom,
-            "steps": self.steps(), "log": self.log,
+            "steps": self.steps(), "log": self.log, "axis": self.axis,
         });
         Svg {
             width: size.width,
@@ -434,6 +436,7 @@ mod tests {
         };
         LinePlot {
             label: "A test".into(),
+            axis: "step",
             quantity: "nats",
             log,
             width: Width::Full,

@@ -192,7 +192,7 @@
 
     const tooltip = document.createElement("div");
     tooltip.className = "tooltip";
-    tooltip.append(Object.assign(document.createElement("b"), { textContent: `step ${grouped(String(plot.step))}` }));
+    tooltip.append(Object.assign(document.createElement("b"), { textContent: `${plot.frame.axis} ${grouped(String(plot.step))}` }));
     const table = tooltip.appendChild(document.createElement("table"));
     const row = (name, mark, value) => {
       const cells = table.insertRow();
@@ -321,14 +321,14 @@
     listen(plot);
     if (plot.figure.querySelector(".reset")) continue;
     const reset = Object.assign(document.createElement("button"),
-      { type: "button", className: "reset", hidden: true, textContent: "All steps" });
+      { type: "button", className: "reset", hidden: true, textContent: "Show all" });
     reset.addEventListener("click", () => zoom(null));
     plot.figure.append(reset);
   }
   if (plots.length) {
     const hint = Object.assign(document.createElement("p"), { className: "hint" });
-    hint.textContent = "Point at a plot for values; drag across it to zoom into steps, in all plots at once; "
-      + "double-click for all steps. A name in a legend hides its run. By keyboard: arrows, + and −, 0.";
+    hint.textContent = "Point at a plot for values; drag across it to zoom, in all plots at once; double-click to see all again. "
+      + "Click a name in a legend to hide its curve. The keys are the arrows, + and − to zoom, and 0 to see all.";
     plots[0].figure.before(hint);
   }
 
@@ -349,7 +349,7 @@
       const index = column.steps ? column.steps.indexOf(step) : step / lines.stride;
       return column.values[index];
     };
-    return [["step", ...columns.map((column) => column.name)],
+    return [[lines.axis, ...columns.map((column) => column.name)],
       ...steps.map((step) => [step, ...columns.map((column) => at(column, step))])];
   };
   for (const button of document.querySelectorAll("[data-csv]")) {

@@ -195,6 +195,7 @@ fn full(label: &str, quantity: &'static str, lines: Vec<Line>) -> LinePlot {
 fn half(label: &str, quantity: &'static str, lines: Vec<Line>) -> LinePlot {
     LinePlot {
         label: label.into(),
+        axis: "step",
         quantity,
         log: false,
         width: Width::Half,

@@ -31,6 +31,17 @@ pub fn bytes_bar(label: &str) -> ProgressBar {
     bar
 }
 
+/// Returns a bar of targets on standard error, which is hidden if standard error is not a terminal.
+pub fn targets_bar(label: &str) -> ProgressBar {
+    let bar = bytes_bar(label);
+    let template = "{prefix} {wide_bar} {human_pos}/{human_len} tokens  {elapsed}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_length(0);
+    bar
+}
+
 /// Reporter of the progress of a token build.
 pub struct BuildReporter {
     report: Box<dyn Fn(BuildProgress) + Sync>,

@@ -4,6 +4,7 @@
 mod backends;
 mod compare;
 mod data;
+mod evaluate;
 mod generate;
 mod huggingface;
 mod input;

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
-    BuildOptions, Built, DataError, Format, InvalidUtf8, Manifest, ReadOptions, SourceEntry,
-    SplitBy, TokenizerSpec, build,
+    BuildOptions, Built, DataError, Format, Manifest, SourceEntry, SplitBy, TokenizerSpec, build,
 };
 
 use super::grouped;
 use crate::cli::interrupt::on_ctrl_c;
+use crate::cli::read::ReadArgs;
 
 /// Make a folder of tokens from text
 ///
@@ -59,33 +59,14 @@ pub(in crate::cli) struct BuildArgs {
     /// Tokens per file, with an optional suffix: 500k, 100M, 2G
     #[arg(long, value_name = "TOKENS", default_value = "100M", value_parser = count)]
     shard_tokens: u64,
-    /// Format of all files: text, jsonl, json, csv, tsv or parquet; with it, all files of a folder are read
-    /// [default: by the extension]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
-    /// Field of JSON, or column of CSV, TSV and Parquet, that contains the text
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    text_field: String,
-    /// Text between documents in plain text [default: the end of the file]
-    #[arg(long, value_name = "TEXT")]
-    separator: Option<String>,
-    /// Treatment of bytes that are not UTF-8
-    #[arg(long, value_enum, default_value_t = InvalidUtf8Arg::Refuse)]
-    invalid_utf8: InvalidUtf8Arg,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Read names of special tokens in the text, such as <|endoftext|>, as those tokens
     #[arg(long)]
     special_tokens: bool,
     /// Print the manifest as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum InvalidUtf8Arg {
-    /// Stop and name the file and the place
-    Refuse,
-    /// Replace them by U+FFFD, and count them
-    Replace,
 }
 
 /// Parses a count with an optional suffix: k, M or G.
@@ -111,15 +92,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     let options = BuildOptions {
         inputs: args.inputs,
         tokenizer,
-        read: ReadOptions {
-            format: args.format,
-            text_field: args.text_field,
-            separator: args.separator,
-            invalid_utf8: match args.invalid_utf8 {
-                InvalidUtf8Arg::Refuse => InvalidUtf8::Refuse,
-                InvalidUtf8Arg::Replace => InvalidUtf8::Replace,
-            },
-        },
+        read: args.read.options(),
         valid: args.valid,
         shard_tokens: args.shard_tokens,
         special_tokens: args.special_tokens,

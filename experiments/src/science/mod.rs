@@ -1,0 +1,17 @@
+//! What the objective teaches: measurements of trained models.
+
+pub mod evaluate;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foretoken_datasets::DataError;
+
+use crate::Error;
+
+/// Returns an error once the user asks to stop.
+fn check(interrupt: &AtomicBool) -> Result<(), Error> {
+    match interrupt.load(Ordering::Relaxed) {
+        true => Err(DataError::Interrupted.into()),
+        false => Ok(()),
+    }
+}
