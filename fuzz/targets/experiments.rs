@@ -5,6 +5,9 @@ mod fixture;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
 
 use foretoken::Experiment;
 use foretoken::backend::Backend;
@@ -15,19 +18,23 @@ use foretoken::record::checkpoint::Checkpoints;
 use foretoken::record::environment::Environment;
 use foretoken::record::identity::Identity;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
+use foretoken::science::compress::Compressor;
 use foretoken::verify::compare::{
     Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
     Seeds, Verdict, of_runs, read, write_report,
 };
+use foretoken_datasets::Tokenizer;
+use foretoken_model::{ModelConfig, Transformer};
 
 use crate::target::{Target, accepted, file};
 
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     Target::new("experiment", experiment_seeds, experiment),
     Target::new("setting", setting_seeds, setting),
     Target::new("metrics", metrics_seeds, metrics),
     Target::new("checkpoint", checkpoint_seeds, checkpoint),
     Target::new("comparison", comparison_seeds, comparison),
+    Target::new("compressed", compressed_seeds, compressed),
 ];
 
 fn experiment_seeds() -> Vec<Vec<u8>> {
@@ -198,4 +205,54 @@ fn comparison(bytes: &[u8]) -> bool {
     };
     report_of(&comparison);
     true
+}
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// A model of bytes with random weights.
+    static MODEL: (Transformer, Tokenizer) = {
+        let model = ModelConfig::new(256, 16, 1, 1, 8);
+        (model.init(1, &Device::flex()).unwrap(), Tokenizer::byte())
+    };
+}
+
+fn with_compressor<R>(work: impl FnOnce(&Compressor<'_>) -> R) -> R {
+    MODEL.with(|(model, tokenizer)| {
+        let compressor = Compressor::new(model, tokenizer, Vec::new(), "flex:f32".into());
+        work(&compressor.unwrap())
+    })
+}
+
+fn compressed_seeds() -> Vec<Vec<u8>> {
+    let files = [
+        (&b""[..], 1),
+        (b"a", 1),
+        (b"two streams \xff\0 of bytes", 2),
+    ];
+    with_compressor(|compressor| {
+        files
+            .map(|(file, streams)| {
+                let compressed = compressor.compress(file, Some(streams), &NEVER, &mut |_| {});
+                compressed.unwrap().file
+            })
+            .into()
+    })
+}
+
+/// Decompresses a file, as it is and with a valid checksum of its header.
+fn compressed(bytes: &[u8]) -> bool {
+    let mut sealed = bytes.to_vec();
+    if let Some(length) = sealed.get(4..8).and_then(|length| length.try_into().ok())
+        && let Some(header) = sealed.get_mut(..u32::from_le_bytes(length) as usize)
+        && let Some((checked, crc)) = header.split_last_chunk_mut::<4>()
+    {
+        *crc = crc32fast::hash(checked).to_le_bytes();
+    }
+    with_compressor(|compressor| {
+        let accepted = [bytes, &sealed].map(|bytes| {
+            accepted(compressor.decompress("file.ftz", bytes, &NEVER, &mut |_| {})).is_some()
+        });
+        accepted.contains(&true)
+    })
 }

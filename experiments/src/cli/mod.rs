@@ -3,6 +3,7 @@
 mod backends;
 mod bisect;
 mod compare;
+mod compress;
 mod data;
 mod evaluate;
 mod export;
@@ -45,6 +46,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Compress(compress::CompressArgs),
+    Decompress(compress::DecompressArgs),
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -94,6 +97,8 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Evaluate(args)) => evaluate::run(args),
+        Some(Command::Compress(args)) => compress::run(args),
+        Some(Command::Decompress(args)) => compress::decompress(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),
         Some(Command::Import(args)) => import::run(args),

@@ -1,5 +1,6 @@
 //! What the objective teaches: measurements of trained models.
 
+pub mod compress;
 pub mod evaluate;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,6 +3,7 @@
 
 mod backends;
 mod compare;
+mod compress;
 mod data;
 mod evaluate;
 mod generate;
