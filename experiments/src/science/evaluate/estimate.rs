@@ -133,6 +133,15 @@ impl Estimate {
         }
     }
 
+    /// Returns the estimate with the ends of its interval in the range of possible values.
+    pub(super) fn clamped(self, lowest: f64, highest: f64) -> Self {
+        let clamp = |ends: [f64; 2]| ends.map(|end| end.clamp(lowest, highest));
+        Self {
+            interval: self.interval.map(clamp),
+            ..self
+        }
+    }
+
     /// Whether the interval contains a number; `None` if there is no interval.
     pub fn contains(&self, number: f64) -> Option<bool> {
         self.interval
@@ -194,6 +203,7 @@ mod tests {
         let estimate = ratio([(1.0, 1.0), (3.0, 1.0)]).unwrap();
         let [low, high] = estimate.scaled(-2.0).interval.unwrap();
         assert!(low < -4.0 && -4.0 < high);
+        assert_eq!(estimate.clamped(1.5, 2.5).interval, Some([1.5, 2.5]));
         assert_eq!(estimate.exp().value, 2f64.exp());
         let [low, high] = estimate.exp().interval.unwrap();
         assert!(0.0 < low && low < high);

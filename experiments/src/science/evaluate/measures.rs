@@ -123,9 +123,9 @@ impl Measures {
             bits_per_byte: ratio(|sums| sums.nats, |sums| sums.bytes).map(bits),
             bits_per_character: ratio(|sums| sums.nats, |sums| sums.characters).map(bits),
             word_perplexity: ratio(|sums| sums.nats, |sums| sums.words).map(Estimate::exp),
-            accuracy: per_token(|sums| sums.correct)?,
-            top_5_accuracy: per_token(|sums| sums.top_5)?,
-            mean_rank: per_token(|sums| sums.rank)?,
+            accuracy: per_token(|sums| sums.correct)?.clamped(0.0, 1.0),
+            top_5_accuracy: per_token(|sums| sums.top_5)?.clamped(0.0, 1.0),
+            mean_rank: per_token(|sums| sums.rank)?.clamped(1.0, f64::INFINITY),
             clusters: clusters.len(),
             clusters_are,
         })
@@ -442,12 +442,12 @@ impl Settings {
                 format!("disjoint windows of {context} tokens, as evaluations in training have")
             }
             ContextPolicy::Stride(stride) => format!(
-                "windows of {context} tokens, {stride} further each; at least {} tokens before each token",
+                "windows of {context} tokens, moved by {stride}; at least {} tokens before each token",
                 context - stride + 1
             ),
-            ContextPolicy::Documents => format!(
-                "every document by itself, from its start; windows of {context} tokens over longer ones overlap by half"
-            ),
+            ContextPolicy::Documents => {
+                format!("every document by itself; windows of {context} tokens overlap by half")
+            }
         }
     }
 }
