@@ -152,10 +152,19 @@ impl CausalSelfAttention {
         let (batch, length) = (sight.batch, sight.length);
         let [queries, keys, values] = self.parts(qkv, sight, pass);
         let [.., head_width] = queries.dims();
+        #[cfg(feature = "flex")]
+        let is_cached = cache.is_some();
         let [keys, values] = match cache {
             Some((cache, seen)) => cache.extend(seen, keys, values),
             None => [keys, values],
         };
+        #[cfg(feature = "flex")]
+        if is_cached && pass.is_fused() {
+            let seen = |sequence, row| sight.columns_seen(sequence, row);
+            if let Some(mixed) = ops::cached_attention(&queries, &keys, &values, seen) {
+                return mixed;
+            }
+        }
 
         // Heads that share keys and values become rows of one product.
         let group = heads / kv_heads;

@@ -415,6 +415,31 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "flex")]
+    fn a_batch_changes_no_bit() {
+        let prompts: Vec<Vec<u32>> = (0..8).map(|row| vec![row, 3 * row + 1, 30 - row]).collect();
+        for model in models(&Device::flex()) {
+            let read = |prompts: &[Vec<u32>]| {
+                let mut texts = prompts.to_vec();
+                let running = vec![true; texts.len()];
+                let mut reader = BatchReader::new(&model);
+                let mut rows = vec![Vec::new(); texts.len()];
+                for step in 0..9 {
+                    let logits = reader.next_logits(&texts, &running, 9 - step).unwrap();
+                    for (row, logits) in logits.into_iter().enumerate() {
+                        rows[row].extend(logits.into_iter().map(f32::to_bits));
+                        texts[row].push((7 * step + row) as u32 % 31);
+                    }
+                }
+                rows
+            };
+            let together = read(&prompts);
+            // The first row's tokens are those of a row alone.
+            assert_eq!(read(&prompts[..1])[0], together[0], "{:?}", model.config());
+        }
+    }
+
+    #[test]
     fn a_row_that_ends_leaves_the_others_going() {
         let model = &models(&Device::flex())[0];
         let prompts = [vec![1, 2], vec![3]];

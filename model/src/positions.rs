@@ -44,6 +44,10 @@ impl Placement<'_> {
 pub(crate) struct Sight {
     pub(crate) batch: usize,
     pub(crate) length: usize,
+    /// Columns already seen.
+    pub(crate) seen: usize,
+    /// As in [`Placement`].
+    pub(crate) padding: Vec<usize>,
     /// Added to attention scores: 0 where a query sees a key and, where it does not, a number so low that
     /// its exponential is exactly 0. `[1 or batch, 1, length, seen + length]`; `None` where all is seen.
     pub(crate) mask: Option<Tensor<4>>,
@@ -69,6 +73,8 @@ impl Sight {
         Self {
             batch: placement.batch,
             length: placement.length,
+            seen: placement.seen,
+            padding: placement.padding.to_vec(),
             fused,
             window: config.window,
             mask: match fused {
@@ -79,6 +85,18 @@ impl Sight {
                 .then(|| rotation(config, placement, device, dtype)),
             dropout: config.dropout,
         }
+    }
+}
+
+#[cfg(feature = "flex")]
+impl Sight {
+    /// The columns that row `row` of a sequence sees; none where the row is padding.
+    pub(crate) fn columns_seen(&self, sequence: usize, row: usize) -> Range<usize> {
+        let end = self.seen + row + 1;
+        let pad = self.padding.get(sequence).copied().unwrap_or(0);
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        let start = start.max(pad);
+        start..end.max(start)
     }
 }
 

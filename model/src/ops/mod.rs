@@ -58,6 +58,8 @@ pub(crate) use attention_sublayer::{AttentionSublayer, Rotation};
 pub(crate) use cross_entropy::{Head, LOGITS, capped, cross_entropy};
 pub(crate) use embedding::embedding;
 pub(crate) use feed_forward_sublayer::{FeedForwardSublayer, Gate};
+#[cfg(feature = "flex")]
+pub(crate) use flex::{cached_attention, few_rows};
 pub(crate) use linear::linear;
 pub(crate) use norm::{Rule, norm};
 pub(crate) use parameters::{Layer, NormParameters};

@@ -2,6 +2,7 @@
 //! one that uses them up, and nothing above the diagonal is computed but what shares a tile with it.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
@@ -92,6 +93,25 @@ impl<'a> Layout<'a> {
         self.heads.heads / self.heads.kv_heads
     }
 
+    /// `count` queries of one head, and all keys and values they look at.
+    fn sources(
+        self,
+        batch: usize,
+        head: usize,
+        start: usize,
+        count: usize,
+    ) -> Sources<'a, impl Fn(usize) -> Range<usize>> {
+        let kv_head = self.heads.heads + head / self.group();
+        let length = self.heads.length;
+        Sources {
+            queries: self.part(batch, head, start, count),
+            keys: self.part(batch, kv_head, 0, length),
+            values: self.part(batch, kv_head + self.heads.kv_heads, 0, length),
+            seen: move |row| self.heads.seen(start + row),
+            scale: self.scale(),
+        }
+    }
+
     /// The tiles of the queries from `start`, in the order of their keys.
     fn tiles(&self, start: usize) -> impl Iterator<Item = Tile> + use<> {
         let rows = QUERIES.min(self.heads.length - start);
@@ -119,6 +139,57 @@ fn into(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>, scale: f32)
     product_into(target, add, a, b, scale, Parallelism::None);
 }
 
+/// Some queries of one head, `[rows, head_width]`, and what they look at.
+struct Sources<'a, F> {
+    queries: Matrix<'a>,
+    /// `[keys, head_width]`
+    keys: Matrix<'a>,
+    /// `[keys, head_width]`
+    values: Matrix<'a>,
+    /// Keys that a query sees. Neither end is before that of the query before it.
+    seen: F,
+    scale: f32,
+}
+
+/// Attention of queries `[batch, heads, length, head_width]` over keys and values `[batch, kv_heads, keys, head_width]`:
+/// `[batch * length, heads head_width]`. `seen(sequence, row)` are the keys that a query sees; neither end is before that of
+/// the query before it.
+pub(super) fn cached(
+    queries: &FlexTensor,
+    keys: &FlexTensor,
+    values: &FlexTensor,
+    seen: impl Fn(usize, usize) -> Range<usize> + Sync + Send,
+) -> FlexTensor {
+    let [batch, heads, length, width]: [usize; 4] = queries.layout().shape().dims();
+    let [_, kv_heads, ..]: [usize; 4] = keys.layout().shape().dims();
+    let blocks = length.div_ceil(QUERIES);
+    let scale = (width as f64).powf(-0.5) as f32;
+    let write = |output: &mut [MaybeUninit<f32>]| {
+        let output = Shared::new(output);
+        let tasks = (0..batch * heads * blocks).into_par_iter().with_max_len(1);
+        tasks.for_each_init(Queries::new, |state, task| {
+            let (of, start) = (task / blocks, task % blocks * QUERIES);
+            let (sequence, head) = (of / heads, of % heads);
+            let kv_head = head / (heads / kv_heads);
+            let count = QUERIES.min(length - start);
+            state.attend(&Sources {
+                queries: Matrix::of_head(queries, sequence, head).rows_from(start, count),
+                keys: Matrix::of_head(keys, sequence, kv_head),
+                values: Matrix::of_head(values, sequence, kv_head),
+                seen: |row| seen(sequence, start + row),
+                scale,
+            });
+            for row in 0..count {
+                let to = ((sequence * length + start + row) * heads + head) * width;
+                // SAFETY: no other task has this head of this query.
+                state.divided(row, unsafe { output.part(to, width) });
+            }
+        });
+    };
+    // SAFETY: every query of every head is in one block.
+    unsafe { made([batch * length, heads * width], write) }
+}
+
 pub(super) fn forward(qkv: FlexTensor, heads: Heads) -> (FlexTensor, FlexTensor) {
     let qkv = contiguous(qkv);
     let layout = Layout::new(&qkv, heads);
@@ -139,8 +210,8 @@ pub(super) fn forward(qkv: FlexTensor, heads: Heads) -> (FlexTensor, FlexTensor)
             tasks.for_each_init(Queries::new, |queries, task| {
                 let (of, start) = (task / blocks, task % blocks * QUERIES);
                 let (sequence, head) = (of / all, of % all);
-                queries.attend(layout, sequence, head, start);
                 let count = QUERIES.min(length - start);
+                queries.attend(&layout.sources(sequence, head, start, count));
                 // SAFETY: no other task has this head of these queries.
                 let log_totals = unsafe { log_totals.part(of * length + start, count) };
                 for (row, log_total) in log_totals.iter_mut().enumerate() {
@@ -180,20 +251,26 @@ impl Queries {
         }
     }
 
-    fn attend(&mut self, layout: Layout<'_>, batch: usize, head: usize, start: usize) {
-        let width = layout.width;
-        let kv_head = head / layout.group();
+    fn attend(&mut self, of: &Sources<'_, impl Fn(usize) -> Range<usize>>) {
+        let (rows, width) = (of.queries.rows, of.queries.columns);
         self.mixed.resize(QUERIES * width, 0.0);
-        for (number, tile) in layout.tiles(start).enumerate() {
-            let scores = &mut self.scores[..tile.rows * tile.keys];
-            let queries = layout.queries(batch, head, &tile);
-            let keys = layout.keys(batch, kv_head, &tile);
-            into(scores, false, queries, keys.t(), layout.scale());
+        let (first, end) = ((of.seen)(0).start, (of.seen)(rows - 1).end);
+        if first >= end {
+            // What sees nothing finds nothing.
+            self.totals[..rows].fill(0.0);
+        }
+        for (number, first) in (first..end).step_by(KEYS).enumerate() {
+            let count = KEYS.min(end - first);
+            let within = |position: usize| position.saturating_sub(first).min(count);
+            let scores = &mut self.scores[..rows * count];
+            let keys = of.keys.rows_from(first, count);
+            into(scores, false, of.queries, keys.t(), of.scale);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (row, scores) in scores.chunks_exact_mut(tile.keys).enumerate() {
-                        let seen = layout.seen(&tile, row);
+                    for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
+                        let seen = (of.seen)(row);
+                        let seen = within(seen.start)..within(seen.end);
                         let before = match number {
                             0 => f32::NEG_INFINITY,
                             _ => self.maxima[row],
@@ -223,16 +300,18 @@ impl Queries {
                     }
                 },
             );
-            let scores = Matrix::dense(scores, tile.rows, tile.keys);
-            let values = layout.values(batch, kv_head, &tile);
+            let scores = Matrix::dense(scores, rows, count);
+            let values = of.values.rows_from(first, count);
             into(&mut self.mixed, number > 0, scores, values, 1.0);
         }
     }
 
+    /// Writes the output of a query; 0 where it sees no key.
     fn divided(&self, row: usize, to: &mut [MaybeUninit<f32>]) {
+        let total = self.totals[row];
         let mixed = &self.mixed[row * to.len()..];
         for (to, mixed) in to.iter_mut().zip(mixed) {
-            to.write(mixed / self.totals[row]);
+            to.write(if total == 0.0 { 0.0 } else { mixed / total });
         }
     }
 

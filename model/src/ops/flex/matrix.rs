@@ -57,6 +57,36 @@ impl<'a> Matrix<'a> {
         Self::new(data, [rows, columns], [columns, 1])
     }
 
+    /// Elements from one row to the next, and from one column to the next.
+    pub(super) fn strides(self) -> [usize; 2] {
+        [self.row_stride, self.column_stride]
+    }
+
+    /// The data from an element on.
+    pub(super) fn data_from(self, row: usize, column: usize) -> &'a [f32] {
+        &self.data[row * self.row_stride + column * self.column_stride..]
+    }
+
+    /// One head of a sequence, `[rows, columns]`, of a tensor in f32 `[batch, heads, rows, columns]`.
+    pub(super) fn of_head(tensor: &'a FlexTensor, sequence: usize, head: usize) -> Self {
+        let layout = tensor.layout();
+        let [_, _, rows, columns]: [usize; 4] = layout.shape().dims();
+        let stride = |dim: usize| layout.strides()[dim] as usize;
+        let start = layout.start_offset() + sequence * stride(0) + head * stride(1);
+        let data = &tensor.storage::<f32>()[start..];
+        Self::new(data, [rows, columns], [stride(2), stride(3)])
+    }
+
+    /// `count` rows from `start` on.
+    pub(super) fn rows_from(self, start: usize, count: usize) -> Self {
+        assert!(start + count <= self.rows, "the rows are there");
+        Self {
+            data: &self.data[start * self.row_stride..],
+            rows: count,
+            ..self
+        }
+    }
+
     /// `count` columns from `start` on.
     pub(super) fn columns_from(self, start: usize, count: usize) -> Self {
         assert!(start + count <= self.columns, "the columns are there");

@@ -4,10 +4,12 @@
 //! Work is cut into pieces that depend on shapes alone, and each piece is computed in one order: however many
 //! threads there are, the bits are the same.
 
+use std::ops::Range;
+
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::{DispatchDevice, Flex};
-use burn::tensor::DType;
+use burn::backend::{BackendTensor, DispatchDevice, DispatchTensorKind, Flex};
+use burn::tensor::{DType, Tensor};
 
 use super::cross_entropy::{Losses, Of, Rows};
 use super::token_scores::Scores;
@@ -23,6 +25,7 @@ mod math;
 mod matrix;
 mod norm;
 mod rotary;
+mod row_product;
 mod rows;
 mod threads;
 mod token_scores;
@@ -35,6 +38,47 @@ pub(super) fn is(device: &DispatchDevice) -> bool {
         DispatchDevice::Autodiff(device) => is(&device.clone().inner()),
         #[allow(unreachable_patterns, reason = "there may be no other backend")]
         _ => false,
+    }
+}
+
+/// `x weight + bias` in f32 on Flex without autodiff, if `x` has so few rows that a product of our own is faster.
+pub(crate) fn few_rows(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<2>> {
+    let mut product = x.clone().into_dispatch();
+    let (x, weight) = (primitive(x)?, primitive(weight)?);
+    let bias = match bias {
+        Some(bias) => Some(primitive(bias)?),
+        None => None,
+    };
+    let of_rows = row_product::few_rows(&x, &weight, bias)?;
+    product.kind = DispatchTensorKind::Flex(BackendTensor::Float(of_rows));
+    Some(Tensor::from_dispatch(product))
+}
+
+/// What queries `[batch, heads, length, head_width]` find among keys and values `[batch, kv_heads, keys, head_width]`, as
+/// `[batch * length, heads head_width]`, in f32 on Flex without autodiff. `seen(sequence, row)` are the keys that a query
+/// sees; neither end is before that of the query before it.
+pub(crate) fn cached_attention(
+    queries: &Tensor<4>,
+    keys: &Tensor<4>,
+    values: &Tensor<4>,
+    seen: impl Fn(usize, usize) -> Range<usize> + Sync + Send,
+) -> Option<Tensor<2>> {
+    let mut mixed = queries.clone().into_dispatch();
+    let (queries, keys, values) = (primitive(queries)?, primitive(keys)?, primitive(values)?);
+    let of_queries = attention::cached(&queries, &keys, &values, seen);
+    mixed.kind = DispatchTensorKind::Flex(BackendTensor::Float(of_queries));
+    Some(Tensor::from_dispatch(mixed))
+}
+
+/// Flex's own tensor, if it is one of floats in f32 without autodiff.
+fn primitive<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    match tensor.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if f32s(&[&tensor]) => Some(tensor),
+        _ => None,
     }
 }
 
