@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = Pretrained::open(Path::new(directory))?.config().clone();
     let limits = Limits::measured()?;
     outln!(
-        "GPT-2 (124M) in f32 on {} threads, greedy, medians of {ROUNDS} rounds by turns",
+        "GPT-2 (124M) in f32 on {} threads, greedy; medians over {ROUNDS} rounds, ratios within a round",
         rayon::current_num_threads()
     );
     outln!(
@@ -102,9 +102,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         limits.read_bytes_per_second / 1e9,
         limits.operations_per_second / 1e9
     );
-    let mut alone = vec![None; backends().len()];
-    for number in (1..=CASES.len()).filter(chosen) {
-        compare(&config, &limits, directory, CASES[number - 1], &mut alone)?;
+    let chosen = (1..=CASES.len()).filter(chosen);
+    let mut measured: Vec<Measured> = chosen.map(|number| Measured::new(number - 1)).collect();
+    // All cases in every round, so that one text and many are compared while the machine is equally fast.
+    for _ in 0..ROUNDS {
+        for measured in &mut measured {
+            measured.measure(directory)?;
+        }
+    }
+    let one = measured.iter().find(|measured| measured.case.batch == 1);
+    for measured in &measured {
+        measured.print(&config, &limits, one)?;
     }
     Ok(())
 }
@@ -133,89 +141,98 @@ impl Limits {
     }
 }
 
-/// Measures a case and prints it. `alone` holds each backend's tokens per second in the first case of one text.
-fn compare(
-    config: &ModelConfig,
-    limits: &Limits,
-    directory: &str,
+/// Reports of all rounds of a case.
+struct Measured {
     case: Case,
-    alone: &mut [Option<f64>],
-) -> Result<(), Box<dyn Error>> {
-    let mut ours = vec![Vec::new(); backends().len()];
-    let mut theirs = Vec::new();
-    for _ in 0..ROUNDS {
-        for (reports, backend) in ours.iter_mut().zip(backends()) {
+    /// Of each backend.
+    ours: Vec<Vec<Value>>,
+    theirs: Vec<Value>,
+}
+
+impl Measured {
+    fn new(case: usize) -> Self {
+        Self {
+            case: CASES[case],
+            ours: vec![Vec::new(); backends().len()],
+            theirs: Vec::new(),
+        }
+    }
+
+    /// Runs a round.
+    fn measure(&mut self, directory: &str) -> Result<(), Box<dyn Error>> {
+        let arguments = self.case.arguments();
+        for (reports, backend) in self.ours.iter_mut().zip(backends()) {
             let mut command = Command::new(std::env::current_exe()?);
             let command = command.args(["--ours", backend, directory]);
-            reports.push(output(command.args(case.arguments()))?);
+            reports.push(output(command.args(&arguments))?);
         }
         let mut command = Command::new("python3");
         let command = command.args([PEER, "run", directory]);
-        theirs.push(output(command.args(case.arguments()))?);
+        self.theirs.push(output(command.args(&arguments))?);
+        Ok(())
     }
 
-    let Case {
-        batch,
-        prompt,
-        tokens,
-    } = case;
-    let drawn = |seconds: f64| batch as f64 / seconds;
-    let read = |seconds: f64| (batch * prompt) as f64 / seconds;
-    let library = drawn(median(&theirs, "/library/step")?);
-    let looped = drawn(median(&theirs, "/loop/step")?);
-    let library_read = read(median(&theirs, "/library/reading")?);
-    let looped_read = read(median(&theirs, "/loop/reading")?);
-    outln!("");
-    outln!("batch {batch}: a prompt of {prompt} tokens, continued by {tokens}");
-    outln!("  {:24} {:>9} {:>9}", "tokens/s", "drawn", "prompt");
-    outln!(
-        "  {:24} {library:9.1} {library_read:9.0}",
-        "transformers generate()"
-    );
-    outln!(
-        "  {:24} {looped:9.1} {looped_read:9.0}",
-        "transformers in a loop"
-    );
-    for ((reports, backend), alone) in ours.iter().zip(backends()).zip(alone) {
-        let speed = drawn(median(reports, "/step")?);
-        let prompt_speed = read(median(reports, "/reading")?);
-        outln!("  {backend:24} {speed:9.1} {prompt_speed:9.0}");
-        let ratios = |speed: f64, library: f64, looped: f64| {
-            format!(
-                "{:.2} x generate(), {:.2} x loop",
-                speed / library,
-                speed / looped
-            )
-        };
-        outln!("    drawn:  {}", ratios(speed, library, looped));
-        outln!(
-            "    prompt: {}",
-            ratios(prompt_speed, library_read, looped_read)
-        );
-        if batch == 1 {
-            alone.get_or_insert(speed);
-        } else if let Some(alone) = alone {
-            outln!("    {:.2} x one text", speed / *alone);
+    /// Prints what came out; many texts are compared with those of `one`.
+    fn print(
+        &self,
+        config: &ModelConfig,
+        limits: &Limits,
+        one: Option<&Self>,
+    ) -> Result<(), Box<dyn Error>> {
+        let Case {
+            batch,
+            prompt,
+            tokens,
+        } = self.case;
+        let theirs = &self.theirs;
+        let drawn = |seconds: f64| batch as f64 / seconds;
+        let read = |seconds: f64| (batch * prompt) as f64 / seconds;
+        outln!("");
+        outln!("batch {batch}: a prompt of {prompt} tokens, continued by {tokens}");
+        outln!("  {:24} {:>9} {:>9}", "tokens/s", "drawn", "prompt");
+        for (name, path) in [("generate()", "library"), ("in a loop", "loop")] {
+            let speed = drawn(median(theirs, &format!("/{path}/step"))?);
+            let prompt_speed = read(median(theirs, &format!("/{path}/reading"))?);
+            let name = format!("transformers {name}");
+            outln!("  {name:24} {speed:9.1} {prompt_speed:9.0}");
         }
-        let (bytes, operations) = work(config, case);
-        let steps = speed / batch as f64;
-        outln!(
-            "    weights and cache read at {:.1} GB/s, {:.0} % of a plain read; {:.0} GFLOP/s, {:.0} % of a matrix product",
-            bytes * steps / 1e9,
-            100.0 * bytes * steps / limits.read_bytes_per_second,
-            operations * steps / 1e9,
-            100.0 * operations * steps / limits.operations_per_second
-        );
-        let peak = median(reports, "/peak_memory_bytes")?;
-        let needed = needed_bytes(config, case);
-        outln!(
-            "    peak memory {:.0} MB, {:.2} x weights and cache; transformers {:.0} MB",
-            peak / 1e6,
-            peak / needed,
-            median(&theirs, "/peak_memory_bytes")? / 1e6
-        );
+        for (number, backend) in backends().into_iter().enumerate() {
+            let reports = &self.ours[number];
+            let speed = drawn(median(reports, "/step")?);
+            let prompt_speed = read(median(reports, "/reading")?);
+            outln!("  {backend:24} {speed:9.1} {prompt_speed:9.0}");
+            for (name, path) in [("drawn", "step"), ("prompt", "reading")] {
+                let ours = format!("/{path}");
+                let against =
+                    |method: &str| ratio(theirs, &format!("/{method}/{path}"), reports, &ours);
+                let (library, looped) = (against("library")?, against("loop")?);
+                outln!("    {name:7} {library:.2} x generate(), {looped:.2} x loop");
+            }
+            if let Some(one) = one
+                && batch > 1
+            {
+                let times = batch as f64 * ratio(&one.ours[number], "/step", reports, "/step")?;
+                outln!("    drawn   {times:.2} x one text");
+            }
+            let (bytes, operations) = work(config, self.case);
+            let steps = speed / batch as f64;
+            outln!(
+                "    weights and cache at {:.1} GB/s, {:.0} % of a plain read; {:.0} GFLOP/s, {:.0} % of a matrix product",
+                bytes * steps / 1e9,
+                100.0 * bytes * steps / limits.read_bytes_per_second,
+                operations * steps / 1e9,
+                100.0 * operations * steps / limits.operations_per_second
+            );
+            let peak = median(reports, "/peak_memory_bytes")?;
+            outln!(
+                "    peak memory {:.0} MB, {:.2} x weights and cache; transformers {:.0} MB",
+                peak / 1e6,
+                peak / needed_bytes(config, self.case),
+                median(theirs, "/peak_memory_bytes")? / 1e6
+            );
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Bytes read and floating-point operations in a step of all texts, in the middle of the continuation. The token embedding
@@ -244,9 +261,19 @@ fn number(value: &Value, path: &str) -> Result<f64, Box<dyn Error>> {
 
 fn median(values: &[Value], path: &str) -> Result<f64, Box<dyn Error>> {
     let numbers = values.iter().map(|value| number(value, path));
-    let mut numbers = numbers.collect::<Result<Vec<f64>, _>>()?;
+    Ok(middle(numbers.collect::<Result<_, _>>()?))
+}
+
+/// The median over rounds of a number of one competitor over that of another.
+fn ratio(above: &[Value], of: &str, below: &[Value], by: &str) -> Result<f64, Box<dyn Error>> {
+    let rounds = above.iter().zip(below);
+    let ratios = rounds.map(|(above, below)| Ok(number(above, of)? / number(below, by)?));
+    Ok(middle(ratios.collect::<Result<_, Box<dyn Error>>>()?))
+}
+
+fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
-    Ok(numbers[numbers.len() / 2])
+    numbers[numbers.len() / 2]
 }
 
 fn output(command: &mut Command) -> Result<Value, Box<dyn Error>> {
@@ -288,11 +315,10 @@ fn ours(backend: &str, directory: &Path, case: Case) -> Result<(), Box<dyn Error
     };
     run(2)?;
     let readings = (0..READINGS).map(|_| Ok(run(1)?.0));
-    let mut readings = readings.collect::<Result<Vec<f64>, Box<dyn Error>>>()?;
-    readings.sort_by(f64::total_cmp);
+    let reading = middle(readings.collect::<Result<_, Box<dyn Error>>>()?);
     let (first, all) = run(case.tokens)?;
     let report = json!({
-        "reading": readings[READINGS / 2],
+        "reading": reading,
         "step": (all - first) / (case.tokens - 1) as f64,
         "peak_memory_bytes": peak_resident_bytes().ok_or("no VmHWM")?,
     });

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::KvCache;
 use crate::error::ModelError;
+use crate::ops::among_threads;
 use crate::sampling::Sampler;
 use crate::transformer::Transformer;
 use crate::watch::Pass;
@@ -182,7 +183,10 @@ impl<'a> BatchReader<'a> {
         running: &[bool],
         remaining: usize,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        read_rows(self.next_logits_on_device(texts, running, remaining))
+        let device = self.model.device();
+        among_threads(&device, || {
+            read_rows(self.next_logits_on_device(texts, running, remaining))
+        })
     }
 
     /// Returns the [logits](Self::next_logits) in the model's precision and on its device, `[batch, 1, vocab_size]`.
