@@ -45,8 +45,10 @@ pub(crate) struct Sight {
     pub(crate) batch: usize,
     pub(crate) length: usize,
     /// Columns already seen.
+    #[cfg(feature = "flex")]
     pub(crate) seen: usize,
     /// As in [`Placement`].
+    #[cfg(feature = "flex")]
     pub(crate) padding: Vec<usize>,
     /// Added to attention scores: 0 where a query sees a key and, where it does not, a number so low that
     /// its exponential is exactly 0. `[1 or batch, 1, length, seen + length]`; `None` where all is seen.
@@ -73,7 +75,9 @@ impl Sight {
         Self {
             batch: placement.batch,
             length: placement.length,
+            #[cfg(feature = "flex")]
             seen: placement.seen,
+            #[cfg(feature = "flex")]
             padding: placement.padding.to_vec(),
             fused,
             window: config.window,

@@ -252,7 +252,7 @@ fn multiply<S: Simd>(
     if columns == 0 {
         return;
     }
-    assert!(columns % panel == 0 && sums.len() == rows * columns);
+    assert!(columns.is_multiple_of(panel) && sums.len() == rows * columns);
     assert!(weight.len() >= (inputs - 1) * stride + columns);
     let whole = inputs / QUAD * QUAD;
     let (quads, singles) = x.split_at(whole * rows);
