@@ -313,12 +313,7 @@ pub(crate) fn check<T: Copy + Into<f64>>(logits: &[T]) -> Result<(), ModelError>
     };
     let token = match found {
         Some(token) => token,
-        None if logits
-            .iter()
-            .all(|logit| value(logit) == f64::NEG_INFINITY) =>
-        {
-            0
-        }
+        None if logits.iter().all(|logit| value(logit) == f64::NEG_INFINITY) => 0,
         None => return Ok(()),
     };
     Err(ModelError::InvalidLogit {

@@ -1,9 +1,10 @@
 //! The report of an evaluation.
 
-use super::curves::Bin;
+use super::curves::{Bin, Calibration};
 use super::estimate::Estimate;
 use super::measures::{ClusterKind, Measures};
-use super::record::EvaluationRecord;
+use super::paired::RoundingVerdict;
+use super::record::{EvaluationRecord, Second};
 use crate::report::{
     Bar, Bars, Block, Cell, Figure, Layout, Line, LineKind, LinePlot, Page, Plot, Section, Table,
     Tile, Width, headings, run_class,
@@ -21,6 +22,9 @@ pub(super) fn page(record: &EvaluationRecord) -> Page {
             vec![Block::Figures(vec![by_context(record)])],
         ),
     ];
+    if let Some(second) = &record.against {
+        sections.insert(2, Section::new("Comparison", comparison(record, second)));
+    }
     if let Some(bins) = &record.evaluation.by_frequency {
         let figure = Block::Figures(vec![by_frequency(bins)]);
         sections.push(Section::new("Loss by frequency", vec![figure]));
@@ -100,10 +104,7 @@ fn overview(record: &EvaluationRecord) -> Vec<Block> {
         blocks.push(Block::Text(format!(
             "Ranges are 95 % confidence intervals over {} {}.",
             count(total.clusters as u64),
-            match total.clusters_are {
-                ClusterKind::Documents => "documents",
-                ClusterKind::Blocks => "blocks of the text",
-            }
+            clusters(total.clusters_are)
         )));
     }
     if record.evaluation.not_scored > 0 {
@@ -159,6 +160,92 @@ fn measures(total: &Measures) -> Table {
             ("to", ""),
         ]),
         rows: rows.into_iter().filter_map(row).collect(),
+    }
+}
+
+/// Sets the second model beside the first.
+fn comparison(record: &EvaluationRecord, second: &Second) -> Vec<Block> {
+    let first = &record.evaluation.total;
+    let difference = &second.difference;
+    let row = |name: &str, values: [Option<Estimate>; 3]| {
+        let [first, other, difference] = values;
+        let value = |estimate: Option<Estimate>| {
+            let value = estimate.map(|estimate| estimate.value);
+            Cell::number(value, |value| significant(value, 5))
+        };
+        let end = |index: usize| difference.and_then(|d| d.interval).map(|ends| ends[index]);
+        let small = |value| significant(value, 3);
+        vec![
+            Cell::from(name.to_owned()),
+            value(first),
+            value(other),
+            Cell::number(difference.map(|difference| difference.value), small),
+            Cell::number(end(0), small),
+            Cell::number(end(1), small),
+        ]
+    };
+    let rows = vec![
+        row(
+            "bits per byte",
+            [
+                first.bits_per_byte,
+                second.total.bits_per_byte,
+                difference.bits_per_byte,
+            ],
+        ),
+        row(
+            "loss, nats per token",
+            [Some(first.loss), Some(second.total.loss), difference.loss],
+        ),
+    ];
+    let mut blocks = vec![
+        Block::Text(format!(
+            "The second model is {} on {}:{}. Differences are the second minus the first, with 95 % intervals paired over {} \
+             {}.",
+            second.model,
+            second.backend,
+            second.precision,
+            count(difference.clusters as u64),
+            clusters(difference.clusters_are)
+        )),
+        Block::Table(Table {
+            caption: "Two models on the same text",
+            layout: Layout::Scrolling,
+            headings: headings([
+                ("", ""),
+                ("first", ""),
+                ("second", ""),
+                ("difference", ""),
+                ("95 % from", ""),
+                ("to", ""),
+            ]),
+            rows,
+        }),
+    ];
+    if let Some(rounding) = &second.rounding {
+        blocks.push(Block::Text(match rounding.verdict {
+            RoundingVerdict::Identical => {
+                "Both have the same weights, and every token has the same bits.".into()
+            }
+            verdict => format!(
+                "Both have the same weights. Tokens differ by {} nats in the root mean square, and one rounding of every weight \
+                 changes them by {}: the difference is {}.",
+                significant(rounding.root_mean_square, 2),
+                significant(rounding.of_one_rounding, 2),
+                match verdict {
+                    RoundingVerdict::Differs => "more than rounding",
+                    _ => "rounding",
+                }
+            ),
+        }));
+    }
+    blocks
+}
+
+fn clusters(kind: ClusterKind) -> &'static str {
+    match kind {
+        ClusterKind::Documents => "documents",
+        ClusterKind::Blocks => "blocks of the text",
     }
 }
 
@@ -244,6 +331,7 @@ fn calibration(record: &EvaluationRecord) -> Vec<Block> {
              calibration error).",
             percent(calibration.expected_calibration_error)
         )),
+        Block::Figures(vec![reliability(calibration)]),
         Block::Table(Table {
             caption: "Probability of the most probable token, and how often it is right",
             layout: Layout::Scrolling,
@@ -258,6 +346,44 @@ fn calibration(record: &EvaluationRecord) -> Vec<Block> {
             rows: rows.collect(),
         }),
     ]
+}
+
+/// Draws how often the most probable token is right by its probability.
+fn reliability(calibration: &Calibration) -> Figure {
+    let percent = |share: f64| 100.0 * share;
+    let bins = || calibration.bins.iter();
+    let steps: Vec<usize> = bins()
+        .map(|bin| percent(bin.probability).round() as usize)
+        .collect();
+    let line = |name: &str, kind, run, values| Line {
+        name: name.into(),
+        kind,
+        class: run_class(run),
+        steps: Some(steps.clone()),
+        values,
+    };
+    let right = bins().map(|bin| percent(bin.accuracy.value)).collect();
+    let perfect = bins().map(|bin| percent(bin.probability)).collect();
+    Figure {
+        id: "reliability".into(),
+        caption: "How often the most probable token is right, by its probability. On the line of perfect calibration both are \
+                  equal."
+            .into(),
+        plot: Plot::Lines(LinePlot {
+            label: "How often the most probable token is right, by its probability".into(),
+            axis: "probability of the most probable token, %",
+            quantity: "right, %",
+            log: false,
+            width: Width::Full,
+            lines: vec![
+                line("observed", LineKind::Run, 0, right),
+                line("perfect calibration", LineKind::Reference, 1, perfect),
+            ],
+            bands: Vec::new(),
+            levels: Vec::new(),
+            marks: Vec::new(),
+        }),
+    }
 }
 
 fn texts(record: &EvaluationRecord) -> Table {
