@@ -13,7 +13,7 @@ use foretoken::backend::precision::Precision;
 use foretoken::record::run::claim_name;
 use foretoken::record::source::Source;
 use foretoken::science::compress::{
-    ComparisonTable, Compressed, Compressor, PORTABLE, Progress, Sizes, TableRow, is_portable,
+    ComparisonTable, Compressed, Compressor, PORTABLE, Progress, Sizes, TableRow, backend_of,
 };
 use foretoken::show::format::{self, count, plural};
 use foretoken::show::output;
@@ -29,7 +29,7 @@ use super::model::{ModelArgs, refused};
 /// Extension of compressed files.
 const EXTENSION: &str = "ftz";
 
-/// Compress files with a model: the bits that its loss promises
+/// Compress files with a model, to the size that its loss predicts
 ///
 /// Codes each token in −log₂ of the probability that the model gives it, so that the size of the compressed file is the
 /// cross-entropy of the text under the model. Any file comes back byte for byte; what the tokenizer cannot represent is
@@ -57,7 +57,7 @@ pub(super) struct CompressArgs {
     /// Pieces that are coded side by side [default: one for each 16 KiB, at most 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     streams: Option<u32>,
-    /// Compute probabilities whose bits are the same on every machine: slower, on the processor, in f64
+    /// Compute probabilities whose bits are the same on every machine: on the processor, in f64, usually slower
     #[arg(long, conflicts_with = "backend")]
     portable: bool,
     /// Decompress again, and compare with the file
@@ -167,6 +167,8 @@ pub(super) fn run(args: CompressArgs) -> Result<ExitCode, Error> {
         return table(&args);
     }
     let outs = outs(&args)?;
+    // A name that is wrong ends the command before the first file is written.
+    args.files.iter().try_for_each(|path| check(path))?;
     let loaded = Loaded::new(&args.model, args.portable)?;
     let compressor = loaded.compressor()?;
     let interrupt = on_ctrl_c(|| {});
@@ -208,8 +210,10 @@ fn compress(
 ) -> Result<(Compressed, f64), Error> {
     let streams = args.streams.map(|streams| streams as usize);
     let began = Instant::now();
-    let compressed = with_bar("compressing", |progress| {
-        compressor.compress(file, streams, interrupt, progress)
+    let compressed = with_bar("compressing", |progress| match args.table {
+        // The table compares the model, at whatever cost.
+        true => compressor.compress_with_model(file, streams, interrupt, progress),
+        false => compressor.compress(file, streams, interrupt, progress),
     })?;
     let seconds = began.elapsed().as_secs_f64();
     if args.verify {
@@ -220,6 +224,7 @@ fn compress(
 
 /// Prints the table of --table.
 fn table(args: &CompressArgs) -> Result<ExitCode, Error> {
+    args.files.iter().try_for_each(|path| check(path))?;
     let loaded = Loaded::new(&args.model, args.portable)?;
     let compressor = loaded.compressor()?;
     let interrupt = on_ctrl_c(|| {});
@@ -264,12 +269,23 @@ pub(super) fn decompress(args: DecompressArgs) -> Result<ExitCode, Error> {
     };
     refuse_existing(&out)?;
     let file = read(&args.file)?;
-    let loaded = Loaded::new(&args.model, is_portable(&file))?;
+    let name = args.file.display().to_string();
+    let backend = backend_of(&name, &file)?;
+    let portable = backend == PORTABLE;
+    let model = match args.model.names_backend() {
+        true if portable => {
+            let message = format!("leave it out: {name} is portable, so that no backend is used");
+            return Err(refused("--backend", message));
+        }
+        true => args.model,
+        false if portable => args.model,
+        false => args.model.with(None, None, Some(backend)),
+    };
+    let loaded = Loaded::new(&model, portable)?;
     let compressor = loaded.compressor()?;
     let interrupt = on_ctrl_c(|| {});
     let _lock = claim_name(&out)?;
     let began = Instant::now();
-    let name = args.file.display().to_string();
     let restored = with_bar("decompressing", |progress| {
         compressor.decompress(&name, &file, &interrupt, progress)
     })?;
@@ -334,7 +350,8 @@ fn refuse_existing(out: &Path) -> Result<(), Error> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// Refuses what is not a file that can be read.
+fn check(path: &Path) -> Result<(), Error> {
     let refuse = |message: String| Error::Experiment {
         origin: path.display().to_string(),
         message,
@@ -342,9 +359,21 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     if path.is_dir() {
         return Err(refuse("is a directory; name files".into()));
     }
-    fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => refuse("there is no such file".into()),
-        _ => refuse(format!("cannot be read: {error}")),
+    match fs::File::open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(refuse("there is no such file".into()))
+        }
+        Err(error) => Err(refuse(format!("cannot be read: {error}"))),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    check(path)?;
+    fs::read(path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.into(),
+        source,
     })
 }
 
@@ -393,37 +422,74 @@ fn shown(report: &Report) -> String {
         "bytes", "compressed", "bits/byte", "streams", "tokens/s"
     );
     for file in &report.files {
-        let Sizes {
-            bytes,
-            compressed_bytes,
-            bits_per_byte,
-            streams,
-            ..
-        } = file.sizes;
+        let sizes = &file.sizes;
         shown += &format!(
-            "{:>12} {:>12} {:>10} {streams:>8} {:>12}  {}{}\n",
-            count(bytes),
-            count(compressed_bytes),
-            bits_per_byte.map_or(format::NONE.into(), |bits| format!("{bits:.4}")),
+            "{:>12} {:>12} {:>10} {:>8} {:>12}  {}{}\n",
+            count(sizes.bytes),
+            count(sizes.compressed_bytes),
+            per_byte(sizes.compressed_bytes, sizes.bytes),
+            sizes.streams,
             format::rate(file.tokens_per_second),
             file.out.display(),
             if file.verified { ", verified" } else { "" }
         );
-        if streams > 1 {
-            let share = 100.0 * file.sizes.streams_cost_bytes / compressed_bytes as f64;
-            shown += &format!(
-                "{} cost about {} % of this size; --streams 1 is smaller and slower.\n",
-                plural(streams, "stream"),
-                format::significant(share, 2)
-            );
-        }
-        if file.sizes.edited_bytes > 0 {
-            shown += &format!(
-                "{} of these bytes are stored without the model, in {} bytes.\n",
-                count(file.sizes.edited_bytes),
-                count(file.sizes.edit_bytes)
-            );
-        }
+    }
+    for file in &report.files {
+        shown += &format!("\n{}: {}\n", file.out.display(), parts(&file.sizes));
     }
     shown
+}
+
+/// Describes in words what a compressed file is made of.
+fn parts(sizes: &Sizes) -> String {
+    let Sizes {
+        bytes,
+        compressed_bytes,
+        tokens,
+        streams,
+        stream_bytes,
+        header_bytes,
+        edit_bytes,
+        edited_bytes,
+        ..
+    } = *sizes;
+    let header = format!("{} for the header", count(header_bytes));
+    if tokens == 0 {
+        return match bytes {
+            0 => header,
+            _ => format!(
+                "{} bytes by zstd, because the model would make it larger than it is,\n{header}",
+                count(edit_bytes)
+            ),
+        };
+    }
+    let mut parts = vec![format!(
+        "{} bytes for its tokens ({} bits per byte)",
+        count(stream_bytes),
+        per_byte(stream_bytes, bytes)
+    )];
+    if edited_bytes > 0 {
+        parts.push(format!(
+            "{} for {} that no token stands for",
+            count(edit_bytes),
+            plural(edited_bytes as usize, "byte")
+        ));
+    }
+    parts.push(header);
+    let mut text = parts.join(",\n");
+    if streams > 1 {
+        let share = 100.0 * sizes.streams_cost_bytes / compressed_bytes as f64;
+        text += &format!(
+            "\n{streams} streams cost about {} % of this size; --streams 1 is smaller and slower",
+            format::significant(share, 2)
+        );
+    }
+    text
+}
+
+fn per_byte(compressed: u64, bytes: u64) -> String {
+    match bytes {
+        0 => format::NONE.into(),
+        _ => format!("{:.4}", 8.0 * compressed as f64 / bytes as f64),
+    }
 }

@@ -14,9 +14,9 @@ use foretoken::experiment::DataSection;
 use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::evaluate::{
-    ClusterKind, ContextPolicy, Encoder, Estimate, Evaluation, EvaluationRecord, Evaluator,
-    Frequencies, Measures, PairedDifference, Rounding, RoundingVerdict, Second, Settings,
-    StrideArgument, Text, with_rounded_weights,
+    ContextPolicy, Encoder, Estimate, Evaluation, EvaluationRecord, Evaluator, Frequencies,
+    Measures, PairedDifference, Rounding, RoundingVerdict, Second, Settings, StrideArgument, Text,
+    with_rounded_weights,
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
@@ -38,13 +38,13 @@ const BATCH_TOKENS: usize = 4096;
 /// Scores every token of the text once. What precedes a token when it is predicted is decided by --stride: with a
 /// number S, windows as long as the context are moved by S tokens, so that each token is predicted from at least
 /// context − S + 1 tokens; with `context`, windows are disjoint, as in training; with `documents`, every document is read
-/// by itself, from its start. A smaller stride gives a better number and takes longer.
+/// by itself, from its start. A smaller stride usually gives a better number, and takes longer.
 ///
 /// Without a text, evaluates a run on its own validation text, which gives the validation loss of training.
 ///
 /// Bits per byte divide by the bytes of the text, and are comparable between models with different tokenizers. Words are
 /// the longest pieces of text without white space. Intervals are 95 % confidence intervals over documents, or over blocks
-/// of the text if it is one document.
+/// of the documents if there are fewer than 30.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +77,7 @@ pub(super) struct EvaluateArgs {
     /// Windows computed at once [default: as many as have 4096 tokens]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// Print or write a result for each of these
+    /// Print a result for each of these
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Text)]
     by: By,
     /// Compare with a second model on the same text [default: MODEL, if another --against-… is given]
@@ -147,7 +147,11 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
     };
     let mut other = Conditions::new(&args, second, &second_source)?;
     texts.check(second_source.tokenizer()?, "--against")?;
-    let is_same_model = args.model.is_same_model(second);
+    let is_same_model = source.has_same_weights(&second_source)
+        && source
+            .tokenizer()?
+            .difference(second_source.tokenizer()?)
+            .is_none();
     let same_context = (first.settings.context, first.settings.policy)
         == (other.settings.context, other.settings.policy);
     let asks_rounding = is_same_model && same_context;
@@ -457,8 +461,11 @@ fn shown(report: &EvaluationRecord) -> String {
         shown += "The tokenizer changes text: its tokens do not stand for exactly these bytes.\n";
     }
     shown += &format!(
-        "\nExpected calibration error of the most probable token: {}, over {}.\n",
-        format::significant(report.evaluation.calibration.expected_calibration_error, 2),
+        "\nExpected calibration error of the most probable token: {} %, over {}.\n",
+        format::significant(
+            100.0 * report.evaluation.calibration.expected_calibration_error,
+            2
+        ),
         plural(report.evaluation.calibration.bins.len(), "bin")
     );
     if !documents.is_empty() {
@@ -478,17 +485,22 @@ fn shown(report: &EvaluationRecord) -> String {
         }
     } else if texts.len() > 1 {
         shown += &format!(
-            "\n{:>10} {:>12} {:>12} {:>12}  text\n",
-            "tokens", "bytes", "loss", "bits/byte"
+            "\n{:>10} {:>12} {:>12}   {:<18} text\n",
+            "tokens", "bytes", "bits/byte", "95 % interval"
         );
         for text in texts {
             let per_byte = text.measures.bits_per_byte;
+            let interval = per_byte.and_then(|bits| bits.interval);
             shown += &format!(
-                "{:>10} {:>12} {:>12.4} {:>12}  {}\n",
+                "{:>10} {:>12} {:>12}   {:<18} {}\n",
                 text.measures.tokens,
                 text.measures.bytes,
-                text.measures.loss.value,
-                per_byte.map_or(format::NONE.into(), |bits| format!("{:.4}", bits.value)),
+                per_byte.map_or(format::NONE.into(), |bits| number(bits.value)),
+                interval.map_or(String::new(), |[low, high]| format!(
+                    "{} to {}",
+                    number(low),
+                    number(high)
+                )),
                 text.name
             );
         }
@@ -597,18 +609,21 @@ fn rounding_text(rounding: &Rounding) -> String {
 }
 
 fn tokens(number: u64) -> String {
-    match number {
-        1 => "1 token".into(),
-        _ => format!("{} tokens", count(number)),
-    }
+    counted(number, "token")
+}
+
+/// Formats a number of things, with spaces between thousands.
+fn counted(number: u64, what: &str) -> String {
+    format!(
+        "{} {what}{}",
+        count(number),
+        if number == 1 { "" } else { "s" }
+    )
 }
 
 /// Lists the measures with their intervals.
 fn table(total: &Measures) -> String {
-    let clusters = match total.clusters_are {
-        ClusterKind::Documents => "documents",
-        ClusterKind::Blocks => "blocks of the text",
-    };
+    let clusters = total.clusters_are.words();
     let rows = [
         ("loss", Some(total.loss), "nats/token"),
         ("", Some(total.bits_per_token), "bits/token"),
@@ -625,11 +640,11 @@ fn table(total: &Measures) -> String {
         ("mean rank", Some(total.mean_rank), ""),
     ];
     let mut table = format!(
-        "{}, {} bytes, {} characters, {} words\n\n{:<24} {:>10}   {:<22}\n",
+        "{}, {}, {}, {}\n\n{:<24} {:>10}   {:<22}\n",
         tokens(total.tokens),
-        count(total.bytes),
-        count(total.characters),
-        count(total.words),
+        counted(total.bytes, "byte"),
+        counted(total.characters, "character"),
+        counted(total.words, "word"),
         "",
         "value",
         match total.clusters {

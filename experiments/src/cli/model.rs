@@ -32,6 +32,11 @@ impl ModelArgs {
         Source::open(&self.model, self.checkpoint, self.tokenizer.as_deref())
     }
 
+    /// Returns whether a backend is given.
+    pub(super) fn names_backend(&self) -> bool {
+        self.backend.is_some()
+    }
+
     /// Returns the backend and the precision of weights on it.
     pub(super) fn backend(&self) -> Result<(Backend, Precision), Error> {
         let Some(named) = &self.backend else {
@@ -62,14 +67,6 @@ impl ModelArgs {
             checkpoint: checkpoint.unwrap_or(self.checkpoint),
             backend: backend.or_else(|| self.backend.clone()),
         }
-    }
-
-    /// Returns whether both name the same weights and the same tokenizer.
-    pub(super) fn is_same_model(&self, other: &Self) -> bool {
-        let path = |args: &Self| args.model.canonicalize().ok();
-        path(self) == path(other)
-            && self.checkpoint == other.checkpoint
-            && self.tokenizer == other.tokenizer
     }
 
     /// Loads the model that `source` was opened for, on the chosen backend in the chosen precision.

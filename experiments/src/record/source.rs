@@ -136,6 +136,16 @@ impl Source {
         }
     }
 
+    /// Returns whether both are the same weights: the same checkpoint of a run, or the same folder.
+    pub fn has_same_weights(&self, other: &Self) -> bool {
+        let step = |source: &Self| match &source.kind {
+            Kind::Run { step, .. } => Some(*step),
+            Kind::Pretrained(_) => None,
+        };
+        let path = |source: &Self| source.path.canonicalize().ok();
+        path(self) == path(other) && step(self) == step(other)
+    }
+
     /// Returns the model's tokenizer.
     ///
     /// # Errors

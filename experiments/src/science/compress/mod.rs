@@ -116,12 +116,11 @@ impl<'m> Compressor<'m> {
         })
     }
 
-    /// Compresses a file in `streams` streams, or in a number that suits its size. `progress` is called with the number of
-    /// tokens of each step, after their total.
+    /// Compresses a file with the model, or without it if it would grow.
     ///
     /// # Errors
     ///
-    /// Returns an error if the tokenizer or the device fails, or `interrupt` is set.
+    /// Returns the errors of [`compress_with_model`](Self::compress_with_model).
     pub fn compress(
         &self,
         file: &[u8],
@@ -129,18 +128,33 @@ impl<'m> Compressor<'m> {
         interrupt: &AtomicBool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Compressed, Error> {
-        let content = Content::of(file, self.tokenizer)?;
-        let compressed = self.compress_content(file, &content, streams, interrupt, progress)?;
-        if content.inserted() == 0 {
+        let compressed = self.compress_with_model(file, streams, interrupt, progress)?;
+        if compressed.file.len() <= file.len() {
             return Ok(compressed);
         }
-        // Tokens between bytes that are not in the vocabulary may cost more than they save.
         let content = Content::without_tokens(file);
-        let plain = self.compress_content(file, &content, None, interrupt, &mut |_| {})?;
-        Ok(match plain.file.len() < compressed.file.len() {
-            true => plain,
+        let stored = self.compress_content(file, &content, None, interrupt, &mut |_| {})?;
+        Ok(match stored.file.len() < compressed.file.len() {
+            true => stored,
             false => compressed,
         })
+    }
+
+    /// Compresses a file in `streams` streams, or in a number that suits its size. `progress` is called with the number of
+    /// tokens of each step, after their total.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the tokenizer or the device fails, or `interrupt` is set.
+    pub fn compress_with_model(
+        &self,
+        file: &[u8],
+        streams: Option<usize>,
+        interrupt: &AtomicBool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Compressed, Error> {
+        let content = Content::of(file, self.tokenizer)?;
+        self.compress_content(file, &content, streams, interrupt, progress)
     }
 
     fn compress_content(
@@ -294,6 +308,13 @@ impl<'m> Compressor<'m> {
                 .map(|byte| format!("{byte:02x}"))
                 .collect()
         };
+        // First, because weights in another precision are other weights.
+        if theirs.backend != ours.backend && theirs.backend != PORTABLE {
+            return Err(format!(
+                "was compressed on {}, and this is {}, which may compute other bits; give --backend {}",
+                theirs.backend, ours.backend, theirs.backend
+            ));
+        }
         if theirs.weights != ours.weights {
             return Err(format!(
                 "was compressed with other weights ({}…, and this model has {}…); name that model",
@@ -308,12 +329,6 @@ impl<'m> Compressor<'m> {
                 hex(&ours.tokenizer)
             ));
         }
-        if theirs.backend != ours.backend && theirs.backend != PORTABLE {
-            return Err(format!(
-                "was compressed on {}, and this is {}, which may compute other bits; give --backend {}",
-                theirs.backend, ours.backend, theirs.backend
-            ));
-        }
         if theirs.context != ours.context {
             return Err(format!(
                 "was compressed with a context of {} tokens, and this model has {}",
@@ -324,9 +339,19 @@ impl<'m> Compressor<'m> {
     }
 }
 
-/// Returns whether a file is a compressed one that is [`PORTABLE`].
-pub fn is_portable(file: &[u8]) -> bool {
-    Header::read(file).is_ok_and(|parts| parts.header.conditions.backend == PORTABLE)
+/// Returns the backend and precision that a compressed file names, such as `flex:f32`, or [`PORTABLE`].
+///
+/// # Errors
+///
+/// Returns an error if the file is damaged, or is not a compressed one. `name` is its name in the message.
+pub fn backend_of(name: &str, file: &[u8]) -> Result<String, Error> {
+    match Header::read(file) {
+        Ok(parts) => Ok(parts.header.conditions.backend),
+        Err(message) => Err(Error::Experiment {
+            origin: name.into(),
+            message,
+        }),
+    }
 }
 
 /// Progress of a compression or a decompression.
@@ -387,7 +412,7 @@ mod tests {
             .compress(file.as_bytes(), Some(3), &goes_on, &mut |_| {})
             .unwrap()
             .file;
-        assert!(is_portable(&compressed));
+        assert_eq!(backend_of("file", &compressed).unwrap(), PORTABLE);
         assert_eq!(
             format!("{:x}", Sha256::digest(&compressed)),
             "62b28373265aa9e6da7188865f293814eb58b1b15bc6f38b2332779fd1a68df9"

@@ -17,6 +17,9 @@ use crate::Error;
 /// Smallest number of bytes in a block of a document that is divided for an interval.
 const BLOCK: usize = 256;
 
+/// Fewer documents are divided into blocks, because an interval over a few clusters is too wide to be of use.
+const FEW_DOCUMENTS: usize = 30;
+
 /// Largest number of blocks that a document is divided into.
 const BLOCKS: usize = 64;
 
@@ -55,8 +58,28 @@ impl std::ops::AddAssign for Sums {
 pub enum ClusterKind {
     /// Documents.
     Documents,
-    /// Consecutive blocks of one document.
+    /// Consecutive blocks of documents.
     Blocks,
+    /// Documents of some texts, and blocks of the documents of others.
+    Mixed,
+}
+
+impl ClusterKind {
+    /// Names the clusters in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Blocks => "blocks of the text",
+            Self::Mixed => "documents and blocks of documents",
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match self == other {
+            true => self,
+            false => Self::Mixed,
+        }
+    }
 }
 
 /// How well a text is predicted. Measures per byte, character and word are `None` for a text without any.
@@ -279,13 +302,13 @@ pub struct Evaluator<'m> {
     settings: Settings,
     /// Bytes of text that each token stands for.
     lengths: Vec<usize>,
-    /// Whether one text is all there is, so that it is divided into blocks if it is one document.
-    is_only_text: bool,
+    /// Number of texts.
+    number_of_texts: usize,
     clusters: Vec<(Place, Sums)>,
     nats: Option<Vec<f32>>,
     /// Number of texts that were added.
     added: usize,
-    clusters_are: ClusterKind,
+    clusters_are: Option<ClusterKind>,
     texts: Vec<TextResult>,
     documents: Vec<DocumentResult>,
     not_scored: u64,
@@ -308,11 +331,11 @@ impl<'m> Evaluator<'m> {
             model,
             settings,
             lengths,
-            is_only_text: texts == 1,
+            number_of_texts: texts,
             clusters: Vec::new(),
             nats: None,
             added: 0,
-            clusters_are: ClusterKind::Documents,
+            clusters_are: None,
             texts: Vec::new(),
             documents: Vec::new(),
             not_scored: 0,
@@ -346,9 +369,9 @@ impl<'m> Evaluator<'m> {
         let sums = |cluster: &Cluster| cluster.sums(&scores, first(cluster.segment));
         let text_number = self.added;
         let place = |cluster: &Cluster| [text_number, cluster.place[0], cluster.place[1]];
-        let mut clusters = Cluster::documents(text);
-        let documents = clusters.len();
-        for cluster in &clusters {
+        let all_documents = Cluster::documents(text);
+        let documents = all_documents.len();
+        for cluster in &all_documents {
             let sums = sums(cluster);
             self.documents.push(DocumentResult {
                 text: text.name.clone(),
@@ -358,14 +381,16 @@ impl<'m> Evaluator<'m> {
                 bits: sums.nats / LN_2,
             });
         }
-        let mut kind = ClusterKind::Documents;
-        if documents == 1
-            && let Some(document) = clusters.pop()
-        {
-            kind = ClusterKind::Blocks;
-            let ids = &text.segments[document.segment].ids;
-            clusters = document.blocks(ids, &self.lengths);
-        }
+        let (mut clusters, mut kind) = match documents < FEW_DOCUMENTS {
+            true => {
+                let blocks = all_documents.into_iter().flat_map(|document| {
+                    let ids = &text.segments[document.segment].ids;
+                    document.blocks(ids, &self.lengths)
+                });
+                (blocks.collect(), ClusterKind::Blocks)
+            }
+            false => (all_documents, ClusterKind::Documents),
+        };
         let own_sums: Vec<Sums> = clusters.iter().map(sums).collect();
         self.added += 1;
         if let Some(measures) = Measures::of(&own_sums, kind) {
@@ -375,11 +400,14 @@ impl<'m> Evaluator<'m> {
                 measures,
             });
         }
-        if self.is_only_text {
-            self.clusters_are = kind;
-        } else {
+        if self.number_of_texts >= FEW_DOCUMENTS {
             clusters = Cluster::documents(text);
+            kind = ClusterKind::Documents;
         }
+        self.clusters_are = Some(match self.clusters_are {
+            Some(before) => before.and(kind),
+            None => kind,
+        });
         for cluster in &clusters {
             self.clusters.push((place(cluster), sums(cluster)));
             let Cluster {
@@ -412,7 +440,7 @@ impl<'m> Evaluator<'m> {
     pub fn finish(self) -> Option<Evaluation> {
         let sums: Vec<Sums> = self.clusters.iter().map(|(_, sums)| *sums).collect();
         Some(Evaluation {
-            total: Measures::of(&sums, self.clusters_are)?,
+            total: Measures::of(&sums, self.clusters_are?)?,
             texts: self.texts,
             documents: self.documents,
             not_scored: self.not_scored,

@@ -2,7 +2,7 @@
 
 use super::curves::{Bin, Calibration};
 use super::estimate::Estimate;
-use super::measures::{ClusterKind, Measures};
+use super::measures::Measures;
 use super::paired::RoundingVerdict;
 use super::record::{EvaluationRecord, Second};
 use crate::report::{
@@ -104,7 +104,7 @@ fn overview(record: &EvaluationRecord) -> Vec<Block> {
         blocks.push(Block::Text(format!(
             "Ranges are 95 % confidence intervals over {} {}.",
             count(total.clusters as u64),
-            clusters(total.clusters_are)
+            total.clusters_are.words()
         )));
     }
     if record.evaluation.not_scored > 0 {
@@ -206,7 +206,7 @@ fn comparison(record: &EvaluationRecord, second: &Second) -> Vec<Block> {
             second.backend,
             second.precision,
             count(difference.clusters as u64),
-            clusters(difference.clusters_are)
+            difference.clusters_are.words()
         )),
         Block::Table(Table {
             caption: "Two models on the same text",
@@ -240,13 +240,6 @@ fn comparison(record: &EvaluationRecord, second: &Second) -> Vec<Block> {
         }));
     }
     blocks
-}
-
-fn clusters(kind: ClusterKind) -> &'static str {
-    match kind {
-        ClusterKind::Documents => "documents",
-        ClusterKind::Blocks => "blocks of the text",
-    }
 }
 
 fn by_context(record: &EvaluationRecord) -> Figure {
@@ -327,9 +320,9 @@ fn calibration(record: &EvaluationRecord) -> Vec<Block> {
     });
     vec![
         Block::Text(format!(
-            "The most probable token is right as often as its probability says, but for {} on average (the expected \
-             calibration error).",
-            percent(calibration.expected_calibration_error)
+            "How often the most probable token is right differs from its probability by {} percentage points on average: the \
+             expected calibration error.",
+            significant(100.0 * calibration.expected_calibration_error, 3)
         )),
         Block::Figures(vec![reliability(calibration)]),
         Block::Table(Table {
