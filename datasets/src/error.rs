@@ -46,8 +46,8 @@ pub enum DataError {
 
     /// The file is not valid UTF-8.
     #[error(
-        "{} is not UTF-8 at byte {offset}: convert it first, for example with iconv -t UTF-8, or build it with \
-         foretoken data build --invalid-utf8 replace",
+        "{} is not UTF-8 at byte {offset}: convert it first, for example with iconv -t UTF-8, or give \
+         --invalid-utf8 replace to `foretoken data build` or `evaluate`",
         .path.display()
     )]
     NotUtf8 {

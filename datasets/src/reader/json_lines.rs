@@ -117,7 +117,7 @@ pub(super) fn document(line: &[u8], field: &str, invalid: InvalidUtf8) -> Result
             (InvalidUtf8::Refuse, _) if surrogates > 0 => {
                 return Err(format!(
                     "{field:?} has half of a surrogate pair, such as \\ud800, which is not a character: fix the line, \
-                     or build it with foretoken data build --invalid-utf8 replace"
+                     or give --invalid-utf8 replace to `foretoken data build` or `evaluate`"
                 ));
             }
             (InvalidUtf8::Refuse, _) => {}

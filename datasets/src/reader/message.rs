@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::DataError;
 
 /// Advice for text that is not UTF-8.
-pub(super) const NOT_UTF8_ADVICE: &str = "convert the file first, for example with iconv -t UTF-8, or build it with \
-                                          foretoken data build --invalid-utf8 replace";
+pub(super) const NOT_UTF8_ADVICE: &str = "convert the file first, for example with iconv -t UTF-8, or give \
+                                          --invalid-utf8 replace to `foretoken data build` or `evaluate`";
 
 /// Advice for a missing or unsuitable text field.
 pub(super) const FIELD_ADVICE: &str =

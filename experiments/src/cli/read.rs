@@ -13,7 +13,7 @@ pub(super) struct ReadArgs {
     /// Field of JSON, or column of CSV, TSV and Parquet, that contains the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_field: String,
-    /// Text between documents in plain text [default: the end of the file]
+    /// Text between documents in plain text; \n and \t stand for a newline and a tab [default: the end of the file]
     #[arg(long, value_name = "TEXT")]
     separator: Option<String>,
     /// Treatment of bytes that are not UTF-8
@@ -34,11 +34,28 @@ impl ReadArgs {
         ReadOptions {
             format: self.format,
             text_field: self.text_field.clone(),
-            separator: self.separator.clone(),
+            separator: self.separator.as_deref().map(unescaped),
             invalid_utf8: match self.invalid_utf8 {
                 InvalidUtf8Arg::Refuse => InvalidUtf8::Refuse,
                 InvalidUtf8Arg::Replace => InvalidUtf8::Replace,
             },
         }
+    }
+}
+
+/// Replaces the escapes `\n`, `\t` and `\r`, which shells leave as they are.
+fn unescaped(text: &str) -> String {
+    text.replace("\\n", "\n")
+        .replace("\\t", "\t")
+        .replace("\\r", "\r")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_of_white_space_are_replaced() {
+        assert_eq!(unescaped("a\\nb\\t\\r<|end|>\n"), "a\nb\t\r<|end|>\n");
     }
 }
