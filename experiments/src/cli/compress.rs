@@ -279,7 +279,7 @@ pub(super) fn decompress(args: DecompressArgs) -> Result<ExitCode, Error> {
         }
         true => args.model,
         false if portable => args.model,
-        false => args.model.with(None, None, Some(backend)),
+        false => args.model.with(None, None, Some((backend, name.clone()))),
     };
     let loaded = Loaded::new(&model, portable)?;
     let compressor = loaded.compressor()?;
@@ -328,8 +328,9 @@ fn outs(args: &CompressArgs) -> Result<Vec<PathBuf>, Error> {
             })
             .collect(),
     };
+    let file = |out: &PathBuf| std::path::absolute(out).unwrap_or_else(|_| out.clone());
     for (index, out) in outs.iter().enumerate() {
-        if outs[..index].contains(out) {
+        if outs[..index].iter().any(|other| file(other) == file(out)) {
             return Err(refused(
                 "FILE",
                 format!("{} is named twice", args.files[index].display()),
@@ -356,16 +357,28 @@ fn check(path: &Path) -> Result<(), Error> {
         origin: path.display().to_string(),
         message,
     };
-    if path.is_dir() {
-        return Err(refuse("is a directory; name files".into()));
-    }
-    match fs::File::open(path) {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(refuse("is a directory; name files".into())),
+        Ok(metadata) if is_device(&metadata) => Err(refuse(
+            "is a device, which may have no end; name files".into(),
+        )),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(refuse("there is no such file".into()))
         }
         Err(error) => Err(refuse(format!("cannot be read: {error}"))),
     }
+}
+
+#[cfg(unix)]
+fn is_device(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_: &fs::Metadata) -> bool {
+    false
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -378,6 +391,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    // It may have appeared in the meantime.
+    refuse_existing(path)?;
     write_atomically(path, bytes).map_err(|source| Error::Io {
         action: "write",
         path: path.into(),

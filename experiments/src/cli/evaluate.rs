@@ -15,8 +15,8 @@ use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::evaluate::{
     ContextPolicy, Encoder, Estimate, Evaluation, EvaluationRecord, Evaluator, Frequencies,
-    Measures, PairedDifference, Rounding, RoundingVerdict, Second, Settings, StrideArgument, Text,
-    with_rounded_weights,
+    Measures, PairedDifference, ReportDirectory, Rounding, RoundingVerdict, Second, Settings,
+    StrideArgument, Text, with_rounded_weights,
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
@@ -118,7 +118,9 @@ impl EvaluateArgs {
             self.model.with(
                 self.against.clone(),
                 self.against_checkpoint,
-                self.against_backend.clone(),
+                self.against_backend
+                    .clone()
+                    .map(|backend| (backend, "--against-backend".into())),
             )
         })
     }
@@ -139,11 +141,15 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
     };
     let interrupt = on_ctrl_c(|| {});
     let mut first = Conditions::new(&args, &args.model, &source)?;
+    let directory = match (args.report, &args.out) {
+        (false, None) => None,
+        (_, out) => Some(ReportDirectory::claim(out.as_deref())?),
+    };
     let texts = texts(&args, &source, &interrupt)?;
     let Some((second, second_source)) = second else {
         let model = source.load_in(&first.device, first.precision)?;
         let evaluated = first.evaluate(&model, &texts, &interrupt)?;
-        return finish(&args, &first, &texts, evaluated, None);
+        return finish(&args, directory, &first, &texts, evaluated, None);
     };
     let mut other = Conditions::new(&args, second, &second_source)?;
     texts.check(second_source.tokenizer()?, "--against")?;
@@ -193,12 +199,14 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
         difference,
         rounding,
     };
-    finish(&args, &first, &texts, (evaluation, seconds), Some(second))
+    let evaluated = (evaluation, seconds);
+    finish(&args, directory, &first, &texts, evaluated, Some(second))
 }
 
 /// Writes and prints the result.
 fn finish(
     args: &EvaluateArgs,
+    directory: Option<ReportDirectory>,
     conditions: &Conditions<'_>,
     texts: &Texts,
     (evaluation, seconds): (Evaluation, f64),
@@ -220,20 +228,16 @@ fn finish(
     if args.by != By::Document {
         record.evaluation.documents.clear();
     }
-    let page = match (args.report, &args.out) {
-        (false, None) => None,
-        (_, out) => Some(record.write(out.as_deref())?),
-    };
-    let text = match args.json {
+    output::write(&match args.json {
         true => serde_json::to_string(&record)? + "\n",
-        false => {
-            let page = page.map_or(String::new(), |page| {
-                format!("Report: {}\n", page.display())
-            });
-            format::plain(shown(&record)) + &page
+        false => format::plain(shown(&record)),
+    });
+    if let Some(directory) = directory {
+        let page = record.write(directory)?;
+        if !args.json {
+            output::write(&format!("Report: {}\n", page.display()));
         }
-    };
-    output::write(&text);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

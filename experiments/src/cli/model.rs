@@ -25,6 +25,9 @@ pub(super) struct ModelArgs {
     /// first one compiled in, in f32]
     #[arg(long, value_name = "NAME[:DTYPE]")]
     backend: Option<String>,
+    /// What names the backend, for messages.
+    #[arg(skip = "--backend".to_owned())]
+    origin: String,
 }
 
 impl ModelArgs {
@@ -42,22 +45,28 @@ impl ModelArgs {
         let Some(named) = &self.backend else {
             return Ok((Backend::default_backend(), Precision::default()));
         };
-        match named.split_once(':') {
-            Some((name, precision)) => {
-                let refuse = |message| refused("--backend", message);
-                Ok((name.parse()?, precision.parse().map_err(refuse)?))
-            }
-            None => Ok((named.parse()?, Precision::default())),
-        }
+        let (name, precision) = match named.split_once(':') {
+            Some((name, precision)) => (name, Some(precision)),
+            None => (named.as_str(), None),
+        };
+        let backend = name.parse().map_err(|error| refused(&self.origin, error))?;
+        let precision = precision.map(str::parse).transpose();
+        let precision = precision.map_err(|message| refused(&self.origin, message))?;
+        Ok((backend, precision.unwrap_or_default()))
     }
 
-    /// Returns the arguments of another model, or of another checkpoint or backend. Another model has its own tokenizer.
+    /// Returns the arguments of another model, or of another checkpoint or backend, which is given with its origin for
+    /// messages. Another model has its own tokenizer.
     pub(super) fn with(
         &self,
         model: Option<PathBuf>,
         checkpoint: Option<Checkpoint>,
-        backend: Option<String>,
+        backend: Option<(String, String)>,
     ) -> Self {
+        let (backend, origin) = match backend {
+            Some((backend, origin)) => (Some(backend), origin),
+            None => (self.backend.clone(), self.origin.clone()),
+        };
         Self {
             tokenizer: match model {
                 Some(_) => None,
@@ -65,7 +74,8 @@ impl ModelArgs {
             },
             model: model.unwrap_or_else(|| self.model.clone()),
             checkpoint: checkpoint.unwrap_or(self.checkpoint),
-            backend: backend.or_else(|| self.backend.clone()),
+            backend,
+            origin,
         }
     }
 

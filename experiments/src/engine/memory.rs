@@ -146,6 +146,23 @@ pub(crate) fn refuse_generating(
     )
 }
 
+/// Returns an error if coding `streams` texts side by side does not fit into the device's memory.
+pub(crate) fn refuse_streams(
+    origin: &str,
+    config: &ModelConfig,
+    streams: usize,
+    device: &Device,
+) -> Result<(), Error> {
+    let needed = config.generation_memory(streams, config.context).total();
+    let what = format!("coding {streams} streams at once");
+    refuse_beyond(origin, &what, needed, "fewer take less", device)
+}
+
+/// Returns an error if the machine's memory cannot hold a file of `bytes` bytes.
+pub(crate) fn refuse_file(origin: &str, bytes: u64) -> Result<(), Error> {
+    refuse_beyond_machine(origin, "the file that it names", bytes, "it may be damaged")
+}
+
 /// Returns the resident bytes of the process; `None` except on Linux.
 pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")

@@ -4,9 +4,13 @@
 //! UTF-8, a character that the vocabulary lacks, white space that the tokenizer normalises) are edits of that sequence,
 //! which are stored beside the tokens, compressed with zstd. So every file comes back byte for byte.
 
+use std::sync::atomic::AtomicBool;
+
 use foretoken_datasets::{DataError, Tokenizer};
 
 use super::format::{Reader, write_number};
+use crate::Error;
+use crate::science::check;
 
 /// Largest number of bytes that are encoded at once. Text is cut behind a newline if possible.
 const PART: usize = 4 << 20;
@@ -39,14 +43,18 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// Returns an error if the tokenizer fails.
-    pub(super) fn of(file: &[u8], tokenizer: &Tokenizer) -> Result<Self, DataError> {
+    /// Returns an error if `interrupt` is set.
+    pub(super) fn of(
+        file: &[u8],
+        tokenizer: &Tokenizer,
+        interrupt: &AtomicBool,
+    ) -> Result<Self, Error> {
         let mut content = Self::default();
         for chunk in file.utf8_chunks() {
             let mut text = chunk.valid();
             while !text.is_empty() {
                 let (part, rest) = text.split_at(part_length(text));
-                content.add_text(part, tokenizer)?;
+                content.add_text(part, tokenizer, interrupt)?;
                 text = rest;
             }
             content.insert(chunk.invalid());
@@ -91,10 +99,16 @@ impl Content {
         }
     }
 
-    fn add_text(&mut self, text: &str, tokenizer: &Tokenizer) -> Result<(), DataError> {
+    fn add_text(
+        &mut self,
+        text: &str,
+        tokenizer: &Tokenizer,
+        interrupt: &AtomicBool,
+    ) -> Result<(), Error> {
         // Pieces that are left, the next one last.
         let mut pieces = vec![text];
         while let Some(text) = pieces.pop() {
+            check(interrupt)?;
             let ids = match tokenizer.encode(text) {
                 Ok(ids) => ids,
                 Err(DataError::UnknownCharacter {
@@ -110,14 +124,15 @@ impl Content {
                     }
                     continue;
                 }
-                Err(error) => return Err(error),
+                // Some tokenizers have no token for a word that they do not know.
+                Err(_) => Vec::new(),
             };
             let bytes: Vec<u8> = ids
                 .iter()
                 .flat_map(|id| tokenizer.token_bytes(*id))
                 .copied()
                 .collect();
-            match (bytes.strip_suffix(text.as_bytes()), text.find('\n')) {
+            match (bytes.strip_suffix(text.as_bytes()), middle_line(text)) {
                 // Some tokenizers put a space before every text.
                 (Some(before), _) if before.len() <= 1 => {
                     if !before.is_empty() {
@@ -126,10 +141,10 @@ impl Content {
                     self.tokens.extend(ids);
                     self.since += text.len();
                 }
-                // What the tokenizer changes is looked for line by line, and a line that it changes is stored as it is.
-                (_, Some(at)) if at + 1 < text.len() => {
-                    let (line, rest) = text.split_at(at + 1);
-                    pieces.extend([rest, line]);
+                // What the tokenizer changes is looked for by halves, and a line that it changes is stored as it is.
+                (None | Some(_), Some(at)) => {
+                    let (first, second) = text.split_at(at);
+                    pieces.extend([second, first]);
                 }
                 _ => self.insert(text.as_bytes()),
             }
@@ -168,31 +183,35 @@ pub(super) fn edited(tokens: &[u8], edits: &[u8], length: u64) -> Result<Vec<u8>
         };
     }
     let damaged = || "its edits are damaged".to_owned();
-    // No more is read than a file of this length can need.
-    let most = length.saturating_add(30 * (edits.len() as u64 + 1) * 1024);
+    // Each edit removes or inserts a byte at least, and takes 30 bytes at most.
+    let changed = length.saturating_add(tokens.len() as u64);
+    let most = changed.saturating_mul(31).saturating_add(10);
     let mut unpacked = Vec::new();
     let decoder = zstd::Decoder::new(edits).map_err(|_| damaged())?;
     std::io::Read::read_to_end(&mut std::io::Read::take(decoder, most), &mut unpacked)
         .map_err(|_| damaged())?;
     let mut reader = Reader::new(&unpacked);
     let count = reader.number().ok_or_else(damaged)?;
-    let mut numbers = Vec::new();
-    for _ in 0..count {
-        let mut next = || {
-            reader
-                .number()
-                .and_then(|number| usize::try_from(number).ok())
-        };
-        let edit = [next(), next(), next()];
-        let [Some(kept), Some(removed), Some(inserted)] = edit else {
-            return Err(damaged());
-        };
-        numbers.push([kept, removed, inserted]);
+    if count > changed {
+        return Err(damaged());
+    }
+    // What is inserted follows all numbers, which are read once to find it.
+    let mut numbers = reader.clone();
+    for _ in 0..3 * count {
+        reader.number().ok_or_else(damaged)?;
     }
     let mut inserted = reader.rest();
     let mut file = Vec::new();
     let mut tokens = tokens;
-    for [kept, removed, put_in] in numbers {
+    for _ in 0..count {
+        let mut next = || {
+            let number = numbers.number().ok_or_else(damaged)?;
+            usize::try_from(number).map_err(|_| damaged())
+        };
+        let [kept, removed, put_in] = [next()?, next()?, next()?];
+        if (removed, put_in) == (0, 0) {
+            return Err(damaged());
+        }
         let (keep, rest) = tokens.split_at_checked(kept).ok_or_else(damaged)?;
         let (_, rest) = rest.split_at_checked(removed).ok_or_else(damaged)?;
         let (put_in, later) = inserted.split_at_checked(put_in).ok_or_else(damaged)?;
@@ -205,6 +224,22 @@ pub(super) fn edited(tokens: &[u8], edits: &[u8], length: u64) -> Result<Vec<u8>
         true => Ok(file),
         false => Err(damaged()),
     }
+}
+
+/// Returns the beginning of a line near the middle of a text; `None` if it has only one line.
+fn middle_line(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (before, after) = bytes.split_at(bytes.len() / 2);
+    let newline = |byte: &u8| *byte == b'\n';
+    let before = before.iter().rposition(newline);
+    let after = || {
+        after
+            .iter()
+            .position(newline)
+            .map(|at| at + bytes.len() / 2)
+    };
+    let start = before.or_else(after)? + 1;
+    (start < bytes.len()).then_some(start)
 }
 
 /// Returns where to cut a text: behind the last newline in the largest part, or else between two characters.
@@ -223,7 +258,7 @@ mod tests {
     use super::*;
 
     fn restored(file: &[u8], tokenizer: &Tokenizer) -> (Content, Vec<u8>) {
-        let content = Content::of(file, tokenizer).unwrap();
+        let content = Content::of(file, tokenizer, &AtomicBool::new(false)).unwrap();
         let tokens: Vec<u8> = content
             .tokens
             .iter()
@@ -233,6 +268,39 @@ mod tests {
         let edits = content.edits_to_bytes().unwrap();
         let restored = edited(&tokens, &edits, file.len() as u64).unwrap();
         (content, restored)
+    }
+
+    #[test]
+    fn edits_that_change_nothing_are_refused_before_they_take_memory() {
+        let mut bytes = Vec::new();
+        write_number(&mut bytes, 50_000_000);
+        bytes.resize(150_000_000, 0);
+        let edits = zstd::encode_all(bytes.as_slice(), 1).unwrap();
+        assert!(edits.len() < 20_000);
+        for length in [0, 1] {
+            assert!(edited(b"", &edits, length).is_err());
+        }
+        let mut bytes = Vec::new();
+        for number in [1, 0, 0, 0] {
+            write_number(&mut bytes, number);
+        }
+        let edits = zstd::encode_all(bytes.as_slice(), 1).unwrap();
+        assert!(edited(b"a", &edits, 1).is_err());
+    }
+
+    #[test]
+    fn a_text_is_halved_at_a_line() {
+        for (text, expected) in [
+            ("", None),
+            ("one", None),
+            ("one\n", None),
+            ("a\nb", Some(2)),
+            ("a\nb\nc\nd", Some(4)),
+            ("a long line\nb", Some(12)),
+            ("\n\n", Some(1)),
+        ] {
+            assert_eq!(middle_line(text), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -199,7 +199,7 @@ pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Bytes that are read from the front.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {

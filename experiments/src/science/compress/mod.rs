@@ -24,6 +24,7 @@ use content::Content;
 use format::{BLOCK, Conditions, Header, MAX_STREAMS, Parts, stream_lengths};
 
 use crate::Error;
+use crate::engine::memory::{refuse_file, refuse_streams};
 use crate::record::identity::weights_hash;
 
 /// Bytes of a file for each stream, by default.
@@ -153,7 +154,7 @@ impl<'m> Compressor<'m> {
         interrupt: &AtomicBool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Compressed, Error> {
-        let content = Content::of(file, self.tokenizer)?;
+        let content = Content::of(file, self.tokenizer, interrupt)?;
         self.compress_content(file, &content, streams, interrupt, progress)
     }
 
@@ -173,6 +174,12 @@ impl<'m> Compressor<'m> {
             0 => 0,
             tokens => tokens.div_ceil(tokens.div_ceil(streams)),
         };
+        refuse_streams(
+            "--streams",
+            self.model.config(),
+            streams,
+            &self.model.device(),
+        )?;
         let parts: Vec<&[u32]> = split(&content.tokens, streams);
         progress(Progress::Total(tokens));
         let codec = self.codec(&self.conditions.backend, interrupt)?;
@@ -238,6 +245,13 @@ impl<'m> Compressor<'m> {
             streams,
         } = Header::read(file).map_err(refuse)?;
         self.check(&header.conditions).map_err(refuse)?;
+        refuse_file(name, header.bytes)?;
+        refuse_streams(
+            name,
+            self.model.config(),
+            streams.len(),
+            &self.model.device(),
+        )?;
         progress(Progress::Total(header.tokens));
         let lengths: Vec<usize> = stream_lengths(header.tokens, streams.len())
             .map(|length| length as usize)

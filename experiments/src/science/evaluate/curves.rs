@@ -89,7 +89,7 @@ impl ContextCurve {
                     from,
                     to: context - 1,
                     tokens: group.tokens,
-                    loss,
+                    loss: loss.clamped(0.0, f64::INFINITY),
                 });
             }
         }
@@ -194,7 +194,7 @@ impl FrequencyCurve {
                 from,
                 to,
                 tokens: group.tokens,
-                loss: group.ratio.estimate()?,
+                loss: group.ratio.estimate()?.clamped(0.0, f64::INFINITY),
             })
         };
         groups.filter_map(bin).collect()

@@ -129,7 +129,9 @@ impl Measures {
             clusters
                 .iter()
                 .for_each(|cluster| ratio.add(x(cluster), y(cluster)));
-            ratio.estimate()
+            ratio
+                .estimate()
+                .map(|estimate| estimate.clamped(0.0, f64::INFINITY))
         };
         let per_token = |x: fn(&Sums) -> f64| ratio(x, |sums| sums.tokens);
         let loss = per_token(|sums| sums.nats)?;

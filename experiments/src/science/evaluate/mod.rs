@@ -15,6 +15,6 @@ pub use curves::{Bin, Calibration, CalibrationBin, Frequencies};
 pub use estimate::Estimate;
 pub use measures::{ClusterKind, DocumentResult, Evaluation, Evaluator, Measures, TextResult};
 pub use paired::{PairedDifference, Rounding, RoundingVerdict, with_rounded_weights};
-pub use record::{EvaluationRecord, Second};
+pub use record::{EvaluationRecord, ReportDirectory, Second};
 pub use score::Settings;
 pub use text::{Document, Encoder, Segment, Text, TextSize};

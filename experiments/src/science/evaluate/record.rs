@@ -10,7 +10,7 @@ use super::page;
 use super::paired::{PairedDifference, Rounding};
 use super::score::Settings;
 use crate::Error;
-use crate::record::run::{create_directory, write_atomically};
+use crate::record::run::{Claim, create_directory, write_atomically};
 use crate::report;
 
 /// An evaluation with its conditions: the output of `--json`, and the content of `evaluation.json`.
@@ -79,16 +79,30 @@ impl EvaluationRecord {
         }
     }
 
-    /// Writes `evaluation.json` and the report into `out`, which must be empty, or into the next free
-    /// `runs/evaluation-<n>`. Returns the path of the page.
+    /// Writes `evaluation.json` and the report. Returns the path of the page.
     ///
     /// # Errors
     ///
-    /// Returns an error if `out` is not empty, or a file cannot be written.
-    pub fn write(&self, out: Option<&Path>) -> Result<PathBuf, Error> {
-        let claim = create_directory(out, "evaluation-")?;
+    /// Returns an error if a file cannot be written.
+    pub fn write(&self, directory: ReportDirectory) -> Result<PathBuf, Error> {
+        let ReportDirectory(claim) = directory;
         let json = serde_json::to_vec_pretty(self)?;
         write_atomically(&claim.path.join(Self::FILE), &json)?;
         report::write(&page::page(self), &claim.path)
+    }
+}
+
+/// A directory that is reserved for the report of an evaluation. It is removed if nothing is written.
+#[derive(Debug)]
+pub struct ReportDirectory(Claim);
+
+impl ReportDirectory {
+    /// Claims `out`, which must be empty, or the next free `runs/evaluation-<n>`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `out` is not empty or cannot be made.
+    pub fn claim(out: Option<&Path>) -> Result<Self, Error> {
+        create_directory(out, "evaluation-").map(Self)
     }
 }
