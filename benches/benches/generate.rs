@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use foretoken::backend::Backend;
 use foretoken::engine::memory::peak_resident_bytes;
 use foretoken::outln;
 use foretoken_model::{
@@ -286,11 +287,7 @@ fn output(command: &mut Command) -> Result<Value, Box<dyn Error>> {
 
 /// Runs in a separate process: loads the model, generates, and prints measurements as JSON.
 fn ours(backend: &str, directory: &Path, case: Case) -> Result<(), Box<dyn Error>> {
-    let device = match backend {
-        #[cfg(feature = "libtorch")]
-        "libtorch" => Device::libtorch(),
-        _ => Device::flex(),
-    };
+    let device = backend.parse::<Backend>()?.device()?;
     let pretrained = Pretrained::open(directory)?;
     let model = pretrained.load(&device)?;
     drop(pretrained);
