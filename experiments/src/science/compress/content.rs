@@ -295,7 +295,7 @@ mod tests {
             ("one", None),
             ("one\n", None),
             ("a\nb", Some(2)),
-            ("a\nb\nc\nd", Some(4)),
+            ("a\nb\nc\nd", Some(2)),
             ("a long line\nb", Some(12)),
             ("\n\n", Some(1)),
         ] {

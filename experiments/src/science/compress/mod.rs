@@ -423,7 +423,7 @@ mod tests {
         let goes_on = AtomicBool::new(false);
         let compressed = on(PORTABLE)
             .unwrap()
-            .compress(file.as_bytes(), Some(3), &goes_on, &mut |_| {})
+            .compress_with_model(file.as_bytes(), Some(3), &goes_on, &mut |_| {})
             .unwrap()
             .file;
         assert_eq!(backend_of("file", &compressed).unwrap(), PORTABLE);
