@@ -251,7 +251,8 @@ fn loss_is_that_of_transformers() {
     let bench = Bench::new();
     let text = sentences(120).join(" ") + " naïve 猫";
     std::fs::write(bench.path("a.txt"), &text).unwrap();
-    for stride in ["7", "24"] {
+    // With a stride of the whole context, our last window is as long as the others.
+    for stride in ["7", "23"] {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/evaluate.py");
         let mut python = Command::new("python3");
         python
