@@ -473,7 +473,7 @@ fn parts(sizes: &Sizes) -> String {
         return match bytes {
             0 => header,
             _ => format!(
-                "{} bytes by zstd, because the model would make it larger than it is,\n{header}",
+                "{} bytes by zstd, because it would grow with the model,\n{header}",
                 count(edit_bytes)
             ),
         };
