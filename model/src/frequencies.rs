@@ -62,15 +62,15 @@ impl Frequencies {
             "there are tokens"
         );
         check(logits)?;
-        let weight = |logit: &T| weight(*logit);
-        let total = logits.iter().map(weight).fold(0.0, |sum, w| sum + w);
+        let weights: Vec<f64> = logits.iter().map(|logit| weight(*logit)).collect();
+        let total = weights.iter().fold(0.0, |sum, weight| sum + weight);
         // Rounding may make this a little too large for the shares to add up to less, by less than one per token.
         let scale = (TOTAL - 2 * vocabulary) as f64 / total;
         let mut cumulative = Vec::with_capacity(logits.len() + 1);
         let mut sum = 0u32;
         cumulative.push(sum);
-        for logit in logits {
-            sum += 1 + (weight(logit) * scale) as u32;
+        for weight in weights {
+            sum += 1 + (weight * scale) as u32;
             cumulative.push(sum);
         }
         Ok(Self { cumulative })

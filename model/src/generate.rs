@@ -265,7 +265,8 @@ impl<'a> BatchReader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use burn::module::{ModuleMapper, Param};
     use burn::tensor::Device;
 
     use super::*;
@@ -303,21 +304,20 @@ mod tests {
                 ..gpt2
             },
         ];
-        let init = |config: ModelConfig| enlarged(config.init(3, device).unwrap());
+        let init = |config: ModelConfig| enlarged(config.init(3, device).unwrap(), 20.0);
         configs.into_iter().map(init).collect()
     }
 
-    fn enlarged(model: Transformer) -> Transformer {
-        struct Enlarge;
-        impl burn::module::ModuleMapper for Enlarge {
-            fn map_float<const D: usize>(
-                &mut self,
-                param: burn::module::Param<Tensor<D>>,
-            ) -> burn::module::Param<Tensor<D>> {
-                param.map(|tensor| if D > 1 { tensor * 20.0 } else { tensor })
+    /// A model with matrices multiplied by `factor`, so that attention and activations are far from linear.
+    pub(crate) fn enlarged(model: Transformer, factor: f64) -> Transformer {
+        struct Enlarge(f64);
+        impl ModuleMapper for Enlarge {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let factor = self.0;
+                param.map(|tensor| if D > 1 { tensor * factor } else { tensor })
             }
         }
-        model.map(&mut Enlarge)
+        model.map(&mut Enlarge(factor))
     }
 
     fn greedy(rows: usize) -> Vec<Sampler> {
@@ -498,7 +498,7 @@ mod tests {
     fn a_long_prompt_is_read_in_parts() {
         let context = 2 * PREFILL + 50;
         let config = ModelConfig::llama(31, context, 1, 2, 1, 8);
-        let model = enlarged(config.init(1, &Device::flex()).unwrap());
+        let model = enlarged(config.init(1, &Device::flex()).unwrap(), 20.0);
         for length in [PREFILL - 1, PREFILL, PREFILL + 1, context, context + 1] {
             let prompt: Vec<u32> = (0..length as u32).map(|i| i * i % 31).collect();
             let prompts = [prompt, vec![7; 3]];

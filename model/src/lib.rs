@@ -35,6 +35,7 @@ mod error;
 mod feed_forward;
 mod frequencies;
 mod generate;
+mod host;
 mod huggingface;
 mod init;
 mod linear;
@@ -47,6 +48,7 @@ mod pretrained;
 mod random;
 mod sampling;
 mod transformer;
+mod vectors;
 mod watch;
 mod weights;
 

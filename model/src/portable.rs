@@ -17,11 +17,9 @@
 
 mod arithmetic;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
 use rayon::iter::{
     IndexedParallelIterator, IntoParallelRefMutIterator, ParallelExtend, ParallelIterator,
 };
@@ -30,6 +28,7 @@ use rayon::slice::ParallelSliceMut;
 use crate::config::{Activation, ModelConfig, Norm, Positions};
 use crate::error::ModelError;
 use crate::generate::window_start;
+use crate::host::parameters;
 use crate::transformer::Transformer;
 use arithmetic::{GRAIN, Matrix, PANEL, ROWS, exp, map, multiply};
 
@@ -85,7 +84,7 @@ impl PortableModel {
     /// Returns [`ModelError::Read`] if the device fails.
     pub fn new(model: &Transformer) -> Result<Self, ModelError> {
         let config = model.config();
-        let mut weights = Weights::read(model)?;
+        let mut weights = Weights(parameters(model)?);
         let (width, head_width) = (config.width, config.head_width());
         let epsilon = config.norm_epsilon;
         let block = |weights: &mut Weights, layer: usize| {
@@ -538,18 +537,9 @@ impl<'a> PortableReader<'a> {
 }
 
 /// Weights by their paths in the module tree.
-struct Weights(BTreeMap<String, Vec<f32>>);
+struct Weights(HashMap<String, Vec<f32>>);
 
 impl Weights {
-    fn read(model: &Transformer) -> Result<Self, ModelError> {
-        let mut read = Read {
-            path: Vec::new(),
-            weights: Ok(BTreeMap::new()),
-        };
-        model.visit(&mut read);
-        Ok(Self(read.weights?))
-    }
-
     fn take(&mut self, path: &str) -> Vec<f32> {
         // As `ModelConfig::tensors` lists them.
         let weights = self.0.remove(path);
@@ -572,33 +562,6 @@ impl Weights {
             epsilon,
             gamma: self.take(&format!("{path}.gamma")),
             beta: self.0.remove(&format!("{path}.beta")),
-        }
-    }
-}
-
-struct Read {
-    path: Vec<String>,
-    weights: Result<BTreeMap<String, Vec<f32>>, ModelError>,
-}
-
-impl ModuleVisitor for Read {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Ok(weights) = &mut self.weights else {
-            return;
-        };
-        match param.val().try_into_vec_as() {
-            Ok(values) => {
-                weights.insert(self.path.join("."), values);
-            }
-            Err(error) => self.weights = Err(ModelError::Read(error.to_string())),
         }
     }
 }

@@ -90,6 +90,23 @@ pub struct Losses<B: Backend> {
 /// Gradients of hidden rows and of the head.
 pub(crate) type Of<B> = [FloatTensor<B>; 2];
 
+impl Rows<Dispatch> {
+    /// Rows of `hidden`, `[rows, width]`, with their targets, `[rows]`, and weights, `[rows]`.
+    pub(super) fn of(
+        hidden: Tensor<2>,
+        head: Tensor<2>,
+        targets: Tensor<1, Int>,
+        weights: Option<Tensor<1>>,
+    ) -> Self {
+        Self {
+            hidden: hidden.into_dispatch(),
+            head: head.into_dispatch(),
+            targets: targets.into_dispatch(),
+            weights: Optional::of(weights),
+        }
+    }
+}
+
 impl<B: Backend> Rows<B> {
     /// Their number.
     pub(crate) fn count(&self) -> usize {
@@ -124,12 +141,7 @@ pub(crate) fn cross_entropy(
     weights: Option<Tensor<1>>,
     rule: Head,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1, Int>) {
-    let rows = Rows {
-        hidden: hidden.into_dispatch(),
-        head: head.into_dispatch(),
-        targets: targets.into_dispatch(),
-        weights: Optional::of(weights),
-    };
+    let rows = Rows::of(hidden, head, targets, weights);
     let losses = <Dispatch as Fused>::fused_cross_entropy(rows, rule);
     (
         Tensor::from_dispatch(losses.loss),

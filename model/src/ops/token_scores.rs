@@ -13,7 +13,6 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
 use burn::tensor::{Int, Shape, Tensor};
 
 use super::Fused;
-use super::Optional;
 use super::cross_entropy::{Chunk, Head, Rows, bool_dtype, chunks};
 use super::plain::Plain;
 
@@ -36,12 +35,7 @@ pub(crate) fn token_scores(
     targets: Tensor<1, Int>,
     rule: Head,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1, Int>) {
-    let rows = Rows {
-        hidden: hidden.into_dispatch(),
-        head: head.into_dispatch(),
-        targets: targets.into_dispatch(),
-        weights: Optional::None,
-    };
+    let rows = Rows::of(hidden, head, targets, None);
     let scores = <Dispatch as Fused>::fused_token_scores(rows, rule);
     (
         Tensor::from_dispatch(scores.nats),

@@ -6,6 +6,8 @@
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
+use crate::vectors::vectorized;
+
 /// Columns that are computed side by side.
 pub(super) const PANEL: usize = 8;
 
@@ -14,12 +16,6 @@ pub(super) const ROWS: usize = 4;
 
 /// Minimum number of multiplications in a parallel task.
 pub(super) const GRAIN: usize = 1 << 18;
-
-/// Runs `work` compiled for this processor's vectors. It has to be `#[inline(always)]`, as has all that it calls.
-#[inline(always)]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
 
 /// A matrix, `[inputs, outputs]`, in panels of [`PANEL`] columns. A panel is stored row by row, and the last one is filled
 /// up with zeros.

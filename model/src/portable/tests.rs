@@ -1,8 +1,10 @@
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::RotaryScaling;
+use crate::generate::tests::enlarged;
 
 /// Every choice made in each way, and sizes that fill no panel. Contexts are shorter than the texts.
 fn configs() -> [ModelConfig; 7] {
@@ -52,14 +54,7 @@ fn configs() -> [ModelConfig; 7] {
 
 /// Weights large enough that attention and activations are far from linear.
 fn transformer(config: &ModelConfig) -> Transformer {
-    struct Enlarge;
-    impl burn::module::ModuleMapper for Enlarge {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| if D > 1 { tensor * 8.0 } else { tensor })
-        }
-    }
-    let model = config.init(5, &Device::default()).unwrap();
-    model.map(&mut Enlarge)
+    enlarged(config.init(5, &Device::default()).unwrap(), 8.0)
 }
 
 fn text(length: usize, seed: u32) -> Vec<u32> {
@@ -172,22 +167,15 @@ fn threads_and_other_texts_change_no_bit() {
 
 #[test]
 fn half_precision_weights_are_taken_as_they_are() {
-    use burn::tensor::DType;
-
-    struct Round;
-    impl burn::module::ModuleMapper for Round {
+    struct Cast(DType);
+    impl ModuleMapper for Cast {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.cast(DType::BF16))
+            let dtype = self.0;
+            param.map(|tensor| tensor.cast(dtype))
         }
     }
-    struct Widen;
-    impl burn::module::ModuleMapper for Widen {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.cast(DType::F32))
-        }
-    }
-    let half = transformer(&configs()[0]).map(&mut Round);
-    let single = half.clone().map(&mut Widen);
+    let half = transformer(&configs()[0]).map(&mut Cast(DType::BF16));
+    let single = half.clone().map(&mut Cast(DType::F32));
     let [half, single] = [half, single].map(|model| {
         let model = PortableModel::new(&model).unwrap();
         bits(&fresh(&model, &text(9, 1)))

@@ -6,14 +6,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
 use serde_json::{Value, json};
 
 use super::layout::Parameter;
 use super::{CONFIG, DESCRIPTION, Description, KEPT, Pretrained, TOKENIZER, WEIGHTS};
 use super::{folder, read_text};
 use crate::error::ModelError;
+use crate::host::parameters;
 use crate::huggingface::{Architecture, Keys};
 use crate::transformer::Transformer;
 use crate::weights::{self, Pending, WeightType};
@@ -55,12 +54,8 @@ impl Export<'_> {
     /// already holds something, or cannot be written; or when a weight is too large for `f16`.
     pub fn write(&self, model: &Transformer, out: &Path) -> Result<(), ModelError> {
         let (architecture, config) = Architecture::of(model.config())?;
-        let mut read = Read::default();
-        model.visit(&mut read);
-        if let Some(error) = read.error {
-            return Err(error);
-        }
-        let source = Source::Host(&read.values);
+        let parameters = parameters(model)?;
+        let source = Source::Host(&parameters);
         let kind = self.weight_type;
         folder::write(out, |out| {
             write_json(
@@ -317,33 +312,6 @@ fn stepper<'a>(total: u64, progress: Progress<'a>) -> impl Fn(usize) + 'a {
         let (done, progress) = &mut *state.borrow_mut();
         *done += bytes as u64;
         progress(*done, total);
-    }
-}
-
-/// Reads every parameter, by path.
-#[derive(Default)]
-struct Read {
-    path: Vec<String>,
-    values: HashMap<String, Vec<f32>>,
-    error: Option<ModelError>,
-}
-
-impl ModuleVisitor for Read {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        match param.val().try_into_vec_as() {
-            Ok(values) => {
-                self.values.insert(self.path.join("."), values);
-            }
-            Err(error) => self.error = Some(ModelError::Read(error.to_string())),
-        }
     }
 }
 

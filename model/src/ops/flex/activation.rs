@@ -7,10 +7,11 @@ use burn::backend::flex::FlexTensor;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::math::{map, map_2, map_3, map_again, normal, sigmoid, vectorized};
+use super::math::{map, map_2, map_3, map_again, normal, sigmoid};
 use super::matrix::{GRAIN, contiguous, elements, made, made_by_blocks, own};
 use crate::config::Activation;
 use crate::ops::activation::CUBIC;
+use crate::vectors::vectorized;
 
 /// Far beyond where a sigmoid or a distribution is 0 or 1: what is cut off there never meets an infinity.
 const FAR: f32 = 60.0;

@@ -4,10 +4,10 @@ use burn::backend::flex::FlexTensor;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::math::vectorized;
 use super::matrix::{GRAIN, contiguous, elements, own};
 use crate::ops::AdamW;
 use crate::ops::adamw::Factors;
+use crate::vectors::vectorized;
 
 pub(super) fn update(
     weights: FlexTensor,

@@ -8,9 +8,10 @@ use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
-use super::math::{exp, exp_in_place, largest, sum, vectorized};
+use super::math::{exp, exp_in_place, largest, sum};
 use super::matrix::{Matrix, Shared, contiguous, elements, made, product_into};
 use crate::ops::Heads;
+use crate::vectors::vectorized;
 
 /// Queries of a tile.
 const QUERIES: usize = 64;

@@ -9,12 +9,13 @@ use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
 use super::f32s;
-use super::math::{exp_in_place, largest, sum, tanh, vectorized};
+use super::math::{exp_in_place, largest, sum, tanh};
 use super::matrix::{
     Matrix, contiguous, elements, ids, integers, product_into, readable, rows_of_a_block, tensor,
 };
 use crate::loss::Objective;
 use crate::ops::cross_entropy::{Head, Losses, Of, Rows};
+use crate::vectors::vectorized;
 
 /// Tokens whose part of the head's gradient is one product.
 const TOKENS: usize = 4096;
@@ -88,11 +89,7 @@ fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of
     let weights = weights.map(|of| contiguous(Flex::float_cast(of, DType::F32.into())));
     let weights = weights.as_ref().map(elements);
     let hidden = elements(&hidden);
-    // `[width, vocabulary]` whichever way it lies.
-    let across = match rule.by_token {
-        true => Matrix::of(head).t(),
-        false => Matrix::of(head),
-    };
+    let across = across(head, rule);
     let mut logits = vec![0.0; held * vocabulary];
     let mut found = vec![Found::default(); rows];
     let wanted = !matches!(then, Then::Nothing);
@@ -139,8 +136,16 @@ fn run(given: &Rows<Flex>, rule: Head, then: Then<'_>) -> (Vec<Found>, Option<Of
     (found, of)
 }
 
+/// The head as `[width, vocab_size]`, whichever way it lies.
+pub(super) fn across(head: &FlexTensor, rule: Head) -> Matrix<'_> {
+    match rule.by_token {
+        true => Matrix::of(head).t(),
+        false => Matrix::of(head),
+    }
+}
+
 /// `target ← [target +] a b`, on all threads.
-fn multiply(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>) {
+pub(super) fn multiply(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>) {
     product_into(target, add, a, b, 1.0, Parallelism::Rayon(0));
 }
 

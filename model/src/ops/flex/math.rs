@@ -1,25 +1,9 @@
 //! Arithmetic on slices, for whatever vector instructions the processor has.
 //!
-//! A function marked `#[inline(always)]` here becomes part of the closure given to [`vectorized`], which is compiled for
+//! A function marked `#[inline(always)]` here becomes part of the closure given to [`vectorized`](crate::vectors::vectorized), which is compiled for
 //! several instruction sets. No multiplication is fused with an addition: the bits are the same in all of them.
 
 use std::mem::MaybeUninit;
-
-use pulp::{Arch, WithSimd};
-
-/// Runs `work` compiled for this processor's vectors.
-#[inline(always)]
-pub(super) fn vectorized<W: WithSimd>(work: W) -> W::Output {
-    let arch = Arch::new();
-    // pulp knows AVX2, and leaves it out of its own choice unless its feature x86-v3 is on, which no dependency asks for.
-    #[cfg(target_arch = "x86_64")]
-    if let Arch::Scalar = arch
-        && let Some(simd) = pulp::x86::V3::try_new()
-    {
-        return pulp::Simd::vectorize(simd, work);
-    }
-    arch.dispatch(work)
-}
 
 /// Independent sums, maxima and so on, as many as fill the widest vector registers.
 const LANES: usize = 16;

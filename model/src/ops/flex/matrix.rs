@@ -2,13 +2,12 @@
 
 use std::mem::MaybeUninit;
 
+use crate::vectors::vectorized;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
 use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
-
-use super::math::vectorized;
 
 /// Elements that a thread works on before it looks for more.
 pub(super) const GRAIN: usize = 1 << 14;

@@ -4,9 +4,9 @@ use burn::backend::flex::FlexTensor;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::math::vectorized;
 use super::matrix::{contiguous, elements, own, rows_of_a_block};
 use crate::ops::{Heads, Turn};
+use crate::vectors::vectorized;
 
 pub(super) fn rotate(
     qkv: FlexTensor,

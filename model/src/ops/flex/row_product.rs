@@ -17,8 +17,9 @@ use gemm::Parallelism;
 use pulp::{Simd, WithSimd};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
-use super::math::{map, vectorized};
+use super::math::map;
 use super::matrix::{Matrix, Shared, contiguous, elements, made_by_rows, product_into};
+use crate::vectors::vectorized;
 
 /// Rows of the weight that are multiplied together.
 const QUAD: usize = 4;

@@ -4,8 +4,9 @@ use burn::backend::flex::FlexTensor;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSlice;
 
-use super::math::{sum, vectorized};
+use super::math::sum;
 use super::matrix::{GRAIN, contiguous, elements, ids, own, tensor};
+use crate::vectors::vectorized;
 
 /// Rows that are added up one after the other; their sums are then added up in order.
 const BLOCK: usize = 64;

@@ -1,16 +1,15 @@
 //! Scores of targets, a few rows of logits at a time.
 
 use burn::backend::{Flex, TensorMetadata};
-use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::math::{exp_in_place, largest, tanh, vectorized};
-use super::matrix::{
-    Matrix, contiguous, elements, ids, integers, product_into, rows_of_a_block, tensor,
-};
+use super::cross_entropy::{across, multiply};
+use super::math::{exp_in_place, largest, tanh};
+use super::matrix::{Matrix, contiguous, elements, ids, integers, rows_of_a_block, tensor};
 use crate::ops::cross_entropy::{Head, Rows};
 use crate::ops::token_scores::Scores;
+use crate::vectors::vectorized;
 
 /// Scores of one target.
 #[derive(Clone, Copy, Default)]
@@ -28,11 +27,7 @@ pub(super) fn forward(given: &Rows<Flex>, rule: Head) -> Scores<Flex> {
     let (vocabulary, held) = (rule.vocabulary(&head_shape), rule.rows(&head_shape, rows));
     let targets = ids(&given.targets);
     let hidden = elements(&hidden);
-    // `[width, vocabulary]`, as a view.
-    let across = match rule.by_token {
-        true => Matrix::of(head).t(),
-        false => Matrix::of(head),
-    };
+    let across = across(head, rule);
     let cap = rule.cap.map(|cap| cap as f32);
     let together = rows_of_a_block(vocabulary);
     let mut logits = vec![0.0; held * vocabulary];
@@ -41,7 +36,7 @@ pub(super) fn forward(given: &Rows<Flex>, rule: Head) -> Scores<Flex> {
         let count = held.min(rows - start);
         let logits = &mut logits[..count * vocabulary];
         let part = Matrix::dense(&hidden[start * width..], count, width);
-        product_into(logits, false, part, across, 1.0, Parallelism::Rayon(0));
+        multiply(logits, false, part, across);
         let blocks = logits.par_chunks_mut(together * vocabulary);
         let scores = scores[start..start + count].par_chunks_mut(together);
         blocks
