@@ -8,6 +8,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::parameters;
 use crate::backend::precision::Precision;
 
+/// Largest multiple of the effect of moved weights that counts as rounding: backends add in different orders and have
+/// different exponentials.
+pub(crate) const FACTOR: f64 = 16.0;
+
 /// Moves each weight by one unit in the last place of its precision, in random directions with the seed `member`. Zeros
 /// stay, because the neighbours of 0 are farther away than a rounding.
 pub(crate) fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transformer {

@@ -256,7 +256,7 @@ impl CalibrationSums {
                 to: (number + 1) as f64 / Self::BINS as f64,
                 tokens: group.tokens,
                 probability: probabilities / group.tokens as f64,
-                accuracy: group.ratio.estimate()?,
+                accuracy: group.ratio.estimate()?.clamped(0.0, 1.0),
             })
         };
         let bins: Vec<CalibrationBin> = groups.filter_map(bin).collect();

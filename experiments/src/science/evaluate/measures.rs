@@ -115,7 +115,7 @@ pub struct Measures {
     pub mean_rank: Estimate,
     /// Number of clusters that the intervals are computed over.
     pub clusters: usize,
-    /// What the clusters are.
+    /// Kind of the clusters.
     pub clusters_are: ClusterKind,
 }
 

@@ -8,10 +8,7 @@ use serde::Serialize;
 use super::estimate::{Estimate, ratio_difference};
 use super::measures::{ClusterKind, Evaluation, Place, Sums};
 use crate::backend::precision::Precision;
-use crate::engine::rounding::nudged;
-
-/// Largest multiple of the effect of one rounding of the weights that counts as rounding, as in a comparison's checks.
-const ROUNDING_FACTOR: f64 = 16.0;
+use crate::engine::rounding::{FACTOR, nudged};
 
 /// Difference of two evaluations of one text: the second minus the first, so that a negative one says that the second model
 /// is better. The interval is paired: what makes a document hard for both models is no part of it.
@@ -23,7 +20,7 @@ pub struct PairedDifference {
     pub loss: Option<Estimate>,
     /// Number of clusters that both have.
     pub clusters: usize,
-    /// What the clusters are.
+    /// Kind of the clusters.
     pub clusters_are: ClusterKind,
     /// Clusters that only one of them has, because a document is too short for a prediction. They are left out.
     pub left_out: usize,
@@ -102,7 +99,7 @@ impl Rounding {
     fn of_targets(first: &[f32], second: &[f32], pair: [&[f32]; 2]) -> Self {
         let (largest, root_mean_square) = distance(first, second);
         let (_, of_one_rounding) = distance(pair[0], pair[1]);
-        let bound = ROUNDING_FACTOR * of_one_rounding;
+        let bound = FACTOR * of_one_rounding;
         Self {
             verdict: match root_mean_square {
                 0.0 => RoundingVerdict::Identical,

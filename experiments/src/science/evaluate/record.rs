@@ -1,17 +1,11 @@
 //! What an evaluation leaves: a JSON object, and a report of it.
 
-use std::path::{Path, PathBuf};
-
 use serde::Serialize;
 
 use super::context::ContextPolicy;
 use super::measures::{Evaluation, Measures};
-use super::page;
 use super::paired::{PairedDifference, Rounding};
 use super::score::Settings;
-use crate::Error;
-use crate::record::run::{Claim, create_directory, write_atomically};
-use crate::report;
 
 /// An evaluation with its conditions: the output of `--json`, and the content of `evaluation.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,7 +51,7 @@ pub struct Second {
     /// Measures of all targets.
     #[serde(flatten)]
     pub total: Measures,
-    /// What it has more than the first model.
+    /// Its measures minus those of the first model.
     pub difference: PairedDifference,
     /// Whether the difference is rounding; `None` unless both have the same weights.
     pub rounding: Option<Rounding>,
@@ -77,32 +71,5 @@ impl EvaluationRecord {
             },
             batch: 1,
         }
-    }
-
-    /// Writes `evaluation.json` and the report. Returns the path of the page.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a file cannot be written.
-    pub fn write(&self, directory: ReportDirectory) -> Result<PathBuf, Error> {
-        let ReportDirectory(claim) = directory;
-        let json = serde_json::to_vec_pretty(self)?;
-        write_atomically(&claim.path.join(Self::FILE), &json)?;
-        report::write(&page::page(self), &claim.path)
-    }
-}
-
-/// A directory that is reserved for the report of an evaluation. It is removed if nothing is written.
-#[derive(Debug)]
-pub struct ReportDirectory(Claim);
-
-impl ReportDirectory {
-    /// Claims `out`, which must be empty, or the next free `runs/evaluation-<n>`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if `out` is not empty or cannot be made.
-    pub fn claim(out: Option<&Path>) -> Result<Self, Error> {
-        create_directory(out, "evaluation-").map(Self)
     }
 }

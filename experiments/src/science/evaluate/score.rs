@@ -39,7 +39,7 @@ pub(super) type SegmentScores = Vec<TargetScore>;
 pub struct Settings {
     /// Number of tokens that the model reads at once, at most its context.
     pub context: usize,
-    /// What precedes each token.
+    /// Rule for the tokens that precede each target.
     pub policy: ContextPolicy,
     /// Number of windows that are computed at once. It does not change the result.
     pub batch: usize,

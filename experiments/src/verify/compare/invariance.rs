@@ -13,12 +13,11 @@ use foretoken_model::ops::among_threads;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
-use super::step_checks::FACTOR;
 use crate::backend::precision::Precision;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::parameters::distance;
 use crate::engine::perturbation::Perturbation;
-use crate::engine::rounding::nudged;
+use crate::engine::rounding::{FACTOR, nudged};
 use crate::engine::session::Session;
 use crate::{Error, json};
 

@@ -9,12 +9,9 @@ use super::{Check, Checked, Entrant};
 use crate::Error;
 use crate::backend::precision::Precision;
 use crate::engine::parameters::{self, Parameters, distance};
+use crate::engine::rounding::FACTOR;
 use crate::engine::session::Session;
 use crate::engine::setup::Setup;
-
-/// Factor on the error measured in the reference's own runs, because backends add in different orders and have
-/// different exponentials.
-pub(crate) const FACTOR: f64 = 16.0;
 
 /// Number of updates from given gradients at step 0. Adam's first update does not depend on its betas; the second does.
 /// Later steps begin with moments, so that one update depends on everything.
