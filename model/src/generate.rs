@@ -21,8 +21,9 @@ const PREFILL: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overflow {
-    /// Forget the oldest quarter of a context at once, and go on. What the model sees is a function of the
-    /// text's length alone: always at least three quarters of a context, where the text is that long.
+    /// Forget the older half of a context at once, and go on. The model sees a function of the text's length alone:
+    /// always at least half of a context, if the text is that long. What it still sees is read again, so that a text
+    /// longer than the context takes twice the arithmetic of its tokens. Smaller parts would take more.
     Slide,
     /// Refuse, before the first token.
     Error,
@@ -128,7 +129,7 @@ fn check(model: &Transformer, prompt: &[u32], config: &GenerationConfig) -> Resu
 
 /// The first token of a text of this length that the model sees.
 pub(crate) fn window_start(length: usize, context: usize) -> usize {
-    let hop = (context / 4).max(1);
+    let hop = (context / 2).max(1);
     length.saturating_sub(context).next_multiple_of(hop)
 }
 
@@ -357,11 +358,11 @@ pub(crate) mod tests {
 
             let text = [&prompt[..], &streamed].concat();
             for end in prompt.len()..text.len() {
-                // A context of 16 moves on by 4 tokens when it is full.
+                // A context of 16 moves on by 8 tokens when it is full.
                 let start = if end <= 16 {
                     0
                 } else {
-                    (end - 16).div_ceil(4) * 4
+                    (end - 16).div_ceil(8) * 8
                 };
                 let logits = model.logits(model.tokens(&[&text[start..end]]));
                 let logits: Vec<f32> = logits.try_into_vec_as().unwrap();

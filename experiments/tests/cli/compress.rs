@@ -75,8 +75,8 @@ fn the_size_is_the_information_and_the_loss_of_evaluate() {
         assert_eq!(parts.iter().sum::<f64>(), number(&file["compressed_bytes"]));
         assert_eq!(file["edit_bytes"], 0);
         if streams == 1.0 {
-            // A context of 16 tokens moves by 4. The first token is coded as one of equally probable ones.
-            let args = ["evaluate", "run", "a.txt", "--stride", "4"];
+            // A context of 16 tokens moves by 8. The first token is coded as one of equally probable ones.
+            let args = ["evaluate", "run", "a.txt", "--stride", "8"];
             let evaluated = json(&bench, &args);
             let config = json(&bench, &["inspect", "run"]);
             let vocabulary = number(&config["config"]["vocab_size"]);

@@ -124,8 +124,8 @@ fn a_text_longer_than_the_context_is_read_from_its_window() {
     let model = PortableModel::new(&transformer(config)).unwrap();
     let text = text(50, 2);
     for end in [12, 13, 14, 15, 16, 50] {
-        // A context of 12 moves on by 3 tokens.
-        let start = (end - 12_usize).div_ceil(3) * 3;
+        // A context of 12 moves on by 6 tokens.
+        let start = (end - 12_usize).div_ceil(6) * 6;
         let window = fresh(&model, &text[start..end]);
         assert_eq!(bits(&fresh(&model, &text[..end])), bits(&window));
     }

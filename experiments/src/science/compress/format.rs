@@ -1,7 +1,7 @@
 //! The file format of compressed files. All numbers are LEB128 unless a size is given.
 //!
 //! ```text
-//! 4 bytes    "FTZ" and the version, 1
+//! 4 bytes    "FTZ" and the version, 2
 //! 4 bytes    length of the header, little-endian: of everything before the edits
 //! 8 bytes    beginning of the SHA-256 of the weights
 //! 8 bytes    beginning of the SHA-256 of the tokenizer
@@ -13,7 +13,7 @@
 //! ```
 
 /// First bytes of a compressed file.
-const MAGIC: [u8; 4] = *b"FTZ\x01";
+const MAGIC: [u8; 4] = *b"FTZ\x02";
 
 /// Tokens in a block, which has a checksum of its own.
 pub(super) const BLOCK: usize = 4096;
@@ -309,7 +309,7 @@ mod tests {
                 .unwrap_err()
                 .contains("not a file of")
         );
-        assert!(Header::read(b"FTZ\x02").unwrap_err().contains("version 2"));
+        assert!(Header::read(b"FTZ\x01").unwrap_err().contains("version 1"));
     }
 
     proptest! {
