@@ -174,7 +174,8 @@ impl Windows {
 /// They start `context` tokens apart, from 0. If the last one would extend past the end it starts earlier, and does not
 /// count the targets of the window before it.
 ///
-/// Windows [of documents](Self::of_documents) are those of [`WindowOrder::Documents`], in the order of the text.
+/// Windows [of documents](Self::of_documents) are those of [`WindowOrder::Documents`], in the order of the text, except
+/// that the last ones reach past the end of the text, where no target counts.
 #[derive(Clone, Debug)]
 pub struct EvaluationWindows(Evaluation);
 
@@ -218,7 +219,12 @@ impl EvaluationWindows {
     ) -> Result<Self, DataError> {
         check_length("evaluation", tokens, context)?;
         let windows = DocumentWindows::new(documents, tokens, context)?;
-        Ok(Self(Evaluation::Documents(windows)))
+        Ok(Self(Evaluation::Documents(windows.reaching_past_end())))
+    }
+
+    /// Returns whether the windows are those of documents.
+    pub(crate) fn are_of_documents(&self) -> bool {
+        matches!(self.0, Evaluation::Documents(_))
     }
 
     /// Returns the number of windows that cover the text.

@@ -1,5 +1,7 @@
 //! Training and validation tokens of a world, with the floor of the loss.
 
+use serde::Serialize;
+
 use super::window::bits_in_windows;
 use super::{END, Stream, Text, World};
 use crate::windows::EvaluationWindows;
@@ -19,7 +21,7 @@ pub struct WorldCorpus {
 }
 
 /// The floor of the loss for a model that sees only the windows on which it is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct WindowFloor {
     /// Bits per byte of the best predictor of these windows; `None` if it is not known.
     pub bits_per_byte: Option<f64>,
@@ -74,6 +76,22 @@ impl WorldCorpus {
         self.valid.bits / self.valid.text.len() as f64
     }
 
+    /// Returns the token that ends each document; `None` if the tokenizer joins newlines with other text.
+    ///
+    /// # Errors
+    ///
+    /// Tokens that cannot be read.
+    pub fn end(&self) -> Result<Option<u32>, DataError> {
+        let [end] = self.corpus.tokenizer.encode("\n")?[..] else {
+            return Ok(None);
+        };
+        let split = &self.corpus.valid;
+        let ids = split.to_vec(0..split.tokens())?;
+        let ends = ids.iter().filter(|id| **id == end).count();
+        let before_first = usize::from(self.valid_documents.is_some());
+        Ok((ends as u64 == self.valid.documents + before_first as u64).then_some(end))
+    }
+
     /// Returns the windows of an evaluation.
     ///
     /// # Errors
@@ -97,7 +115,24 @@ impl WorldCorpus {
     ///
     /// A validation text shorter than a window.
     pub fn window_floor(&self, context: usize) -> Result<WindowFloor, DataError> {
-        let windows = self.evaluation_windows(context)?;
+        self.floor_of(&self.evaluation_windows(context)?, context)
+    }
+
+    /// Does what [`window_floor`](Self::window_floor) does, for windows that cut the text every `context` tokens.
+    ///
+    /// # Errors
+    ///
+    /// A validation text shorter than a window.
+    pub fn window_floor_of_stream(&self, context: usize) -> Result<WindowFloor, DataError> {
+        let windows = EvaluationWindows::new(self.corpus.valid.tokens(), context)?;
+        self.floor_of(&windows, context)
+    }
+
+    fn floor_of(
+        &self,
+        windows: &EvaluationWindows,
+        context: usize,
+    ) -> Result<WindowFloor, DataError> {
         let split = &self.corpus.valid;
         let ids = split.to_vec(0..split.tokens())?;
         let ends: Vec<bool> = ids
@@ -107,18 +142,25 @@ impl WorldCorpus {
         let (mut cut, mut targets) = (0, 0);
         for index in 0..windows.count() {
             let window = windows.window(index);
-            let inputs = &ends[window.offset..window.offset + context];
-            let shown = inputs.iter().position(|ends| *ends).unwrap_or(context);
+            let mut inputs = ends[window.offset..].iter().take(context);
+            let shown = inputs.position(|ends| *ends).unwrap_or(context);
             cut += shown.clamp(window.counted.start, window.counted.end) - window.counted.start;
             targets += window.counted.len();
         }
-        let bits_per_byte = if cut == 0 {
-            Some(self.floor())
-        } else if self.valid_documents.is_none() && ids.len() == self.valid.text.len() {
-            let bits = bits_in_windows(&self.world.process, self.valid.text.as_bytes(), &windows);
-            bits.map(|bits| bits / targets as f64)
-        } else {
-            None
+        let symbols = ids.iter().map(|id| self.corpus.tokenizer.token_bytes(*id));
+        let symbols: Option<Vec<u8>> = symbols
+            .map(|bytes| match bytes {
+                [symbol] => Some(*symbol),
+                _ => None,
+            })
+            .collect();
+        let bits_per_byte = match symbols {
+            _ if cut == 0 => Some(self.floor()),
+            Some(symbols) if !windows.are_of_documents() => {
+                let bits = bits_in_windows(&self.world.process, &symbols, windows);
+                bits.map(|bits| bits / targets as f64)
+            }
+            _ => None,
         };
         Ok(WindowFloor {
             bits_per_byte,

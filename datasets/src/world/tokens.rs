@@ -110,9 +110,8 @@ impl TokenOracle {
     pub fn distribution(&mut self) -> &[f64] {
         if !self.is_current {
             self.distribution.fill(0.0);
-            let mut oracle = self.oracle.clone();
             self.vocabulary
-                .add(0, 1.0, &mut oracle, &mut self.distribution);
+                .add(0, 1.0, &mut self.oracle, &mut self.distribution);
             self.is_current = true;
         }
         &self.distribution

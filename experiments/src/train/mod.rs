@@ -224,7 +224,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         &run,
         &experiment,
         &outcome,
-        setup.data.floor_bits_per_byte,
+        &setup.data,
         seconds_per_token_at_peak,
     )?;
     run.write(SAMPLE, &sample)?;
@@ -366,7 +366,7 @@ fn summarise(
     run: &RunDirectory,
     experiment: &Experiment,
     outcome: &Outcome,
-    floor_bits_per_byte: Option<f64>,
+    data: &Data,
     seconds_per_token_at_peak: f64,
 ) -> Result<Summary, Error> {
     let (state, evaluation) = (&outcome.state, &outcome.evaluation);
@@ -386,6 +386,11 @@ fn summarise(
         .collect();
     let best = outcome.best.zip(state.best);
     let tokens_per_second = state.tokens as f64 / state.seconds;
+    let context = experiment.model.context;
+    let window_floor = match (&data.world, context) {
+        (Some(world), Some(context)) => Some(world.window_floor(context)?),
+        _ => None,
+    };
     Ok(Summary {
         run: run.path().into(),
         backend: experiment.backend.name.to_string(),
@@ -401,7 +406,9 @@ fn summarise(
             bits_per_byte: evaluation.bits_per_byte(),
             perplexity: evaluation.perplexity(),
         }),
-        floor_bits_per_byte,
+        floor_bits_per_byte: data.floor_bits_per_byte,
+        window_floor_bits_per_byte: window_floor.and_then(|floor| floor.bits_per_byte),
+        cut_targets: window_floor.map(|floor| floor.cut),
         tokens_per_second,
         mfu: tokens_per_second * seconds_per_token_at_peak,
         seconds: state.seconds,

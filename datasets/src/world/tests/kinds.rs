@@ -90,7 +90,9 @@ pub(super) fn chain() -> Miniature {
     for _ in 0..3 {
         let longer = documents.iter().flat_map(|(text, p)| {
             let context = &text[text.len() - 2..];
-            let next = transitions.iter().filter(move |(t, _)| t.starts_with(context));
+            let next = transitions
+                .iter()
+                .filter(move |(t, _)| t.starts_with(context));
             next.map(move |(t, q)| (format!("{text}{}", &t[2..]), p * q))
         });
         documents = longer.collect();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use foretoken_datasets::world::WindowFloor;
 use serde::Serialize;
 
 use super::context::ContextPolicy;
@@ -28,6 +29,8 @@ pub struct EvaluationRecord {
     pub stride: Option<usize>,
     /// Entropy of the text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
+    /// The floor for a model that sees only its windows; `None` unless the text is a world's and windows are disjoint.
+    pub window_floor: Option<WindowFloor>,
     /// Whether tokens stand for exactly the bytes of any text.
     pub tokenizer_is_exact: bool,
     /// Duration of reading, encoding and scoring.
