@@ -151,6 +151,16 @@ impl World {
         text
     }
 
+    /// Returns the bytes of a document, if all have the same length.
+    pub fn document_bytes(&self) -> Option<usize> {
+        let is_fixed = match self.config.kind {
+            WorldKind::Grammar => false,
+            WorldKind::Facts => true,
+            WorldKind::Markov => self.config.of_chains().lengths == LengthLaw::Fixed,
+        };
+        is_fixed.then(|| self.document(Stream::Train, 0).text.len())
+    }
+
     /// Computes the exact expectations for a document.
     pub fn expected(&self) -> Expected {
         self.process.expected()

@@ -19,9 +19,10 @@ use crate::engine::memory::refuse_training;
 use crate::engine::observers::Observers;
 use crate::engine::schedule::Schedule;
 use crate::engine::session::{Observer, Session, SessionOptions};
+use crate::engine::setup::Setup;
 use crate::engine::state::RunState;
 use crate::engine::totals::Totals;
-use crate::experiment::ScheduleName;
+use crate::experiment::{ScheduleName, WindowKind};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
@@ -162,6 +163,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
     let notes = notes.chain(warmup_note(&experiment));
+    let notes = notes.chain(phase_note(&setup));
     if options.dashboard != Dashboard::None {
         notes.for_each(|note| errln!("note: {note}"));
     }
@@ -235,6 +237,25 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         sample,
         early,
     })
+}
+
+/// Returns a note if the windows of an epoch begin at only some of the places in documents of equal length.
+fn phase_note(setup: &Setup) -> Option<String> {
+    let world = setup.data.world.as_ref()?;
+    let bytes = world.world.document_bytes()?;
+    let context = setup.model.context;
+    let (mut divisor, mut rest) = (context, bytes);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    if setup.experiment.data.windows != WindowKind::Epoch || divisor == 1 {
+        return None;
+    }
+    Some(format!(
+        "all documents have {bytes} bytes, of which windows of {context} tokens begin at every {divisor}th: the windows \
+         of an epoch show only some of the places in a document, and those of the validation text others; set \
+         data.windows to documents or random, or another model.context"
+    ))
 }
 
 /// Result of the training loop and the final evaluations.
