@@ -70,7 +70,9 @@ impl HostBatch {
         let mut ids = vec![0; context + 1];
         for (number, row) in rows.take(size).enumerate() {
             let (split, window) = (row.split, row.window);
-            split.read(window.offset, &mut ids)?;
+            let in_text = ids.len().min(split.tokens() - window.offset);
+            split.read(window.offset, &mut ids[..in_text])?;
+            ids[in_text..].fill(0);
             // Burn has no unsigned default, and no vocabulary comes near 2^31. `from_data` widens the integers for a
             // device with wider ones.
             batch

@@ -27,6 +27,8 @@ pub struct Corpus {
     pub valid: Split,
     /// Path of the index of training documents, if there is one on disk.
     documents: Option<PathBuf>,
+    /// Token that ends each document, if it is not the end-of-text token.
+    border: Option<u32>,
 }
 
 impl Corpus {
@@ -48,6 +50,7 @@ impl Corpus {
             valid: Split::from_ids(tokenizer.encode(valid)?, lengths),
             tokenizer,
             documents: None,
+            border: None,
         })
     }
 
@@ -135,6 +138,7 @@ impl Corpus {
             valid: split(&manifest.valid)?,
             tokenizer,
             documents: Some(folder.join(documents_file("train"))),
+            border: None,
         };
         Ok((corpus, manifest))
     }
@@ -148,16 +152,35 @@ impl Corpus {
         if let Some(path) = &self.documents {
             return DocumentIndex::open(path);
         }
-        let border = self
-            .tokenizer
-            .end_of_text()
-            .ok_or_else(|| DataError::Dataset {
-                path: "data.windows".into(),
-                reason: "this tokenizer has no end-of-text token, so the documents have no borders: use \
-                         windows = \"epoch\", or build the tokens from several documents with foretoken data build"
-                    .into(),
-            })?;
-        DocumentIndex::scan(&self.train, border)
+        DocumentIndex::scan(&self.train, self.border()?)
+    }
+
+    /// Returns the index of the validation documents, by looking for the tokens that end them.
+    ///
+    /// # Errors
+    ///
+    /// Tokens that cannot be read, and a tokenizer without an end-of-text token.
+    pub(crate) fn validation_documents(&self) -> Result<DocumentIndex, DataError> {
+        DocumentIndex::scan(&self.valid, self.border()?)
+    }
+
+    /// Sets the token that ends each document, in place of the end-of-text token.
+    pub(crate) fn with_border(self, border: u32) -> Self {
+        Self {
+            border: Some(border),
+            ..self
+        }
+    }
+
+    /// Returns the token that ends each document.
+    fn border(&self) -> Result<u32, DataError> {
+        let border = self.border.or_else(|| self.tokenizer.end_of_text());
+        border.ok_or_else(|| DataError::Dataset {
+            path: "data.windows".into(),
+            reason: "this tokenizer has no end-of-text token, so the documents have no borders: use \
+                     windows = \"epoch\", or build the tokens from several documents with foretoken data build"
+                .into(),
+        })
     }
 
     /// Returns the SHA-256, in hexadecimal, of the tokenizer and the tokens of both splits. A run can be resumed on a
@@ -273,6 +296,7 @@ impl BinFiles {
             valid: split(self.valid)?,
             tokenizer,
             documents: None,
+            border: None,
         })
     }
 }

@@ -15,7 +15,7 @@ use burn::{
 };
 
 use crate::{
-    DataError, LossWeights, Mixture, Split,
+    DataError, DocumentIndex, LossWeights, Mixture, Split,
     batch::{HostBatch, Row, TokenBatch},
     prefetch::Prefetch,
     windows::{EvaluationWindows, Window, WindowOrder, Windows},
@@ -146,8 +146,32 @@ impl EvalLoaderConfig {
     /// A split shorter than one window.
     pub fn init(&self, split: &Split, device: &Device) -> Result<WindowLoader, DataError> {
         let windows = EvaluationWindows::new(split.tokens(), self.context)?;
+        Ok(self.of_windows(split, windows, device))
+    }
+
+    /// Creates the loader of one evaluation by document: no row counts targets of two documents.
+    ///
+    /// # Errors
+    ///
+    /// A split shorter than one window, and a document index of another split.
+    pub fn init_by_document(
+        &self,
+        split: &Split,
+        documents: &DocumentIndex,
+        device: &Device,
+    ) -> Result<WindowLoader, DataError> {
+        let windows = EvaluationWindows::of_documents(documents, split.tokens(), self.context)?;
+        Ok(self.of_windows(split, windows, device))
+    }
+
+    fn of_windows(
+        &self,
+        split: &Split,
+        windows: EvaluationWindows,
+        device: &Device,
+    ) -> WindowLoader {
         let count = self.windows.unwrap_or(usize::MAX).min(windows.count());
-        Ok(WindowLoader {
+        WindowLoader {
             reader: Arc::new(Reader {
                 rows: Rows::Evaluation {
                     split: split.clone(),
@@ -160,7 +184,7 @@ impl EvalLoaderConfig {
             }),
             items: 0..count,
             device: device.clone(),
-        })
+        }
     }
 }
 

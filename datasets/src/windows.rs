@@ -173,10 +173,16 @@ impl Windows {
 ///
 /// They start `context` tokens apart, from 0. If the last one would extend past the end it starts earlier, and does not
 /// count the targets of the window before it.
+///
+/// Windows [of documents](Self::of_documents) are those of [`WindowOrder::Documents`], in the order of the text, except
+/// that the last ones reach past the end of the text, where no target counts.
 #[derive(Clone, Debug)]
-pub struct EvaluationWindows {
-    targets: usize,
-    context: usize,
+pub struct EvaluationWindows(Evaluation);
+
+#[derive(Clone, Debug)]
+enum Evaluation {
+    Stream { targets: usize, context: usize },
+    Documents(DocumentWindows),
 }
 
 impl EvaluationWindows {
@@ -191,24 +197,56 @@ impl EvaluationWindows {
     /// If `context` is 0.
     pub fn new(tokens: usize, context: usize) -> Result<Self, DataError> {
         check_length("evaluation", tokens, context)?;
-        Ok(Self {
+        Ok(Self(Evaluation::Stream {
             targets: tokens - 1,
             context,
-        })
+        }))
+    }
+
+    /// Creates the windows of the documents of a text, none of which counts targets of two documents.
+    ///
+    /// # Errors
+    ///
+    /// A text shorter than one window, and a document index of another text.
+    ///
+    /// # Panics
+    ///
+    /// If `context` is 0.
+    pub fn of_documents(
+        documents: &DocumentIndex,
+        tokens: usize,
+        context: usize,
+    ) -> Result<Self, DataError> {
+        check_length("evaluation", tokens, context)?;
+        let windows = DocumentWindows::new(documents, tokens, context)?;
+        Ok(Self(Evaluation::Documents(windows.reaching_past_end())))
+    }
+
+    /// Returns whether the windows are those of documents.
+    pub(crate) fn are_of_documents(&self) -> bool {
+        matches!(self.0, Evaluation::Documents(_))
     }
 
     /// Returns the number of windows that cover the text.
     pub fn count(&self) -> usize {
-        self.targets.div_ceil(self.context)
+        match &self.0 {
+            Evaluation::Stream { targets, context } => targets.div_ceil(*context),
+            Evaluation::Documents(windows) => windows.count(),
+        }
     }
 
     /// Returns the window at `index`, below [`count`](Self::count), in the order of the text.
     pub fn window(&self, index: usize) -> Window {
-        let first_target = index * self.context;
-        let offset = first_target.min(self.targets - self.context);
-        Window {
-            offset,
-            counted: first_target - offset..self.context,
+        match &self.0 {
+            Evaluation::Stream { targets, context } => {
+                let first_target = index * context;
+                let offset = first_target.min(targets - context);
+                Window {
+                    offset,
+                    counted: first_target - offset..*context,
+                }
+            }
+            Evaluation::Documents(windows) => windows.window(index),
         }
     }
 }

@@ -1,47 +1,53 @@
-//! Embedded corpus: a small synthetic world that writes text of exactly known entropy.
+//! Synthetic worlds: text of exactly known entropy, with the exact distribution of the next symbol.
 //!
-//! A world is a probabilistic grammar: sentences that agree in person and number, also across a noun of the other
-//! number ("the bird near the foxes is calm"); invented facts, which depend on the seed; one- and two-digit sums; and
-//! two registers, one per document. Every draw returns `−log₂ P` of its text, so the floor of any text of a world, in
-//! bits per byte, is exact.
+//! A world is a [`Process`] that writes documents in ASCII, each of which ends with its only newline. There are three
+//! [kinds](WorldKind):
+//!
+//! - `grammar`: a probabilistic grammar, with a lexicon of any size. Sentences agree in person and number, also across a
+//!   noun of the other number ("the bird near the foxes is calm"); invented facts depend on the seed; one- and two-digit
+//!   sums; and two registers, one per document.
+//! - `facts`: facts that are asked for with Zipf frequencies, see [`Facts`].
+//! - `markov`: random sparse Markov chains, see [`Markov`].
+//!
+//! Every draw returns `−log₂ P` of its document, so the floor of any text of a world, in bits per byte, is exact. The
+//! [`Oracle`] gives the distribution of each symbol after any prefix.
 //!
 //! A model `Q` can still beat the floor on a particular text by luck: because `E[Q/P] ≤ 1`, Markov's inequality bounds
 //! the probability of beating it by `k` bits in total by `2⁻ᵏ`.
 
+mod config;
+mod corpus;
+mod derivation;
+mod draw;
+mod facts;
+mod folder;
 mod grammar;
 mod lexicon;
-#[cfg(test)]
+mod markov;
 mod oracle;
+mod process;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod window;
+
+use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
 
-use grammar::Grammar;
+use crate::DataError;
 
-/// Configuration of a world and of the lengths of its texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct WorldConfig {
-    /// Seed of the facts and of all documents.
-    pub seed: u64,
-    /// Minimum number of bytes of training text, which ends with a complete document.
-    pub train_bytes: usize,
-    /// Minimum number of bytes of validation text, which ends with a complete document.
-    pub valid_bytes: usize,
-}
-
-impl Default for WorldConfig {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            train_bytes: 2_000_000,
-            valid_bytes: 32_768,
-        }
-    }
-}
+pub use config::{FactsConfig, LengthLaw, MarkovConfig, Size, WorldConfig, WorldKind};
+pub use corpus::{WindowFloor, WorldCorpus};
+pub use facts::Facts;
+pub use folder::{Parameters, TextDescription, WorldDescription, WorldFolder};
+pub use markov::Markov;
+pub use oracle::{Oracle, SYMBOLS};
+pub use process::{END, Expected, Process, State, Step};
+pub use tokens::TokenOracle;
 
 /// Endless sequence of documents. Different streams are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,54 +67,128 @@ pub struct Document {
     pub bits: f64,
 }
 
-/// Synthetic world from which documents are drawn.
-#[derive(Debug)]
+/// Documents of a world, one after the other.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Text {
+    /// The documents.
+    pub text: String,
+    /// `−log₂` of the probability of the documents. Divided by the bytes of the text, it is the floor in bits per byte.
+    pub bits: f64,
+    /// Number of documents.
+    pub documents: u64,
+}
+
+/// Synthetic world from which documents are drawn. Clones share everything.
+#[derive(Debug, Clone)]
 pub struct World {
-    seed: u64,
-    grammar: Grammar,
+    config: WorldConfig,
+    process: Arc<dyn Process>,
 }
 
 impl World {
-    /// Creates the world of a seed. No document is drawn yet.
-    pub fn new(config: &WorldConfig) -> Self {
+    /// Creates the world of a configuration. No document is drawn yet.
+    ///
+    /// # Errors
+    ///
+    /// A key whose value is not valid.
+    pub fn new(config: &WorldConfig) -> Result<Self, DataError> {
+        let fault = |(key, reason): (&str, String)| DataError::Dataset {
+            path: key.into(),
+            reason,
+        };
+        config.validate().map_err(fault)?;
         let seed = config.seed;
-        Self {
-            seed,
-            grammar: lexicon::grammar(&mut generator(seed, Purpose::Facts, 0)),
+        let mut rng = generator(seed, Purpose::Facts, 0);
+        let process: Arc<dyn Process> = match config.kind {
+            WorldKind::Grammar => {
+                let mut words = generator(seed, Purpose::Words, 0);
+                let grammar = lexicon::grammar(config.scale(), &mut rng, &mut words);
+                Arc::new(derivation::Derivations::new(grammar))
+            }
+            WorldKind::Facts => Arc::new(
+                Facts::new(&config.of_facts(), &mut rng)
+                    .map_err(|reason| fault(("data.world.exponent", reason)))?,
+            ),
+            WorldKind::Markov => Arc::new(Markov::new(&config.of_chains(), &mut rng)),
+        };
+        Ok(Self {
+            config: config.clone(),
+            process,
+        })
+    }
+
+    /// Returns the configuration of the world.
+    pub fn config(&self) -> &WorldConfig {
+        &self.config
+    }
+
+    /// Returns document `index` of a stream. It is a pure function of the world's configuration and the arguments.
+    pub fn document(&self, stream: Stream, index: u64) -> Document {
+        let mut text = String::new();
+        let bits = self.append(stream, index, &mut text);
+        Document { text, bits }
+    }
+
+    /// Returns the mean number of bytes of a text of this size, which is about the least one if that is given.
+    pub fn mean_bytes(&self, size: Size) -> u64 {
+        match size {
+            Size::Bytes(bytes) => bytes as u64,
+            Size::Documents(documents) => (documents as f64 * self.expected().bytes) as u64,
         }
     }
 
-    /// Returns document `index` of a stream. It is a pure function of the world's seed and the arguments.
-    pub fn document(&self, stream: Stream, index: u64) -> Document {
+    /// Returns the first documents of a stream.
+    pub fn text(&self, stream: Stream, size: Size) -> Text {
+        let mut text = Text::default();
+        let is_complete = |text: &Text| match size {
+            Size::Bytes(bytes) => text.text.len() >= bytes,
+            Size::Documents(documents) => text.documents >= documents,
+        };
+        while !is_complete(&text) {
+            text.bits += self.append(stream, text.documents, &mut text.text);
+            text.documents += 1;
+        }
+        text
+    }
+
+    /// Returns the bytes of a document, if all have the same length.
+    pub fn document_bytes(&self) -> Option<usize> {
+        let is_fixed = match self.config.kind {
+            WorldKind::Grammar => false,
+            WorldKind::Facts => true,
+            WorldKind::Markov => self.config.of_chains().lengths == LengthLaw::Fixed,
+        };
+        is_fixed.then(|| self.document(Stream::Train, 0).text.len())
+    }
+
+    /// Computes the exact expectations for a document.
+    pub fn expected(&self) -> Expected {
+        self.process.expected()
+    }
+
+    /// Computes the entropy rate of the text: the floor of an endless text in bits per byte.
+    pub fn entropy_rate(&self) -> f64 {
+        self.expected().bits_per_byte()
+    }
+
+    /// Returns the exact distribution of the next symbol, at the start of a document.
+    pub fn oracle(&self) -> Oracle {
+        Oracle::new(self.process.clone())
+    }
+
+    /// Returns the process that writes the documents.
+    pub fn process(&self) -> &dyn Process {
+        &*self.process
+    }
+
+    /// Appends document `index` of a stream and returns its bits.
+    fn append(&self, stream: Stream, index: u64, text: &mut String) -> f64 {
         let purpose = match stream {
             Stream::Train => Purpose::Train,
             Stream::Valid => Purpose::Valid,
         };
-        let mut rng = generator(self.seed, purpose, index);
-        let (text, bits) = self.grammar.sample(&mut rng);
-        Document { text, bits }
-    }
-
-    /// Returns the text of the first documents of a stream, of at least `bytes` bytes, and its `−log₂ P` in bits. The
-    /// bits divided by the length of the text are the floor in bits per byte.
-    pub fn text(&self, stream: Stream, bytes: usize) -> (String, f64) {
-        let mut text = String::with_capacity(bytes + 128);
-        let mut bits = 0.0;
-        for index in 0.. {
-            if text.len() >= bytes {
-                break;
-            }
-            let document = self.document(stream, index);
-            text.push_str(&document.text);
-            bits += document.bits;
-        }
-        (text, bits)
-    }
-
-    /// Computes the entropy rate from the grammar: the floor of an endless text in bits per byte.
-    pub fn entropy_rate(&self) -> f64 {
-        let document = self.grammar.expected();
-        document.bits / document.bytes
+        let mut rng = generator(self.config.seed, purpose, index);
+        self.process.draw(&mut rng, text)
     }
 }
 
@@ -118,6 +198,7 @@ enum Purpose {
     Facts = 0,
     Train = 1,
     Valid = 2,
+    Words = 3,
 }
 
 /// Creates a ChaCha8 generator whose key has everything that its numbers depend on.

@@ -17,6 +17,8 @@ pub(super) struct DocumentWindows {
     index: DocumentIndex,
     tokens: usize,
     context: usize,
+    /// Whether the last windows reach past the end of the text, instead of starting earlier.
+    reach_past_end: bool,
     count: usize,
     /// Number of windows before every `STRIDE`-th document.
     before: Arc<[usize]>,
@@ -40,6 +42,7 @@ impl DocumentWindows {
             index: index.clone(),
             tokens,
             context,
+            reach_past_end: false,
             count: 0,
             before: Arc::new([]),
         };
@@ -58,6 +61,15 @@ impl DocumentWindows {
         }
         windows.before = before.into();
         Ok(windows)
+    }
+
+    /// Lets the last windows reach past the end of the text, where they are padded. So every window starts at the start
+    /// of its document, or a multiple of `context` tokens after it.
+    pub(super) fn reaching_past_end(self) -> Self {
+        Self {
+            reach_past_end: true,
+            ..self
+        }
     }
 
     /// Number of windows.
@@ -82,7 +94,10 @@ impl DocumentWindows {
         let first = targets.start + part * self.context;
         let counted = self.context.min(targets.end - first);
         // A window that would extend past the end of the text starts earlier.
-        let offset = (first - 1).min(self.tokens - self.context - 1);
+        let offset = match self.reach_past_end {
+            true => first - 1,
+            false => (first - 1).min(self.tokens - self.context - 1),
+        };
         let skip = first - 1 - offset;
         Window {
             offset,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// A window of a text: `context + 1` consecutive tokens.
+/// A window of a text: `context + 1` consecutive tokens. Those past the end of the text are padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Index of its first token.

@@ -3,6 +3,9 @@
 
 use rand_chacha::rand_core::RngCore;
 
+use super::draw::below;
+use super::process::Expected;
+
 /// Grammar whose rules refer only to *earlier* rules. So derivations end, and every expectation is one pass over the
 /// rules. The last rule is the start symbol.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(super) struct Rule {
     pub(super) alternatives: Vec<Alternative>,
     /// Sum of the weights.
     pub(super) total: u32,
+    /// Sum of the weights up to and including each alternative.
+    ends: Vec<u32>,
 }
 
 /// Right-hand side of a rule: a sequence of parts, and its weight relative to the other alternatives.
@@ -31,15 +36,6 @@ pub(super) struct Alternative {
 pub(super) enum Part {
     Literal(String),
     Rule(usize),
-}
-
-/// Expectations for the texts of a rule.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Expected {
-    /// Entropy of the derivation, in bits.
-    pub(super) bits: f64,
-    /// Mean length of the text, in bytes.
-    pub(super) bytes: f64,
 }
 
 impl Grammar {
@@ -64,22 +60,27 @@ impl Grammar {
             })
             .collect();
         assert!(!alternatives.is_empty(), "`{name}` has no alternatives");
+        let mut total = 0;
+        let ends = alternatives.iter().map(|alternative| {
+            total += alternative.weight;
+            total
+        });
+        let ends: Vec<u32> = ends.collect();
         self.rules.push(Rule {
             name: name.to_owned(),
-            total: alternatives.iter().map(|a| a.weight).sum(),
+            total,
+            ends,
             alternatives,
         });
     }
 
-    /// Draws a derivation of the start symbol, and returns its text and `−log₂` of its probability.
-    pub(super) fn sample(&self, rng: &mut impl RngCore) -> (String, f64) {
-        let mut text = String::new();
-        let bits = self.expand(self.rules.len() - 1, rng, &mut text);
-        (text, bits)
+    /// Draws a derivation of the start symbol, appends its text, and returns `−log₂` of its probability.
+    pub(super) fn sample(&self, rng: &mut impl RngCore, text: &mut String) -> f64 {
+        self.expand(self.rules.len() - 1, rng, text)
     }
 
-    /// Computes the expectations for the start symbol. The entropy is that of the *text* if no text has two
-    /// derivations, and otherwise an upper bound of it.
+    /// Computes the expectations for the texts of the start symbol. The entropy is that of the derivation. It is that of
+    /// the *text* if no text has two derivations, and otherwise an upper bound of it.
     pub(super) fn expected(&self) -> Expected {
         let mut expected: Vec<Expected> = Vec::with_capacity(self.rules.len());
         for rule in &self.rules {
@@ -153,32 +154,6 @@ impl Rule {
 
     /// Returns the alternative of a draw below `total`.
     fn choose(&self, draw: u32) -> &Alternative {
-        let mut end = 0;
-        self.alternatives
-            .iter()
-            .find(|alternative| {
-                end += alternative.weight;
-                draw < end
-            })
-            .expect("a draw is below the sum of the weights")
-    }
-}
-
-/// Draws a uniform integer in `0..bound` by rejection. Every value has *exactly* the same probability, so the bits that
-/// are reported for a choice are exact.
-fn below(rng: &mut impl RngCore, bound: u32) -> u32 {
-    let limit = u32::MAX - u32::MAX % bound;
-    loop {
-        let draw = rng.next_u32();
-        if draw < limit {
-            return draw % bound;
-        }
-    }
-}
-
-/// Shuffles with the algorithm of Fisher and Yates.
-pub(super) fn shuffle<T>(items: &mut [T], rng: &mut impl RngCore) {
-    for last in (1..items.len()).rev() {
-        items.swap(last, below(rng, last as u32 + 1) as usize);
+        &self.alternatives[self.ends.partition_point(|end| *end <= draw)]
     }
 }

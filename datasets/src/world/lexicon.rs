@@ -5,10 +5,15 @@
 //!
 //! No text of a rule may be a prefix of another text of the same rule. Then every text has exactly one derivation, so
 //! the floor is exact. A test proves this for the grammar.
+//!
+//! A larger lexicon has the same rules and more words, which `invent` draws.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::rand_core::RngCore;
 
-use super::grammar::{Grammar, shuffle};
+use super::draw::{below, shuffle};
+use super::grammar::Grammar;
 
 const COUNTRIES: [&str; 6] = ["Arvane", "Belor", "Cydra", "Drun", "Elmia", "Fosk"];
 const CAPITALS: [&str; 6] = ["Galt", "Ildor", "Jorva", "Kest", "Quil", "Umber"];
@@ -19,14 +24,19 @@ const TRADES: [&str; 8] = [
     "an actor", "a baker", "a doctor", "a farmer", "a guard", "a judge", "a pilot", "a singer",
 ];
 
-/// Word classes. All words of a class are equally likely.
-const WORDS: &[(&str, &[&str])] = &[
-    ("animal", &["bird", "child", "fox", "mouse"]),
-    ("animals", &["birds", "children", "foxes", "mice"]),
-    ("mood", &["calm", "hungry", "quiet", "tired"]),
-    ("likes", &["fears", "likes", "wants"]),
-    ("like", &["fear", "like", "want"]),
-    ("thing", &["gold", "music", "rain", "tea"]),
+/// Word classes: the name, the words, and the class whose invented words this one has, with an ending. All words of a
+/// class are equally likely.
+const WORDS: [(&str, &[&str], (&str, &str)); 6] = [
+    ("animal", &["bird", "child", "fox", "mouse"], ("animal", "")),
+    (
+        "animals",
+        &["birds", "children", "foxes", "mice"],
+        ("animal", "s"),
+    ),
+    ("mood", &["calm", "hungry", "quiet", "tired"], ("mood", "")),
+    ("likes", &["fears", "likes", "wants"], ("like", "s")),
+    ("like", &["fear", "like", "want"], ("like", "")),
+    ("thing", &["gold", "music", "rain", "tea"], ("thing", "")),
 ];
 
 type Alternatives = &'static [(u32, &'static str)];
@@ -165,15 +175,21 @@ const SENTENCES: &[(&str, Alternatives)] = &[
     ("document", &[(1, "{formal}\n"), (1, "{informal}\n")]),
 ];
 
-/// Creates the grammar of a world whose facts `rng` determines.
-pub(super) fn grammar(rng: &mut impl RngCore) -> Grammar {
-    let (mut capitals, mut rivers, mut trades) = (CAPITALS, RIVERS, TRADES);
-    shuffle(&mut capitals, rng);
-    shuffle(&mut rivers, rng);
-    shuffle(&mut trades, rng);
+/// Creates the grammar of a world with `scale` times as many names and words as are written here. `facts` determines
+/// what is said of whom, and `words` the invented words.
+pub(super) fn grammar(scale: usize, facts: &mut impl RngCore, words: &mut impl RngCore) -> Grammar {
+    let mut lexicon = Lexicon::new(scale, words);
+    let mut names = |written: &[&str]| lexicon.names(written);
+    let countries = names(&COUNTRIES);
+    let (mut capitals, mut rivers) = (names(&CAPITALS), names(&RIVERS));
+    let (women, men) = (names(&WOMEN), names(&MEN));
+    let mut trades = lexicon.extended(&TRADES, |word| format!("a {word}"));
+    shuffle(&mut capitals, facts);
+    shuffle(&mut rivers, facts);
+    shuffle(&mut trades, facts);
 
     let mut grammar = Grammar::default();
-    let places = COUNTRIES.iter().zip(capitals.iter().zip(&rivers));
+    let places = countries.iter().zip(capitals.iter().zip(&rivers));
     grammar.rule(
         "place",
         places.map(|(country, (capital, river))| {
@@ -183,8 +199,8 @@ pub(super) fn grammar(rng: &mut impl RngCore) -> Grammar {
             )
         }),
     );
-    let (of_women, of_men) = trades.split_at(WOMEN.len());
-    for (gender, names, trades) in [("woman", WOMEN, of_women), ("man", MEN, of_men)] {
+    let (of_women, of_men) = trades.split_at(women.len());
+    for (gender, names, trades) in [("woman", women, of_women), ("man", men, of_men)] {
         for (register, is) in [("formal", " is"), ("informal", "'s")] {
             grammar.rule(
                 &format!("{register} {gender}"),
@@ -204,11 +220,105 @@ pub(super) fn grammar(rng: &mut impl RngCore) -> Grammar {
             pairs.map(|(a, b)| (1, format!("{a} + {b} = {}", a + b))),
         );
     }
-    for (name, words) in WORDS {
+    for (name, words) in lexicon.classes() {
         grammar.rule(name, words.iter().map(|word| (1, word)));
     }
     for (name, alternatives) in SENTENCES {
         grammar.rule(name, alternatives.iter().copied());
     }
     grammar
+}
+
+/// Invented words that no class has taken yet.
+struct Lexicon {
+    /// Invented words for each written one.
+    more: usize,
+    invented: std::vec::IntoIter<String>,
+}
+
+impl Lexicon {
+    fn new(scale: usize, rng: &mut impl RngCore) -> Self {
+        let classes = WORDS.iter().filter(|(name, _, (of, _))| name == of);
+        let names = [&COUNTRIES[..], &CAPITALS, &RIVERS, &WOMEN, &MEN, &TRADES];
+        let written: usize = names.iter().map(|names| names.len()).sum();
+        let written = written + classes.map(|(_, words, _)| words.len()).sum::<usize>();
+        Self {
+            more: scale - 1,
+            invented: invent(written * (scale - 1), rng).into_iter(),
+        }
+    }
+
+    /// Takes as many invented words as a class of `written` ones needs.
+    fn take(&mut self, written: usize) -> Vec<String> {
+        self.invented.by_ref().take(written * self.more).collect()
+    }
+
+    /// Returns written words, and invented ones in a form.
+    fn extended(&mut self, written: &[&str], form: impl Fn(String) -> String) -> Vec<String> {
+        let invented = self.take(written.len()).into_iter().map(form);
+        written
+            .iter()
+            .map(|&word| word.into())
+            .chain(invented)
+            .collect()
+    }
+
+    fn names(&mut self, written: &[&str]) -> Vec<String> {
+        self.extended(written, |mut word| {
+            word[..1].make_ascii_uppercase();
+            word
+        })
+    }
+
+    /// Returns the word classes with their names.
+    fn classes(&mut self) -> Vec<(&'static str, Vec<String>)> {
+        let stems: BTreeMap<&str, Vec<String>> = WORDS
+            .iter()
+            .filter(|(name, _, (of, _))| name == of)
+            .map(|(name, words, _)| (*name, self.take(words.len())))
+            .collect();
+        let class = |(name, words, (of, ending)): &(&'static str, &[&str], (&str, &str))| {
+            let written = words.iter().map(|&word| word.to_owned());
+            let invented = stems[of].iter().map(|stem| format!("{stem}{ending}"));
+            (*name, written.chain(invented).collect())
+        };
+        WORDS.iter().map(class).collect()
+    }
+}
+
+/// Consonants of invented words. Each word begins with one, so that its article is "a".
+const CONSONANTS: [char; 14] = [
+    'b', 'd', 'f', 'g', 'k', 'l', 'm', 'n', 'p', 'r', 's', 't', 'v', 'z',
+];
+const VOWELS: [char; 5] = ['a', 'e', 'i', 'o', 'u'];
+
+/// Draws different words of consonants and vowels in turn. All have the same length, so that none is a prefix of
+/// another. Nor is one a prefix of a written word, or a written word a prefix of one.
+fn invent(count: usize, rng: &mut impl RngCore) -> Vec<String> {
+    let (mut syllables, mut possible) = (2, 70 * 70);
+    // So many are possible that most draws are new.
+    while possible < 8 * count {
+        syllables += 1;
+        possible *= 70;
+    }
+    let written: Vec<String> = [&COUNTRIES[..], &CAPITALS, &RIVERS, &WOMEN, &MEN, &TRADES]
+        .into_iter()
+        .chain(WORDS.iter().map(|(_, words, _)| *words))
+        .flatten()
+        .map(|word| word.trim_start_matches("a ").to_lowercase())
+        .collect();
+    let mut drawn = BTreeSet::new();
+    let mut words = Vec::with_capacity(count);
+    while words.len() < count {
+        let mut word = String::new();
+        for _ in 0..syllables {
+            word.push(CONSONANTS[below(rng, CONSONANTS.len() as u32) as usize]);
+            word.push(VOWELS[below(rng, VOWELS.len() as u32) as usize]);
+        }
+        let clashes = |other: &String| other.starts_with(&word) || word.starts_with(other.as_str());
+        if !written.iter().any(clashes) && drawn.insert(word.clone()) {
+            words.push(word);
+        }
+    }
+    words
 }

@@ -1,148 +1,128 @@
-//! References for the tests, which share no code with the sampler: enumeration of all texts of a grammar, the
-//! probability of a given text, and a check that no text has two derivations.
+//! Exact distribution of the next symbol of a world's text, symbol by symbol.
 
-use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::grammar::{Grammar, Part};
+use super::process::{END, Process, State, Step, merge};
 
-/// Enumerates all derivations of a rule, each as its text and probability.
-pub(super) fn enumerate(grammar: &Grammar, rule: usize) -> Vec<(String, f64)> {
-    let rule = &grammar.rules[rule];
-    let mut all = Vec::new();
-    for alternative in &rule.alternatives {
-        let probability = f64::from(alternative.weight) / f64::from(rule.total);
-        let mut texts = vec![(String::new(), probability)];
-        for part in &alternative.parts {
-            let tails = match part {
-                Part::Literal(literal) => vec![(literal.clone(), 1.0)],
-                Part::Rule(rule) => enumerate(grammar, *rule),
-            };
-            texts = texts
-                .iter()
-                .flat_map(|(head, p)| {
-                    tails
-                        .iter()
-                        .map(move |(tail, q)| (format!("{head}{tail}"), p * q))
-                })
-                .collect();
-        }
-        all.extend(texts);
-    }
-    all
+/// Number of ASCII characters: symbols are below it.
+pub const SYMBOLS: usize = 128;
+
+/// Exact distribution of the next symbol after every prefix of a document.
+///
+/// It is a Bayesian filter: a belief over the states of the process that the prefix allows, which is a single state for
+/// facts and chains. A step costs as much as the belief has steps, whatever the length of the prefix. Clones are
+/// independent.
+///
+/// ```
+/// use foretoken_datasets::world::{END, World, WorldConfig};
+///
+/// let world = World::new(&WorldConfig::default())?;
+/// let mut oracle = world.oracle();
+/// let bits: f64 = "You are calm. I am tired.\n".bytes().map(|symbol| -oracle.advance(symbol)).sum();
+/// assert!(bits.is_finite() && bits > 0.0);
+/// // The newline ended the document, so the next one begins here.
+/// assert_eq!(oracle.advance(b'?'), f64::NEG_INFINITY);
+/// assert!(oracle.is_impossible());
+/// # Ok::<(), foretoken_datasets::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    process: Arc<dyn Process>,
+    /// Probabilities of the states, which sum to 1; empty after an impossible prefix.
+    belief: Vec<(State, f64)>,
+    /// The belief's steps, each with its probability given the prefix. Valid if `is_current`.
+    steps: Vec<Step>,
+    /// Sums of the steps by symbol. Valid if `is_current`.
+    distribution: [f64; SYMBOLS],
+    is_current: bool,
 }
 
-/// Computes P(text), summed over all derivations, with the inside algorithm.
-pub(super) fn probability(grammar: &Grammar, text: &str) -> f64 {
-    let mut known = HashMap::new();
-    let ends = inside(grammar, grammar.rules.len() - 1, 0, text, &mut known);
-    ends.get(&text.len()).copied().unwrap_or(0.0)
-}
-
-type Ends = BTreeMap<usize, f64>;
-
-/// Returns the positions at which a derivation of a rule from `start` can end, with their probabilities.
-fn inside(
-    grammar: &Grammar,
-    rule: usize,
-    start: usize,
-    text: &str,
-    known: &mut HashMap<(usize, usize), Ends>,
-) -> Ends {
-    if let Some(ends) = known.get(&(rule, start)) {
-        return ends.clone();
-    }
-    let mut all = Ends::new();
-    for alternative in &grammar.rules[rule].alternatives {
-        let weight = f64::from(alternative.weight) / f64::from(grammar.rules[rule].total);
-        let mut reached = Ends::from([(start, weight)]);
-        for part in &alternative.parts {
-            let mut next = Ends::new();
-            for (at, p) in reached {
-                match part {
-                    Part::Literal(literal) if text[at..].starts_with(literal.as_str()) => {
-                        *next.entry(at + literal.len()).or_default() += p;
-                    }
-                    Part::Literal(_) => {}
-                    Part::Rule(rule) => {
-                        for (end, q) in inside(grammar, *rule, at, text, known) {
-                            *next.entry(end).or_default() += p * q;
-                        }
-                    }
-                }
-            }
-            reached = next;
-        }
-        for (end, p) in reached {
-            *all.entry(end).or_default() += p;
+impl Oracle {
+    pub(super) fn new(process: Arc<dyn Process>) -> Self {
+        let belief = vec![(process.start(), 1.0)];
+        Self {
+            process,
+            belief,
+            steps: Vec::new(),
+            distribution: [0.0; SYMBOLS],
+            is_current: false,
         }
     }
-    known.insert((rule, start), all.clone());
-    all
-}
 
-/// Symbol that remains to be derived. The next one is last on a stack.
-#[derive(Clone, Copy)]
-enum Symbol<'a> {
-    Text(&'a str),
-    Rule(usize),
-}
+    /// Goes back to the start of a document.
+    pub fn begin(&mut self) {
+        self.believe(&[(self.process.start(), 1.0)]);
+    }
 
-fn with_parts<'a>(mut stack: Vec<Symbol<'a>>, parts: &'a [Part]) -> Vec<Symbol<'a>> {
-    stack.extend(parts.iter().rev().map(|part| match part {
-        Part::Literal(literal) => Symbol::Text(literal),
-        Part::Rule(rule) => Symbol::Rule(*rule),
-    }));
-    stack
-}
+    /// Sets the probabilities of the states, which sum to 1.
+    pub(super) fn believe(&mut self, belief: &[(State, f64)]) {
+        self.belief.clear();
+        self.belief.extend_from_slice(belief);
+        self.is_current = false;
+    }
 
-/// Whether one sequence derives a text that is a prefix of (or equals) a text of the other. The result is exact if the
-/// rules that they refer to are prefix-free: then two texts of such a rule at the same position are the same.
-fn clash<'a>(grammar: &'a Grammar, mut a: Vec<Symbol<'a>>, mut b: Vec<Symbol<'a>>) -> bool {
-    loop {
-        match (a.pop(), b.pop()) {
-            (None, _) | (_, None) => return true,
-            (Some(Symbol::Rule(i)), Some(Symbol::Rule(j))) if i == j => {}
-            (Some(Symbol::Rule(rule)), Some(other)) => {
-                b.push(other);
-                let mut expansions = grammar.rules[rule].alternatives.iter();
-                return expansions
-                    .any(|x| clash(grammar, with_parts(a.clone(), &x.parts), b.clone()));
-            }
-            (Some(text), Some(Symbol::Rule(rule))) => {
-                a.push(text);
-                b.push(Symbol::Rule(rule));
-                (a, b) = (b, a);
-            }
-            (Some(Symbol::Text(s)), Some(Symbol::Text(t))) => {
-                let common = s.len().min(t.len());
-                if s[..common] != t[..common] {
-                    return false;
-                }
-                for (stack, rest) in [(&mut a, &s[common..]), (&mut b, &t[common..])] {
-                    if !rest.is_empty() {
-                        stack.push(Symbol::Text(rest));
-                    }
-                }
+    /// Returns the probability of each symbol, by its byte, given the prefix so far. [`END`] is the end of the document.
+    /// They sum to 1, or are all 0 after an impossible prefix.
+    pub fn distribution(&mut self) -> &[f64; SYMBOLS] {
+        self.update();
+        &self.distribution
+    }
+
+    /// Returns the entropy of the next symbol given the prefix so far, in bits.
+    pub fn entropy(&mut self) -> f64 {
+        let possible = self.distribution().iter().filter(|p| **p > 0.0);
+        -possible.map(|p| p * p.log2()).sum::<f64>()
+    }
+
+    /// Returns `log₂` of the probability of a symbol given the prefix so far: `−∞` if it is impossible.
+    pub fn log2(&mut self, symbol: u8) -> f64 {
+        let probability = self.distribution().get(usize::from(symbol));
+        probability.copied().unwrap_or(0.0).log2()
+    }
+
+    /// Appends a symbol to the prefix, and returns its [`log2`](Self::log2) before that. After [`END`] the next document
+    /// begins, also if the prefix was impossible.
+    pub fn advance(&mut self, symbol: u8) -> f64 {
+        let log2 = self.log2(symbol);
+        if symbol == END {
+            self.begin();
+            return log2;
+        }
+        self.belief.clear();
+        if log2.is_finite() {
+            let probability = self.distribution[usize::from(symbol)];
+            let taken = self.steps.iter().filter(|step| step.symbol == symbol);
+            self.belief
+                .extend(taken.map(|step| (step.next, step.probability / probability)));
+            if self.belief.len() > 1 {
+                merge(&mut self.belief);
             }
         }
+        self.is_current = false;
+        log2
     }
-}
 
-/// Returns the rules in which two alternatives clash. If there are none, every rule is a prefix-free code, by induction
-/// from the first rule, so every text has one derivation.
-pub(super) fn ambiguous_rules(grammar: &Grammar) -> Vec<usize> {
-    let pairs = |rule: &usize| {
-        let alternatives = &grammar.rules[*rule].alternatives;
-        alternatives.iter().enumerate().any(|(i, x)| {
-            let mut others = alternatives[..i].iter();
-            others.any(|y| {
-                clash(
-                    grammar,
-                    with_parts(vec![], &x.parts),
-                    with_parts(vec![], &y.parts),
-                )
-            })
-        })
-    };
-    (0..grammar.rules.len()).filter(pairs).collect()
+    /// Returns whether no document begins with the prefix since the last [`END`].
+    pub fn is_impossible(&self) -> bool {
+        self.belief.is_empty()
+    }
+
+    fn update(&mut self) {
+        if self.is_current {
+            return;
+        }
+        for step in &self.steps {
+            self.distribution[usize::from(step.symbol)] = 0.0;
+        }
+        self.steps.clear();
+        for &(state, weight) in &self.belief {
+            let first = self.steps.len();
+            self.process.steps(state, &mut self.steps);
+            for step in &mut self.steps[first..] {
+                step.probability *= weight;
+                self.distribution[usize::from(step.symbol)] += step.probability;
+            }
+        }
+        self.is_current = true;
+    }
 }

@@ -1,8 +1,14 @@
+//! Tests of the grammar. Those of all kinds of worlds are in `kinds` and `windows`.
+
+mod kinds;
+mod windows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use super::oracle::{ambiguous_rules, enumerate, probability};
+use super::grammar::Grammar;
+use super::reference::{ambiguous_rules, enumerate, probability};
 use super::*;
 
 /// Creates a grammar that is small enough to enumerate, with agreement, a fact, sums and uneven weights.
@@ -33,7 +39,13 @@ fn miniature() -> Grammar {
 }
 
 fn world() -> World {
-    World::new(&WorldConfig::default())
+    World::new(&WorldConfig::default()).unwrap()
+}
+
+/// Returns the grammar of [`world`], with `scale` times as many words.
+fn grammar(scale: usize) -> Grammar {
+    let mut facts = generator(1, Purpose::Facts, 0);
+    lexicon::grammar(scale, &mut facts, &mut generator(1, Purpose::Words, 0))
 }
 
 fn documents(count: u64) -> Vec<Document> {
@@ -63,7 +75,8 @@ fn sampler_draws_from_the_enumerated_distribution() {
     let (mut sum, mut squares) = (0.0, 0.0);
     let mut rng = generator(0, Purpose::Train, 0);
     for _ in 0..draws {
-        let (text, bits) = grammar.sample(&mut rng);
+        let mut text = String::new();
+        let bits = grammar.sample(&mut rng, &mut text);
         assert!(
             (bits + exact[text.as_str()].log2()).abs() < 1e-12,
             "{text:?}: {bits} bits"
@@ -92,7 +105,8 @@ fn sampler_draws_from_the_enumerated_distribution() {
 fn every_text_of_the_world_has_one_derivation() {
     const NONE: [usize; 0] = [];
     assert_eq!(ambiguous_rules(&miniature()), NONE);
-    assert_eq!(ambiguous_rules(&world().grammar), NONE);
+    assert_eq!(ambiguous_rules(&grammar(1)), NONE);
+    assert_eq!(ambiguous_rules(&grammar(3)), NONE);
 }
 
 #[test]
@@ -113,18 +127,15 @@ fn ambiguous_rules_are_found() {
 
 #[test]
 fn bits_are_those_of_the_text_over_all_derivations() {
-    let world = world();
+    let grammar = grammar(1);
     for document in documents(3000) {
-        let bits = -probability(&world.grammar, &document.text).log2();
+        let bits = -probability(&grammar, &document.text).log2();
         assert!(
             (bits - document.bits).abs() < 1e-9,
             "{document:?}, but the text has {bits} bits"
         );
     }
-    assert_eq!(
-        probability(&world.grammar, "She are calm. I am tired.\n"),
-        0.0
-    );
+    assert_eq!(probability(&grammar, "She are calm. I am tired.\n"), 0.0);
 }
 
 #[test]
@@ -249,10 +260,11 @@ fn sums_are_right() {
 
 /// Returns the facts in the documents of a world, as pairs of question and answer.
 fn facts(seed: u64) -> BTreeSet<(String, String)> {
-    let world = World::new(&WorldConfig {
+    let config = WorldConfig {
         seed,
         ..WorldConfig::default()
-    });
+    };
+    let world = World::new(&config).unwrap();
     let mut facts = BTreeSet::new();
     for index in 0..3000 {
         let text = world.document(Stream::Train, index).text;
@@ -300,42 +312,36 @@ fn facts_are_consistent_and_depend_on_the_seed() {
 #[test]
 fn text_is_a_function_of_the_seed() {
     let config = WorldConfig::default();
-    let world = World::new(&config);
-    let (text, bits) = world.text(Stream::Train, 10_000);
+    let (world, size) = (world(), Size::Bytes(10_000));
+    let text = world.text(Stream::Train, size);
+    let of = |config: &WorldConfig| World::new(config).unwrap().text(Stream::Train, size);
+    assert_eq!(of(&config), text);
+    assert_ne!(of(&WorldConfig { seed: 2, ..config }).text, text.text);
+    assert_ne!(world.text(Stream::Valid, size).text, text.text);
     assert_eq!(
-        World::new(&config).text(Stream::Train, 10_000),
-        (text.clone(), bits)
-    );
-    assert_ne!(
-        World::new(&WorldConfig { seed: 2, ..config })
-            .text(Stream::Train, 10_000)
-            .0,
-        text
-    );
-    assert_ne!(world.text(Stream::Valid, 10_000).0, text);
-    let hash = Sha256::digest(text.as_bytes());
-    assert_eq!(
-        format!("{hash:x}"),
+        hash(&text.text),
         "4fefc04fd8384ed5b307072f8a3e853937fc531e1a9a6acf524cf7c1f5021335"
     );
+}
+
+fn hash(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text.as_bytes()))
 }
 
 #[test]
 fn text_consists_of_complete_documents_in_order() {
     let world = world();
-    let (text, bits) = world.text(Stream::Train, 1000);
-    let documents: Vec<Document> = (0..)
+    let text = world.text(Stream::Train, Size::Bytes(1000));
+    let documents: Vec<Document> = (0..text.documents)
         .map(|index| world.document(Stream::Train, index))
-        .take(text.lines().count())
         .collect();
-    assert_eq!(
-        documents
-            .iter()
-            .map(|d| d.text.as_str())
-            .collect::<String>(),
-        text
-    );
-    assert!((documents.iter().map(|d| d.bits).sum::<f64>() - bits).abs() < 1e-9);
-    assert!(text.len() >= 1000 && text.len() - documents[documents.len() - 1].text.len() < 1000);
-    assert_eq!(world.text(Stream::Train, 0), (String::new(), 0.0));
+    let joined: String = documents.iter().map(|d| d.text.as_str()).collect();
+    assert_eq!(joined, text.text);
+    assert_eq!(text.text.lines().count(), documents.len());
+    assert!((documents.iter().map(|d| d.bits).sum::<f64>() - text.bits).abs() < 1e-9);
+    let before_last = joined.len() - documents[documents.len() - 1].text.len();
+    assert!(joined.len() >= 1000 && before_last < 1000);
+    assert_eq!(world.text(Stream::Train, Size::Bytes(0)), Text::default());
+    let by_count = world.text(Stream::Train, Size::Documents(text.documents));
+    assert_eq!(by_count, text);
 }

@@ -23,6 +23,7 @@ use foretoken::show::format::{self, count, plural};
 use foretoken::show::output;
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken::{Error, Experiment};
+use foretoken_datasets::world::{WindowFloor, WorldCorpus};
 use foretoken_datasets::{ReadOptions, SourceFile, Split, Tokenizer, find_sources};
 use foretoken_model::Transformer;
 
@@ -219,6 +220,7 @@ fn finish(
         context: conditions.settings.context,
         stride: conditions.settings.stride(),
         floor_bits_per_byte: texts.floor(),
+        window_floor: texts.window_floor(conditions.settings)?,
         tokenizer_is_exact: conditions.source.tokenizer()?.is_exact(),
         seconds,
         tokens_per_second: evaluation.total.tokens as f64 / seconds,
@@ -416,8 +418,25 @@ impl Texts {
                 let mut datasets: Vec<&(String, Split)> = data.valid_by_dataset.iter().collect();
                 datasets.sort_by(|a, b| a.0.cmp(&b.0));
                 let (name, split) = datasets[number];
-                encoder.split(name, split, interrupt)
+                match data.world.as_ref().map(WorldCorpus::end).transpose()? {
+                    Some(Some(end)) => encoder.split_at(name, split, end, interrupt),
+                    _ => encoder.split(name, split, interrupt),
+                }
             }
+        }
+    }
+
+    /// Returns the floor for a model that sees only its windows; `None` unless the text is a world's and the windows are
+    /// those of an evaluation in training.
+    fn window_floor(&self, settings: Settings) -> Result<Option<WindowFloor>, Error> {
+        let is_disjoint = settings.policy == ContextPolicy::Stride(settings.context);
+        match self {
+            Self::Datasets(data) if is_disjoint => {
+                let world = data.world.as_ref();
+                let floor = world.map(|world| world.window_floor_of_stream(settings.context));
+                Ok(floor.transpose()?)
+            }
+            _ => Ok(None),
         }
     }
 
@@ -452,6 +471,19 @@ fn shown(report: &EvaluationRecord) -> String {
         shown += &format!(
             "The entropy of this text's source is {} bits per byte.\n",
             format::significant(floor, 4)
+        );
+    }
+    if let Some(floor) = report.window_floor.filter(|floor| floor.cut > 0.0) {
+        shown += &format!(
+            "{} % of the targets lack the start of their document{}\n",
+            format::significant(100.0 * floor.cut, 2),
+            match floor.bits_per_byte {
+                Some(floor) => format!(
+                    ":\nthe floor of these windows is {} bits per byte.",
+                    format::significant(floor, 4)
+                ),
+                None => ":\nthe entropy is out of reach.".into(),
+            }
         );
     }
     if *not_scored > 0 {

@@ -184,6 +184,16 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     outln!("  train loss       {:.4} nats/token", summary.train_loss);
     outln!("  validation loss  {:.4} nats/token", summary.valid_loss);
     outln!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
+    if let Some(cut) = summary.cut_targets.filter(|cut| *cut > 0.0) {
+        let floor = match summary.window_floor_bits_per_byte {
+            Some(floor) => format!("   (their floor {floor:.4})"),
+            None => "   (their floor is above the entropy)".into(),
+        };
+        outln!(
+            "  windows          {:.1} % of targets lack the start of their document{floor}",
+            100.0 * cut
+        );
+    }
     outln!("  perplexity       {:.3}", summary.perplexity);
     if let Some(best) = summary.best.filter(|best| best.step != summary.steps) {
         outln!(

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use foretoken_datasets::world::{Stream, World};
+use foretoken_datasets::world::{Stream, World, WorldCorpus};
 use foretoken_datasets::{
-    BuildOptions, Corpus, InvalidUtf8, LossWeights, Manifest, Monitor, ReadOptions, Split,
-    TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder, build_cached,
+    BuildOptions, Corpus, DocumentIndex, InvalidUtf8, LossWeights, Manifest, Monitor, ReadOptions,
+    Split, TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder, build_cached,
 };
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,8 @@ pub struct Data {
     pub valid_by_dataset: Vec<(String, Split)>,
     /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
+    /// The world that wrote the text, if one did.
+    pub world: Option<WorldCorpus>,
     /// SHA-256 of tokens and weights. A run can be resumed on data with an equal fingerprint.
     pub fingerprint: String,
 }
@@ -37,19 +39,22 @@ impl Data {
     /// Returns an error if there is no text, if it does not fit the tokenizer, or if datasets do not fit each other.
     pub fn load(section: &DataSection, monitor: Monitor<'_>) -> Result<Self, Error> {
         if let Some(config) = &section.world {
-            refuse_world("data.world.train_bytes", config.train_bytes)?;
-            refuse_world("data.world.valid_bytes", config.valid_bytes)?;
-            let world = World::new(config);
-            let (train, _) = world.text(Stream::Train, config.train_bytes);
-            let (valid, bits) = world.text(Stream::Valid, config.valid_bytes);
-            let corpus = Corpus::from_text(&train, &valid, &spec(section)?)?;
-            let floor = bits / valid.len() as f64;
-            let data = Self::new(
-                vec![(single_entry(section, "the world"), corpus)],
-                section.windows,
-            )?;
+            let spec = spec(section)?;
+            let world = World::new(config)?;
+            for (stream, name) in [(Stream::Train, "train"), (Stream::Valid, "valid")] {
+                let size = config.size(stream);
+                refuse_world(
+                    &format!("data.world.{name}_{}", size.unit()),
+                    world.mean_bytes(size),
+                )?;
+            }
+            let by_document = section.windows == WindowKind::Documents;
+            let world = WorldCorpus::new(world, &spec, by_document)?;
+            let entry = single_entry(section, "the world");
+            let data = Self::new(vec![(entry, world.corpus.clone())], section.windows)?;
             return Ok(Self {
-                floor_bits_per_byte: Some(floor),
+                floor_bits_per_byte: Some(world.floor()),
+                world: Some(world),
                 ..data
             });
         }
@@ -111,8 +116,14 @@ impl Data {
             valid,
             valid_by_dataset,
             floor_bits_per_byte: None,
+            world: None,
             fingerprint: format!("{:x}", hasher.finalize()),
         })
+    }
+
+    /// Returns where the validation documents start, if evaluation windows keep to one document each.
+    pub fn valid_documents(&self) -> Option<&DocumentIndex> {
+        self.world.as_ref()?.valid_documents.as_ref()
     }
 
     /// Returns the number of training tokens of all datasets.

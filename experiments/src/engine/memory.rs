@@ -110,9 +110,13 @@ pub(crate) fn refuse_training(
     )
 }
 
-/// Returns an error if text of the synthetic world, with token ids of four bytes each, does not fit into memory.
-pub(crate) fn refuse_world(key: &str, bytes: usize) -> Result<(), Error> {
-    let needed = (bytes as u64).saturating_mul(5);
+/// Refuses text of a synthetic world that does not fit into memory with token ids of four bytes each.
+///
+/// # Errors
+///
+/// Returns an error that names `key`.
+pub fn refuse_world(key: &str, bytes: u64) -> Result<(), Error> {
+    let needed = bytes.saturating_mul(5);
     let what = format!("text of {bytes} bytes, with its token ids,");
     refuse_beyond_machine(key, &what, needed, "lower it")
 }

@@ -94,7 +94,11 @@ impl Setup {
             batch: self.experiment.train.batch,
             windows: (windows > 0).then_some(windows),
         };
-        Ok(config.init(&self.data.valid, device)?)
+        let valid = &self.data.valid;
+        Ok(match self.data.valid_documents() {
+            Some(documents) => config.init_by_document(valid, documents, device)?,
+            None => config.init(valid, device)?,
+        })
     }
 
     /// Returns the network before the first step, on a device with autodiff. The weights of a resumed run are

@@ -170,6 +170,9 @@ impl Experiment {
                 ));
             }
         }
+        if let Some(world) = &self.data.world {
+            world.validate()?;
+        }
         if let Some(bytes) = self.data.id_bytes.filter(|bytes| ![2, 4].contains(bytes)) {
             return Err(("data.id_bytes", format!("is {bytes}; it must be 2 or 4")));
         }

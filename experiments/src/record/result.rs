@@ -37,6 +37,13 @@ pub struct Summary {
     pub best: Option<BestWeights>,
     /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
+    /// The least bits per byte for a model that sees only the validation windows; `None` if it is not known. It is the
+    /// entropy of the text if every window shows the beginning of its documents.
+    #[serde(default)]
+    pub window_floor_bits_per_byte: Option<f64>,
+    /// Share of the validation targets whose document begins before their window; `None` unless the text is a world's.
+    #[serde(default)]
+    pub cut_targets: Option<f64>,
     /// Training tokens per second of training.
     #[serde(deserialize_with = "json::number")]
     pub tokens_per_second: f64,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use foretoken_datasets::world::{Stream, World};
+use foretoken_datasets::world::{Stream, Text, World};
 
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
@@ -17,7 +17,7 @@ use crate::{Error, Experiment};
 const ENVELOPE: &str = "envelope.json";
 
 /// Maximum size, in bytes, of a validation text whose entropy is recomputed if no result has it.
-const MAX_WORLD: usize = 64 << 20;
+const MAX_WORLD: u64 = 64 << 20;
 
 /// Records of a run, up to its last recorded step.
 pub(super) struct RunHistory {
@@ -214,10 +214,11 @@ fn name(path: &Path) -> String {
 /// Computes the entropy of the synthetic validation text, in bits per byte; `None` for other text.
 fn floor(experiment: &Experiment) -> Option<f64> {
     let config = experiment.data.world.as_ref()?;
-    if config.valid_bytes > MAX_WORLD {
+    let (world, size) = (World::new(config).ok()?, config.size(Stream::Valid));
+    if world.mean_bytes(size) > MAX_WORLD {
         return None;
     }
-    let (text, bits) = World::new(config).text(Stream::Valid, config.valid_bytes);
+    let Text { text, bits, .. } = world.text(Stream::Valid, size);
     (!text.is_empty()).then(|| bits / text.len() as f64)
 }
 

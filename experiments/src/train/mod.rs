@@ -19,9 +19,10 @@ use crate::engine::memory::refuse_training;
 use crate::engine::observers::Observers;
 use crate::engine::schedule::Schedule;
 use crate::engine::session::{Observer, Session, SessionOptions};
+use crate::engine::setup::Setup;
 use crate::engine::state::RunState;
 use crate::engine::totals::Totals;
-use crate::experiment::ScheduleName;
+use crate::experiment::{ScheduleName, WindowKind};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
@@ -162,6 +163,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
     let notes = notes.chain(warmup_note(&experiment));
+    let notes = notes.chain(phase_note(&setup));
     if options.dashboard != Dashboard::None {
         notes.for_each(|note| errln!("note: {note}"));
     }
@@ -224,7 +226,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         &run,
         &experiment,
         &outcome,
-        setup.data.floor_bits_per_byte,
+        &setup.data,
         seconds_per_token_at_peak,
     )?;
     run.write(SAMPLE, &sample)?;
@@ -235,6 +237,25 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         sample,
         early,
     })
+}
+
+/// Returns a note if the windows of an epoch begin at only some of the places in documents of equal length.
+fn phase_note(setup: &Setup) -> Option<String> {
+    let world = setup.data.world.as_ref()?;
+    let bytes = world.world.document_bytes()?;
+    let context = setup.model.context;
+    let (mut divisor, mut rest) = (context, bytes);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    if setup.experiment.data.windows != WindowKind::Epoch || divisor == 1 {
+        return None;
+    }
+    Some(format!(
+        "all documents have {bytes} bytes, of which windows of {context} tokens begin at every {divisor}th: the windows \
+         of an epoch show only some of the places in a document, and those of the validation text others; set \
+         data.windows to documents or random, or another model.context"
+    ))
 }
 
 /// Result of the training loop and the final evaluations.
@@ -366,7 +387,7 @@ fn summarise(
     run: &RunDirectory,
     experiment: &Experiment,
     outcome: &Outcome,
-    floor_bits_per_byte: Option<f64>,
+    data: &Data,
     seconds_per_token_at_peak: f64,
 ) -> Result<Summary, Error> {
     let (state, evaluation) = (&outcome.state, &outcome.evaluation);
@@ -386,6 +407,11 @@ fn summarise(
         .collect();
     let best = outcome.best.zip(state.best);
     let tokens_per_second = state.tokens as f64 / state.seconds;
+    let context = experiment.model.context;
+    let window_floor = match (&data.world, context) {
+        (Some(world), Some(context)) => Some(world.window_floor(context)?),
+        _ => None,
+    };
     Ok(Summary {
         run: run.path().into(),
         backend: experiment.backend.name.to_string(),
@@ -401,7 +427,9 @@ fn summarise(
             bits_per_byte: evaluation.bits_per_byte(),
             perplexity: evaluation.perplexity(),
         }),
-        floor_bits_per_byte,
+        floor_bits_per_byte: data.floor_bits_per_byte,
+        window_floor_bits_per_byte: window_floor.and_then(|floor| floor.bits_per_byte),
+        cut_targets: window_floor.map(|floor| floor.cut),
         tokens_per_second,
         mfu: tokens_per_second * seconds_per_token_at_peak,
         seconds: state.seconds,

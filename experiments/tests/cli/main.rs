@@ -17,6 +17,7 @@ mod report;
 mod resume;
 mod terminal;
 mod training;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -72,11 +72,11 @@ fn probabilities_sum_to_1_and_give_the_surprisal_of_the_target() {
 
 #[test]
 fn surprisal_equals_the_validation_loss_of_training() {
-    use foretoken_datasets::world::{Stream, World};
+    use foretoken_datasets::world::{Size, Stream, World};
     let experiment = foretoken::Experiment::embedded(&[]).unwrap();
-    let world = World::new(experiment.data.world.as_ref().unwrap());
+    let world = World::new(experiment.data.world.as_ref().unwrap()).unwrap();
     // The validation split is one document, which is one window.
-    let (valid, _) = world.text(Stream::Valid, 1);
+    let valid = world.text(Stream::Valid, Size::Bytes(1)).text;
     let context = format!("model.context={}", valid.chars().count() - 1);
     let bench = Bench::new();
     let run = bench.tiny_run(

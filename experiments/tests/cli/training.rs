@@ -126,6 +126,8 @@ fn json_is_one_object_on_standard_output() {
             "perplexity",
             "best",
             "floor_bits_per_byte",
+            "window_floor_bits_per_byte",
+            "cut_targets",
             "tokens_per_second",
             "mfu",
             "seconds"

@@ -1,22 +1,24 @@
-//! The command `foretoken data`: makes tokens from text, and shows and checks them.
+//! The command `foretoken data`: makes tokens from text, shows and checks them, and writes texts of worlds.
 
 mod build;
 mod check;
 mod fetch;
 mod show;
+mod world;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use foretoken::Error;
 
-/// Make tokens from text, check them, show them; download corpora
+/// Make tokens from text, check them, show them; download corpora; write synthetic text of known entropy
 #[derive(Subcommand)]
 pub(super) enum DataCommand {
     Build(build::BuildArgs),
     Check(check::CheckArgs),
     Show(show::ShowArgs),
     Fetch(fetch::FetchArgs),
+    World(world::WorldArgs),
 }
 
 pub(super) fn run(command: DataCommand) -> Result<ExitCode, Error> {
@@ -25,6 +27,7 @@ pub(super) fn run(command: DataCommand) -> Result<ExitCode, Error> {
         DataCommand::Check(args) => check::run(args),
         DataCommand::Show(args) => show::run(args),
         DataCommand::Fetch(args) => fetch::run(args),
+        DataCommand::World(args) => world::run(args),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an evaluation leaves: a JSON object, and a report of it.
 
+use foretoken_datasets::world::WindowFloor;
 use serde::Serialize;
 
 use super::context::ContextPolicy;
@@ -22,6 +23,8 @@ pub struct EvaluationRecord {
     pub stride: Option<usize>,
     /// Entropy of the text in bits per byte, if its source is known.
     pub floor_bits_per_byte: Option<f64>,
+    /// The floor for a model that sees only its windows; `None` unless the text is a world's and windows are disjoint.
+    pub window_floor: Option<WindowFloor>,
     /// Whether tokens stand for exactly the bytes of any text.
     pub tokenizer_is_exact: bool,
     /// Duration of reading, encoding and scoring.

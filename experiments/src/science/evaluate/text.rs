@@ -134,6 +134,37 @@ impl<'t> Encoder<'t> {
         Ok(builder.finish(name))
     }
 
+    /// Takes the tokens of a split, of which each document ends with the token `end`, which belongs to it. With
+    /// [`ContextPolicy::Documents`], each document follows the end of another; otherwise the text is one document.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if tokens cannot be read.
+    pub fn split_at(
+        &self,
+        name: &str,
+        split: &Split,
+        end: u32,
+        interrupt: &AtomicBool,
+    ) -> Result<Text, Error> {
+        if self.policy != ContextPolicy::Documents {
+            return self.split(name, split, interrupt);
+        }
+        let ids = split.to_vec(0..split.tokens())?;
+        // The end of the document before the first one is not a document.
+        let documents = ids.strip_prefix(&[end]).unwrap_or(&ids);
+        let after_end = Self {
+            start: vec![end],
+            ..*self
+        };
+        let mut builder = Builder::new(&after_end);
+        for (number, document) in documents.split_inclusive(|id| *id == end).enumerate() {
+            check(interrupt)?;
+            builder.add(number, document, self.size_of(document));
+        }
+        Ok(builder.finish(name.into()))
+    }
+
     /// Takes the tokens of a split, whose documents are divided by end-of-text tokens.
     ///
     /// # Errors
@@ -325,6 +356,25 @@ mod tests {
     fn characters_and_words_are_those_of_unicode() {
         let size = TextSize::of("naïve  \u{2003}äöü\n");
         assert_eq!((size.bytes, size.characters, size.words), (18, 12, 2));
+    }
+
+    #[test]
+    fn documents_that_end_with_a_token_follow_the_end_of_another() {
+        let tokenizer = Tokenizer::byte();
+        let ids = tokenizer.encode("\nab\nc\n").unwrap();
+        let split = Split::from_ids(ids, tokenizer.token_lengths().into());
+        let text = |policy| {
+            let encoder = Encoder::new(&tokenizer, vec![], policy);
+            let text = encoder.split_at("valid", &split, 10, &AtomicBool::new(false));
+            let segments = text.unwrap().segments;
+            let ids = segments.iter().map(|segment| segment.ids.clone());
+            (ids.collect::<Vec<_>>(), segments[0].documents[0].clone())
+        };
+        let (ids, first) = text(ContextPolicy::Documents);
+        assert_eq!(ids, [vec![10, 97, 98, 10], vec![10, 99, 10]]);
+        assert_eq!((first.targets, first.size), (1..4, size(3, 1)));
+        let (ids, _) = text(ContextPolicy::Stride(4));
+        assert_eq!(ids, [vec![10, 97, 98, 10, 99, 10]]);
     }
 
     /// What a stream scores is the text that was given, whole and in order.
