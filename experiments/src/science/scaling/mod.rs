@@ -2,6 +2,7 @@
 
 mod classical;
 mod condition;
+mod figures;
 mod fit;
 mod intervals;
 mod isoflop;

@@ -100,6 +100,13 @@ impl<'r> Predictor<'r> {
         })
     }
 
+    /// Returns the loss of a run by the law.
+    pub(super) fn value(&self, run: &Observation) -> f64 {
+        self.record
+            .fitted
+            .loss(run.parameters, run.tokens, run.flops)
+    }
+
     /// Predicts the loss of a run of N parameters on D tokens with C FLOPs.
     pub fn loss(&self, parameters: f64, tokens: f64, flops: f64) -> LossPrediction {
         let loss = |fitted: &Fitted| fitted.loss(parameters, tokens, flops);
