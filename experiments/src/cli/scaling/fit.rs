@@ -38,7 +38,7 @@ Examples:
   foretoken scaling fit runs.csv --law kaplan,chinchilla --out report   two laws, and a report with figures
   foretoken scaling fit runs.csv --law power --over flops               the loss by compute alone
   foretoken scaling fit chinchilla-figure4.csv --drop-largest 5 --test E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28")]
-pub(super) struct FitArgs {
+pub(in crate::cli) struct FitArgs {
     /// CSV files, run directories, and directories of runs
     #[arg(value_name = "SOURCE", required = true)]
     sources: Vec<PathBuf>,

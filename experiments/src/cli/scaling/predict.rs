@@ -24,7 +24,7 @@ Examples:
   foretoken scaling predict report --flops 1e21
   foretoken scaling predict report --flops 1e21 --params 1e9     the loss of that size with that budget
   foretoken scaling predict report --flops 1e21 --json | jq .optimum.parameters")]
-pub(super) struct PredictArgs {
+pub(in crate::cli) struct PredictArgs {
     /// Directory or fit.json of a fit
     fit: PathBuf,
     /// Parameters N of the model

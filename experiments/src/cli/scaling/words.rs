@@ -68,7 +68,7 @@ fn one(fit: &FitRecord) -> String {
     text += &format!(
         "objective     {}: the sum of Huber losses of log residuals, threshold {}{}\n",
         significant(fit.objective, 6),
-        significant(fit.settings.threshold, 3),
+        fit.settings.threshold,
         fit.scale.map_or(String::new(), |scale| format!(
             " times their scale {}",
             significant(scale, 4)

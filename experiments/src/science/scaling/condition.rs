@@ -105,12 +105,11 @@ fn eigenvalues(matrix: &Matrix, n: usize) -> Vec<f64> {
                 let t = if theta == 0.0 { 1.0 } else { t };
                 let c = 1.0 / t.hypot(1.0);
                 let s = t * c;
-                for k in 0..n {
-                    let (x, y) = (a[k][p], a[k][q]);
-                    (a[k][p], a[k][q]) = (c * x - s * y, s * x + c * y);
+                for row in &mut a[..n] {
+                    (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
                 }
-                for k in 0..n {
-                    let (x, y) = (a[p][k], a[q][k]);
+                let (of_p, of_q) = (a[p], a[q]);
+                for (k, (x, y)) in of_p.into_iter().zip(of_q).enumerate() {
                     (a[p][k], a[q][k]) = (c * x - s * y, s * x + c * y);
                 }
             }

@@ -355,7 +355,8 @@ impl Fitted {
     pub fn new(law: Law, parameters: &[f64]) -> Self {
         let mut values = [0.0; 5];
         for (value, parameter) in values.iter_mut().zip(parameters) {
-            *value = *parameter;
+            // JSON has no infinities.
+            *value = parameter.min(f64::MAX);
         }
         Self { law, values }
     }

@@ -117,8 +117,8 @@ impl Size {
                 break;
             };
             intercept += step[3].clamp(-1.0, 1.0);
-            for i in 0..3 {
-                size.exponents[i] += step[i].clamp(-0.5, 0.5);
+            for (exponent, step) in size.exponents.iter_mut().zip(step) {
+                *exponent += step.clamp(-0.5, 0.5);
             }
             if free.iter().all(|i| step[*i].abs() < 1e-10) {
                 break;
@@ -177,11 +177,19 @@ impl Noise {
                 }
             }
         }
+        let of_shared = mean_square(&shared);
+        // A fit with absolute values goes through about as many points as it has parameters. Without these the density
+        // of the pool at 0, which decides how precise such a fit is, is that of the noise.
+        shared.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+        let parameters = form.exponents + form.columns.len();
+        if shared.len() > 3 * parameters {
+            shared.drain(..parameters);
+        }
         let freedom = residuals.len() - groups.len();
         let within = (freedom > 0).then(|| (squares / freedom as f64).sqrt());
         let of_seeds = within.unwrap_or(0.0).powi(2) * inverse_sizes / groups.len() as f64;
         Self {
-            between: (mean_square(&shared) - of_seeds).max(0.0).sqrt(),
+            between: (of_shared - of_seeds).max(0.0).sqrt(),
             within,
             shared: Pool::new(shared),
             seeds: Pool::new(seeds),

@@ -191,34 +191,29 @@ pub(super) fn expand(form: &Form, sample: &Sample, point: &Point, threshold: f64
         if let Some((v, first, _)) = power_slope {
             f[v] += log * first;
         }
+        let bend = weight * slope;
         for i in 0..VARIABLES {
-            expansion.gradient[i] -= weight * slope * f[i];
+            expansion.gradient[i] -= bend * f[i];
             for j in 0..=i {
                 let square = weight * f[i] * f[j];
-                let mut curvature = power * (second[i][j] / sum - by[i] * by[j] / (sum * sum));
-                if let Some((v, first, twice)) = power_slope {
-                    if i == v {
-                        curvature += first * by[j] / sum;
-                    }
-                    if j == v {
-                        curvature += first * by[i] / sum;
-                    }
-                    if i == v && j == v {
-                        curvature += log * twice;
-                    }
-                }
+                let curvature = power * (second[i][j] - by[i] * by[j] / sum) / sum;
                 expansion.gauss_newton[i][j] += square;
-                if inside {
-                    expansion.hessian[i][j] += square;
-                }
-                expansion.hessian[i][j] -= weight * slope * curvature;
+                expansion.hessian[i][j] += if inside { square } else { 0.0 } - bend * curvature;
             }
+        }
+        if let Some((v, first, twice)) = power_slope {
+            for (i, by) in by.iter().enumerate() {
+                let curvature = first * by / sum;
+                expansion.hessian[v.max(i)][v.min(i)] -= bend * curvature;
+            }
+            expansion.hessian[v][v] -= bend * (first * by[v] / sum + log * twice);
         }
     }
     for matrix in [&mut expansion.hessian, &mut expansion.gauss_newton] {
-        for i in 0..VARIABLES {
-            for j in 0..i {
-                matrix[j][i] = matrix[i][j];
+        let lower = *matrix;
+        for (i, row) in lower.iter().enumerate() {
+            for (j, value) in row.iter().enumerate().take(i) {
+                matrix[j][i] = *value;
             }
         }
     }

@@ -210,6 +210,12 @@ impl Observations {
                     return Err(refused(run.name.as_str(), "has neither tokens nor FLOPs"));
                 }
             };
+            let positive = |value: f64| value.is_finite() && value > 0.0;
+            if ![parameters, tokens, flops].into_iter().all(positive) {
+                let message =
+                    "has numbers so large or small that N, D or C is not a number above 0";
+                return Err(refused(run.name.as_str(), message));
+            }
             let per_token = flops / tokens;
             let curve = run
                 .curve

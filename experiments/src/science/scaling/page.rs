@@ -153,7 +153,7 @@ fn tiles(fit: &FitRecord) -> Vec<Tile> {
         tile(
             "objective",
             significant(fit.objective, 6),
-            format!("threshold {}", significant(fit.settings.threshold, 3)),
+            format!("threshold {}", fit.settings.threshold),
         ),
         tile(
             "noise of a run",

@@ -12,7 +12,7 @@ use super::law::{Fitted, Law, Quantity, Variable};
 use super::objective::{Matrix, VARIABLES, Vector, residuals, solve};
 use super::observations::{Convention, Observation, groups, refused, sample};
 use super::predict::{HeldOut, predict_held_out};
-use crate::Error;
+use crate::{Error, json};
 
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
 pub const THRESHOLD: f64 = 1e-3;
@@ -93,6 +93,7 @@ pub struct Test {
     /// The objective at it.
     pub objective: f64,
     /// Twice the difference of the log-likelihoods, each with its best scale of the residuals.
+    #[serde(deserialize_with = "json::number")]
     pub likelihood_ratio: f64,
     /// Wald's statistic, with the covariance of the bootstrap over runs; scales are compared by their logarithms.
     pub wald: Option<f64>,
@@ -120,6 +121,7 @@ pub struct FitRecord {
     /// The parameters, and what follows from them.
     pub estimates: Vec<QuantityEstimate>,
     /// Covariance of the parameters over the bootstrap, in the order of the formula.
+    #[serde(deserialize_with = "json::curves")]
     pub covariance: Vec<Vec<f64>>,
     /// Condition numbers.
     pub condition: Condition,

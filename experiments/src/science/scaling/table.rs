@@ -1,6 +1,7 @@
 //! Observations from a CSV file: columns by their names, a run in each row.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use foretoken_datasets::files::printable;
@@ -147,10 +148,6 @@ fn listed(headings: &[String]) -> String {
 }
 
 /// Reads the rows of a CSV file.
-///
-/// # Errors
-///
-/// Returns an error that names the file, and the line and the column of a cell that is not a positive number.
 pub(super) fn read(path: &Path, columns: &Columns, runs: &mut Vec<Run>) -> Result<(), Error> {
     let origin = path.display().to_string();
     let file = File::open(path).map_err(|error| match error.kind() {
@@ -167,10 +164,25 @@ pub(super) fn read(path: &Path, columns: &Columns, runs: &mut Vec<Run>) -> Resul
         );
         return Err(refused(origin, message));
     }
+    parse(path, Read::take(file, LARGEST_FILE), columns, runs)
+}
+
+/// Reads the rows of a table.
+///
+/// # Errors
+///
+/// Returns an error that names the file, and the line and the column of a cell that is not a positive number.
+fn parse(
+    path: &Path,
+    table: impl Read,
+    columns: &Columns,
+    runs: &mut Vec<Run>,
+) -> Result<(), Error> {
+    let origin = path.display().to_string();
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .comment(Some(b'#'))
-        .from_reader(std::io::Read::take(file, LARGEST_FILE));
+        .from_reader(table);
     let damaged = |error: csv::Error| {
         let at = error
             .position()
