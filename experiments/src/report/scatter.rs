@@ -182,19 +182,7 @@ impl Scatter {
             self.draw_series(&mut body, series, &x, &y);
         }
         body.push_str("</g>");
-        for series in self
-            .series
-            .iter()
-            .filter(|series| series.mark == Mark::Contour)
-        {
-            let last = series
-                .points
-                .last()
-                .and_then(|point| Some((x.at(point.0)?, y.at(point.1)?)));
-            if let Some((_, at)) = last {
-                text(&mut body, "muted", right + 4.0, at + 4.0, &series.name);
-            }
-        }
+        self.name_contours(&mut body, &x, &y, right);
         svg::line(&mut body, "axis", (left, bottom), (right, bottom));
         text(
             &mut body,
@@ -209,6 +197,20 @@ impl Scatter {
             label: self.label.clone(),
             attributes: String::new(),
             body,
+        }
+    }
+
+    /// Writes the names of contours beside their ends, where they have space.
+    fn name_contours(&self, body: &mut String, x: &Axis, y: &Axis, right: f64) {
+        let mut taken: Vec<f64> = Vec::new();
+        let contours = self.series.iter();
+        for series in contours.filter(|series| series.mark == Mark::Contour) {
+            let end = series.points.last();
+            let at = end.and_then(|point| x.at(point.0).and(y.at(point.1)));
+            if let Some(at) = at.filter(|at| taken.iter().all(|other| (at - other).abs() > 11.0)) {
+                text(body, "muted", right + 4.0, at + 4.0, &series.name);
+                taken.push(at);
+            }
         }
     }
 

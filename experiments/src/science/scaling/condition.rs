@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::law::{EXPONENTS, Exponent, Fitted, Law, Point};
+use super::form::{EXPONENTS, Exponent, Point};
+use super::law::{Fitted, Law};
 use super::objective::{Matrix, Sample, VARIABLES, Vector, expand, solve};
 
 /// Condition numbers: the largest eigenvalue over the smallest. `None` if the matrix is singular.

@@ -8,7 +8,8 @@
 //! objective, so that also a threshold near zero, where the objective is a sum of absolute values, has its exact
 //! minimum.
 
-use super::law::{COLUMNS, EXPONENTS, Fitted, Form, Law, Point};
+use super::form::{COLUMNS, EXPONENTS, Form, Point};
+use super::law::{Fitted, Law};
 use super::objective::{
     Expansion, Matrix, Sample, VARIABLES, Vector, expand, objective, residuals, solve,
 };
@@ -121,9 +122,9 @@ impl<'g> Bases<'g> {
 
     /// Returns the non-negative coefficients with the least squares of relative residuals, and half the sum of them.
     fn project(&self, form: &Form, sample: &Sample, at: [usize; 2]) -> ([f64; COLUMNS], f64) {
-        let index = |exponent: super::law::Exponent| match exponent {
-            super::law::Exponent::Free { index, .. } => at[index],
-            super::law::Exponent::Fixed(_) => 0,
+        let index = |exponent: super::form::Exponent| match exponent {
+            super::form::Exponent::Free { index, .. } => at[index],
+            super::form::Exponent::Fixed(_) => 0,
         };
         let v = [self.grid[at[0]], self.grid[at[1]]];
         let power = form.power.value(&v);

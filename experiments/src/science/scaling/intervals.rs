@@ -14,7 +14,8 @@
 use rayon::prelude::*;
 
 use super::fit::{EXPONENT_BOUNDS, Minimum, fit_form, refine};
-use super::law::{Fitted, Form, Law, Point, Quantity};
+use super::form::{Form, Point};
+use super::law::{Fitted, Law, Quantity};
 use super::noise::Noise;
 use super::objective::{Sample, residuals};
 use super::random::Random;

@@ -7,10 +7,11 @@
 //! variance of the pool (Silverman & Young 1987). Without smoothing, the residuals of 0 that a fit with absolute values
 //! goes through would make the samples too easy.
 
-use super::law::{Form, Point};
+use serde::{Deserialize, Serialize};
+
+use super::form::{Form, Point};
 use super::objective::{Matrix, Sample, VARIABLES, Vector, jacobian, residuals, solve};
 use super::random::Random;
-use super::study::NoiseSummary;
 
 /// Weight of the penalty on the exponents of the noise's size: a normal distribution of standard deviation 0.3 before
 /// any residual is seen.
@@ -18,6 +19,17 @@ const PENALTY: f64 = 1.0 / (0.3 * 0.3);
 
 /// Largest leverage of a group, so that a point that the fit must go through does not have infinite noise.
 const LARGEST_LEVERAGE: f64 = 0.9;
+
+/// The noise of log losses around the law, at the centre of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NoiseSummary {
+    /// Standard deviation of a run.
+    pub deviation: f64,
+    /// Standard deviation between seeds; `None` if no two runs differ in their seed only.
+    pub seeds: Option<f64>,
+    /// Exponents with which the noise changes with N, D and C.
+    pub exponents: [f64; 3],
+}
 
 /// Distribution of the noise of log losses.
 #[derive(Debug, Clone, PartialEq)]

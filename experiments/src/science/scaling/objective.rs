@@ -1,6 +1,6 @@
 //! The objective of a fit: the Huber loss of the residuals of log losses, with its gradient and its Hessian.
 
-use super::law::{COLUMNS, EXPONENTS, Exponent, Form, Point};
+use super::form::{COLUMNS, EXPONENTS, Exponent, Form, Point};
 
 /// Largest number of variables of a form.
 pub(super) const VARIABLES: usize = EXPONENTS + COLUMNS;

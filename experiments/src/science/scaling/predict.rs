@@ -4,72 +4,18 @@
 //! truth is known (the basic bootstrap): an interval has the prediction, divided by the quantiles of drawn predictions
 //! over the prediction. That of a measured loss has the noise of a run in it, too.
 
-use serde::{Deserialize, Serialize};
-
+use super::estimates::basic_interval;
 use super::intervals::quantile;
 use super::law::Fitted;
 use super::noise::Noise;
 use super::observations::{Observation, groups, refused, sample};
+use super::prediction::{HeldOut, LossPrediction, OptimumPrediction, Prediction};
 use super::random::Random;
-use super::study::{FitRecord, basic_interval};
+use super::study::FitRecord;
 use crate::Error;
 
 /// Ratio to the largest or the smallest size in the data from which a prediction is labelled as extrapolation.
 pub const FAR: f64 = 10.0;
-
-/// A predicted number.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Prediction {
-    /// The prediction.
-    pub value: f64,
-    /// Ends of the 95 % interval.
-    pub interval: [Option<f64>; 2],
-}
-
-/// A loss predicted for a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LossPrediction {
-    /// Parameters N.
-    pub parameters: f64,
-    /// Training tokens D.
-    pub tokens: f64,
-    /// Training FLOPs C.
-    pub flops: f64,
-    /// Mean loss of such runs.
-    pub loss: Prediction,
-    /// Interval that contains the measured loss of one such run.
-    pub run_interval: [Option<f64>; 2],
-    /// What lies more than a factor of 10 beyond the data: the quantity in words, and the factor.
-    pub extrapolation: Vec<(String, f64)>,
-}
-
-/// The division of a compute budget between parameters and tokens with the lowest loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OptimumPrediction {
-    /// Training FLOPs C, of which 6 N D.
-    pub flops: f64,
-    /// Parameters N.
-    pub parameters: Prediction,
-    /// Training tokens D.
-    pub tokens: Prediction,
-    /// Tokens per parameter.
-    pub ratio: Prediction,
-    /// The loss there.
-    pub loss: LossPrediction,
-}
-
-/// A held-out run: its loss as predicted, and as measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HeldOut {
-    /// Path of the run, or file and line.
-    pub name: String,
-    /// The prediction.
-    pub prediction: LossPrediction,
-    /// Measured loss.
-    pub measured: f64,
-    /// Whether the interval of a run contains the measured loss.
-    pub inside: bool,
-}
 
 /// Predicts from a fit.
 pub struct Predictor<'r> {
@@ -219,19 +165,22 @@ pub fn hold_out(
     }
 }
 
-/// Predicts held-out runs from a fit of the others.
-pub(super) fn predict_held_out(record: &FitRecord, held: &[Observation]) -> Vec<HeldOut> {
-    let predictor = Predictor::new(record);
-    let one = |run: &Observation| {
-        let prediction = predictor.loss(run.parameters, run.tokens, run.flops);
-        let [low, high] = prediction.run_interval;
-        HeldOut {
-            name: run.name.clone(),
-            measured: run.loss,
-            inside: low.is_some_and(|low| low <= run.loss)
-                && high.is_some_and(|high| run.loss <= high),
-            prediction,
-        }
-    };
-    held.iter().map(one).collect()
+impl FitRecord {
+    /// Predicts runs that were not fitted.
+    pub fn hold_out(&mut self, held: &[Observation]) {
+        let predictor = Predictor::new(self);
+        let one = |run: &Observation| {
+            let prediction = predictor.loss(run.parameters, run.tokens, run.flops);
+            let [low, high] = prediction.run_interval;
+            HeldOut {
+                name: run.name.clone(),
+                measured: run.loss,
+                inside: low.is_some_and(|low| low <= run.loss)
+                    && high.is_some_and(|high| run.loss <= high),
+                prediction,
+            }
+        };
+        let held = held.iter().map(one).collect();
+        self.held_out = held;
+    }
 }

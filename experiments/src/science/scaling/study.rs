@@ -5,13 +5,15 @@ use statrs::function::gamma::gamma_ur;
 
 use super::classical;
 use super::condition::Condition;
+use super::estimates::{QuantityEstimate, covariance, covariance_of, estimates};
 use super::fit::{best_scale, fit, fit_with_scale};
-use super::intervals::{Calibration, Problem, quantile};
+use super::intervals::Problem;
 use super::isoflop::Approaches;
 use super::law::{Fitted, Law, Quantity, Variable};
-use super::objective::{Matrix, VARIABLES, Vector, residuals, solve};
+use super::noise::NoiseSummary;
+use super::objective::{VARIABLES, Vector, huber, objective, residuals, solve};
 use super::observations::{Convention, Observation, groups, refused, sample};
-use super::predict::{HeldOut, predict_held_out};
+use super::prediction::HeldOut;
 use crate::{Error, json};
 
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
@@ -46,34 +48,6 @@ pub struct Settings {
     pub bootstrap: usize,
     /// Seed of both.
     pub seed: u64,
-}
-
-/// A quantity with its uncertainty.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct QuantityEstimate {
-    /// The quantity.
-    pub quantity: Quantity,
-    /// Value at the minimum.
-    pub value: f64,
-    /// Standard error from the bootstrap over runs.
-    pub standard_error: Option<f64>,
-    /// Ends of the 95 % interval; `None` for an end that the data do not determine.
-    pub interval: [Option<f64>; 2],
-    /// Ends of the 95 % percentile interval of the bootstrap over runs.
-    pub bootstrap_interval: Option<[f64; 2]>,
-    /// Whether the data determine the quantity: both ends of its interval exist, and those of what it depends on.
-    pub determined: bool,
-}
-
-/// The noise of log losses around the law, at the centre of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct NoiseSummary {
-    /// Standard deviation of a run.
-    pub deviation: f64,
-    /// Standard deviation between seeds; `None` if no two runs differ in their seed only.
-    pub seeds: Option<f64>,
-    /// Exponents with which the noise changes with N, D and C.
-    pub exponents: [f64; 3],
 }
 
 /// Comparison of the irreducible loss with the known entropy of the text.
@@ -224,11 +198,6 @@ impl FitRecord {
         })
     }
 
-    /// Predicts runs that were not fitted.
-    pub fn hold_out(&mut self, held: &[Observation]) {
-        self.held_out = predict_held_out(self, held);
-    }
-
     /// Compares the irreducible loss with a known entropy in the unit of the losses; `None` for a law without E.
     pub fn compare_entropy(&mut self, entropy: f64) {
         let e = self.estimate(Quantity::E);
@@ -281,13 +250,13 @@ impl FitRecord {
             let scale = best_scale(&residuals, &sample.weights, threshold);
             let losses = residuals
                 .iter()
-                .map(|residual| super::objective::huber(residual / scale, threshold));
+                .map(|residual| huber(residual / scale, threshold));
             -losses.sum::<f64>() - sample.len() as f64 * scale.ln()
         };
         let degrees = law.parameters().len();
         let likelihood_ratio = 2.0 * (likelihood(&self.fitted) - likelihood(&fitted));
         self.test = Some(Test {
-            objective: super::objective::objective(
+            objective: objective(
                 &form,
                 &sample,
                 &fitted.point(&sample.means),
@@ -380,114 +349,4 @@ fn check(origin: &str, observations: &[Observation], groups: usize, law: Law) ->
         }
     }
     Ok(())
-}
-
-fn estimates(
-    problem: &Problem<'_>,
-    fitted: &Fitted,
-    calibration: &Calibration,
-    bootstrap: &[Fitted],
-) -> Vec<QuantityEstimate> {
-    let estimate = |quantity: Quantity| {
-        let value = fitted.get(quantity)?;
-        let interval = match quantity.is_scale() {
-            true => {
-                let drawn = calibration
-                    .draws
-                    .iter()
-                    .filter_map(|draw| draw.fitted.get(quantity));
-                basic_interval(value, drawn.collect())
-            }
-            false => match calibration.allowed(quantity) {
-                Some(allowed) => problem.profile_interval(quantity, allowed),
-                None => [None; 2],
-            },
-        };
-        let resampled: Vec<f64> = bootstrap
-            .iter()
-            .filter_map(|fitted| fitted.get(quantity))
-            .collect();
-        Some(QuantityEstimate {
-            quantity,
-            value,
-            standard_error: deviation(&resampled),
-            interval,
-            bootstrap_interval: quantile(resampled.clone(), 0.025)
-                .zip(quantile(resampled, 0.975))
-                .map(|(a, b)| [a, b]),
-            determined: interval.iter().all(Option::is_some),
-        })
-    };
-    let mut estimates: Vec<QuantityEstimate> =
-        problem.law.quantities().filter_map(estimate).collect();
-    // A coefficient without its exponent means nothing.
-    for (scale, exponent) in [
-        (Quantity::A, Quantity::Alpha),
-        (Quantity::B, Quantity::Beta),
-        (Quantity::NC, Quantity::AlphaN),
-        (Quantity::DC, Quantity::AlphaD),
-    ] {
-        let open =
-            |estimate: &QuantityEstimate| estimate.quantity == exponent && !estimate.determined;
-        if estimates.iter().any(open) {
-            let coefficient = estimates
-                .iter_mut()
-                .find(|estimate| estimate.quantity == scale);
-            if let Some(estimate) = coefficient {
-                estimate.determined = false;
-                estimate.interval = [None; 2];
-            }
-        }
-    }
-    estimates
-}
-
-/// Returns the basic bootstrap interval of a positive quantity, by its logarithm: the error of the fit is distributed like
-/// that of the fits of drawn samples, whose truth is `value`.
-pub(super) fn basic_interval(value: f64, drawn: Vec<f64>) -> [Option<f64>; 2] {
-    let errors: Vec<f64> = drawn.iter().map(|drawn| (drawn / value).ln()).collect();
-    if errors.iter().any(|error| !error.is_finite()) {
-        return [None; 2];
-    }
-    [0.975, 0.025].map(|share| quantile(errors.clone(), share).map(|error| value * (-error).exp()))
-}
-
-fn deviation(values: &[f64]) -> Option<f64> {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let deviation = (squares / (count - 1.0)).sqrt();
-    deviation.is_finite().then_some(deviation)
-}
-
-fn covariance(bootstrap: &[Fitted], parameters: &[Quantity]) -> Vec<Vec<f64>> {
-    let draws: Vec<Vector> = bootstrap.iter().map(|fitted| fitted.values).collect();
-    let Some(covariance) = covariance_of(&draws, parameters.len()) else {
-        return Vec::new();
-    };
-    let rows = covariance.iter().take(parameters.len());
-    rows.map(|row| row[..parameters.len()].to_vec()).collect()
-}
-
-/// Returns the covariance of the first `count` numbers; `None` with fewer than two draws.
-fn covariance_of(draws: &[Vector], count: usize) -> Option<Matrix> {
-    if draws.len() < 2 {
-        return None;
-    }
-    let number = draws.len() as f64;
-    let mut means: Vector = [0.0; VARIABLES];
-    for draw in draws {
-        for (mean, value) in means.iter_mut().zip(draw) {
-            *mean += value / number;
-        }
-    }
-    let mut covariance: Matrix = [[0.0; VARIABLES]; VARIABLES];
-    for draw in draws {
-        for i in 0..count {
-            for j in 0..count {
-                covariance[i][j] += (draw[i] - means[i]) * (draw[j] - means[j]) / (number - 1.0);
-            }
-        }
-    }
-    Some(covariance)
 }

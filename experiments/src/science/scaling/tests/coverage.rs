@@ -82,33 +82,35 @@ fn seeded() -> Study {
 }
 
 impl Study {
+    /// Returns the noise of a run that its seed decides.
+    fn draw(&self, size: [f64; 3], random: &mut Random) -> f64 {
+        let centre = self.sizes[self.sizes.len() / 2];
+        let noise = self.noise * random.normal();
+        match self.shape {
+            Shape::Normal => noise,
+            Shape::Heavy => {
+                let squares: f64 = (0..5).map(|_| random.normal().powi(2)).sum();
+                noise / (squares / 3.0).sqrt()
+            }
+            Shape::Falling => noise * (size[0] * size[1] / (centre[0] * centre[1])).powf(-0.2),
+        }
+    }
+
     fn surface(&self, number: u64) -> Vec<Observation> {
         let mut random = Random::stream(77, number);
-        let centre = self.sizes[self.sizes.len() / 2];
         let mut runs = Vec::new();
         for (index, size) in self.sizes.iter().enumerate() {
             let (shared, seeds) = self.seeds;
             let shared = shared * random.normal();
             for seed in 0..seeds {
-                let mut noise = random.normal();
-                match self.shape {
-                    Shape::Normal => {}
-                    Shape::Heavy => {
-                        let squares: f64 = (0..5).map(|_| random.normal().powi(2)).sum();
-                        noise /= (squares / 3.0).sqrt();
-                    }
-                    Shape::Falling => {
-                        noise *= (size[0] * size[1] / (centre[0] * centre[1])).powf(-0.2);
-                    }
-                }
+                let noise = self.draw(*size, &mut random);
                 let [parameters, tokens, flops] = *size;
                 runs.push(Observation {
                     name: format!("{index}/{seed}"),
                     parameters,
                     tokens,
                     flops,
-                    loss: self.truth.loss(parameters, tokens, flops)
-                        * (shared + self.noise * noise).exp(),
+                    loss: self.truth.loss(parameters, tokens, flops) * (shared + noise).exp(),
                     curve: Vec::new(),
                 });
             }
@@ -162,7 +164,10 @@ impl Study {
             hits.push(("L at 10 C".into(), holds(loss.loss.interval, truth), true));
             // The noise of a run there.
             let mut random = Random::stream(78, number);
-            let measured = truth * (self.noise * random.normal()).exp();
+            let measured = truth
+                * self
+                    .draw([parameters, tokens, 10.0 * largest], &mut random)
+                    .exp();
             hits.push((
                 "run at 10 C".into(),
                 holds(loss.run_interval, measured),

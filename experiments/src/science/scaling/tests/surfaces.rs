@@ -118,7 +118,7 @@ fn gradient_and_hessian_are_those_of_the_objective() {
         let variables: Vec<usize> = (0..form.exponents)
             .chain((0..form.columns.len()).map(|i| 2 + i))
             .collect();
-        let moved = |point: &crate::science::scaling::law::Point, variable: usize, by: f64| {
+        let moved = |point: &crate::science::scaling::form::Point, variable: usize, by: f64| {
             let mut point = *point;
             match variable {
                 0 | 1 => point.v[variable] += by,
