@@ -19,6 +19,9 @@ use foretoken::record::environment::Environment;
 use foretoken::record::identity::Identity;
 use foretoken::record::run::{MetricsLog, Record, RunDirectory, read_metrics};
 use foretoken::science::compress::Compressor;
+use foretoken::science::scaling::{
+    Columns, Convention, FitRecord, Fits, Law, Method, Observations, Predictor, Settings,
+};
 use foretoken::verify::compare::{
     Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
     Seeds, Verdict, of_runs, read, write_report,
@@ -28,13 +31,15 @@ use foretoken_model::{ModelConfig, Transformer};
 
 use crate::target::{Target, accepted, file};
 
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 8] = [
     Target::new("experiment", experiment_seeds, experiment),
     Target::new("setting", setting_seeds, setting),
     Target::new("metrics", metrics_seeds, metrics),
     Target::new("checkpoint", checkpoint_seeds, checkpoint),
     Target::new("comparison", comparison_seeds, comparison),
     Target::new("compressed", compressed_seeds, compressed),
+    Target::new("observations", observations_seeds, observations),
+    Target::new("scaling_fit", scaling_fit_seeds, scaling_fit),
 ];
 
 fn experiment_seeds() -> Vec<Vec<u8>> {
@@ -255,4 +260,71 @@ fn compressed(bytes: &[u8]) -> bool {
         });
         accepted.contains(&true)
     })
+}
+
+/// Returns tables of twelve runs, with tokens or with FLOPs.
+fn observations_seeds() -> Vec<Vec<u8>> {
+    let mut tokens = String::from("Params,Tokens,Loss,seed\n");
+    let mut flops = String::from("# a comment\nModel Size,Training FLOP,loss\n");
+    for i in 0..12 {
+        let (n, d) = (1e5 * 2f64.powi(i % 4), 1e6 * 3f64.powi(i / 4));
+        let loss = 1.0 + 60.0 * n.powf(-0.35) + 200.0 * d.powf(-0.4);
+        tokens += &format!("{n},{d},{loss},{i}\n");
+        flops += &format!("{n:e},{:e},{loss}\n", 6.0 * n * d);
+    }
+    vec![tokens.into_bytes(), flops.into_bytes()]
+}
+
+/// Reads a table. Accepted numbers are positive.
+fn observations(bytes: &[u8]) -> bool {
+    let path = file("runs.csv", bytes);
+    let Some(read) = accepted(Observations::read(&[path], &Columns::default())) else {
+        return false;
+    };
+    for convention in read.conventions() {
+        let Some(runs) = accepted(read.with(convention)) else {
+            return false;
+        };
+        assert!(
+            runs.iter()
+                .all(|run| run.parameters > 0.0 && run.loss > 0.0)
+        );
+    }
+    true
+}
+
+fn scaling_fit_seeds() -> Vec<Vec<u8>> {
+    let path = file("runs.csv", &observations_seeds()[0]);
+    let read = Observations::read(&[path], &Columns::default()).unwrap();
+    let settings = Settings {
+        law: Law::Chinchilla,
+        convention: Convention::Total,
+        method: Method::Projection,
+        threshold: 1e-3,
+        fits_scale: false,
+        draws: 3,
+        bootstrap: 3,
+        seed: 0,
+    };
+    let runs = read.with(Convention::Total).unwrap();
+    let fits = Fits {
+        sources: vec!["runs.csv".into()],
+        skipped: Vec::new(),
+        dropped: 0,
+        fits: vec![FitRecord::fit("runs.csv", runs, settings).unwrap()],
+    };
+    vec![serde_json::to_vec(&fits).unwrap()]
+}
+
+/// Reads a fit, and predicts with it.
+fn scaling_fit(bytes: &[u8]) -> bool {
+    let Some(fits) = accepted(Fits::read(&file("fit.json", bytes))) else {
+        return false;
+    };
+    for fit in &fits.fits {
+        let predictor = Predictor::new(fit);
+        predictor.loss(1e9, 1e10, 6e19);
+        predictor.optimum(1e20);
+    }
+    true
 }

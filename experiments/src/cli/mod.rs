@@ -16,6 +16,7 @@ mod predict;
 mod read;
 mod report;
 mod required;
+mod scaling;
 mod screen;
 mod train;
 
@@ -48,6 +49,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
+    #[command(subcommand)]
+    Scaling(scaling::ScalingCommand),
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -99,6 +102,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
+        Some(Command::Scaling(command)) => scaling::run(command),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),
         Some(Command::Import(args)) => import::run(args),

@@ -38,6 +38,7 @@ pub(super) fn script<'a>(figures: impl Iterator<Item = &'a Figure>) -> String {
             Plot::Boxes(boxes) => lines.insert(id.clone(), boxes_json(boxes)),
             Plot::Bars(bars) => tables.insert(id.clone(), bars_json(bars)),
             Plot::HeatMap(map) => tables.insert(id.clone(), table_json(&map.data)),
+            Plot::Scatter(plot) => tables.insert(id.clone(), plot.json()),
         };
     }
     let data = json!({ "lines": lines, "tables": tables });

@@ -31,6 +31,18 @@ const HALF: Size = Size {
     height: 260.0,
 };
 
+/// Size of points and curves that share their row with others.
+const HALF_SCATTER: Size = Size {
+    width: 500.0,
+    height: 340.0,
+};
+
+/// Size of points and curves on wide pages.
+const WIDE_SCATTER: Size = Size {
+    width: 1152.0,
+    height: 460.0,
+};
+
 /// Draws the figure in each size of a page, with its class. The style sheet shows the size that fits.
 pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
     let sizes = [("wide", WIDE), ("medium", PAPER), ("narrow", NARROW)];
@@ -47,6 +59,20 @@ pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
         Plot::Boxes(boxes) => sizes
             .map(|(variant, size)| (variant, bars::draw_boxes(boxes, size.width)))
             .into(),
+        Plot::Scatter(plot) => {
+            let sizes: &[(&'static str, Size)] = match plot.width {
+                Width::Half => &[("one", HALF_SCATTER), ("narrow", NARROW)],
+                Width::Full => &[
+                    ("wide", WIDE_SCATTER),
+                    ("medium", PAPER),
+                    ("narrow", NARROW),
+                ],
+            };
+            let views = sizes.iter();
+            views
+                .map(|(variant, size)| (*variant, plot.draw(&figure.id, *size, variant)))
+                .collect()
+        }
         Plot::Bars(_) | Plot::HeatMap(_) => vec![("one", paper(figure))],
     }
 }
@@ -55,6 +81,7 @@ pub(super) fn views(figure: &Figure) -> Vec<(&'static str, Svg)> {
 pub(super) fn is_small(figure: &Figure) -> bool {
     match &figure.plot {
         Plot::Lines(plot) => plot.width == Width::Half,
+        Plot::Scatter(plot) => plot.width == Width::Half,
         Plot::Boxes(_) => false,
         Plot::Bars(_) | Plot::HeatMap(_) => true,
     }
@@ -67,6 +94,7 @@ pub(super) fn paper(figure: &Figure) -> Svg {
         Plot::Boxes(boxes) => bars::draw_boxes(boxes, PAPER.width),
         Plot::Bars(bars) => bars::draw_bars(bars),
         Plot::HeatMap(map) => heat_map::draw(map),
+        Plot::Scatter(plot) => plot.draw(&figure.id, PAPER, "paper"),
     }
 }
 

@@ -17,6 +17,7 @@ mod markdown;
 mod page;
 mod palette;
 mod scale;
+mod scatter;
 mod svg;
 
 pub(crate) use bars::{Bar, Bars, BoxRow, Boxes};
@@ -27,6 +28,7 @@ pub(crate) use page::{
     headings,
 };
 pub(crate) use palette::run_class;
+pub(crate) use scatter::{Mark as PointMark, Quantity as PlotAxis, Scatter, Series};
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 use super::bars::{Bars, Boxes};
 use super::heat_map::HeatMap;
 use super::line_plot::LinePlot;
+use super::scatter::Scatter;
 
 /// A complete report.
 #[derive(Debug)]
@@ -253,4 +254,5 @@ pub(crate) enum Plot {
     Bars(Bars),
     Boxes(Boxes),
     HeatMap(HeatMap),
+    Scatter(Scatter),
 }

@@ -15,6 +15,7 @@ mod output;
 mod predict;
 mod report;
 mod resume;
+mod scaling;
 mod terminal;
 mod training;
 mod world;

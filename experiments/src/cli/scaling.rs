@@ -1,0 +1,55 @@
+//! The command `foretoken scaling`.
+
+mod fit;
+mod predict;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use foretoken::Error;
+use foretoken::science::scaling::Convention;
+
+/// Fit scaling laws to runs, and predict the loss of larger ones
+#[derive(Subcommand)]
+#[command(after_help = "\
+Examples:
+  foretoken scaling fit runs.csv --out chinchilla        any table with parameters, tokens or FLOPs, and losses
+  foretoken scaling fit sweeps/ladder --hold-out         how well are the largest runs of a sweep predicted?
+  foretoken scaling predict chinchilla --flops 1e24      the compute-optimal model of a budget")]
+pub(super) enum ScalingCommand {
+    Fit(fit::FitArgs),
+    Predict(predict::PredictArgs),
+}
+
+pub(super) fn run(command: ScalingCommand) -> Result<ExitCode, Error> {
+    match command {
+        ScalingCommand::Fit(args) => fit::run(args),
+        ScalingCommand::Predict(args) => predict::run(args),
+    }
+}
+
+/// Parameters that are counted.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Params {
+    /// All of them
+    Total,
+    /// Those without embeddings and head
+    NonEmbedding,
+    /// Those without embeddings, with the head
+    WithHead,
+    /// Every count that all runs have, side by side
+    All,
+}
+
+impl Params {
+    /// Returns the count; `None` for all.
+    fn convention(self) -> Option<Convention> {
+        match self {
+            Self::Total => Some(Convention::Total),
+            Self::NonEmbedding => Some(Convention::NonEmbedding),
+            Self::WithHead => Some(Convention::WithHead),
+            Self::All => None,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What `foretoken scaling` prints.
+
+use foretoken::science::scaling::{
+    FitRecord, Fits, LossPrediction, Prediction, Quantity, QuantityEstimate, Variable,
+};
+use foretoken::show::format::{count, plural, significant};
+
+use super::predict::Report;
+
+/// Held-out runs that are printed.
+const HELD_OUT: usize = 20;
+
+/// Returns the text about all fits.
+pub(super) fn fits(fits: &Fits) -> String {
+    let mut text = String::new();
+    for skipped in &fits.skipped {
+        text += &format!("Left out: {skipped}\n");
+    }
+    if fits.dropped > 0 {
+        text += &format!(
+            "Left out: the {} with the largest losses\n",
+            plural(fits.dropped, "run")
+        );
+    }
+    for (index, fit) in fits.fits.iter().enumerate() {
+        if index > 0 || !text.is_empty() {
+            text.push('\n');
+        }
+        text += &one(fit);
+    }
+    if fits.fits.len() > 1 {
+        text += &side_by_side(fits);
+    }
+    text
+}
+
+fn one(fit: &FitRecord) -> String {
+    let mut text = format!(
+        "{}\n{}{}; N counts {}\n\n",
+        fit.formula,
+        plural(fit.observations.len(), "run"),
+        match fit.groups < fit.observations.len() {
+            true => format!(
+                " of {} sizes, the others with other seeds",
+                count(fit.groups as u64)
+            ),
+            false => String::new(),
+        },
+        fit.settings.convention.words()
+    );
+    text += "         value     standard error   95 % interval\n";
+    for estimate in &fit.estimates {
+        text += &row(estimate);
+    }
+    text.push('\n');
+    if let Some(a) = fit
+        .estimate(Quantity::OptimalExponent)
+        .filter(|a| a.determined)
+    {
+        let low = a.interval[0].map_or("–".into(), |low| significant(low, 3));
+        let high = a.interval[1].map_or("–".into(), |high| significant(high, 3));
+        text += &format!(
+            "compute-optimal parameters grow as C^{} ({low} to {high})\n",
+            significant(a.value, 3)
+        );
+    }
+    text += &approaches(fit);
+    text += &format!(
+        "objective     {}: the sum of Huber losses of log residuals, threshold {}{}\n",
+        significant(fit.objective, 6),
+        fit.settings.threshold,
+        fit.scale.map_or(String::new(), |scale| format!(
+            " times their scale {}",
+            significant(scale, 4)
+        ))
+    );
+    if let Some(projection) = fit.projection_objective {
+        text += &format!(
+            "              found by L-BFGS from 4500 starts; variable projection found {}\n",
+            significant(projection, 6)
+        );
+    }
+    text += &noise(fit);
+    let shown =
+        |number: Option<f64>| number.map_or("infinite".into(), |number| significant(number, 2));
+    text += &format!(
+        "conditioning  {} over all parameters, {} over the exponents alone\n",
+        shown(fit.condition.parameters),
+        shown(fit.condition.projected)
+    );
+    text += &correlations(fit);
+    text += &entropy(fit);
+    text += &test(fit);
+    text += &held_out(fit);
+    text
+}
+
+fn row(estimate: &QuantityEstimate) -> String {
+    let symbol = estimate.quantity.symbol();
+    let [low, high] = estimate.interval;
+    if !estimate.determined {
+        let bound = match (low, high) {
+            (Some(low), _) => format!("; at least {}", significant(low, 3)),
+            (_, Some(high)) => format!("; at most {}", significant(high, 3)),
+            _ => String::new(),
+        };
+        return format!("  {symbol:<6} not determined by the data{bound}\n");
+    }
+    let number =
+        |value: Option<f64>, digits| value.map_or("–".into(), |value| significant(value, digits));
+    format!(
+        "  {symbol:<6} {:<9} {:<16} {} to {}\n",
+        significant(estimate.value, 5),
+        number(estimate.standard_error, 3),
+        number(low, 4),
+        number(high, 4)
+    )
+}
+
+fn approaches(fit: &FitRecord) -> String {
+    let Some(approaches) = &fit.approaches else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if let Some(curves) = &approaches.curves {
+        text += &format!(
+            "approach 1    a = {}: the lowest training curve at each compute\n",
+            significant(curves.exponent, 3)
+        );
+    }
+    if let Some(parabolas) = &approaches.parabolas {
+        let interval = parabolas.interval.map_or(String::new(), |[low, high]| {
+            format!(" ({} to {})", significant(low, 3), significant(high, 3))
+        });
+        text += &format!(
+            "approach 2    a = {}{interval}: parabolas through {}",
+            significant(parabolas.exponent, 3),
+            plural(parabolas.optima.len(), "budget")
+        );
+        if let Some(bias) = approaches.bias {
+            let signed = |value: f64, digits| {
+                format!(
+                    "{}{}",
+                    if value < 0.0 { "" } else { "+" },
+                    significant(value, digits)
+                )
+            };
+            text += &format!(
+                "; on the law above, without noise, they are off by {} in a, and by {} % in N at the largest budget",
+                signed(bias.exponent, 2),
+                signed(100.0 * bias.parameters, 2)
+            );
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn noise(fit: &FitRecord) -> String {
+    let mut text = format!(
+        "noise         {} % of the loss",
+        significant(100.0 * fit.noise.deviation, 2)
+    );
+    if let Some(seeds) = fit.noise.seeds {
+        text += &format!(
+            ", of which {} % between seeds",
+            significant(100.0 * seeds, 2)
+        );
+    }
+    let powers: Vec<String> = [Variable::Parameters, Variable::Tokens, Variable::Flops]
+        .into_iter()
+        .zip(fit.noise.exponents)
+        .filter(|(_, exponent)| exponent.abs() >= 0.005)
+        .map(|(variable, exponent)| format!("{}^{}", variable.letter(), significant(exponent, 2)))
+        .collect();
+    if !powers.is_empty() {
+        text += &format!("; it changes with size as {}", powers.join(" "));
+    }
+    text + "\n"
+}
+
+fn correlations(fit: &FitRecord) -> String {
+    let correlations = fit.correlations();
+    let parameters = fit.settings.law.parameters();
+    let mut pairs = Vec::new();
+    for (i, row) in correlations.iter().enumerate() {
+        for (j, value) in row.iter().enumerate().take(i) {
+            let names = format!("{} {}", parameters[j].symbol(), parameters[i].symbol());
+            pairs.push(format!("{names} {}", significant(*value, 2)));
+        }
+    }
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("correlations  {}\n", pairs.join(", ")),
+    }
+}
+
+fn entropy(fit: &FitRecord) -> String {
+    let Some(check) = fit.entropy else {
+        return String::new();
+    };
+    let verdict = match check.inside {
+        true => "the interval of E contains it",
+        false => "the interval of E does not contain it",
+    };
+    format!(
+        "entropy       {} nats, known exactly: {verdict}\n",
+        significant(check.entropy, 5)
+    )
+}
+
+fn test(fit: &FitRecord) -> String {
+    let Some(test) = &fit.test else {
+        return String::new();
+    };
+    let parameters = fit.settings.law.parameters().iter().zip(test.fitted.values);
+    let parameters: Vec<String> = parameters
+        .map(|(q, value)| format!("{} = {}", q.symbol(), significant(value, 5)))
+        .collect();
+    let probability = match test.probability {
+        0.0 => "below 1e-300".into(),
+        probability => significant(probability, 2),
+    };
+    let verdict = if test.probability < 0.05 {
+        "rejected"
+    } else {
+        "not rejected"
+    };
+    let wald = test.wald.map_or(String::new(), |wald| {
+        format!(
+            "; with the covariance of the bootstrap χ² = {}",
+            significant(wald, 4)
+        )
+    });
+    format!(
+        "test          {}: {verdict}, likelihood ratio χ²({}) = {}, p {}{probability}{wald}\n",
+        parameters.join(", "),
+        test.degrees,
+        significant(test.likelihood_ratio, 4),
+        if test.probability == 0.0 { "" } else { "= " },
+    )
+}
+
+fn held_out(fit: &FitRecord) -> String {
+    if fit.held_out.is_empty() {
+        return String::new();
+    }
+    let inside = fit.held_out.iter().filter(|held| held.inside).count();
+    let mut text = format!(
+        "\nheld out: {} of {} within the 95 % interval of a run\n         N          D     loss   predicted   95 % interval\n",
+        inside,
+        plural(fit.held_out.len(), "run")
+    );
+    let skipped = fit.held_out.len().saturating_sub(HELD_OUT);
+    for held in fit.held_out.iter().skip(skipped) {
+        let prediction = &held.prediction;
+        let [low, high] = prediction
+            .run_interval
+            .map(|end| end.map_or("–".into(), |end| significant(end, 4)));
+        text += &format!(
+            "{:>10} {:>10} {:>8}   {:<9}   {low} to {high}{}{}\n",
+            significant(prediction.parameters, 3),
+            significant(prediction.tokens, 3),
+            significant(held.measured, 4),
+            significant(prediction.loss.value, 4),
+            if held.inside { "" } else { "  outside" },
+            far(prediction)
+        );
+    }
+    if skipped > 0 {
+        text += &format!(
+            "{} with fewer FLOPs are in --json\n",
+            plural(skipped, "further run")
+        );
+    }
+    text
+}
+
+fn side_by_side(fits: &Fits) -> String {
+    let mut text = String::from("\nside by side\n");
+    for fit in &fits.fits {
+        let exponents = fit.estimates.iter().filter(|estimate| {
+            !matches!(
+                estimate.quantity,
+                Quantity::A | Quantity::B | Quantity::NC | Quantity::DC
+            )
+        });
+        let shown: Vec<String> = exponents
+            .map(|estimate| match (estimate.determined, estimate.interval) {
+                (true, [Some(low), Some(high)]) => format!(
+                    "{} {} ({} to {})",
+                    estimate.quantity.symbol(),
+                    significant(estimate.value, 3),
+                    significant(low, 3),
+                    significant(high, 3)
+                ),
+                _ => format!("{} not determined", estimate.quantity.symbol()),
+            })
+            .collect();
+        text += &format!(
+            "  {}, {}: {}; objective {}\n",
+            fit.formula,
+            fit.settings.convention.name(),
+            shown.join(", "),
+            significant(fit.objective, 4)
+        );
+    }
+    text
+}
+
+/// Returns the text about a prediction.
+pub(super) fn prediction(report: &Report) -> String {
+    let mut text = format!(
+        "{}, N counts {} parameters\n",
+        report.formula, report.params
+    );
+    if let Some(optimum) = &report.optimum {
+        text += &format!(
+            "compute-optimal for C = {} FLOPs\n",
+            significant(optimum.flops, 3)
+        );
+        text += &format!(
+            "  parameters          {}\n",
+            with_interval(&optimum.parameters)
+        );
+        text += &format!("  tokens              {}\n", with_interval(&optimum.tokens));
+        text += &format!("  tokens/parameter    {}\n", with_interval(&optimum.ratio));
+        text += &loss(&optimum.loss);
+    }
+    if let Some(prediction) = &report.loss {
+        text += &format!(
+            "N = {}, D = {}, C = {} FLOPs\n",
+            significant(prediction.parameters, 3),
+            significant(prediction.tokens, 3),
+            significant(prediction.flops, 3)
+        );
+        text += &loss(prediction);
+    }
+    text
+}
+
+fn loss(prediction: &LossPrediction) -> String {
+    let run = Prediction {
+        value: prediction.loss.value,
+        interval: prediction.run_interval,
+    };
+    let mut text = format!(
+        "  mean loss           {}\n  loss of one run     {}\n",
+        with_interval(&prediction.loss),
+        with_interval(&run)
+    );
+    for (what, factor) in &prediction.extrapolation {
+        text += &format!(
+            "  extrapolation: {} times {what}\n",
+            significant(*factor, 2)
+        );
+    }
+    text
+}
+
+fn with_interval(prediction: &Prediction) -> String {
+    let end = |end: Option<f64>| end.map_or("not determined".into(), |end| significant(end, 4));
+    let [low, high] = prediction.interval;
+    format!(
+        "{} ({} to {})",
+        significant(prediction.value, 4),
+        end(low),
+        end(high)
+    )
+}
+
+fn far(prediction: &LossPrediction) -> String {
+    let far = prediction.extrapolation.iter();
+    far.map(|(what, factor)| format!("  extrapolation: {} times {what}", significant(*factor, 2)))
+        .collect()
+}

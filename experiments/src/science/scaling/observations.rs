@@ -1,0 +1,268 @@
+//! What a law is fitted to: the size, the tokens, the FLOPs and the loss of finished runs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::objective::Sample;
+use super::{runs, table};
+use crate::Error;
+
+/// Largest number of observations, which bounds memory and time.
+pub(super) const LARGEST: usize = 20_000;
+
+/// Which parameters of a model are counted. The choice changes the exponents of small models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Convention {
+    /// All parameters (Hoffmann et al. 2022).
+    Total,
+    /// Parameters without embeddings and head (Kaplan et al. 2020).
+    NonEmbedding,
+    /// Parameters that every token is multiplied with: those without embeddings, and the head, also if it is tied.
+    WithHead,
+}
+
+impl Convention {
+    /// Every convention.
+    pub const ALL: [Self; 3] = [Self::Total, Self::NonEmbedding, Self::WithHead];
+
+    /// Returns the name, as `--params` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::NonEmbedding => "non-embedding",
+            Self::WithHead => "with-head",
+        }
+    }
+
+    /// Returns what is counted, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Total => "all parameters",
+            Self::NonEmbedding => "parameters without embeddings and head",
+            Self::WithHead => "parameters without embeddings, with the head",
+        }
+    }
+}
+
+/// A finished run as it is read, with all counts of its parameters that are known.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    /// Path of the run, or file and line.
+    pub name: String,
+    /// Counts by [`Convention::ALL`].
+    pub parameters: [Option<f64>; 3],
+    /// Training tokens; `None` where they follow from FLOPs and parameters.
+    pub tokens: Option<f64>,
+    /// Training FLOPs; `None` where they are 6 N D.
+    pub flops: Option<f64>,
+    pub loss: f64,
+    /// Entropy of the text in the unit of the loss, if it is known.
+    pub entropy: Option<f64>,
+    /// Training tokens and validation losses along the run.
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// A run as it is fitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Path of the run, or file and line.
+    pub name: String,
+    /// Parameters N.
+    pub parameters: f64,
+    /// Training tokens D.
+    pub tokens: f64,
+    /// Training FLOPs C.
+    pub flops: f64,
+    /// Loss L.
+    pub loss: f64,
+    /// FLOPs and losses along the run; empty if only its end is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// Runs read from all sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observations {
+    runs: Vec<Run>,
+    /// The sources, as given.
+    pub sources: Vec<String>,
+    /// Runs of directories that are not finished, with the reason.
+    pub skipped: Vec<String>,
+    /// Entropy of the text in the unit of the loss, if all sources have the same.
+    pub entropy: Option<f64>,
+}
+
+/// Names of a CSV's columns that are given by the user; the others are found by common names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Column of all parameters.
+    pub params: Option<String>,
+    /// Column of parameters without embeddings.
+    pub non_embedding: Option<String>,
+    /// Column of parameters with the head.
+    pub with_head: Option<String>,
+    /// Column of training tokens.
+    pub tokens: Option<String>,
+    /// Column of training FLOPs.
+    pub flops: Option<String>,
+    /// Column of the loss.
+    pub loss: Option<String>,
+    /// Column of the seed, which only has to exist: rows with the same N, D and C are a group.
+    pub seed: Option<String>,
+}
+
+/// Returns an error about a source.
+pub(super) fn refused(origin: impl Into<String>, message: impl Into<String>) -> Error {
+    Error::Experiment {
+        origin: origin.into(),
+        message: message.into(),
+    }
+}
+
+impl Observations {
+    /// Reads CSV files, run directories and sweep directories.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a source cannot be read, a row is not one of positive numbers, or there are too many runs.
+    pub fn read(sources: &[PathBuf], columns: &Columns) -> Result<Self, Error> {
+        let mut runs = Vec::new();
+        let mut skipped = Vec::new();
+        for source in sources {
+            match source.is_dir() {
+                true => runs::read(source, &mut runs, &mut skipped)?,
+                false => table::read(source, columns, &mut runs)?,
+            }
+            if runs.len() > LARGEST {
+                let message = format!(
+                    "has more than {LARGEST} runs together with the sources before it; leave some out"
+                );
+                return Err(refused(source.display().to_string(), message));
+            }
+        }
+        let sources = sources
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let first = runs.first().and_then(|run| run.entropy);
+        let same = |run: &Run| match (run.entropy, first) {
+            (Some(entropy), Some(first)) => (entropy - first).abs() <= 1e-6 * first.abs(),
+            _ => false,
+        };
+        let entropy = first.filter(|_| runs.iter().all(same));
+        Ok(Self {
+            runs,
+            sources,
+            skipped,
+            entropy,
+        })
+    }
+
+    /// Removes the `count` runs with the largest losses.
+    pub fn drop_largest(&mut self, count: usize) {
+        self.runs.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+        self.runs.drain(..count.min(self.runs.len()));
+    }
+
+    /// Returns the number of runs.
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether there are no runs.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Returns the conventions in which every run has a count, or has none.
+    pub fn conventions(&self) -> Vec<Convention> {
+        let known = |convention: &Convention| {
+            let index = *convention as usize;
+            self.runs.iter().all(|run| run.parameters[index].is_some())
+        };
+        Convention::ALL.into_iter().filter(known).collect()
+    }
+
+    /// Returns the runs with parameters of a convention; by FLOPs, then by parameters, then by name, so that the order
+    /// of the sources does not matter.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a run has no such count, or neither tokens nor FLOPs.
+    pub fn with(&self, convention: Convention) -> Result<Vec<Observation>, Error> {
+        let mut observations = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let Some(parameters) = run.parameters[convention as usize] else {
+                let message = format!(
+                    "has no count of {}; choose another --params",
+                    convention.words()
+                );
+                return Err(refused(run.name.as_str(), message));
+            };
+            let (tokens, flops) = match (run.tokens, run.flops) {
+                (Some(tokens), Some(flops)) => (tokens, flops),
+                (Some(tokens), None) => (tokens, 6.0 * parameters * tokens),
+                (None, Some(flops)) => (flops / (6.0 * parameters), flops),
+                (None, None) => {
+                    return Err(refused(run.name.as_str(), "has neither tokens nor FLOPs"));
+                }
+            };
+            let positive = |value: f64| value.is_finite() && value > 0.0;
+            if ![parameters, tokens, flops].into_iter().all(positive) {
+                let message =
+                    "has numbers so large or small that N, D or C is not a number above 0";
+                return Err(refused(run.name.as_str(), message));
+            }
+            let per_token = flops / tokens;
+            let curve = run
+                .curve
+                .iter()
+                .map(|(tokens, loss)| (tokens * per_token, *loss));
+            observations.push(Observation {
+                name: run.name.clone(),
+                parameters,
+                tokens,
+                flops,
+                loss: run.loss,
+                curve: curve.collect(),
+            });
+        }
+        observations.sort_by(|a, b| {
+            let sizes = a
+                .flops
+                .total_cmp(&b.flops)
+                .then(a.parameters.total_cmp(&b.parameters));
+            sizes.then_with(|| a.name.cmp(&b.name))
+        });
+        Ok(observations)
+    }
+}
+
+/// Returns the observations as a sample.
+pub(super) fn sample(observations: &[Observation]) -> Sample {
+    let points = observations.iter();
+    Sample::new(points.map(|run| ([run.parameters, run.tokens, run.flops], run.loss)))
+}
+
+/// Returns the indices of observations that differ only in their seed: those with the same N, D and C.
+pub(super) fn groups(observations: &[Observation]) -> Vec<Vec<usize>> {
+    let mut numbers = HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, run) in observations.iter().enumerate() {
+        let key = [run.parameters, run.tokens, run.flops].map(f64::to_bits);
+        let number = *numbers.entry(key).or_insert(groups.len());
+        match groups.get_mut(number) {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+/// Returns the name of a file and a line of it.
+pub(super) fn line(path: &Path, line: u64) -> String {
+    format!("{}: line {line}", path.display())
+}
