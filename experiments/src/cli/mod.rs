@@ -17,6 +17,7 @@ mod read;
 mod report;
 mod required;
 mod screen;
+mod sweep;
 mod train;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ enum Command {
     Train(train::TrainArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Sweep(sweep::SweepArgs),
     Bisect(bisect::BisectArgs),
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
@@ -93,6 +95,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Train(args)) => train::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Sweep(args)) => sweep::run(args),
         Some(Command::Bisect(args)) => bisect::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),

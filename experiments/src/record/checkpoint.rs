@@ -234,6 +234,27 @@ impl Checkpoints {
         })
     }
 
+    /// Gives the checkpoint at `step` to another run, as hard links where the file system has them. Checkpoints of other
+    /// steps stay behind, so that one of them is no longer the best.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the checkpoint cannot be read, or the disk cannot be written.
+    pub(crate) fn share(&self, step: usize, with: &Self) -> Result<(), Error> {
+        let (from, to) = (self.path(step), with.path(step));
+        files::create_directories(&to).map_err(Error::io("create", &to))?;
+        for name in PARTS {
+            let (from, to) = (from.join(name), to.join(name));
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(drop))
+                .map_err(Error::io("copy", &from))?;
+        }
+        let mut file = read_state(&from).map_err(|message| Error::checkpoint(&from, message))?;
+        file.state.best = file.state.best.filter(|best| best.step == step);
+        write_synced(&to.join(STATE), &to_json(&file)?)?;
+        files::sync_directory(&to).map_err(Error::io("write", &to))
+    }
+
     /// Names the last checkpoint whose weights and best loss are finite, in words for an error. Checkpoints of older
     /// versions may not be finite.
     pub(crate) fn last_finite(&self) -> String {

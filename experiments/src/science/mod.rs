@@ -2,6 +2,7 @@
 
 pub mod compress;
 pub mod evaluate;
+pub mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
