@@ -169,11 +169,10 @@ pub(super) fn run(args: SweepArgs) -> Result<ExitCode, Error> {
 struct Planned {
     plan: Plan,
     runs: Vec<Run>,
-    speeds: Speeds,
     out: PathBuf,
 }
 
-/// Reads a plan, or the plan in the directory of a sweep, and measures its models.
+/// Reads a plan, or the plan in the directory of a sweep.
 fn planned(
     file: &Path,
     out: Option<&Path>,
@@ -192,16 +191,20 @@ fn planned(
         return Err(refused("--out", message));
     }
     let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
-    let monitor = reporter.monitor(interrupted);
-    let runs = sweep::expand(&plan, monitor)?;
-    let mut measuring = |models| errln!("measuring a step of {}", plural(models, "model"));
-    let speeds = sweep::estimate(&runs, monitor, &mut measuring)?;
     Ok(Planned {
+        runs: sweep::expand(&plan, reporter.monitor(interrupted))?,
         plan,
-        runs,
-        speeds,
         out: out.map_or(default, Path::to_path_buf),
     })
+}
+
+impl Planned {
+    /// Estimates the times of the runs, and measures models for which that is not possible otherwise.
+    fn speeds(&self, interrupted: &Arc<AtomicBool>) -> Result<Speeds, Error> {
+        let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
+        let mut measuring = |models| errln!("measuring a step of {}", plural(models, "model"));
+        sweep::estimate(&self.runs, reporter.monitor(interrupted), &mut measuring)
+    }
 }
 
 fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
@@ -213,13 +216,23 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     let threads = sweep::divide_threads(jobs);
     let interrupted = on_ctrl_c(|| {});
     let planned = planned(file, args.out.as_deref(), &interrupted)?;
+    // The directory is checked before anything takes time.
+    let directory = match args.run {
+        true => Some(SweepDirectory::prepare(
+            &planned.out,
+            &planned.plan,
+            &planned.runs,
+        )?),
+        false => None,
+    };
+    let speeds = planned.speeds(&interrupted)?;
     let entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
     let status = |entries| Status {
         entries,
-        speeds: &planned.speeds,
+        speeds: &speeds,
         jobs,
     };
-    if !args.run {
+    let Some(directory) = directory else {
         match args.json {
             true => outln!("{}", status(&entries).json()?),
             false => {
@@ -228,8 +241,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
             }
         }
         return Ok(ExitCode::SUCCESS);
-    }
-    let directory = SweepDirectory::prepare(&planned.out, &planned.plan, &planned.runs)?;
+    };
     measure_peaks(&planned.runs);
     let options = ExecuteOptions {
         program: std::env::current_exe().map_err(|source| Error::Io {
@@ -263,7 +275,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
                 display == Dashboard::PlainOnStderr,
             )),
         };
-        sweep::execute(&directory, &options, &planned.speeds, &mut *view)?
+        sweep::execute(&directory, &options, &speeds, &mut *view)?
     };
     let status = status(&executed.entries);
     match args.json {
@@ -322,7 +334,7 @@ fn script(args: &SlurmArgs) -> Result<ExitCode, Error> {
         &args.plan,
         &planned.out,
         &entries,
-        &planned.speeds,
+        &planned.speeds(&interrupted)?,
         args.tasks.map(usize::from),
     ));
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ mod output;
 mod predict;
 mod report;
 mod resume;
+mod sweep;
 mod terminal;
 mod training;
 

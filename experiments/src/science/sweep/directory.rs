@@ -25,6 +25,10 @@ pub(super) const ROOT: &str = "sweeps";
 const PLAN: &str = "plan.toml";
 const BASE: &str = "base.toml";
 const INDEX: &str = "index.jsonl";
+const LOCK: &str = "index.lock";
+
+const FOLDERS: [&str; 5] = ["experiments", "runs", "claims", "failures", "logs"];
+const FILES: [&str; 4] = [PLAN, BASE, INDEX, LOCK];
 
 /// Longest time that a process waits for another one that writes the index.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -72,8 +76,7 @@ impl SweepDirectory {
     pub fn prepare(path: &Path, plan: &Plan, runs: &[Run]) -> Result<Self, Error> {
         let this = Self { path: path.into() };
         this.refuse_others()?;
-        let folders = ["experiments", "runs", "claims", "failures", "logs"];
-        for folder in folders.map(|folder| path.join(folder)) {
+        for folder in FOLDERS.map(|folder| path.join(folder)) {
             files::create_directories(&folder)
                 .map_err(Error::io("create", &folder))
                 .map_err(fixable)?;
@@ -230,11 +233,14 @@ impl SweepDirectory {
         if path.exists() && !path.is_dir() {
             return Err(Error::run_directory(path, "is a file; name another --out"));
         }
-        // A process that was killed at its start may have left folders and no index.
-        let ours = ["experiments", "plan.toml", "index.lock"];
-        let is_ours = ours.iter().any(|name| path.join(name).exists());
-        let is_empty = fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
-        match is_ours || is_empty {
+        let others = |entry: std::io::Result<fs::DirEntry>| {
+            let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
+            let is = |ours: &&str| files::is_file_or_part(&name, ours);
+            !FOLDERS.iter().chain(&FILES).any(is)
+        };
+        // A process that was killed at its start may have left some of its files.
+        let has_others = fs::read_dir(path).is_ok_and(|mut entries| entries.any(others));
+        match path.join(INDEX).is_file() || !has_others {
             true => Ok(()),
             false => Err(Error::run_directory(
                 path,
@@ -280,7 +286,7 @@ impl SweepDirectory {
 
     /// Waits until no other process writes the index.
     fn lock(&self) -> Result<LockFile, Error> {
-        let file = self.path.join("index.lock");
+        let file = self.path.join(LOCK);
         let began = Instant::now();
         loop {
             let taken = LockFile::try_take(&file).map_err(Error::io("create", &file));

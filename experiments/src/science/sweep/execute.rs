@@ -244,8 +244,15 @@ impl Execution<'_> {
             let is_candidate = self.ours.contains(&entry.name)
                 && !self.has_ended(&entry)
                 && !self.children.contains_key(&entry.name);
-            if is_candidate && let Some(shared) = self.readiness(&entry, &snapshot)? {
-                if let Some(claim) = self.observer.free(&snapshot, &entry.name) {
+            if is_candidate
+                && let Some(shared) = self.readiness(&entry, &snapshot)?
+                && let Some(claim) = self.observer.free(&snapshot, &entry.name)
+            {
+                // It may have ended since its state was read, because its last claim was released after that.
+                let mut now = [entry];
+                self.sweep.refresh(&mut now)?;
+                let [entry] = now;
+                if !self.has_ended(&entry) {
                     let child = self.spawn(&entry.name, claim, shared)?;
                     self.children.insert(entry.name, child);
                 }

@@ -136,15 +136,12 @@ impl Status<'_> {
             let shared = branches.iter().filter_map(|entry| entry.shared.as_ref());
             let trunks: BTreeSet<&str> = shared.map(|shared| shared.trunk.as_str()).collect();
             text += &format!(
-                "{} from {}: {:.0} % of the operations are shared and run once, which saves about {}\n",
+                "{} from {}, which saves {:.0} % of the operations, about {}\n",
                 match branches.len() {
                     1 => "1 run branches".into(),
                     count => format!("{count} runs branch"),
                 },
-                match trunks.len() {
-                    1 => "the trunk of 1 ladder".into(),
-                    count => format!("the trunks of {count} ladders"),
-                },
+                plural(trunks.len(), "trunk"),
                 100.0 * self.flops_saved() / self.flops(),
                 time(self.speeds.saved(self.jobs)),
             );
