@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use burn::train::Interrupter;
 use clap::{Args, Subcommand};
 use foretoken::backend;
+use foretoken::science::sweep::view::Curves;
 use foretoken::science::sweep::{
     self, BUSY, Entry, ExecuteOptions, Plan, Run, Shard, Shared, Speeds, State, Status,
     SweepDirectory, Worked, WorkerArgs, slurm, view,
@@ -227,16 +228,18 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     };
     let speeds = planned.speeds(&interrupted)?;
     let entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
-    let status = |entries| Status {
+    let status = |entries, curves| Status {
         entries,
+        curves,
         speeds: &speeds,
         jobs,
     };
     let Some(directory) = directory else {
+        let curves = Curves::default();
         match args.json {
-            true => outln!("{}", status(&entries).json()?),
+            true => outln!("{}", status(&entries, &curves).json()?),
             false => {
-                output::write(&status(&entries).plan_table());
+                output::write(&status(&entries, &curves).plan_table());
                 outln!("--run trains them in {}", planned.out.display());
             }
         }
@@ -277,7 +280,8 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         };
         sweep::execute(&directory, &options, &speeds, &mut *view)?
     };
-    let status = status(&executed.entries);
+    let curves = Curves::of_sweep(&directory, &executed.entries);
+    let status = status(&executed.entries, &curves);
     match args.json {
         true => outln!("{}", status.json()?),
         false => {
@@ -313,6 +317,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode, Error> {
     let entries = directory.entries()?;
     let status = Status {
         entries: &entries,
+        curves: &Curves::of_sweep(&directory, &entries),
         speeds: &sweep::kept(&directory, &entries)?,
         jobs: args.jobs.into(),
     };

@@ -494,6 +494,10 @@ mod tests {
     fn shipped_configs_are_valid() {
         for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs")).unwrap() {
             let path = entry.unwrap().path();
+            // Plans of sweeps have a test of their own.
+            if std::fs::read_to_string(&path).unwrap().contains("[axes]") {
+                continue;
+            }
             let experiment = Experiment::load(&path, &[]).unwrap();
             experiment.model.config(65, None).unwrap();
         }

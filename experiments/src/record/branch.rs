@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::Checkpoints;
 use super::environment::History;
 use super::identity::Identity;
-use super::run::{EXPERIMENT, MetricsLog, RunDirectory, metrics_before, write_synced};
+use super::run::{
+    EXPERIMENT, MetricsLog, Record, RunDirectory, metrics_before, read_metrics, write_synced,
+};
 use crate::{Error, Experiment, json};
 
 /// The content of a branch's `branch.json`.
@@ -65,7 +67,12 @@ impl Branch {
 
     fn write(&self, trunk: &RunDirectory, experiment: &Experiment, to: &Path) -> Result<(), Error> {
         let checkpoints = Checkpoints::new(to.join("checkpoints"));
-        Checkpoints::new(trunk.checkpoints()).share(self.step, &checkpoints)?;
+        let evaluation = |record: &Record| match record {
+            Record::Evaluation { step, loss, .. } if *step == self.step => Some(*loss),
+            _ => None,
+        };
+        let loss = read_metrics(trunk)?.iter().find_map(evaluation);
+        Checkpoints::new(trunk.checkpoints()).share(self.step, loss, &checkpoints)?;
         let identity = Identity {
             experiment: experiment.hash(),
             replanned: Vec::new(),

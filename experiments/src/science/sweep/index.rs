@@ -132,8 +132,21 @@ pub(super) fn to_text(entries: &[Entry]) -> Result<String, Error> {
 /// Reads the text of an index. The error says which line is wrong.
 pub(super) fn from_text(text: &str) -> Result<Vec<Entry>, String> {
     let entry = |(number, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|error| format!("line {} is not the entry of a run: {error}", number + 1))
+        let refused =
+            |reason: String| format!("line {} is not the entry of a run: {reason}", number + 1);
+        let entry: Entry =
+            serde_json::from_str(line).map_err(|error| refused(error.to_string()))?;
+        let trunk = entry.shared.iter().map(|shared| &shared.trunk);
+        let wrong = trunk.chain([&entry.name]).find(|name| !is_name(name));
+        match wrong.cloned() {
+            Some(name) => Err(refused(format!("{name:?} cannot name a directory"))),
+            None => Ok(entry),
+        }
     };
     text.lines().enumerate().map(entry).collect()
+}
+
+/// Whether a text can be the name of a run, which must not lead out of the sweep's directory.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\'])
 }

@@ -35,6 +35,8 @@ pub mod view;
 mod worker;
 
 pub mod slurm;
+#[cfg(test)]
+mod tests;
 
 pub use directory::SweepDirectory;
 pub use execute::{ExecuteOptions, Executed, divide_threads, execute};

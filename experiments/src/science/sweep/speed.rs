@@ -164,11 +164,11 @@ pub fn kept(sweep: &SweepDirectory, entries: &[Entry]) -> Result<Speeds, Error> 
 fn models<'i>(items: &'i [Item]) -> BTreeMap<String, Model<'i>> {
     let mut models = BTreeMap::new();
     for item in items {
-        let steps = item.cost.steps * item.experiment.train.accumulation;
+        let steps = item.cost.steps as f64 * item.experiment.train.accumulation as f64;
         let key = key(&item.experiment);
         models.entry(key).or_insert_with_key(|key| Model {
             experiment: item.experiment.as_ref(),
-            work: item.cost.flops / steps as f64,
+            work: item.cost.flops / steps,
             times: cache::kept_measurement(key),
         });
     }
@@ -245,12 +245,15 @@ fn measure(experiment: &Experiment, monitor: Monitor<'_>) -> Result<Times, Error
     let mut session = Session::new(&setup, options)?;
     session.step()?;
     let began = Instant::now();
-    let mut steps = 0;
-    while steps < *STEPS.start() || steps < *STEPS.end() && began.elapsed() < MEASURE_FOR {
-        session.step()?;
-        steps += 1;
+    let mut steps = Vec::new();
+    while steps.len() < *STEPS.start()
+        || steps.len() < *STEPS.end() && began.elapsed() < MEASURE_FOR
+    {
+        steps.push(session.step()?.figures.seconds);
     }
-    let step = began.elapsed().as_secs_f64() / steps as f64;
+    // The median, because other processes may disturb some.
+    steps.sort_by(f64::total_cmp);
+    let step = steps[steps.len() / 2];
     let windows = session.eval_loader(0)?.num_items();
     let some = session.eval_loader(setup.experiment.train.batch.min(windows))?;
     let began = Instant::now();
@@ -303,15 +306,16 @@ fn run_time(item: &Item, times: &Times) -> RunTime {
         0 => times.windows,
         windows => windows.min(times.windows),
     };
-    let evaluations = train.steps.div_ceil(train.eval_every) - shared / train.eval_every;
+    let all = train.steps.div_ceil(train.eval_every);
+    let evaluations = all.saturating_sub(shared / train.eval_every);
     let at_end = match some(train.eval_windows) == some(train.final_eval_windows) {
         true => 0,
         false => some(train.final_eval_windows),
     };
-    let windows = evaluations * some(train.eval_windows) + at_end;
-    let steps = |steps: usize| (steps * train.accumulation) as f64 * times.step;
+    let windows = evaluations as f64 * some(train.eval_windows) as f64 + at_end as f64;
+    let steps = |steps: usize| steps as f64 * train.accumulation as f64 * times.step;
     RunTime {
-        own: OVERHEAD + steps(own) + windows as f64 * times.window,
+        own: OVERHEAD + steps(own) + windows * times.window,
         shared: steps(shared),
     }
 }

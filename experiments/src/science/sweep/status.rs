@@ -1,13 +1,12 @@
 //! Tables of a sweep for the command line: its plan with costs, and its state.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::index::Entry;
 use super::speed::Speeds;
-use super::view::counts;
+use super::view::{self, Curves, counts};
 use crate::show::format::{self, plural};
 
 /// Runs of a sweep with what is known about them.
@@ -17,6 +16,8 @@ pub struct Status<'a> {
     pub entries: &'a [Entry],
     /// Estimated times.
     pub speeds: &'a Speeds,
+    /// Losses of runs under way.
+    pub curves: &'a Curves,
     /// Number of runs side by side.
     pub jobs: usize,
 }
@@ -72,9 +73,7 @@ impl Status<'_> {
     }
 
     fn seconds_left(&self) -> Option<f64> {
-        let left = self.entries.iter().filter(|entry| !entry.state.has_ended());
-        self.speeds
-            .total(left.map(|entry| entry.name.as_str()), self.jobs)
+        view::seconds_left(self.entries, self.curves, self.speeds, self.jobs)
     }
 
     /// Returns the table of the plan: what each run costs, and what they cost together.
@@ -92,7 +91,7 @@ impl Status<'_> {
             let mut row = vec![entry.name.clone(), cost.steps.to_string()];
             if has_ladders {
                 let shared = entry.shared.as_ref().map_or(0, |shared| shared.step);
-                row.push((cost.steps - shared).to_string());
+                row.push(cost.steps.saturating_sub(shared).to_string());
             }
             row.extend([
                 short(cost.parameters as f64),
@@ -149,6 +148,17 @@ impl Status<'_> {
         text
     }
 
+    /// Returns the steps that a run takes, and before them those that it has taken, if it is under way.
+    fn steps(&self, entry: &Entry) -> String {
+        match (entry.cost, self.curves.of(&entry.name)) {
+            (None, _) => "-".into(),
+            (Some(cost), Some(curve)) if !entry.state.has_ended() => {
+                format!("{}/{}", curve.step, cost.steps)
+            }
+            (Some(cost), _) => cost.steps.to_string(),
+        }
+    }
+
     /// Returns the table of the states, and what is left to do.
     pub fn state_table(&self) -> String {
         let rows = self.entries.iter().map(|entry| {
@@ -157,7 +167,7 @@ impl Status<'_> {
             vec![
                 entry.name.clone(),
                 entry.state.name().into(),
-                entry.cost.map_or("-".into(), |cost| cost.steps.to_string()),
+                self.steps(entry),
                 entry
                     .cost
                     .map_or("-".into(), |cost| short(cost.parameters as f64)),
@@ -211,10 +221,7 @@ fn short(count: f64) -> String {
 fn time(seconds: f64) -> String {
     match seconds < 10.0 {
         true => format!("{seconds:.1}s"),
-        false => {
-            let whole = Duration::from_secs(seconds.min(1e15).round() as u64);
-            format::duration(whole)
-        }
+        false => view::duration(seconds),
     }
 }
 

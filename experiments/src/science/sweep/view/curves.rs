@@ -21,7 +21,7 @@ const MIN_STEPS: usize = 5;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Losses of the runs of a sweep.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Curves {
     curves: HashMap<String, Curve>,
 }
@@ -59,6 +59,17 @@ impl Curves {
             curve.is_complete = !is_moving;
             curve.follow(&sweep.run(&entry.name).join(MetricsLog::FILE), cost.steps);
         }
+    }
+
+    /// Returns the losses of the runs that have begun and not ended.
+    pub fn of_sweep(sweep: &SweepDirectory, entries: &[Entry]) -> Self {
+        let begun = [State::Running, State::Stopped];
+        let begun = entries.iter().filter(|entry| begun.contains(&entry.state));
+        let mut curves = Self::default();
+        for entry in begun {
+            curves.read(sweep, std::slice::from_ref(entry));
+        }
+        curves
     }
 
     /// Returns the curve of a run.

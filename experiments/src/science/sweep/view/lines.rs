@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FRAME, Progress, View};
+use super::{FRAME, Progress, View, duration};
 use crate::science::sweep::index::{Entry, State};
 use crate::show::format;
 use crate::{errln, outln};
@@ -62,10 +62,8 @@ impl View for Lines {
             }
         }
         if self.printed.elapsed() >= INTERVAL {
-            let left = progress.seconds_left().map(|seconds| {
-                let left = format::duration(Duration::from_secs_f64(seconds.max(0.0)));
-                format!(", about {left} left")
-            });
+            let left = progress.seconds_left();
+            let left = left.map(|seconds| format!(", about {} left", duration(seconds)));
             let line = format!(
                 "{}; {} elapsed{}",
                 progress.counts(),

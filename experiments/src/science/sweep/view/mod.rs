@@ -13,6 +13,7 @@ pub use rows::Rows;
 use super::directory::SweepDirectory;
 use super::index::{Entry, State};
 use super::speed::{Speeds, side_by_side};
+use crate::show::format;
 
 /// Interval at which a view returns to the work.
 const FRAME: Duration = Duration::from_millis(50);
@@ -38,21 +39,36 @@ pub struct Progress<'a> {
 impl Progress<'_> {
     /// Returns the seconds until all runs have ended; `None` if unknown.
     pub fn seconds_left(&self) -> Option<f64> {
-        let left = self.entries.iter().filter(|entry| !entry.state.has_ended());
-        let seconds = left.map(|entry| {
-            let curve = self.curves.of(&entry.name);
-            let steps = entry.cost.map_or(0, |cost| cost.steps);
-            let measured = curve.and_then(|curve| curve.seconds_left(steps));
-            measured.or_else(|| self.speeds.seconds(&entry.name))
-        });
-        let seconds = seconds.collect::<Option<Vec<_>>>()?;
-        Some(side_by_side(&seconds, self.jobs))
+        seconds_left(self.entries, self.curves, self.speeds, self.jobs)
     }
 
     /// Returns the number of runs in each state, such as `3 of 12 done, 2 running`.
     pub fn counts(&self) -> String {
         counts(self.entries)
     }
+}
+
+/// Returns the seconds until all runs have ended, `jobs` of them side by side; `None` if unknown.
+pub(super) fn seconds_left(
+    entries: &[Entry],
+    curves: &Curves,
+    speeds: &Speeds,
+    jobs: usize,
+) -> Option<f64> {
+    let left = entries.iter().filter(|entry| !entry.state.has_ended());
+    let seconds = left.map(|entry| {
+        let curve = curves.of(&entry.name);
+        let steps = entry.cost.map_or(0, |cost| cost.steps);
+        let measured = curve.and_then(|curve| curve.seconds_left(steps));
+        measured.or_else(|| speeds.seconds(&entry.name))
+    });
+    let seconds = seconds.collect::<Option<Vec<_>>>()?;
+    Some(side_by_side(&seconds, jobs))
+}
+
+/// Formats a time for people: `1m 20s`.
+pub(super) fn duration(seconds: f64) -> String {
+    format::duration(Duration::from_secs(seconds.clamp(0.0, 1e15).round() as u64))
 }
 
 /// Returns the number of runs in each state, in words.

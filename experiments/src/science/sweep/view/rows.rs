@@ -13,13 +13,16 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Row, Table};
 
-use super::{FRAME, Progress, View};
+use super::{FRAME, Progress, View, duration};
 use crate::backend::panics;
 use crate::science::sweep::index::{Entry, State};
 use crate::show::{format, screen, terminal};
 
 /// Longest interval between two drawings.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Longest sparkline.
+const MAX_SPARKLINE: usize = 100;
 
 /// Colour of secondary text, readable on black and on white.
 const GREY: Color = Color::Indexed(244);
@@ -156,18 +159,14 @@ fn gauge(progress: &Progress<'_>) -> Gauge<'static> {
         .iter()
         .map(|entry| done(progress, entry))
         .sum();
-    let left = match progress.seconds_left() {
-        Some(seconds) => {
-            let left = Duration::from_secs_f64(seconds.max(0.0));
-            format!(", about {} left", format::duration(left))
-        }
-        None => String::new(),
-    };
+    let left = progress.seconds_left();
+    let left = left.map(|seconds| format!(", about {} left", duration(seconds)));
     let share = if all > 0.0 { done / all } else { 1.0 };
     let label = format!(
-        "{:.0} % of the operations, {} elapsed{left}",
+        "{:.0} % of the operations, {} elapsed{}",
         (100.0 * share).floor(),
-        format::duration(progress.elapsed)
+        format::duration(progress.elapsed),
+        left.unwrap_or_default()
     );
     Gauge::default()
         .ratio(share.clamp(0.0, 1.0))
@@ -216,7 +215,7 @@ fn rows(progress: &Progress<'_>, top: usize, height: usize, area: Rect, frame: &
         .max()
         .unwrap_or(3)
         .clamp(3, (inner.saturating_sub(others) * 2 / 3).max(8));
-    let spark = inner.saturating_sub(name + others).min(60);
+    let spark = inner.saturating_sub(name + others).min(MAX_SPARKLINE);
     let shown = progress.entries.iter().skip(top).take(height);
     let shown: Vec<Row> = shown
         .map(|entry| row(progress, entry, name, spark))
