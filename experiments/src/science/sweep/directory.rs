@@ -1,5 +1,6 @@
 //! The directory of a sweep: its plan, the experiments of its runs, their states, and the index.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use foretoken_datasets::files::{self, LockFile};
 use serde::{Deserialize, Serialize};
 
 use super::claim;
-use super::expand::Run;
 use super::index::{self, Entry, State};
 use super::plan::Plan;
+use super::run::Run;
 use crate::experiment::{Keep, Template};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::result::RunResult;
@@ -137,14 +138,19 @@ impl SweepDirectory {
     /// Brings the states of runs up to date. Those that are done stay so.
     pub(super) fn refresh(&self, entries: &mut [Entry]) -> Result<(), Error> {
         let claims = claim::Snapshot::of(&self.claims());
+        // A listing of a folder is faster than a question for each of thousands of runs.
+        let begun = names(&self.path.join("runs"));
+        let failed = names(&self.path.join("failures"));
         for entry in entries.iter_mut() {
             let is_refused_by_plan = entry.cost.is_none();
             if entry.state == State::Done || is_refused_by_plan {
                 continue;
             }
-            let run = self.run(&entry.name);
-            let has_begun = RunDirectory::open(&run);
-            if let Ok(run) = &has_begun
+            let run = match begun.contains(&entry.name) {
+                true => RunDirectory::open(&self.run(&entry.name)).ok(),
+                false => None,
+            };
+            if let Some(run) = &run
                 && let Some(result) = RunResult::read(run)?
             {
                 entry.state = State::Done;
@@ -152,12 +158,15 @@ impl SweepDirectory {
                 entry.reason = None;
                 continue;
             }
-            let failure = self.failure(&entry.name)?;
+            let failure = match failed.contains(&format!("{}.json", entry.name)) {
+                true => self.failure(&entry.name)?,
+                false => None,
+            };
             entry.reason = failure.as_ref().map(|failure| failure.reason.clone());
             entry.state = match failure {
                 _ if claims.is_held(&entry.name) => State::Running,
                 Some(failure) => failure.state,
-                None if has_begun.is_ok() => State::Stopped,
+                None if run.is_some() => State::Stopped,
                 None => State::Waiting,
             };
         }
@@ -307,6 +316,14 @@ fn without_kept(experiment: &Experiment) -> String {
     let mut same = experiment.clone();
     same.train.keep = Keep::default();
     same.to_toml()
+}
+
+/// Returns the names of the files in a folder, which may not exist.
+fn names(folder: &Path) -> HashSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 fn read(file: &Path) -> Result<String, Error> {

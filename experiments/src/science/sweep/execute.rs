@@ -4,16 +4,17 @@
 //! directory: each starts a child for a run that is free, and the child that creates the run's claim trains it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::OpenOptions;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::children::{self, terminate};
 use super::claim::{LEASE, Observer, Snapshot};
 use super::directory::{Failure, SweepDirectory};
 use super::index::{Entry, State};
+use super::run::Shared;
 use super::shard::Shard;
 use super::speed::Speeds;
 use super::view::{Curves, Progress, View};
@@ -44,26 +45,10 @@ pub struct ExecuteOptions {
 /// Outcome of [`execute`].
 #[derive(Debug)]
 pub struct Executed {
-    /// All runs of the sweep.
+    /// The runs of the sweep, or of the shard.
     pub entries: Vec<Entry>,
     /// Whether it was interrupted.
     pub interrupted: bool,
-}
-
-/// Divides the threads of this process among jobs, and returns the number for each. Measurements in this process then
-/// use as many threads as a run will.
-pub fn divide_threads(jobs: usize) -> usize {
-    let given = std::env::var("RAYON_NUM_THREADS").ok();
-    let given = given
-        .and_then(|threads| threads.parse().ok())
-        .filter(|threads| *threads > 0);
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (given.unwrap_or_else(cores) / jobs.max(1)).max(1);
-    // A pool that exists already keeps its threads, and measurements are a little off.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global();
-    threads
 }
 
 /// Trains all runs of a sweep, or of a shard, that have no result yet. Returns when each of them has ended, in this
@@ -105,9 +90,19 @@ pub fn execute(
     result?;
     sweep.update(&mut execution.entries)?;
     Ok(Executed {
-        entries: execution.entries,
+        entries: execution.ours(),
         interrupted: options.interrupted.load(Ordering::SeqCst),
     })
+}
+
+/// Where a run begins.
+enum Beginning {
+    /// Its trunk has not come to its checkpoint.
+    NotYet,
+    /// At its own first step, or at its own last checkpoint.
+    Own,
+    /// At a checkpoint of its trunk.
+    Trunk(Shared),
 }
 
 struct Execution<'a> {
@@ -127,6 +122,8 @@ impl Execution<'_> {
     fn run(&mut self, speeds: &Speeds, view: &mut dyn View) -> Result<(), Error> {
         let mut curves = Curves::default();
         let mut refreshed: Option<Instant> = None;
+        let mut interval = REFRESH;
+        let mut shown = Vec::new();
         let mut was_stopping = false;
         loop {
             let stopping = self.options.interrupted.load(Ordering::SeqCst);
@@ -134,37 +131,54 @@ impl Execution<'_> {
                 was_stopping = true;
                 self.children.values().for_each(terminate);
             }
-            let changed = self.reap(stopping)?;
-            let is_due = refreshed.is_none_or(|last| last.elapsed() >= REFRESH);
-            if changed || is_due {
-                self.sweep.refresh(&mut self.entries)?;
-                if changed || refreshed.is_none() {
-                    self.sweep.update(&mut self.entries)?;
-                }
-                refreshed = Some(Instant::now());
+            let reaped = self.reap(stopping)?;
+            if reaped || refreshed.is_none_or(|last| last.elapsed() >= interval) {
+                let began = Instant::now();
+                self.refresh(refreshed.is_none())?;
                 if !stopping {
                     self.start()?;
                 }
                 curves.read(self.sweep, &self.entries);
+                shown = self.ours();
+                // Thousands of runs on a slow file system must not keep it busy.
+                interval = REFRESH.max(20 * began.elapsed());
+                refreshed = Some(Instant::now());
             }
             let progress = Progress {
                 sweep: self.sweep,
-                entries: &self.entries,
+                entries: &shown,
                 curves: &curves,
                 speeds,
                 jobs: self.options.jobs,
                 elapsed: self.began.elapsed(),
                 stopping,
             };
-            let unfinished =
-                |entry: &Entry| self.ours.contains(&entry.name) && !self.has_ended(entry);
-            let is_over =
-                self.children.is_empty() && (stopping || !self.entries.iter().any(unfinished));
+            let is_over = self.children.is_empty()
+                && (stopping || shown.iter().all(|entry| self.has_ended(entry)));
             view.update(&progress, is_over);
             if is_over {
                 return Ok(());
             }
         }
+    }
+
+    /// Reads the states of the runs, and writes the index if any has changed, or if it is the first time.
+    fn refresh(&mut self, is_first: bool) -> Result<(), Error> {
+        let states =
+            |entries: &[Entry]| -> Vec<State> { entries.iter().map(|entry| entry.state).collect() };
+        let before = states(&self.entries);
+        self.sweep.refresh(&mut self.entries)?;
+        match is_first || states(&self.entries) != before {
+            true => self.sweep.update(&mut self.entries),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the runs that this process is to see to their end.
+    fn ours(&self) -> Vec<Entry> {
+        let entries = self.entries.iter();
+        let ours = entries.filter(|entry| self.ours.contains(&entry.name));
+        ours.cloned().collect()
     }
 
     fn has_ended(&self, entry: &Entry) -> bool {
@@ -244,16 +258,28 @@ impl Execution<'_> {
             let is_candidate = self.ours.contains(&entry.name)
                 && !self.has_ended(&entry)
                 && !self.children.contains_key(&entry.name);
-            if is_candidate
-                && let Some(shared) = self.readiness(&entry, &snapshot)?
-                && let Some(claim) = self.observer.free(&snapshot, &entry.name)
-            {
+            if !is_candidate {
+                continue;
+            }
+            let shared = match self.beginning(&entry, &snapshot)? {
+                Beginning::NotYet => continue,
+                Beginning::Own => None,
+                Beginning::Trunk(shared) => Some(shared),
+            };
+            if let Some(claim) = self.observer.free(&snapshot, &entry.name) {
                 // It may have ended since its state was read, because its last claim was released after that.
                 let mut now = [entry];
                 self.sweep.refresh(&mut now)?;
                 let [entry] = now;
                 if !self.has_ended(&entry) {
-                    let child = self.spawn(&entry.name, claim, shared)?;
+                    let child = children::spawn(
+                        self.sweep,
+                        &self.options.program,
+                        self.options.threads,
+                        &entry.name,
+                        claim,
+                        shared,
+                    )?;
                     self.children.insert(entry.name, child);
                 }
             }
@@ -261,29 +287,23 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Returns the checkpoint from which a run begins, if it can begin now; the inner `None` if it takes all of its steps
-    /// itself.
-    #[allow(clippy::option_option)]
-    fn readiness(
-        &mut self,
-        entry: &Entry,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Option<super::Shared>>, Error> {
+    /// Returns whether a run can begin, and from which checkpoint.
+    fn beginning(&mut self, entry: &Entry, snapshot: &Snapshot) -> Result<Beginning, Error> {
         let Some(shared) = &entry.shared else {
-            return Ok(Some(None));
+            return Ok(Beginning::Own);
         };
         if entry.state == State::Stopped {
-            return Ok(Some(None));
+            return Ok(Beginning::Own);
         }
         if self.sweep.has_checkpoint(&shared.trunk, shared.step) {
-            return Ok(Some(Some(shared.clone())));
+            return Ok(Beginning::Trunk(shared.clone()));
         }
         let trunk = self.entries.iter().find(|other| other.name == shared.trunk);
         let Some(trunk) = trunk.filter(|trunk| self.has_ended(trunk)) else {
-            return Ok(None);
+            return Ok(Beginning::NotYet);
         };
         if trunk.state != State::Diverged {
-            return Ok(Some(None));
+            return Ok(Beginning::Own);
         }
         // The same steps would diverge again.
         if self.observer.free(snapshot, &entry.name).is_some() {
@@ -294,44 +314,7 @@ impl Execution<'_> {
             };
             self.sweep.record_failure(&entry.name, &failure)?;
         }
-        Ok(None)
-    }
-
-    fn spawn(
-        &self,
-        name: &str,
-        claim: usize,
-        shared: Option<super::Shared>,
-    ) -> Result<Child, Error> {
-        let path = self.sweep.log(name);
-        let log = OpenOptions::new().create(true).append(true).open(&path);
-        let log = log
-            .map_err(Error::io("create", &path))
-            .map_err(super::directory::fixable)?;
-        let mut command = Command::new(&self.options.program);
-        command
-            .args(["sweep", "work"])
-            .arg(self.sweep.path())
-            .arg(name)
-            .arg(format!("--claim={claim}"))
-            .arg(format!("--parent={}", std::process::id()));
-        if let Some(shared) = shared {
-            command
-                .arg(format!("--trunk={}", shared.trunk))
-                .arg(format!("--step={}", shared.step));
-        }
-        for variable in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"] {
-            command.env(variable, self.options.threads.to_string());
-        }
-        // A Ctrl-C at the terminal reaches this process only, which passes it on once.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(Error::io("start", &self.options.program))
+        Ok(Beginning::NotYet)
     }
 
     /// Stops the children that are left, each with a checkpoint.
@@ -342,14 +325,3 @@ impl Execution<'_> {
         }
     }
 }
-
-/// Asks a child to stop with a checkpoint.
-#[cfg(unix)]
-fn terminate(child: &Child) {
-    // SAFETY: `kill` takes no pointer, and the child was not waited for, so that its number is its own.
-    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
-}
-
-/// A console of Windows sends Ctrl-C to the children itself.
-#[cfg(not(unix))]
-fn terminate(_child: &Child) {}

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::expand::{Cost, Run};
-use super::ladder::Shared;
+use super::run::{Cost, Run, Shared};
 use crate::Error;
 use crate::record::result::Summary;
 

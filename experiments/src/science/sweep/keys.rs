@@ -4,7 +4,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::formula::Formula;
-use super::plan::{Axis, BUILT_IN, Column, Derived, is_variable, without_origin};
+use super::grid::{Axis, BUILT_IN, Column, Derived, is_variable, without_origin};
 use super::plan_file::{Leaf, PlanFile};
 use super::range;
 use crate::Error;

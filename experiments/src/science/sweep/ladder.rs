@@ -6,24 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::expand::Run;
+use super::run::{Run, Shared};
 use crate::Experiment;
 use crate::engine::schedule::Schedule;
 use crate::experiment::{Keep, ScheduleName};
 
 /// Most steps that an explicit list of kept checkpoints names in place of `train.keep = N`.
 const MAX_KEPT: usize = 10_000;
-
-/// The first steps of a run, which another run takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shared {
-    /// Name of the run that takes them.
-    pub trunk: String,
-    /// Their number.
-    pub step: usize,
-}
 
 /// Finds ladders, and lets the longest run of each keep the checkpoints that the others need.
 pub(super) fn share(runs: &mut [Run]) {

@@ -17,17 +17,20 @@
 //!
 //! The files of the runs are the truth, and the index is made from them.
 
+mod children;
 mod claim;
 mod directory;
 mod execute;
 mod expand;
 mod formula;
+mod grid;
 mod index;
 mod keys;
 mod ladder;
 mod plan;
 mod plan_file;
 mod range;
+mod run;
 mod shard;
 mod speed;
 mod status;
@@ -38,12 +41,13 @@ pub mod slurm;
 #[cfg(test)]
 mod tests;
 
+pub use children::divide_threads;
 pub use directory::SweepDirectory;
-pub use execute::{ExecuteOptions, Executed, divide_threads, execute};
-pub use expand::{Cost, Run, expand};
+pub use execute::{ExecuteOptions, Executed, execute};
+pub use expand::expand;
 pub use index::{Entry, State};
-pub use ladder::Shared;
 pub use plan::Plan;
+pub use run::{Cost, Run, Shared};
 pub use shard::Shard;
 pub use speed::{Speeds, estimate, kept};
 pub use status::Status;

@@ -11,9 +11,9 @@ use foretoken_datasets::Monitor;
 use serde::{Deserialize, Serialize};
 
 use super::directory::SweepDirectory;
-use super::expand::{Cost, Run};
 use super::index::Entry;
-use super::ladder::Shared;
+use super::run::Shared;
+use super::run::{Cost, Run};
 use crate::backend::machine;
 use crate::cache;
 use crate::engine::event::{Event, Scope};

@@ -11,7 +11,7 @@ use foretoken_datasets::files::LockFile;
 use super::claim::Held;
 use super::directory::{Failure, SweepDirectory, fixable};
 use super::index::State;
-use super::ladder::Shared;
+use super::run::Shared;
 use crate::record::branch::Branch;
 use crate::record::run::RunDirectory;
 use crate::show::dashboard::Dashboard;
