@@ -4,8 +4,8 @@ use super::measure::matmul_gflops;
 use super::{BURN_VERSION, Backend, BackendError, cpu_model, threads};
 use crate::cache;
 
-/// Returns the speed of [`matmul_gflops`] on a backend's device, in GFLOP/s, from an earlier measurement if there is
-/// one for this [`machine`].
+/// Returns the speed of [`matmul_gflops`] on a backend's device, in GFLOP/s, from an earlier measurement on this machine
+/// if there is one.
 ///
 /// # Errors
 ///

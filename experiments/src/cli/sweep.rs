@@ -24,7 +24,7 @@ use super::interrupt::on_ctrl_c;
 use super::model::refused;
 use super::train::{DashboardArg, dashboard};
 
-/// Train many variations of an experiment: list them with their cost, run them, go on after an interruption
+/// Train many variations of an experiment, and list beforehand what they cost
 ///
 /// A plan is a TOML file: a base experiment, axes with the values of its keys, and formulas for keys that follow from
 /// others. Without --run, the runs are listed with parameters, tokens, floating-point operations, memory, and the time
@@ -62,8 +62,9 @@ A plan (docs/src/sweep.md has every key):
   train.steps = \"tokens_per_parameter * parameters / tokens_per_step\"
   optimizer.learning_rate = \"0.01 * (64 / model.width) ^ 0.5\"
 
-Runs that differ only in train.steps, with schedule.name = \"wsd\" or \"constant\", share their first steps: the longest
-one keeps checkpoints from which the others branch. Ctrl-C stops each run with a checkpoint."
+Runs that differ only in train.steps share their first steps if schedule.name is \"wsd\" or
+\"constant\": the longest one keeps checkpoints from which the others branch. Ctrl-C stops each run
+with a checkpoint."
 )]
 pub(super) struct SweepArgs {
     #[command(subcommand)]

@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_their_place() {
-        let deep = format!("{}1", "(".repeat(1000));
+        let deep = format!("{}1", "(".repeat(100));
         for (text, message) in [
             ("", "ends where a number or a name is expected"),
             ("1 +", "ends where a number or a name is expected"),

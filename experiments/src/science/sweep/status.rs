@@ -48,7 +48,7 @@ impl Status<'_> {
     ///
     /// # Errors
     ///
-    /// Never, because the numbers and texts of an index are JSON.
+    /// Returns the error of the JSON writer.
     pub fn json(&self) -> Result<String, crate::Error> {
         let runs = self.entries.iter().map(|entry| JsonRun {
             entry,
