@@ -54,6 +54,19 @@ impl Content {
     }
 }
 
+/// Locks the file of a new claim. Returns whether the file system has locks.
+fn locked(file: &File) -> bool {
+    // An observer that finds the file now holds a shared lock for a moment.
+    for _ in 0..500 {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::Error(_)) => return false,
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    false
+}
+
 /// Returns the identity of this machine since it was started.
 fn machine() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
@@ -226,7 +239,7 @@ impl Held {
             host: host(),
             process: std::process::id(),
             machine: machine(),
-            locked: file.try_lock().is_ok(),
+            locked: locked(&file),
             released: false,
         };
         content.write(&file).map_err(Error::io("write", &path))?;

@@ -233,10 +233,9 @@ impl Execution<'_> {
             .lines()
             .rev()
             .find_map(|line| line.strip_prefix("error: "));
-        Err(Error::run_directory(
-            log,
-            last.unwrap_or("the process of the run failed").to_owned(),
-        ))
+        let unknown = "the process of the run could record neither its outcome nor a reason, as on a full disk; free \
+                       space, or name another --out";
+        Err(Error::run_directory(log, last.unwrap_or(unknown)))
     }
 
     /// Starts children for free runs, the most expensive first.

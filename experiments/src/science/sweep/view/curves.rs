@@ -52,7 +52,7 @@ impl Curves {
             }
             let curve = self.curves.entry(entry.name.clone()).or_default();
             let is_moving = entry.state == State::Running;
-            if curve.is_complete && !is_moving || !is_moving && ended == MAX_READ {
+            if !is_moving && (curve.is_complete || ended == MAX_READ) {
                 continue;
             }
             ended += usize::from(!is_moving);
