@@ -3,6 +3,7 @@
 //! The binary `foretoken` is a thin layer over this library; see README.md at the root of the workspace.
 
 pub mod backend;
+mod cache;
 pub mod engine;
 mod error;
 pub mod experiment;

@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets of `foretoken`: experiment files, and records of runs.
+//! Bodies of the fuzz targets of `foretoken`: experiment files, plans of sweeps, and records of runs.
 
 #[path = "../../experiments/src/verify/compare/page/tests/fixture.rs"]
 mod fixture;
@@ -22,6 +22,7 @@ use foretoken::science::compress::Compressor;
 use foretoken::science::scaling::{
     Columns, Convention, FitRecord, Fits, Law, Method, Observations, Predictor, Settings,
 };
+use foretoken::science::sweep::{Plan, SweepDirectory};
 use foretoken::verify::compare::{
     Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
     Seeds, Verdict, of_runs, read, write_report,
@@ -31,7 +32,7 @@ use foretoken_model::{ModelConfig, Transformer};
 
 use crate::target::{Target, accepted, file};
 
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 10] = [
     Target::new("experiment", experiment_seeds, experiment),
     Target::new("setting", setting_seeds, setting),
     Target::new("metrics", metrics_seeds, metrics),
@@ -40,16 +41,58 @@ pub(crate) const TARGETS: [Target; 8] = [
     Target::new("compressed", compressed_seeds, compressed),
     Target::new("observations", observations_seeds, observations),
     Target::new("scaling_fit", scaling_fit_seeds, scaling_fit),
+    Target::new("plan", plan_seeds, plan),
+    Target::new("sweep_index", sweep_index_seeds, sweep_index),
 ];
 
 fn experiment_seeds() -> Vec<Vec<u8>> {
+    let (_, mut seeds): (Vec<_>, Vec<_>) = configs().into_iter().partition(|text| is_plan(text));
+    seeds.push(embedded().to_toml());
+    seeds.into_iter().map(String::into_bytes).collect()
+}
+
+/// Returns the texts of `experiments/configs`, which has experiments and plans.
+fn configs() -> Vec<String> {
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/configs");
     let files = fs::read_dir(configs).unwrap();
-    let mut seeds: Vec<Vec<u8>> = files
-        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
-        .collect();
-    seeds.push(embedded().to_toml().into_bytes());
-    seeds
+    files
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect()
+}
+
+fn is_plan(text: &str) -> bool {
+    text.contains("[axes]")
+}
+
+fn plan_seeds() -> Vec<Vec<u8>> {
+    let ranges = "[axes]\nflops = { from = 1e9, to = 1e12, points = 3 }\n\
+                  model.layers = { from = 2, to = 8, points = 2, multiple_of = 2 }\n\
+                  [derive]\ntrain.steps = \"max(1, flops / (flops_per_token * tokens_per_step)) + sqrt(4) - -2^2\"\n";
+    let plans = configs().into_iter().filter(|text| is_plan(text));
+    // The base experiment is not beside the copy.
+    let alone = plans.map(|plan| plan.replace("experiment = \"world.toml\"", "name = \"a\""));
+    let all = alone.chain([ranges.to_owned()]);
+    all.map(String::into_bytes).collect()
+}
+
+/// Reads the plan of a sweep.
+fn plan(bytes: &[u8]) -> bool {
+    accepted(Plan::read(&file("plan.toml", bytes))).is_some()
+}
+
+fn sweep_index_seeds() -> Vec<Vec<u8>> {
+    let waiting = r#"{"name":"a","state":"waiting","keys":{"train.seed":1},"seed":1,"steps":9,"tokens":90,"parameters":5,
+        "non_embedding_parameters":3,"flops":2e3,"memory_bytes":77,"shared":{"trunk":"b","step":4}}"#;
+    let refused = r#"{"name":"b","state":"refused","keys":{},"seed":1,"reason":"[model]: no"}"#;
+    let lines = [waiting.replace('\n', ""), refused.into()];
+    vec![lines.join("\n").into_bytes()]
+}
+
+/// Reads the index of a sweep.
+fn sweep_index(bytes: &[u8]) -> bool {
+    let path = file("sweep/index.jsonl", bytes);
+    let sweep = SweepDirectory::open(path.parent().unwrap()).unwrap();
+    accepted(sweep.entries()).is_some()
 }
 
 fn embedded() -> Experiment {

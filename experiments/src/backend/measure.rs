@@ -22,7 +22,7 @@ const MIN_RUNS: usize = 3;
 /// second, 2n³ of them in an n×n product).
 ///
 /// Takes the best of several runs, each timed until the device has finished, after an untimed one that compiles and
-/// tunes kernels. It takes about a second.
+/// tunes kernels. It takes about a second; [`peak`](super::peak()) keeps the result.
 ///
 /// # Errors
 ///

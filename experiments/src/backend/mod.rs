@@ -8,11 +8,16 @@
 mod measure;
 mod open;
 pub(crate) mod panics;
+mod peak;
 pub mod precision;
+mod threads;
 
 pub use measure::matmul_gflops;
 pub use open::Probe;
 pub(crate) use open::cpu_model;
+pub(crate) use peak::machine;
+pub use peak::{measured_peak, peak};
+pub(crate) use threads::threads;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::precision::Precision;
 use crate::spelling::nearest;
+
+/// The version of Burn in the workspace's lockfile, because Burn does not export its version.
+pub(crate) const BURN_VERSION: &str = "0.22.1";
 
 #[cfg(not(any(
     feature = "flex",

@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::backend::{Backend, Probe, matmul_gflops};
+use foretoken::backend::{Backend, Probe, measured_peak};
 use foretoken::{Error, outln};
 use serde::Serialize;
 
 /// List backends: which are compiled in, and which work on this machine
 #[derive(Args)]
 pub(super) struct BackendsArgs {
-    /// Measure the speed of f32 matrix products on each usable device, about a second per device
+    /// Measure the speed of f32 matrix products on each usable device, about a second per device, and keep it as the
+    /// peak that later runs are compared with
     #[arg(long)]
     measure: bool,
     /// Print a JSON list
@@ -34,11 +35,11 @@ struct Row {
 impl Row {
     fn new(probe: Probe, measure: bool) -> Self {
         let mut reason = probe.usable.clone().err().filter(|_| probe.compiled_in);
-        let matmul_gflops = match probe.backend.device() {
-            Ok(device) if measure => matmul_gflops(&device)
+        let matmul_gflops = match measure && probe.usable.is_ok() {
+            true => measured_peak(probe.backend)
                 .inspect_err(|error| reason = Some(error.to_string()))
                 .ok(),
-            _ => None,
+            false => None,
         };
         Self {
             name: probe.backend.name(),

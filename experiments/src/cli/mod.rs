@@ -18,6 +18,7 @@ mod report;
 mod required;
 mod scaling;
 mod screen;
+mod sweep;
 mod train;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ enum Command {
     Train(train::TrainArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Sweep(sweep::SweepArgs),
     Bisect(bisect::BisectArgs),
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
@@ -96,6 +98,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Train(args)) => train::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Sweep(args)) => sweep::run(args),
         Some(Command::Bisect(args)) => bisect::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),

@@ -229,10 +229,5 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
 /// Returns the directory of tokens built from experiments' text: `data` in `$FORETOKEN_CACHE`, or in `foretoken` in the
 /// user's cache directory.
 pub fn cache() -> PathBuf {
-    std::env::var_os("FORETOKEN_CACHE")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| dirs::cache_dir().map(|path| path.join("foretoken")))
-        .unwrap_or_else(|| ".foretoken".into())
-        .join("data")
+    crate::cache::directory().join("data")
 }

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::engine::learner::PARTS;
 use crate::engine::records::weights_are_finite;
-use crate::engine::state::RunState;
+use crate::engine::state::{Best, RunState};
 use crate::experiment::Keep;
 use crate::record::run::{write_atomically, write_synced};
 
@@ -234,6 +234,28 @@ impl Checkpoints {
         })
     }
 
+    /// Gives the checkpoint at `step` to another run, as hard links where the file system has them. Checkpoints of other
+    /// steps stay behind, so that only this one can be the best: with the loss of its evaluation, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the checkpoint cannot be read, or the disk cannot be written.
+    pub(crate) fn share(&self, step: usize, loss: Option<f64>, with: &Self) -> Result<(), Error> {
+        let (from, to) = (self.path(step), with.path(step));
+        files::create_directories(&to).map_err(Error::io("create", &to))?;
+        for name in PARTS {
+            let (from, to) = (from.join(name), to.join(name));
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(drop))
+                .map_err(Error::io("copy", &from))?;
+        }
+        let mut file = read_state(&from).map_err(|message| Error::checkpoint(&from, message))?;
+        file.state.best = loss.map(|loss| Best { step, loss });
+        file.state.evaluations_since_best = 0;
+        write_synced(&to.join(STATE), &to_json(&file)?)?;
+        files::sync_directory(&to).map_err(Error::io("write", &to))
+    }
+
     /// Names the last checkpoint whose weights and best loss are finite, in words for an error. Checkpoints of older
     /// versions may not be finite.
     pub(crate) fn last_finite(&self) -> String {
@@ -288,7 +310,6 @@ fn to_json(file: &StateFile) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::state::Best;
 
     /// Returns a writer of files that are not records.
     fn parts(fill: u8) -> impl FnOnce(&Path) -> Result<(), Error> {

@@ -10,12 +10,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::backend::{Backend, cpu_model};
+use crate::backend::{BURN_VERSION, Backend, cpu_model, threads};
 use crate::record::run::RunDirectory;
 use crate::show::format::{self, NONE};
-
-/// The version of Burn in the workspace's lockfile, because Burn does not export its version.
-const BURN_VERSION: &str = "0.22.1";
 
 /// The environment of a run, at its start or at a resumption.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,31 +221,6 @@ impl History {
             ..last.clone()
         }
     }
-}
-
-fn threads(backend: Backend) -> BTreeMap<String, usize> {
-    let libtorch = (backend == Backend::LibTorch)
-        .then(libtorch_threads)
-        .flatten();
-    [
-        ("rayon", Some(rayon::current_num_threads())),
-        ("loader", Some(1)),
-        ("libtorch", libtorch),
-    ]
-    .into_iter()
-    .filter_map(|(pool, threads)| Some((pool.to_owned(), threads?)))
-    .collect()
-}
-
-#[cfg(feature = "libtorch")]
-fn libtorch_threads() -> Option<usize> {
-    // SAFETY: the function takes no argument and returns a number.
-    usize::try_from(unsafe { torch_sys::at_get_num_threads() }).ok()
-}
-
-#[cfg(not(feature = "libtorch"))]
-fn libtorch_threads() -> Option<usize> {
-    None
 }
 
 /// Returns the current time in RFC 3339, UTC, to the second.

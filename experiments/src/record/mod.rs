@@ -1,5 +1,6 @@
 //! Reading and writing the files of a run: the run directory, its metrics log, checkpoints, identity and environment.
 
+pub mod branch;
 pub mod checkpoint;
 pub mod environment;
 pub mod identity;

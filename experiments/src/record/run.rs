@@ -548,6 +548,23 @@ impl MetricsLog {
     }
 }
 
+/// Returns the lines of a run's `metrics.jsonl` that it had written when it saved its checkpoint at step `checkpoint`.
+///
+/// # Errors
+///
+/// Returns an error if the file cannot be read or a complete line is not a record.
+pub(crate) fn metrics_before(run: &RunDirectory, checkpoint: usize) -> Result<Vec<u8>, Error> {
+    let path = run.path.join(MetricsLog::FILE);
+    let mut bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let lines = complete_lines(&path, &bytes)?;
+    let before = lines
+        .iter()
+        .take_while(|(record, _)| record.precedes(checkpoint));
+    let length = before.map(|(_, length)| length).sum();
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 /// Reads every complete line of a run's `metrics.jsonl`.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 pub mod compress;
 pub mod evaluate;
 pub mod scaling;
+pub mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

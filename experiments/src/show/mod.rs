@@ -9,6 +9,7 @@ pub(crate) mod lines;
 pub mod metrics;
 pub mod output;
 pub mod progress;
+pub(crate) mod screen;
 pub mod signals;
 pub mod statistics;
 pub mod terminal;

@@ -11,7 +11,7 @@ use burn::data::dataloader::DataLoader;
 use burn::train::Interrupter;
 use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, generate};
 
-use crate::backend::matmul_gflops;
+use crate::backend::peak;
 use crate::engine::data::Data;
 use crate::engine::event::{Ending, Event, Scope};
 use crate::engine::language_model::LanguageModel;
@@ -168,7 +168,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         notes.for_each(|note| errln!("note: {note}"));
     }
 
-    let peak = matmul_gflops(&device)? * 1e9;
+    let peak = peak(experiment.backend.name)? * 1e9;
     let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
     let label = format!("{} on {}", experiment.name, experiment.backend.name);
     let headline = format!(

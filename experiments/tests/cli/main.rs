@@ -16,6 +16,7 @@ mod predict;
 mod report;
 mod resume;
 mod scaling;
+mod sweep;
 mod terminal;
 mod training;
 mod world;

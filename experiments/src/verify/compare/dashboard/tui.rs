@@ -1,20 +1,13 @@
-//! Full screen: the thread that draws, and the terminal that it draws on.
+//! Full screen: the thread that draws.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, TryLockError};
-use std::thread::{self, JoinHandle, ThreadId};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::event::{self, Event as Input};
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
-};
 
 use super::draw::draw;
 use super::scene::Scene;
@@ -22,7 +15,7 @@ use super::state::State;
 use super::table;
 use super::view::{Action, View};
 use crate::backend::panics;
-use crate::show::terminal;
+use crate::show::{screen, terminal};
 use crate::verify::compare::{Event, Watcher};
 
 /// Interval at which keys and events are read.
@@ -203,90 +196,5 @@ impl Drawer {
             now: self.began.elapsed(),
         };
         screen::draw(&mut self.screen, |frame| draw(&scene, frame));
-    }
-}
-
-/// The terminal of the process. There is only one, so its state is static.
-mod screen {
-    use super::*;
-
-    pub(super) type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
-
-    /// Whether the screen is open.
-    static OPEN: AtomicBool = AtomicBool::new(false);
-
-    /// Lock on the screen. `WRITER` names the thread that holds it, so that a panic while drawing does not wait for
-    /// itself.
-    static WRITING: Mutex<()> = Mutex::new(());
-    static WRITER: Mutex<Option<ThreadId>> = Mutex::new(None);
-
-    pub(super) fn is_open() -> bool {
-        OPEN.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn enter() -> io::Result<Screen> {
-        enable_raw_mode()?;
-        OPEN.store(true, Ordering::SeqCst);
-        let mut stdout = io::stdout();
-        let screen = execute!(stdout, EnterAlternateScreen, Hide)
-            .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(stdout))));
-        terminal::opened(false);
-        screen.inspect_err(|_| leave())
-    }
-
-    /// Restores the terminal; does nothing if the screen is not open.
-    pub(super) fn leave() {
-        if !OPEN.swap(false, Ordering::SeqCst) {
-            return;
-        }
-        terminal::closed();
-        // The rest of a half-written frame would mix with later output, so the writer may finish.
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let me = Some(thread::current().id());
-        let _written = loop {
-            match WRITING.try_lock() {
-                Ok(guard) => break Some(guard),
-                Err(TryLockError::Poisoned(poisoned)) => break Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let mine = WRITER.try_lock().is_ok_and(|writer| *writer == me);
-            if mine || Instant::now() > deadline {
-                break None;
-            }
-            thread::sleep(Duration::from_millis(1));
-        };
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
-        let _ = disable_raw_mode();
-    }
-
-    pub(super) fn draw(screen: &mut Screen, picture: impl FnOnce(&mut ratatui::Frame)) {
-        let _writing = WRITING
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        set_writer(Some(thread::current().id()));
-        if is_open() && !terminal::is_gone() {
-            let _ = screen.draw(picture);
-        }
-        set_writer(None);
-    }
-
-    /// Makes the next drawing repaint the whole screen.
-    pub(super) fn repaint(screen: &mut Screen) {
-        let _writing = WRITING
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // `clear` asks the terminal for the position of the cursor, and takes keys for an answer.
-        if is_open()
-            && let Ok(size) = screen.size()
-        {
-            let _ = screen.resize(size.into());
-            let _ = screen.backend_mut().flush();
-        }
-    }
-
-    fn set_writer(writer: Option<ThreadId>) {
-        *WRITER
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = writer;
     }
 }

@@ -1,0 +1,163 @@
+//! Tests of plans and of the runs that they expand to.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use foretoken_datasets::Monitor;
+
+use super::shard::unit_count;
+use super::{Entry, Plan, Run, Shard, expand};
+use crate::experiment::Keep;
+
+fn plan(text: &str) -> Plan {
+    let text = format!("[set]\nmodel.vocab_size = 70\n{text}");
+    Plan::parse(&text, "plan.toml", "plan", |_| {
+        panic!("the base is embedded")
+    })
+    .unwrap()
+}
+
+fn runs_of(plan: &Plan) -> Vec<Run> {
+    let interrupt = AtomicBool::new(false);
+    let monitor = Monitor {
+        report: &|_| {},
+        interrupt: &interrupt,
+        bars: false,
+    };
+    expand(plan, monitor).unwrap()
+}
+
+fn runs(text: &str) -> Vec<Run> {
+    runs_of(&plan(text))
+}
+
+fn names(text: &str) -> Vec<String> {
+    runs(text).into_iter().map(|run| run.name).collect()
+}
+
+#[test]
+fn the_shipped_plan_covers_three_decades_of_compute() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/scaling-facts.toml");
+    let runs = runs_of(&Plan::read(Path::new(path)).unwrap());
+    assert!(runs.len() >= 30, "{} runs", runs.len());
+    let mut flops: Vec<f64> = runs.iter().map(|run| run.cost.unwrap().flops).collect();
+    flops.sort_by(f64::total_cmp);
+    let decades = (flops[flops.len() - 1] / flops[0]).log10();
+    assert!(decades >= 3.0, "{decades} decades");
+    assert!(runs.iter().any(|run| run.shared.is_some()));
+}
+
+#[test]
+fn names_tell_runs_apart() {
+    assert_eq!(
+        names("[axes]\ntrain.seed = [7, 8]\noptimizer.clip = [0.5, 1e-5, 2]\n"),
+        [
+            "seed7-clip0.5",
+            "seed7-clip1e-5",
+            "seed7-clip2",
+            "seed8-clip0.5",
+            "seed8-clip1e-5",
+            "seed8-clip2"
+        ]
+    );
+    // The last part of a key is its label unless two axes have the same.
+    assert_eq!(
+        names("[axes]\ntrain.seed = [1]\ndata.world.seed = [2]\ndata.tokenizer = [\"a/b c\"]\n"),
+        ["train_seed1-data_world_seed2-tokenizera_b_c"]
+    );
+    assert_eq!(names(""), ["run"]);
+    let variable = "v".repeat(100);
+    let long = names(&format!(
+        "[axes]\n{variable} = [1, 2]\n[derive]\ntrain.seed = \"{variable}\"\n"
+    ));
+    assert!(
+        long.iter().all(|name| name.len() == 80) && long[0] != long[1],
+        "{long:?}"
+    );
+}
+
+#[test]
+fn formulas_are_computed_after_those_that_they_refer_to() {
+    let runs = runs(
+        "[axes]\nbudget = [1e10]\n[derive]\n\
+         optimizer.min_learning_rate = \"optimizer.learning_rate / 10\"\n\
+         optimizer.learning_rate = \"1 / model.width\"\n\
+         train.steps = \"steps\"\n\
+         steps = \"budget / (flops_per_token * tokens_per_step)\"\n\
+         model.heads = \"model.width / 8\"\n\
+         model.width = \"32 + model.layers * 8\"\n",
+    );
+    let [run] = &runs[..] else { panic!("one run") };
+    let (model, optimizer) = (&run.experiment.model, &run.experiment.optimizer);
+    assert_eq!((model.width, model.heads), (Some(48), Some(6)));
+    assert_eq!(optimizer.learning_rate, 1.0 / 48.0);
+    assert_eq!(optimizer.min_learning_rate, 1.0 / 48.0 / 10.0);
+    let cost = run.cost.unwrap();
+    let flops_per_step = cost.flops / cost.steps as f64;
+    assert_eq!(
+        run.experiment.train.steps,
+        (1e10 / flops_per_step).round() as usize
+    );
+}
+
+#[test]
+fn a_trunk_keeps_the_checkpoints_of_its_branches() {
+    let wsd = "schedule.name = \"wsd\"\nschedule.decay = 0.1\n";
+    let axis = "[axes]\ntrain.steps = [1000, 2000, 4000]\n";
+    let of = |set: &str| runs(&format!("{wsd}{set}{axis}"));
+    let shared: Vec<_> = of("")
+        .iter()
+        .map(|run| run.shared.as_ref().map(|s| s.step))
+        .collect();
+    assert_eq!(shared, [Some(900), Some(1800), None]);
+    let keep = |runs: &[Run]| runs[2].experiment.train.keep.clone();
+    assert_eq!(keep(&of("")), Keep::Steps(vec![900, 1800]));
+    assert_eq!(
+        keep(&of("train.keep = [900, 70]\n")),
+        Keep::Steps(vec![70, 900, 1800])
+    );
+    assert_eq!(
+        keep(&of("train.keep = 1500\n")),
+        Keep::Steps(vec![900, 1500, 1800, 3000])
+    );
+    for alone in [
+        format!("{wsd}train.early_stop = 3\n{axis}"),
+        axis.to_owned(),
+        format!("{wsd}{axis}[derive]\ntrain.eval_every = \"train.steps\"\n"),
+    ] {
+        assert!(
+            runs(&alone).iter().all(|run| run.shared.is_none()),
+            "{alone}"
+        );
+    }
+}
+
+#[test]
+fn shards_are_balanced_and_have_whole_ladders() {
+    let plan =
+        "schedule.name = \"wsd\"\n[axes]\ntrain.steps = [100, 200]\ntrain.seed = [1, 2, 3, 4, 5]\n";
+    let entries: Vec<Entry> = runs(plan).iter().map(Entry::new).collect();
+    assert_eq!(unit_count(&entries), 5);
+    let shards: Vec<Vec<String>> = (1..=3)
+        .map(|index| {
+            format!("{index}/3")
+                .parse::<Shard>()
+                .unwrap()
+                .names(&entries)
+        })
+        .collect();
+    let mut all: Vec<&String> = shards.iter().flatten().collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 10);
+    let sizes: Vec<usize> = shards.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [4, 4, 2]);
+    for shard in shards {
+        for name in shard
+            .iter()
+            .filter_map(|name| name.strip_prefix("steps100"))
+        {
+            assert!(shard.contains(&format!("steps200{name}")), "{shard:?}");
+        }
+    }
+}
