@@ -1,6 +1,8 @@
-//! Tests of the grammar. Those of all kinds of worlds are in `kinds` and `windows`.
+//! Tests of the grammar. Those of all kinds of worlds are in `kinds`, `tokens` and `windows`.
 
 mod kinds;
+mod miniature;
+mod tokens;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,6 @@
 //! Training from experiment to result: runs a session with its run directory and its display.
 
+mod notes;
 mod resume;
 
 use std::ops::ControlFlow;
@@ -17,12 +18,9 @@ use crate::engine::event::{Ending, Event, Scope};
 use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_training;
 use crate::engine::observers::Observers;
-use crate::engine::schedule::Schedule;
 use crate::engine::session::{Observer, Session, SessionOptions};
-use crate::engine::setup::Setup;
 use crate::engine::state::RunState;
 use crate::engine::totals::Totals;
-use crate::experiment::{ScheduleName, WindowKind};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
@@ -57,7 +55,7 @@ pub enum Finished {
     /// The run is complete.
     Complete {
         /// Its figures.
-        summary: Summary,
+        summary: Box<Summary>,
         /// Text that the model generated.
         sample: String,
         /// Whether it stopped early.
@@ -162,8 +160,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     }
     History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
-    let notes = notes.chain(warmup_note(&experiment));
-    let notes = notes.chain(phase_note(&setup));
+    let notes = notes.chain(notes::of(&setup));
     if options.dashboard != Dashboard::None {
         notes.for_each(|note| errln!("note: {note}"));
     }
@@ -233,29 +230,10 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let result = RunResult { early, summary };
     result.write(&run)?;
     Ok(Finished::Complete {
-        summary: result.summary,
+        summary: Box::new(result.summary),
         sample,
         early,
     })
-}
-
-/// Returns a note if the windows of an epoch begin at only some of the places in documents of equal length.
-fn phase_note(setup: &Setup) -> Option<String> {
-    let world = setup.data.world.as_ref()?;
-    let bytes = world.world.document_bytes()?;
-    let context = setup.model.context;
-    let (mut divisor, mut rest) = (context, bytes);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    if setup.experiment.data.windows != WindowKind::Epoch || divisor == 1 {
-        return None;
-    }
-    Some(format!(
-        "all documents have {bytes} bytes, of which windows of {context} tokens begin at every {divisor}th: the windows \
-         of an epoch show only some of the places in a document, and those of the validation text others; set \
-         data.windows to documents or random, or another model.context"
-    ))
 }
 
 /// Result of the training loop and the final evaluations.
@@ -339,26 +317,10 @@ fn finished_before(run: &RunDirectory) -> Result<Option<Finished>, Error> {
         return Ok(None);
     };
     Ok(Some(Finished::Complete {
-        summary,
+        summary: Box::new(summary),
         sample: run.read(SAMPLE)?.unwrap_or_default(),
         early,
     }))
-}
-
-/// Returns a note if the run ends during warm-up or right after it.
-fn warmup_note(experiment: &Experiment) -> Option<String> {
-    let (steps, warmup) = (experiment.train.steps, experiment.optimizer.warmup);
-    (warmup > 0 && steps <= warmup + 1).then(|| {
-        let rate = Schedule::new(experiment).rate(steps - 1);
-        let falls = match experiment.schedule.name {
-            ScheduleName::Constant => "",
-            _ => ", and does not fall to optimizer.min_learning_rate",
-        };
-        format!(
-            "optimizer.warmup is {warmup} and train.steps is {steps}: the learning rate rises to {rate:.3e} in the \
-             last step{falls}"
-        )
-    })
 }
 
 fn sample(experiment: &Experiment, data: &Data, model: &LanguageModel) -> Result<String, Error> {

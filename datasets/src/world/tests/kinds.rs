@@ -1,148 +1,9 @@
 //! Tests that hold for every kind of world: against the enumeration of all documents of miniature worlds, and by
-//! sampling the default ones.
+//! sampling larger ones.
 
-use std::collections::BTreeMap;
-
-use super::super::derivation::Derivations;
-use super::super::facts::Facts;
-use super::super::markov::Markov;
-use super::super::reference::enumerate;
-use super::super::tokens::TokenOracle;
 use super::super::*;
-use super::{hash, miniature};
-use crate::{Tokenizer, TokenizerSpec};
-
-/// A process, and all of its documents with their probabilities, computed in another way.
-pub(super) struct Miniature {
-    pub(super) process: Arc<dyn Process>,
-    pub(super) documents: BTreeMap<String, f64>,
-}
-
-impl Miniature {
-    fn prefix(&self, prefix: &str) -> f64 {
-        let with_prefix = self.documents.iter().filter(|(d, _)| d.starts_with(prefix));
-        with_prefix.map(|(_, p)| p).sum()
-    }
-}
-
-pub(super) fn grammar() -> Miniature {
-    let grammar = miniature();
-    Miniature {
-        documents: enumerate(&grammar, grammar.rules.len() - 1)
-            .into_iter()
-            .collect(),
-        process: Arc::new(Derivations::new(grammar)),
-    }
-}
-
-/// 40 facts, of which two questions may begin alike, so that there are two letters. The texts are found by drawing.
-pub(super) fn facts() -> Miniature {
-    let config = FactsConfig {
-        facts: 40,
-        exponent: 0.3,
-        answer: 2,
-    };
-    let facts = Facts::new(&config, &mut generator(3, Purpose::Facts, 0)).unwrap();
-    let weights: Vec<f64> = (1..=40).map(|i| f64::from(i).powf(-1.3)).collect();
-    let total: f64 = weights.iter().sum();
-    let mut documents = BTreeMap::new();
-    for index in 0..20_000 {
-        let mut text = String::new();
-        let bits = facts.draw(&mut generator(3, Purpose::Train, index), &mut text);
-        let close = |weight: &&f64| (bits + (*weight / total).log2()).abs() < 1e-9;
-        let weight = weights.iter().find(close);
-        let weight = weight.unwrap_or_else(|| panic!("no fact has {bits} bits"));
-        documents.insert(text, weight / total);
-    }
-    assert_eq!(documents.len(), 40, "each fact is drawn");
-    Miniature {
-        process: Arc::new(facts),
-        documents,
-    }
-}
-
-/// Chains of order 2 over 3 symbols, whose documents have 5. The transition probabilities are those that draws of one
-/// symbol show by their bits.
-pub(super) fn chain() -> Miniature {
-    let config = MarkovConfig {
-        symbols: 3,
-        order: 2,
-        branches: 2,
-        length: 5,
-        lengths: LengthLaw::Fixed,
-    };
-    let chain = |length| {
-        let config = MarkovConfig { length, ..config };
-        Markov::new(&config, &mut generator(5, Purpose::Facts, 0))
-    };
-    // With length 3, a document is a context and one transition.
-    let (short, mut transitions) = (chain(3), BTreeMap::new());
-    for index in 0..2000 {
-        let mut text = String::new();
-        let bits = short.draw(&mut generator(5, Purpose::Train, index), &mut text);
-        transitions.insert(text.trim_end().to_owned(), 9.0 * (-bits).exp2());
-    }
-    assert_eq!(transitions.len(), 9 * 2, "each transition is drawn");
-    let mut documents: BTreeMap<String, f64> = transitions
-        .keys()
-        .map(|text| (text[..2].to_owned(), 1.0 / 9.0))
-        .collect();
-    for _ in 0..3 {
-        let longer = documents.iter().flat_map(|(text, p)| {
-            let context = &text[text.len() - 2..];
-            let next = transitions
-                .iter()
-                .filter(move |(t, _)| t.starts_with(context));
-            next.map(move |(t, q)| (format!("{text}{}", &t[2..]), p * q))
-        });
-        documents = longer.collect();
-    }
-    Miniature {
-        process: Arc::new(chain(5)),
-        documents: documents
-            .into_iter()
-            .map(|(text, p)| (text + "\n", p))
-            .collect(),
-    }
-}
-
-/// A chain of order 1 without a choice, whose documents go on with probability 3/4. Documents of more than 300 symbols
-/// are left out.
-pub(super) fn geometric() -> Miniature {
-    let config = MarkovConfig {
-        symbols: 3,
-        order: 1,
-        branches: 1,
-        length: 4,
-        lengths: LengthLaw::Geometric,
-    };
-    let chain = Markov::new(&config, &mut generator(2, Purpose::Facts, 0));
-    let mut next = BTreeMap::new();
-    for index in 0..200 {
-        let mut text = String::new();
-        chain.draw(&mut generator(2, Purpose::Train, index), &mut text);
-        let text: Vec<char> = text.trim_end().chars().collect();
-        next.extend(text.windows(2).map(|pair| (pair[0], pair[1])));
-    }
-    let mut documents = BTreeMap::new();
-    for first in ['a', 'b', 'c'] {
-        let (mut text, mut probability, mut last) = (first.to_string(), 1.0 / 3.0, first);
-        for _ in 0..300 {
-            documents.insert(format!("{text}\n"), probability / 4.0);
-            probability *= 0.75;
-            last = next[&last];
-            text.push(last);
-        }
-    }
-    Miniature {
-        process: Arc::new(chain),
-        documents,
-    }
-}
-
-pub(super) fn miniatures() -> [Miniature; 4] {
-    [grammar(), facts(), chain(), geometric()]
-}
+use super::hash;
+use super::miniature::miniatures;
 
 #[test]
 fn next_symbols_have_the_enumerated_distribution() {
@@ -216,7 +77,7 @@ fn expectations_are_those_of_the_enumeration() {
 }
 
 /// Returns the configurations of larger worlds.
-fn configurations() -> [WorldConfig; 6] {
+pub(super) fn configurations() -> [WorldConfig; 6] {
     let of = |kind| WorldConfig {
         kind,
         ..WorldConfig::default()
@@ -484,72 +345,5 @@ fn invalid_keys_are_named() {
         for part in parts {
             assert!(error.contains(part), "{error}");
         }
-    }
-}
-
-#[test]
-fn tokens_that_divide_text_in_one_way_have_exact_probabilities() {
-    for config in configurations() {
-        let world = World::new(&config).unwrap();
-        let text = world.text(Stream::Train, Size::Bytes(3000));
-        for spec in [TokenizerSpec::Byte, TokenizerSpec::Char] {
-            let tokenizer = Tokenizer::from_spec(&spec.to_string(), &text.text).unwrap();
-            let mut oracle = world.oracle();
-            let mut tokens = TokenOracle::new(&world, &tokenizer).unwrap();
-            let mut bits = 0.0;
-            for id in tokenizer.encode(&text.text).unwrap() {
-                let symbol = tokenizer.token_bytes(id)[0];
-                let distribution = tokens.distribution().to_vec();
-                assert_eq!(
-                    distribution[id as usize],
-                    oracle.distribution()[usize::from(symbol)]
-                );
-                bits -= tokens.advance(id);
-                oracle.advance(symbol);
-            }
-            assert!((bits - text.bits).abs() < 1e-7);
-            tokens.advance(u32::MAX);
-            assert!(tokens.is_impossible());
-        }
-    }
-}
-
-#[test]
-fn tokens_of_several_symbols_are_summed_over_their_symbols() {
-    // Pairs of letters are a prefix code, although the tokenizer knows single letters too.
-    let world = World::new(&WorldConfig {
-        kind: WorldKind::Markov,
-        symbols: Some(2),
-        order: Some(1),
-        branches: Some(2),
-        length: Some(4),
-        ..WorldConfig::default()
-    });
-    let world = world.unwrap();
-    let tokens = [&b"aa"[..], b"ab", b"ba", b"bb", b"\n", b"xy", b""].map(<[u8]>::to_vec);
-    let mut oracle = TokenOracle::of_tokens(&world, tokens.into()).unwrap();
-    let mut symbols = world.oracle();
-    let first = oracle.distribution().to_vec();
-    assert!((first.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{first:?}");
-    assert_eq!(first[4..], [0.0; 3]);
-    let exact = symbols.advance(b'a') + symbols.advance(b'b');
-    assert!((first[1].log2() - exact).abs() < 1e-12);
-    assert!((oracle.advance(1) - exact).abs() < 1e-12);
-    oracle.advance(2);
-    assert_eq!(oracle.distribution()[4], 1.0);
-    assert_eq!(oracle.advance(4), 0.0);
-    assert_eq!(oracle.distribution(), first);
-}
-
-#[test]
-fn tokens_that_divide_text_in_several_ways_are_refused() {
-    let world = World::new(&WorldConfig::default()).unwrap();
-    let text = world.text(Stream::Train, Size::Bytes(20_000)).text;
-    let tokenizer = Tokenizer::from_spec("bpe:300", &text).unwrap();
-    let error = TokenOracle::new(&world, &tokenizer)
-        .unwrap_err()
-        .to_string();
-    for part in ["tokenizer: ", "is the beginning of", "char or byte"] {
-        assert!(error.contains(part), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::window::bits_in_windows;
 use super::super::*;
-use super::kinds::{Miniature, miniatures};
+use super::miniature::{Miniature, miniatures};
 use crate::windows::EvaluationWindows;
 use crate::{Tokenizer, TokenizerSpec};
 

@@ -271,3 +271,85 @@ fn row(progress: &Progress<'_>, entry: &Entry, name: usize, spark: usize) -> Row
         Line::from(loss).right_aligned(),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::science::sweep::view::Curves;
+    use crate::science::sweep::{Speeds, SweepDirectory};
+
+    /// Draws a sweep of three runs, of which the first has taken half of its steps.
+    fn drawn(width: u16, height: u16) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("index.jsonl"), "").unwrap();
+        let sweep = SweepDirectory::open(folder.path()).unwrap();
+        let entry = |rest: &str| -> Entry {
+            let cost = "\"steps\":100,\"tokens\":100,\"parameters\":1,\"non_embedding_parameters\":1,\"flops\":1e6,\
+                        \"memory_bytes\":1";
+            serde_json::from_str(&format!("{{\"keys\":{{}},\"seed\":1,{cost},{rest}}}")).unwrap()
+        };
+        let entries = [
+            entry("\"name\":\"width16\",\"state\":\"running\""),
+            entry("\"name\":\"width32\",\"state\":\"diverged\",\"reason\":\"the loss is NaN\""),
+            entry("\"name\":\"width64\",\"state\":\"waiting\""),
+        ];
+        let line = |step: usize| {
+            let loss = 8.0 * 0.9_f64.powi(step as i32);
+            format!(
+                "{{\"kind\":\"step\",\"step\":{step},\"tokens\":1,\"loss\":{loss},\"gradient_norm\":1,\
+                 \"learning_rate\":1,\"seconds\":0.5}}\n"
+            )
+        };
+        let run = sweep.run("width16");
+        std::fs::create_dir_all(&run).unwrap();
+        let log: String = (0..50).map(line).collect();
+        std::fs::write(run.join("metrics.jsonl"), log).unwrap();
+        let curves = Curves::of_sweep(&sweep, &entries);
+        let progress = Progress {
+            sweep: &sweep,
+            entries: &entries,
+            curves: &curves,
+            speeds: &Speeds::default(),
+            jobs: 1,
+            elapsed: Duration::from_secs(25),
+            stopping: false,
+        };
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let frame = terminal.draw(|frame| {
+            draw(&progress, None, frame);
+        });
+        let cells = frame.unwrap().buffer.content();
+        let lines = cells.chunks(width.into());
+        let text = |line: &[ratatui::buffer::Cell]| {
+            line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n"
+        };
+        lines.map(text).collect()
+    }
+
+    #[test]
+    fn runs_are_rows_with_sparklines() {
+        let drawn = drawn(80, 10);
+        for part in [
+            "0 of 3 done, 1 running, 1 waiting, 1 diverged",
+            "50 % of the operations, 25s elapsed",
+            "runs 1–3 of 3",
+            "width16 running  █",
+            "50/100  0.0458",
+            "width32 diverged the loss is NaN",
+            "width64 waiting",
+            "q stop with checkpoints",
+        ] {
+            assert!(drawn.contains(part), "{part} is missing from:\n{drawn}");
+        }
+    }
+
+    #[test]
+    fn no_size_of_a_terminal_panics() {
+        for (width, height) in [(1, 1), (5, 3), (20, 5), (40, 2), (300, 90)] {
+            drawn(width, height);
+        }
+    }
+}
