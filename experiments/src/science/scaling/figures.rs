@@ -373,9 +373,13 @@ pub(super) fn predictions(fit: &FitRecord, suffix: &str) -> Figure {
     let fitted = |run: &Observation| (run.loss, predictor.value(run));
     let seen: Vec<(f64, f64)> = fit.observations.iter().map(fitted).collect();
     let (low, high) = ends(seen.iter().chain(&points).map(|point| point.0));
+    let mark = match points.is_empty() {
+        true => PointMark::Dots,
+        false => PointMark::Cloud,
+    };
     let mut all = vec![
         series("equal", PointMark::Line, 9, vec![(low, low), (high, high)]),
-        series("fitted runs", PointMark::Cloud, 0, seen),
+        series("fitted runs", mark, 0, seen),
     ];
     let caption = match points.is_empty() {
         true => "Loss by the law against the measured loss of the same runs.",
