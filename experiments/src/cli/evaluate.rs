@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::engine::data::Data;
-use foretoken::experiment::DataSection;
+use foretoken::experiment::{DataSection, WindowKind};
 use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::evaluate::{
@@ -69,9 +69,9 @@ pub(super) struct EvaluateArgs {
     /// A folder of tokens, or an experiment file whose data is used
     #[arg(long, value_name = "DIR|EXPERIMENT.toml", conflicts_with = "texts")]
     data: Option<PathBuf>,
-    /// Tokens between two windows: a number, context, or documents
-    #[arg(long, value_name = "TOKENS", default_value = "context")]
-    stride: StrideArgument,
+    /// Tokens between two windows: a number, context, or documents [default: as the validation of the run, else context]
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<StrideArgument>,
     /// Number of tokens that the model reads at once [default: its context]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
@@ -140,8 +140,9 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
         Some(second) => Some((second, second.open()?)),
         None => None,
     };
+    let stride = stride(&args, &source);
     let interrupt = on_ctrl_c(|| {});
-    let mut first = Conditions::new(&args, &args.model, &source)?;
+    let mut first = Conditions::new(&args, stride, &args.model, &source)?;
     let directory = match (args.report, &args.out) {
         (false, None) => None,
         (_, out) => Some(ReportDirectory::claim(out.as_deref())?),
@@ -152,7 +153,7 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
         let evaluated = first.evaluate(&model, &texts, &interrupt)?;
         return finish(&args, directory, &first, &texts, evaluated, None);
     };
-    let mut other = Conditions::new(&args, second, &second_source)?;
+    let mut other = Conditions::new(&args, stride, second, &second_source)?;
     texts.check(second_source.tokenizer()?, "--against")?;
     let is_same_model = source.has_same_weights(&second_source)
         && source
@@ -255,7 +256,12 @@ struct Conditions<'s> {
 }
 
 impl<'s> Conditions<'s> {
-    fn new(args: &EvaluateArgs, model: &ModelArgs, source: &'s Source) -> Result<Self, Error> {
+    fn new(
+        args: &EvaluateArgs,
+        stride: StrideArgument,
+        model: &ModelArgs,
+        source: &'s Source,
+    ) -> Result<Self, Error> {
         source.tokenizer()?;
         let (backend, precision) = model.backend()?;
         Ok(Self {
@@ -263,7 +269,7 @@ impl<'s> Conditions<'s> {
             backend,
             precision,
             device: model.device()?,
-            settings: settings(args, source.config().context)?,
+            settings: settings(args, stride, source.config().context)?,
             keeps_targets: false,
         })
     }
@@ -302,7 +308,26 @@ impl<'s> Conditions<'s> {
     }
 }
 
-fn settings(args: &EvaluateArgs, of_model: usize) -> Result<Settings, Error> {
+/// Returns the stride that is asked for, or that with which the validation of a run in training reads its own text.
+fn stride(args: &EvaluateArgs, source: &Source) -> StrideArgument {
+    let is_own_text = args.texts.is_empty() && args.data.is_none();
+    let experiment = RunDirectory::open(source.path()).and_then(|run| run.experiment());
+    match (args.stride, experiment) {
+        (Some(stride), _) => stride,
+        (None, Ok(experiment))
+            if is_own_text && experiment.data.windows == WindowKind::Documents =>
+        {
+            StrideArgument::Documents
+        }
+        _ => StrideArgument::Context,
+    }
+}
+
+fn settings(
+    args: &EvaluateArgs,
+    stride: StrideArgument,
+    of_model: usize,
+) -> Result<Settings, Error> {
     let context = args.context.map_or(of_model, |context| context as usize);
     if context > of_model {
         return Err(refused(
@@ -312,7 +337,7 @@ fn settings(args: &EvaluateArgs, of_model: usize) -> Result<Settings, Error> {
             ),
         ));
     }
-    let policy = match args.stride {
+    let policy = match stride {
         StrideArgument::Tokens(stride) if stride > context => {
             return Err(refused(
                 "--stride",
