@@ -7,16 +7,18 @@ use std::str::FromStr;
 use burn::module::Module;
 use burn::tensor::Device;
 use foretoken_datasets::Tokenizer;
+use foretoken_datasets::world::END;
 use foretoken_model::{Export, ModelConfig, ModelError, Pretrained, Transformer, WeightType};
 
-use crate::Error;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_loading;
 use crate::engine::parameters::in_precision;
+use crate::experiment::WindowKind;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::RunDirectory;
+use crate::{Error, Experiment};
 
 /// A choice among the checkpoints of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +59,8 @@ enum Kind {
         step: usize,
         /// The reason for this step, in words.
         reason: &'static str,
+        /// Token that precedes each document in training; `None` unless windows are those of documents.
+        document_start: Option<u32>,
     },
     Pretrained(Box<Pretrained>),
 }
@@ -107,7 +111,12 @@ impl Source {
         let own = path.join("tokenizer.json");
         let tokenizer = choose_tokenizer(given, own.is_file().then_some(&*own))?;
         let tokens = tokenizer.as_ref().map_or(1, Tokenizer::vocab_size);
-        let config = run.experiment()?.model.config(tokens, None)?;
+        let experiment = run.experiment()?;
+        let config = experiment.model.config(tokens, None)?;
+        let document_start = match (experiment.data.windows, &tokenizer) {
+            (WindowKind::Documents, Some(tokenizer)) => document_end(&experiment, tokenizer),
+            _ => None,
+        };
         let checkpoints = Checkpoints::new(run.checkpoints());
         let (step, reason) = choose(&checkpoints, checkpoint, path)?;
         Ok(Self {
@@ -116,6 +125,7 @@ impl Source {
                 checkpoints,
                 step,
                 reason,
+                document_start,
             },
             config,
             tokenizer,
@@ -192,8 +202,8 @@ impl Source {
     /// Returns an error if the tokenizer fails.
     pub fn start_of_text(&self) -> Result<Vec<u32>, Error> {
         match &self.kind {
-            // Training here adds no token before a text, whatever the tokenizer's file says.
-            Kind::Run { .. } => Ok(Vec::new()),
+            // Otherwise training here adds no token before a text, whatever the tokenizer's file says.
+            Kind::Run { document_start, .. } => Ok(document_start.iter().copied().collect()),
             Kind::Pretrained(_) => Ok(self.tokenizer()?.start_of_text()?),
         }
     }
@@ -232,6 +242,10 @@ impl Source {
             Kind::Pretrained(model) if !model.end_of_text().is_empty() => {
                 model.end_of_text().to_vec()
             }
+            Kind::Run {
+                document_start: Some(token),
+                ..
+            } => vec![*token],
             _ => of_tokenizer().into_iter().collect(),
         }
     }
@@ -291,6 +305,20 @@ impl Source {
         };
         let device = Backend::default_backend().device()?;
         Ok(export.write(&self.load(&device)?, out)?)
+    }
+}
+
+/// Returns the token that ends a document of an experiment's data, if one token does.
+fn document_end(experiment: &Experiment, tokenizer: &Tokenizer) -> Option<u32> {
+    if experiment.data.world.is_none() {
+        return tokenizer.end_of_text();
+    }
+    match tokenizer
+        .encode(char::from(END).encode_utf8(&mut [0]))
+        .ok()?[..]
+    {
+        [end] => Some(end),
+        _ => None,
     }
 }
 

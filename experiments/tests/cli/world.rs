@@ -79,6 +79,16 @@ fn windows_of_documents_have_the_entropy_as_their_floor() {
     assert_eq!(report["not_scored"], 0);
     assert_eq!(report["bytes"].as_u64().unwrap() % 7, 0);
 
+    // Each text begins where documents of the training began, so that its first token is predicted, too.
+    let document = &bench.path("train.txt");
+    let world = bench.succeed(&["data", "world", "facts", "--facts", "50", "--answer", "3"]);
+    let line = world.lines().last().unwrap().trim().to_owned();
+    std::fs::write(document, &line).unwrap();
+    let shown = bench.succeed(&["evaluate", "run", "train.txt", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(report["not_scored"], 0);
+    assert_eq!(report["tokens"], line.len());
+
     // A document that is longer than a window has no known floor, and the share is named.
     overrides.extend(["data.world.answer=20", "data.windows=documents"].map(String::from));
     let result = trained(&bench, "long", &overrides);
