@@ -89,12 +89,13 @@ impl Markov {
     /// is the limit of the distribution of contexts from the uniform start (Shannon 1948, theorem 5).
     ///
     /// It is computed by power iteration of the lazy chain `(I + T)/2`, which has the same limit and no period, until a
-    /// step changes the distribution by less than [`TOLERANCE`](Self::TOLERANCE) in total. `None` if 100 000 steps do
-    /// not reach that.
+    /// step changes the distribution by less than [`TOLERANCE`](Self::TOLERANCE) in total. `None` if 100 000 steps, or
+    /// as many as follow 2^30 transitions, do not reach that.
     fn entropy_rate(&self) -> Option<f64> {
         let entropies = self.entropies();
         let mut distribution = self.uniform();
-        for _ in 0..100_000 {
+        let steps = ((1 << 30) / self.transitions.len()).clamp(1, 100_000);
+        for _ in 0..steps {
             let mut next = self.moved(&distribution);
             let mut change = 0.0;
             for (next, before) in next.iter_mut().zip(&distribution) {

@@ -208,7 +208,7 @@ fn non_negative_least_squares(
 /// Goes from a start to the minimum of the objective, through falling thresholds.
 pub(super) fn refine(form: &Form, sample: &Sample, start: &Point, threshold: f64) -> Minimum {
     let sizes = residuals(form, sample, start).into_iter().map(f64::abs);
-    let largest = sizes.fold(0.0, f64::max).clamp(threshold, 1.0);
+    let largest = sizes.fold(0.0, f64::max).min(1.0).max(threshold);
     let mut point = *start;
     let mut now = largest;
     while now > threshold * 1.5 {

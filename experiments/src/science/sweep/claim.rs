@@ -108,10 +108,10 @@ impl Snapshot {
             let name = entry.file_name();
             let parts = name.to_str().and_then(|name| name.rsplit_once('.'));
             if let Some((name, number)) = parts
-                && let Ok(number) = number.parse::<usize>()
+                && let Ok(number) = number.parse::<u32>()
             {
                 let latest = numbers.entry(name.to_owned()).or_insert(0);
-                *latest = number.max(*latest);
+                *latest = (*latest).max(number as usize);
             }
         }
         Self {
@@ -130,9 +130,11 @@ impl Snapshot {
         if number == 0 {
             return Owner::Dead;
         }
-        let Ok(file) = File::open(file_of(&self.folder, name, number)) else {
-            // It was removed, or cannot be read now.
-            return Owner::Alive;
+        let path = file_of(&self.folder, name, number);
+        let Ok(file) = File::open(&path) else {
+            // It was removed, or cannot be read.
+            let renewed = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+            return Owner::Unknown(renewed.unwrap_or(SystemTime::UNIX_EPOCH));
         };
         let locked = file.try_lock_shared();
         if matches!(locked, Err(TryLockError::WouldBlock)) {
@@ -370,6 +372,21 @@ mod tests {
         // A claim that was just created, and has no content yet, is held.
         File::create(file_of(folder, "a.b-1", 4)).unwrap();
         assert_eq!(free(folder, &mut observer), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_claim_that_cannot_be_opened_is_dead_after_a_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::os::unix::fs::symlink("/nowhere/at-all", file_of(folder, "a.b-1", 2)).unwrap();
+        // No number that a process of ours can have reached.
+        File::create(folder.join(format!("a.b-1.{}", u64::MAX))).unwrap();
+        let lease = Duration::from_millis(200);
+        let mut observer = Observer::new(folder.into(), lease);
+        assert_eq!(free(folder, &mut observer), None);
+        thread::sleep(lease);
+        assert_eq!(free(folder, &mut observer), Some(3));
     }
 
     #[test]
