@@ -448,3 +448,36 @@ fn runs_of_the_program_are_read_with_every_count_of_their_parameters() {
     let floor = number(&result["floor_bits_per_byte"]) * std::f64::consts::LN_2;
     assert!((entropy / floor - 1.0).abs() < 0.5, "{entropy} {floor}");
 }
+
+#[test]
+fn runs_that_no_single_law_describes_are_refused_by_name() {
+    let bench = Bench::new();
+    let run = |name: &str, sets: &[&str]| {
+        let sets = [&["train.steps=3"], sets].concat();
+        bench.tiny_run(name, &set(&sets));
+    };
+    run("a", &[]);
+    run("seed", &["train.seed=7", "optimizer.learning_rate=2e-3"]);
+    run("world", &["data.world.seed=7"]);
+    run("decay", &["optimizer.weight_decay=0.3"]);
+    run("windows", &["data.windows=\"random\""]);
+    for (name, problem) in [
+        (
+            "world",
+            "world: has other data than a, so that no single law describes both: data.world.seed (7 here, ",
+        ),
+        (
+            "windows",
+            "windows: has other data than a, so that no single law describes both: data.windows (",
+        ),
+        (
+            "decay",
+            "decay: has the size, tokens and FLOPs of a, but is not another seed of it: optimizer.weight_decay (0.3 here, ",
+        ),
+        // Another seed and another learning rate are no reason to refuse; one size is.
+        ("seed", "has 1 different runs"),
+    ] {
+        let message = refusal(&bench, &["fit", "a", name]);
+        assert!(message.contains(problem), "{name}: {message}");
+    }
+}

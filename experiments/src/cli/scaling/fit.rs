@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use foretoken::Error;
 use foretoken::science::scaling::{
-    Columns, Convention, FitRecord, Fits, Fitted, Law, Method, Observations, Quantity,
+    Columns, Convention, FitRecord, Fits, Fitted, Floor, Law, Method, Observations, Quantity,
     ReportDirectory, Settings, THRESHOLD, Variable, hold_out,
 };
 use foretoken::show::{format, output};
@@ -66,7 +66,7 @@ pub(in crate::cli) struct FitArgs {
     /// Predict the runs with more than the largest FLOPs / FACTOR from the others
     #[arg(long, value_name = "FACTOR", num_args = 0..=1, require_equals = true, default_missing_value = HOLD_OUT)]
     hold_out: Option<f64>,
-    /// Entropy of the text in the unit of the losses, to compare E with [default: that of the runs, if it is known]
+    /// Entropy of the text in the unit of the losses, to compare E with [default: the least loss of the runs, if it is known]
     #[arg(long, value_name = "NATS")]
     entropy: Option<f64>,
     /// Parameters to test against the data, as E=1.69,A=406.4,…
@@ -250,8 +250,9 @@ fn fit(
     };
     let mut record = FitRecord::fit(&observations.sources.join(", "), kept, settings)?;
     record.hold_out(&held);
-    if let Some(entropy) = args.entropy.or(observations.entropy) {
-        record.compare_entropy(entropy);
+    let given = args.entropy.map(|entropy| (Floor::Text, entropy));
+    if let Some((floor, entropy)) = given.or(observations.floor) {
+        record.compare_entropy(floor, entropy);
     }
     if !args.test.is_empty() {
         record.test(tested(law, &args.test)?);

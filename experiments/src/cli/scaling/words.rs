@@ -199,13 +199,11 @@ fn entropy(fit: &FitRecord) -> String {
     let Some(check) = fit.entropy else {
         return String::new();
     };
-    let verdict = match check.inside {
-        true => "the interval of E contains it",
-        false => "the interval of E does not contain it",
-    };
     format!(
-        "entropy       {} nats, known exactly: {verdict}\n",
-        significant(check.entropy, 5)
+        "known floor   {}, {}: {}\n",
+        significant(check.entropy, 5),
+        check.floor.words(),
+        check.verdict()
     )
 }
 

@@ -175,14 +175,11 @@ fn tiles(fit: &FitRecord) -> Vec<Tile> {
 fn verdicts(fit: &FitRecord) -> Vec<String> {
     let mut verdicts = Vec::new();
     if let Some(check) = fit.entropy {
-        let verdict = if check.inside {
-            "contains"
-        } else {
-            "does not contain"
-        };
         verdicts.push(format!(
-            "The entropy of the text is known: {} nats per token. The interval of E {verdict} it.",
-            significant(check.entropy, 5)
+            "A least loss is known: {}, {}. For it, {}.",
+            significant(check.entropy, 5),
+            check.floor.words(),
+            check.verdict()
         ));
     }
     if let Some(test) = &fit.test {

@@ -12,7 +12,7 @@ use super::isoflop::Approaches;
 use super::law::{Fitted, Law, Quantity, Variable};
 use super::noise::NoiseSummary;
 use super::objective::{VARIABLES, Vector, huber, objective, residuals, solve};
-use super::observations::{Convention, Observation, groups, refused, sample};
+use super::observations::{Convention, Floor, Observation, groups, refused, sample};
 use super::prediction::HeldOut;
 use crate::{Error, json};
 
@@ -50,13 +50,15 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Comparison of the irreducible loss with the known entropy of the text.
+/// Comparison of the irreducible loss with a known least loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EntropyCheck {
-    /// The entropy, in the unit of the loss.
+    /// The least loss, in the unit of the losses.
     pub entropy: f64,
-    /// Whether the interval of E contains it.
-    pub inside: bool,
+    /// What it is the least of.
+    pub floor: Floor,
+    /// Whether the interval of E contains it; `None` if the data do not determine E and no end excludes it.
+    pub inside: Option<bool>,
 }
 
 /// Test of given parameters against the data.
@@ -75,6 +77,17 @@ pub struct Test {
     pub degrees: usize,
     /// Probability of such a likelihood ratio if the parameters are right.
     pub probability: f64,
+}
+
+impl EntropyCheck {
+    /// Returns the verdict as a clause.
+    pub fn verdict(&self) -> &'static str {
+        match self.inside {
+            Some(true) => "the interval of E contains it",
+            Some(false) => "the interval of E does not contain it",
+            None => "the data do not determine E, so that nothing follows",
+        }
+    }
 }
 
 /// A law fitted to observations. [`FitRecord::fit`] makes it; `fit.json` holds it.
@@ -198,13 +211,19 @@ impl FitRecord {
         })
     }
 
-    /// Compares the irreducible loss with a known entropy in the unit of the losses; `None` for a law without E.
-    pub fn compare_entropy(&mut self, entropy: f64) {
+    /// Compares the irreducible loss with a known least loss in the unit of the losses. Does nothing for a law without
+    /// E.
+    pub fn compare_entropy(&mut self, floor: Floor, entropy: f64) {
         let e = self.estimate(Quantity::E);
-        self.entropy = e.map(|e| EntropyCheck {
-            entropy,
-            inside: e.interval[0].is_none_or(|low| low <= entropy)
-                && e.interval[1].is_none_or(|high| entropy <= high),
+        self.entropy = e.map(|e| {
+            let [low, high] = e.interval;
+            let contains =
+                low.is_none_or(|low| low <= entropy) && high.is_none_or(|high| entropy <= high);
+            EntropyCheck {
+                entropy,
+                floor,
+                inside: (e.determined || !contains).then_some(contains),
+            }
         });
     }
 

@@ -262,7 +262,8 @@ fn parse(
             flops: optional(&flops)?,
             loss: number(&loss)?,
             name: at.clone(),
-            entropy: None,
+            floors: Vec::new(),
+            origin: None,
             curve: Vec::new(),
         });
         count += 1;
