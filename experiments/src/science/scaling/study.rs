@@ -19,6 +19,12 @@ use crate::{Error, json};
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
 pub const THRESHOLD: f64 = 1e-3;
 
+/// Largest width of the interval of an exponent a that is reported as a finding: it lies between 0 and 1.
+const WIDEST: f64 = 0.5;
+
+/// Noise of log losses below which losses follow the law exactly. Training has noise of 1e-3 or more between seeds.
+const EXACT: f64 = 1e-5;
+
 /// How the minimum of the objective is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -225,6 +231,33 @@ impl FitRecord {
                 inside: (e.determined || !contains).then_some(contains),
             }
         });
+    }
+
+    /// Returns the exponent a of compute-optimal sizes, if the data determine it: both exponents of the law have
+    /// intervals, and that of a is not wider than [`WIDEST`].
+    pub fn optimal_exponent(&self) -> Option<&QuantityEstimate> {
+        let exponents = [
+            Quantity::Alpha,
+            Quantity::Beta,
+            Quantity::AlphaN,
+            Quantity::AlphaD,
+        ];
+        let mut exponents = exponents.iter().filter_map(|q| self.estimate(*q));
+        let a = self.estimate(Quantity::OptimalExponent)?;
+        let [low, high] = a.interval;
+        let is_narrow = high? - low? <= WIDEST;
+        (is_narrow && exponents.all(|estimate| estimate.determined)).then_some(a)
+    }
+
+    /// Returns the quantities that the data do not determine.
+    pub fn undetermined(&self) -> Vec<Quantity> {
+        let open = self.estimates.iter().filter(|e| !e.determined);
+        open.map(|estimate| estimate.quantity).collect()
+    }
+
+    /// Whether the law goes through all losses up to rounding, so that there is no noise to take intervals from.
+    pub fn is_exact(&self) -> bool {
+        self.noise.deviation < EXACT
     }
 
     /// Returns the estimate of a quantity; `None` if the law does not have it.

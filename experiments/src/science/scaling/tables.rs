@@ -7,10 +7,13 @@ use super::study::FitRecord;
 use crate::report::{Cell, Layout, Table, headings};
 use crate::show::format::significant;
 
-fn cells(estimate: &QuantityEstimate) -> [Cell; 4] {
-    let [low, high] = estimate.interval;
+fn cells(estimate: &QuantityEstimate, is_exact: bool) -> [Cell; 4] {
+    // Without noise an interval says nothing.
+    let [low, high] = estimate.interval.map(|end| end.filter(|_| !is_exact));
     let value = estimate.determined.then_some(estimate.value);
-    let error = estimate.standard_error.filter(|_| estimate.determined);
+    let error = estimate
+        .standard_error
+        .filter(|_| estimate.determined && !is_exact);
     [
         match value {
             Some(value) => Cell::number(Some(value), |value| significant(value, 5)),
@@ -25,7 +28,9 @@ fn cells(estimate: &QuantityEstimate) -> [Cell; 4] {
 pub(super) fn estimates(fit: &FitRecord) -> Table {
     let rows = fit.estimates.iter().map(|estimate| {
         let name = Cell::from(estimate.quantity.symbol().to_owned());
-        std::iter::once(name).chain(cells(estimate)).collect()
+        std::iter::once(name)
+            .chain(cells(estimate, fit.is_exact()))
+            .collect()
     });
     Table {
         caption: "Parameters, and the exponent a of compute-optimal sizes",
