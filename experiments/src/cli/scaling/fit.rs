@@ -13,6 +13,7 @@ use foretoken::show::format::plural;
 use foretoken::show::{format, output};
 
 use super::super::model::refused;
+use super::super::report_args::ReportArgs;
 use super::{LawName, Params, words};
 
 /// Factor below the largest FLOPs from which a run is held out by default.
@@ -100,12 +101,8 @@ pub(in crate::cli) struct FitArgs {
     /// Seed of both
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Write a report with figures, fit.json and tables, into --out
-    #[arg(long)]
-    report: bool,
-    /// Directory of the report, which implies --report [default: runs/scaling-<n>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -140,10 +137,7 @@ enum Scale {
 pub(super) fn run(args: FitArgs) -> Result<ExitCode, Error> {
     check(&args)?;
     let mut observations = Observations::read(&args.sources, &columns(&args.columns)?)?;
-    let directory = match (args.report, &args.out) {
-        (false, None) => None,
-        (_, out) => Some(ReportDirectory::claim(out.as_deref())?),
-    };
+    let directory = args.report.claim(ReportDirectory::claim)?;
     observations.drop_largest(args.drop_largest);
     let mut fits = Vec::new();
     for convention in conventions(&args, &observations)? {

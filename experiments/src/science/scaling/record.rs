@@ -140,6 +140,14 @@ impl Fits {
         [fit.formula.clone(), fit.settings.convention.name().into()]
     }
 
+    /// Returns the cells that rows about runs begin with: keys, name, N, D and C, measured and predicted loss.
+    fn row(fit: &FitRecord, name: &str, size: [f64; 3], losses: [f64; 2]) -> Vec<String> {
+        let mut row = Self::keys(fit).to_vec();
+        row.push(name.into());
+        row.extend(size.iter().chain(&losses).map(f64::to_string));
+        row
+    }
+
     fn runs(&self) -> Result<Vec<u8>, Error> {
         let mut rows = vec![strings([
             "law",
@@ -154,17 +162,10 @@ impl Fits {
         ])];
         for fit in &self.fits {
             for (run, residual) in fit.observations.iter().zip(fit.residuals()) {
-                let mut row = Self::keys(fit).to_vec();
-                row.push(run.name.clone());
-                let numbers = [
-                    run.parameters,
-                    run.tokens,
-                    run.flops,
-                    run.loss,
-                    run.loss * (-residual).exp(),
-                    residual,
-                ];
-                row.extend(numbers.map(|number| number.to_string()));
+                let predicted = run.loss * (-residual).exp();
+                let size = [run.parameters, run.tokens, run.flops];
+                let mut row = Self::row(fit, &run.name, size, [run.loss, predicted]);
+                row.push(residual.to_string());
                 rows.push(row);
             }
         }
@@ -238,16 +239,9 @@ impl Fits {
         for fit in &self.fits {
             for held in &fit.held_out {
                 let prediction = &held.prediction;
-                let mut row = Self::keys(fit).to_vec();
-                row.push(held.name.clone());
-                let numbers = [
-                    prediction.parameters,
-                    prediction.tokens,
-                    prediction.flops,
-                    held.measured,
-                    prediction.loss.value,
-                ];
-                row.extend(numbers.map(|number| number.to_string()));
+                let size = [prediction.parameters, prediction.tokens, prediction.flops];
+                let losses = [held.measured, prediction.loss.value];
+                let mut row = Self::row(fit, &held.name, size, losses);
                 row.extend(prediction.run_interval.map(optional));
                 row.push(held.inside.to_string());
                 rows.push(row);
