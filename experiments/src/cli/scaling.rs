@@ -2,6 +2,7 @@
 
 mod fit;
 mod predict;
+mod prediction_words;
 mod words;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use foretoken::show::{format, output};
 use serde::Serialize;
 
 use super::super::model::refused;
-use super::{LawName, Params, words};
+use super::{LawName, Params, prediction_words};
 
 /// Predict the loss of a run, or the compute-optimal model of a budget
 ///
@@ -150,7 +150,7 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
     };
     output::write(&match args.json {
         true => serde_json::to_string(&report)? + "\n",
-        false => format::plain(words::prediction(&report)),
+        false => format::plain(prediction_words::prediction(&report)),
     });
     Ok(ExitCode::SUCCESS)
 }

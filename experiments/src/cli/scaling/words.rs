@@ -1,11 +1,9 @@
-//! What `foretoken scaling` prints.
+//! What `foretoken scaling fit` prints.
 
-use foretoken::science::scaling::{
-    FitRecord, Fits, LossPrediction, Prediction, Quantity, QuantityEstimate, Variable,
-};
-use foretoken::show::format::{count, listed, plural, significant};
+use foretoken::science::scaling::{FitRecord, Fits, Quantity, QuantityEstimate, Variable};
+use foretoken::show::format::{count, plural, significant};
 
-use super::predict::Report;
+use super::prediction_words::far;
 
 /// Held-out runs that are printed.
 const HELD_OUT: usize = 20;
@@ -312,11 +310,6 @@ fn held_out(fit: &FitRecord) -> String {
     text
 }
 
-fn symbols(quantities: &[Quantity]) -> String {
-    let names: Vec<String> = quantities.iter().map(|q| q.symbol().into()).collect();
-    listed(&names)
-}
-
 fn side_by_side(fits: &Fits) -> String {
     let mut text = String::from("\nside by side\n");
     for fit in &fits.fits {
@@ -347,83 +340,4 @@ fn side_by_side(fits: &Fits) -> String {
         );
     }
     text
-}
-
-/// Returns the text about a prediction.
-pub(super) fn prediction(report: &Report) -> String {
-    let mut text = format!("{}; N counts {}\n", report.formula, report.counted);
-    if report.chosen_of > 1 {
-        text += &format!(
-            "  of {} in the file, the one with the lowest objective; --law and --count choose another\n",
-            plural(report.chosen_of, "fit")
-        );
-    }
-    if !report.undetermined.is_empty() {
-        text += &format!(
-            "  the data do not determine {} of the law, so do not rely on this prediction far from the data\n",
-            symbols(&report.undetermined)
-        );
-    }
-    if report.exact {
-        text += "  the fitted losses follow the law exactly, so that intervals mean nothing\n";
-    }
-    if let Some(optimum) = &report.optimum {
-        text += &format!(
-            "compute-optimal for C = {} FLOPs\n",
-            significant(optimum.flops, 3)
-        );
-        text += &format!(
-            "  parameters          {}\n",
-            with_interval(&optimum.parameters)
-        );
-        text += &format!("  tokens              {}\n", with_interval(&optimum.tokens));
-        text += &format!("  tokens/parameter    {}\n", with_interval(&optimum.ratio));
-        text += &loss(&optimum.loss);
-    }
-    if let Some(prediction) = &report.loss {
-        text += &format!(
-            "N = {}, D = {}, C = {} FLOPs\n",
-            significant(prediction.parameters, 3),
-            significant(prediction.tokens, 3),
-            significant(prediction.flops, 3)
-        );
-        text += &loss(prediction);
-    }
-    text
-}
-
-fn loss(prediction: &LossPrediction) -> String {
-    let run = Prediction {
-        value: prediction.loss.value,
-        interval: prediction.run_interval,
-    };
-    let mut text = format!(
-        "  mean loss           {}\n  loss of one run     {}\n",
-        with_interval(&prediction.loss),
-        with_interval(&run)
-    );
-    for (what, factor) in &prediction.extrapolation {
-        text += &format!(
-            "  extrapolation: {} times {what}\n",
-            significant(*factor, 2)
-        );
-    }
-    text
-}
-
-fn with_interval(prediction: &Prediction) -> String {
-    let end = |end: Option<f64>| end.map_or("not determined".into(), |end| significant(end, 4));
-    let [low, high] = prediction.interval;
-    format!(
-        "{} ({} to {})",
-        significant(prediction.value, 4),
-        end(low),
-        end(high)
-    )
-}
-
-fn far(prediction: &LossPrediction) -> String {
-    let far = prediction.extrapolation.iter();
-    far.map(|(what, factor)| format!("  extrapolation: {} times {what}", significant(*factor, 2)))
-        .collect()
 }
