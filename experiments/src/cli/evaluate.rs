@@ -30,6 +30,7 @@ use foretoken_model::Transformer;
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, refused};
 use super::read::ReadArgs;
+use super::report_args::ReportArgs;
 
 /// Tokens that are computed at once by default.
 const BATCH_TOKENS: usize = 4096;
@@ -90,12 +91,8 @@ pub(super) struct EvaluateArgs {
     /// Backend of the second model [default: that of --backend]
     #[arg(long, value_name = "NAME[:DTYPE]")]
     against_backend: Option<String>,
-    /// Write a report with figures, and evaluation.json, into --out
-    #[arg(long)]
-    report: bool,
-    /// Directory of the report, which implies --report [default: runs/evaluation-<n>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -143,10 +140,7 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
     let stride = stride(&args, &source);
     let interrupt = on_ctrl_c(|| {});
     let mut first = Conditions::new(&args, stride, &args.model, &source)?;
-    let directory = match (args.report, &args.out) {
-        (false, None) => None,
-        (_, out) => Some(ReportDirectory::claim(out.as_deref())?),
-    };
+    let directory = args.report.claim(ReportDirectory::claim)?;
     let texts = texts(&args, &source, &interrupt)?;
     let Some((second, second_source)) = second else {
         let model = source.load_in(&first.device, first.precision)?;

@@ -15,6 +15,7 @@ mod model;
 mod predict;
 mod read;
 mod report;
+mod report_args;
 mod required;
 mod scaling;
 mod screen;

@@ -2,13 +2,14 @@
 
 mod fit;
 mod predict;
+mod prediction_words;
 mod words;
 
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use foretoken::Error;
-use foretoken::science::scaling::Convention;
+use foretoken::science::scaling::{Convention, Law};
 
 /// Fit scaling laws to runs, and predict the loss of larger ones
 #[derive(Subcommand)]
@@ -26,6 +27,30 @@ pub(super) fn run(command: ScalingCommand) -> Result<ExitCode, Error> {
     match command {
         ScalingCommand::Fit(args) => fit::run(args),
         ScalingCommand::Predict(args) => predict::run(args),
+    }
+}
+
+/// A law to fit, or to predict with.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LawName {
+    /// L = E + A/N^α + B/D^β
+    Chinchilla,
+    /// L = ((N_c/N)^(α_N/α_D) + D_c/D)^α_D
+    Kaplan,
+    /// L = E + A/x^α
+    Power,
+    /// L = A/x^α
+    PurePower,
+}
+
+impl LawName {
+    fn is(self, law: Law) -> bool {
+        match law {
+            Law::Chinchilla => self == Self::Chinchilla,
+            Law::Kaplan => self == Self::Kaplan,
+            Law::Power { .. } => self == Self::Power,
+            Law::PurePower { .. } => self == Self::PurePower,
+        }
     }
 }
 

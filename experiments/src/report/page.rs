@@ -5,6 +5,7 @@ use super::bars::{Bars, Boxes};
 use super::heat_map::HeatMap;
 use super::line_plot::LinePlot;
 use super::scatter::Scatter;
+use crate::show::format::significant;
 
 /// A complete report.
 #[derive(Debug)]
@@ -115,6 +116,38 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Returns a table of estimates with standard errors and 95 % intervals.
+    pub(crate) fn estimates(
+        caption: &'static str,
+        estimates: impl IntoIterator<Item = EstimateRow>,
+    ) -> Self {
+        let row = |(name, value, [error, low, high]): EstimateRow| {
+            let number = |value| Cell::number(value, |value| significant(value, 5));
+            vec![
+                Cell::from(name),
+                match value {
+                    Some(_) => number(value),
+                    None => Cell::from("not determined".to_owned()),
+                },
+                Cell::number(error, |error| significant(error, 2)),
+                number(low),
+                number(high),
+            ]
+        };
+        Self {
+            caption,
+            layout: Layout::Scrolling,
+            headings: headings([
+                ("", ""),
+                ("value", ""),
+                ("standard error", ""),
+                ("95 % from", ""),
+                ("to", ""),
+            ]),
+            rows: estimates.into_iter().map(row).collect(),
+        }
+    }
+
     /// Returns a table with a column for each name. Each row has a name, whether a difference in it matters, and a
     /// value for each column. Rows that differ are marked, and equal values share one cell.
     pub(crate) fn side_by_side(
@@ -134,6 +167,9 @@ impl Table {
         }
     }
 }
+
+/// An estimate in a table: its name, its value if the data determine it, its standard error, and the ends of its interval.
+pub(crate) type EstimateRow = (String, Option<f64>, [Option<f64>; 3]);
 
 fn comparison_row(name: String, matters: bool, values: Vec<String>) -> Vec<Cell> {
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);

@@ -24,6 +24,8 @@ const DIGITS: usize = 8;
 pub(crate) enum Mark {
     /// A dot at each point.
     Dots,
+    /// A cross at each point, which is visible on dots and lines.
+    Crosses,
     /// A small, translucent dot at each point, for clouds.
     Cloud,
     /// A line through the points.
@@ -109,6 +111,7 @@ impl Series {
     fn classes(&self) -> String {
         let kind = match self.mark {
             Mark::Dots => "dots",
+            Mark::Crosses => "crosses",
             Mark::Cloud => "cloud",
             Mark::Line => "smooth",
             Mark::Contour => "contour",
@@ -226,6 +229,7 @@ impl Scatter {
             };
             match series.mark {
                 Mark::Dots | Mark::Cloud => push(&mut path, format_args!("M{x:.1},{y:.1}h0")),
+                Mark::Crosses => cross(&mut path, x, y),
                 Mark::Bars => {
                     let letter = if index % 2 == 0 { "M" } else { "L" };
                     push(&mut path, format_args!("{letter}{x:.1},{y:.1}"));
@@ -271,6 +275,14 @@ impl Scatter {
                         x + 12.5
                     ),
                 ),
+                Mark::Crosses => {
+                    let mut path = String::new();
+                    cross(&mut path, x + 12.5, middle);
+                    push(
+                        &mut body,
+                        format_args!("<path class=\"{class}\" d=\"{path}\"/>"),
+                    );
+                }
                 _ => svg::line(&mut body, &class, (x + 1.0, middle), (x + 24.0, middle)),
             }
             text(&mut body, "name", x + SAMPLE, middle + 4.0, &series.name);
@@ -278,6 +290,16 @@ impl Scatter {
         }
         (body, row + 1.0)
     }
+}
+
+/// Adds a cross to a path.
+fn cross(path: &mut String, x: f64, y: f64) {
+    const ARM: f64 = 6.0;
+    let (left, top, length) = (x - ARM, y - ARM, 2.0 * ARM);
+    push(
+        path,
+        format_args!("M{left:.1},{y:.1}h{length}M{x:.1},{top:.1}v{length}"),
+    );
 }
 
 #[cfg(test)]

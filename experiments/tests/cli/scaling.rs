@@ -200,6 +200,10 @@ fn mistakes_in_a_table_are_one_line_with_file_and_line() {
             b"loss,Loss,params,tokens\n1,2,3,4\n".to_vec(),
             "has two columns for the same quantity",
         ),
+        (
+            b"loss;params;tokens\n2,1;1;1\n".to_vec(),
+            "has columns that a semicolon separates",
+        ),
         (damaged, "is not UTF-8"),
     ] {
         fs::write(bench.path("bad.csv"), content).unwrap();
@@ -235,6 +239,10 @@ fn mistakes_in_a_table_are_one_line_with_file_and_line() {
         (
             &["fit", "runs.csv", "--hold-out=1"],
             "--hold-out: 1 is not a factor above 1",
+        ),
+        (
+            &["fit", "runs.csv", "--hold-out=1e4"],
+            "without 29 runs held out: has 1 different runs",
         ),
         (
             &["fit", "runs.csv", "--test", "E=1"],
@@ -380,7 +388,7 @@ fn mistakes_in_predictions_are_one_line() {
         (&["predict", "report", "--flops", "-1"], "-1"),
         (
             &["predict", "report", "--flops", "nan"],
-            "--flops: NaN is not a number above 0",
+            "invalid value 'nan' for '--flops <C>': give a number above 0, such as 7e10, 70B or 1.4T",
         ),
         (
             &[
@@ -390,7 +398,7 @@ fn mistakes_in_predictions_are_one_line() {
         ),
         (
             &["predict", "report", "--flops", "1", "--count", "with-head"],
-            "--params: is not in the fit, which has total",
+            "--law and --count: name none of the fits, which are L = E + A/N^α + B/D^β with --count total",
         ),
     ] {
         let output = bench.run(&[&["scaling"], args].concat());
@@ -443,8 +451,148 @@ fn runs_of_the_program_are_read_with_every_count_of_their_parameters() {
         serde_json::from_str(&fs::read_to_string(name.join("result.json")).unwrap()).unwrap();
     assert_eq!(number(&run["tokens"]), number(&result["tokens"]));
     assert_eq!(number(&run["loss"]), number(&result["valid_loss"]));
-    // The entropy of the world is known, in nats per token: a token is a byte there.
-    let entropy = number(&fits[0]["entropy"]["entropy"]);
-    let floor = number(&result["floor_bits_per_byte"]) * std::f64::consts::LN_2;
-    assert!((entropy / floor - 1.0).abs() < 0.5, "{entropy} {floor}");
+    // The least loss for what the windows show is known, and compared with E in nats per token.
+    let check = &fits[0]["entropy"];
+    assert_eq!(check["floor"], "window");
+    let [floor, loss, bits] = ["window_floor_bits_per_byte", "valid_loss", "bits_per_byte"]
+        .map(|key| number(&result[key]));
+    let entropy = number(&check["entropy"]);
+    assert!(
+        (entropy / (floor * loss / bits) - 1.0).abs() < 1e-6,
+        "{check} {floor}"
+    );
+}
+
+#[test]
+fn runs_that_no_single_law_describes_are_refused_by_name() {
+    let bench = Bench::new();
+    let run = |name: &str, sets: &[&str]| {
+        let sets = [&["train.steps=3", "optimizer.warmup=1"], sets].concat();
+        bench.tiny_run(name, &set(&sets));
+    };
+    run("a", &[]);
+    run("seed", &["train.seed=7", "optimizer.learning_rate=2e-3"]);
+    run("world", &["data.world.seed=7"]);
+    run("decay", &["optimizer.weight_decay=0.3"]);
+    run("windows", &["data.windows=\"random\""]);
+    for (name, problem) in [
+        (
+            "world",
+            "world: has other data than a, so that no single law describes both: data.world.seed (7 here, ",
+        ),
+        (
+            "windows",
+            "windows: has other data than a, so that no single law describes both: data.windows (",
+        ),
+        (
+            "decay",
+            "decay: has the size, tokens and FLOPs of a, but is not another seed of it: optimizer.weight_decay (0.3 here, ",
+        ),
+        // Another seed and another learning rate are no reason to refuse; one size is.
+        ("seed", "has 1 different runs"),
+    ] {
+        let message = refusal(&bench, &["fit", "a", name]);
+        assert!(message.contains(problem), "{name}: {message}");
+    }
+}
+
+#[test]
+fn undetermined_quantities_are_no_findings() {
+    let bench = Bench::new();
+    // The losses hardly fall with N and D, and their noise is larger than what they fall by.
+    let mut text = String::from("Params,Tokens,Loss\n");
+    for i in 0..4 {
+        for j in 0..4 {
+            let noise = 0.03 * (12.9898 * f64::from(7 * i + 3 * j + 1).powi(2)).sin();
+            text += &format!(
+                "{},{},{}\n",
+                1e6 * 2f64.powi(i),
+                1e7 * 2f64.powi(j),
+                2.0 + noise - 0.002 * f64::from(i + j)
+            );
+        }
+    }
+    fs::write(bench.path("flat.csv"), text).unwrap();
+    let printed = fit(&bench, &["flat.csv", "--entropy", "1", "--out", "flat"]);
+    for part in [
+        "the data do not determine E, so that nothing follows",
+        "The runs do not determine how compute-optimal parameters grow",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    assert!(!printed.contains("grow as C^0"), "{printed}");
+    let page = fs::read_to_string(bench.path("flat/report.md")).unwrap();
+    assert!(page.contains("16 runs do not determine "), "{page}");
+    assert!(!page.contains("grow as C^"), "{page}");
+    let printed = bench.succeed(&["scaling", "predict", "flat", "--flops", "1e16"]);
+    assert!(
+        printed.contains("the data do not determine ")
+            && printed.contains("do not rely on this prediction"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn losses_without_noise_have_no_intervals() {
+    let bench = Bench::new();
+    let mut text = String::from("Params,Tokens,Loss\n");
+    for i in 0..4 {
+        for j in 0..4 {
+            let (n, d) = (1e6 * 4f64.powi(i), 1e7 * 4f64.powi(j));
+            text += &format!(
+                "{n},{d},{}\n",
+                1.2 + 60.0 * n.powf(-0.35) + 200.0 * d.powf(-0.38)
+            );
+        }
+    }
+    fs::write(bench.path("exact.csv"), text).unwrap();
+    let printed = fit(&bench, &["exact.csv", "--out", "exact"]);
+    assert!(
+        printed.contains("The losses follow the law exactly"),
+        "{printed}"
+    );
+    assert!(printed.contains("  α      0.35000\n"), "{printed}");
+    assert!(!printed.contains("grow as C^0"), "{printed}");
+    let predicted = bench.succeed(&["scaling", "predict", "exact", "--flops", "1e16"]);
+    assert!(predicted.contains("intervals mean nothing"), "{predicted}");
+}
+
+#[test]
+fn prediction_takes_the_law_with_the_lower_objective_or_a_named_one() {
+    let bench = Bench::new();
+    table(&bench);
+    fit(
+        &bench,
+        &["runs.csv", "--law", "pure-power,chinchilla", "--out", "two"],
+    );
+    let size = ["--params", "1M", "--tokens", "0.02B"];
+    let predict =
+        |args: &[&str]| bench.succeed(&[&["scaling", "predict", "two"], &size[..], args].concat());
+    let default = predict(&[]);
+    assert!(
+        default.starts_with("L = E + A/N^α + B/D^β; N counts all parameters\n"),
+        "{default}"
+    );
+    for part in ["of 2 fits in the file", "N = 1.00e6, D = 2.00e7,"] {
+        assert!(default.contains(part), "{part}: {default}");
+    }
+    let named = predict(&["--law", "pure-power"]);
+    assert!(
+        named.starts_with("L = A/C^α; N counts all parameters\nN = "),
+        "{named}"
+    );
+    let page = fs::read_to_string(bench.path("two/report.md")).unwrap();
+    assert!(
+        page.contains(". Of 2 fits, L = E + A/N^α + B/D^β has the lowest objective\n"),
+        "{page}"
+    );
+}
+
+#[test]
+fn approach_1_needs_training_curves() {
+    let bench = Bench::new();
+    table(&bench);
+    let printed = fit(&bench, &["runs.csv"]);
+    assert!(!printed.contains("approach 1"), "{printed}");
+    assert!(printed.contains("approach 2"), "{printed}");
 }

@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use foretoken::Error;
 use foretoken::science::scaling::{
-    Columns, Convention, FitRecord, Fits, Fitted, Law, Method, Observations, Quantity,
+    Columns, Convention, FitRecord, Fits, Fitted, Floor, Law, Method, Observations, Quantity,
     ReportDirectory, Settings, THRESHOLD, Variable, hold_out,
 };
+use foretoken::show::format::plural;
 use foretoken::show::{format, output};
 
 use super::super::model::refused;
-use super::{Params, words};
+use super::super::report_args::ReportArgs;
+use super::{LawName, Params, words};
 
 /// Factor below the largest FLOPs from which a run is held out by default.
 const HOLD_OUT: &str = "2";
@@ -28,6 +30,15 @@ const HOLD_OUT: &str = "2";
 /// variable projection. Intervals of E and of exponents are profiles of the objective, whose height is calibrated on
 /// samples drawn from the fitted law; standard errors are those of a bootstrap over runs. A quantity whose interval has no
 /// end is called undetermined.
+///
+/// The table ends with a, the exponent of the model size that is best for a compute budget: N grows as C^a, and tokens as
+/// C^(1-a), so that 0.5 grows both alike. The objective is the minimised sum; of two laws on the same runs, the lower one
+/// fits better. Noise is the standard deviation of a run from the law, and a power of N, D or C behind it says with which
+/// sizes it changes. Conditioning is the largest over the smallest curvature of the fit: 1 is best, and above 1e4 over the
+/// exponents the data hardly tell them apart. Approach 2 is off by what it would err without noise, because the law is no
+/// parabola in log N.
+///
+/// All runs of a fit must have the same data. Runs of this program on other data are refused.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -66,7 +77,7 @@ pub(in crate::cli) struct FitArgs {
     /// Predict the runs with more than the largest FLOPs / FACTOR from the others
     #[arg(long, value_name = "FACTOR", num_args = 0..=1, require_equals = true, default_missing_value = HOLD_OUT)]
     hold_out: Option<f64>,
-    /// Entropy of the text in the unit of the losses, to compare E with [default: that of the runs, if it is known]
+    /// Entropy of the text in the unit of the losses, to compare E with [default: the least loss of the runs, if it is known]
     #[arg(long, value_name = "NATS")]
     entropy: Option<f64>,
     /// Parameters to test against the data, as E=1.69,A=406.4,…
@@ -90,27 +101,11 @@ pub(in crate::cli) struct FitArgs {
     /// Seed of both
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Write a report with figures, fit.json and tables, into --out
-    #[arg(long)]
-    report: bool,
-    /// Directory of the report, which implies --report [default: runs/scaling-<n>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LawName {
-    /// L = E + A/N^α + B/D^β
-    Chinchilla,
-    /// L = ((N_c/N)^(α_N/α_D) + D_c/D)^α_D
-    Kaplan,
-    /// L = E + A/x^α
-    Power,
-    /// L = A/x^α
-    PurePower,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -142,10 +137,7 @@ enum Scale {
 pub(super) fn run(args: FitArgs) -> Result<ExitCode, Error> {
     check(&args)?;
     let mut observations = Observations::read(&args.sources, &columns(&args.columns)?)?;
-    let directory = match (args.report, &args.out) {
-        (false, None) => None,
-        (_, out) => Some(ReportDirectory::claim(out.as_deref())?),
-    };
+    let directory = args.report.claim(ReportDirectory::claim)?;
     observations.drop_largest(args.drop_largest);
     let mut fits = Vec::new();
     for convention in conventions(&args, &observations)? {
@@ -248,10 +240,15 @@ fn fit(
         Some(factor) => hold_out(runs, factor)?,
         None => (runs, Vec::new()),
     };
-    let mut record = FitRecord::fit(&observations.sources.join(", "), kept, settings)?;
+    let mut origin = observations.sources.join(", ");
+    if !held.is_empty() {
+        origin += &format!(" without {} held out", plural(held.len(), "run"));
+    }
+    let mut record = FitRecord::fit(&origin, kept, settings)?;
     record.hold_out(&held);
-    if let Some(entropy) = args.entropy.or(observations.entropy) {
-        record.compare_entropy(entropy);
+    let given = args.entropy.map(|entropy| (Floor::Text, entropy));
+    if let Some((floor, entropy)) = given.or(observations.floor) {
+        record.compare_entropy(floor, entropy);
     }
     if !args.test.is_empty() {
         record.test(tested(law, &args.test)?);

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::Args;
 use foretoken::Error;
-use foretoken::science::scaling::{Fits, LossPrediction, OptimumPrediction, Predictor};
+use foretoken::science::scaling::{Fits, LossPrediction, OptimumPrediction, Predictor, Quantity};
 use foretoken::show::{format, output};
 use serde::Serialize;
 
 use super::super::model::refused;
-use super::{Params, words};
+use super::{LawName, Params, prediction_words};
 
 /// Predict the loss of a run, or the compute-optimal model of a budget
 ///
@@ -20,23 +21,26 @@ use super::{Params, words};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  foretoken scaling predict report --params 1e9 --tokens 2e10
+  foretoken scaling predict report --params 70B --tokens 1.4T
   foretoken scaling predict report --flops 1e21
   foretoken scaling predict report --flops 1e21 --params 1e9     the loss of that size with that budget
   foretoken scaling predict report --flops 1e21 --json | jq .optimum.parameters")]
 pub(in crate::cli) struct PredictArgs {
     /// Directory or fit.json of a fit
     fit: PathBuf,
-    /// Parameters N of the model
+    /// Parameters N of the model, such as 1e9 or 70B
     #[arg(long, value_name = "N")]
-    params: Option<f64>,
-    /// Training tokens D
+    params: Option<Amount>,
+    /// Training tokens D, such as 2e10 or 1.4T
     #[arg(long, value_name = "D")]
-    tokens: Option<f64>,
+    tokens: Option<Amount>,
     /// Training FLOPs C, of which 6 N D
     #[arg(long, value_name = "C")]
-    flops: Option<f64>,
-    /// Which fit, if there are several counts of parameters
+    flops: Option<Amount>,
+    /// Law of the fit, if there are several [default: that with the lowest objective]
+    #[arg(long, value_enum, value_name = "LAW")]
+    law: Option<LawName>,
+    /// Which fit, if there are several counts of parameters [default: that with the lowest objective]
     #[arg(long, value_enum, value_name = "WHICH")]
     count: Option<Params>,
     /// Print everything as one JSON object
@@ -44,11 +48,45 @@ pub(in crate::cli) struct PredictArgs {
     json: bool,
 }
 
+/// A number, or one with the suffix K, M, B or T for a power of 1000.
+#[derive(Clone, Copy)]
+struct Amount(f64);
+
+impl FromStr for Amount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const SUFFIXES: [(char, f64); 4] = [('K', 1e3), ('M', 1e6), ('B', 1e9), ('T', 1e12)];
+        let suffix = SUFFIXES.iter().find_map(|(letter, factor)| {
+            let digits = text.strip_suffix([*letter, letter.to_ascii_lowercase()])?;
+            Some((digits, *factor))
+        });
+        let (digits, factor) = suffix.unwrap_or((text, 1.0));
+        digits
+            .parse::<f64>()
+            .map(|number| number * factor)
+            .ok()
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .map(Self)
+            .ok_or_else(|| "give a number above 0, such as 7e10, 70B or 1.4T (K, M, B and T are powers of 1000)".into())
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) formula: String,
     /// The counted parameters.
     pub(super) params: &'static str,
+    /// The counted parameters, in words.
+    #[serde(skip)]
+    pub(super) counted: &'static str,
+    /// Number of fits of which this is the one with the lowest objective.
+    #[serde(skip)]
+    pub(super) chosen_of: usize,
+    /// Quantities of the law that the data do not determine.
+    pub(super) undetermined: Vec<Quantity>,
+    /// Whether the losses follow the law without noise, so that intervals mean nothing.
+    pub(super) exact: bool,
     /// Loss of the given size.
     pub(super) loss: Option<LossPrediction>,
     /// Compute-optimal size of the given budget.
@@ -56,19 +94,13 @@ pub(super) struct Report {
 }
 
 pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
-    for (name, value) in [
-        ("--params", args.params),
-        ("--tokens", args.tokens),
-        ("--flops", args.flops),
-    ] {
-        if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
-            return Err(refused(name, format!("{value} is not a number above 0")));
-        }
-    }
     let fits = Fits::read(&args.fit)?;
-    let record = fits.choose(args.count.and_then(Params::convention))?;
+    let is_wanted = |law| args.law.is_none_or(|name| name.is(law));
+    let record = fits.choose(is_wanted, args.count.and_then(Params::convention))?;
     let predictor = Predictor::new(record);
-    let size = match (args.params, args.tokens, args.flops) {
+    let [params, tokens, flops] =
+        [args.params, args.tokens, args.flops].map(|value| value.map(|Amount(value)| value));
+    let size = match (params, tokens, flops) {
         (Some(parameters), Some(tokens), None) => {
             Some([parameters, tokens, 6.0 * parameters * tokens])
         }
@@ -90,12 +122,12 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
             ));
         }
     };
-    let optimum = match (size, args.flops) {
+    let optimum = match (size, flops) {
         (None, Some(flops)) => match predictor.optimum(flops) {
             Some(optimum) => Some(optimum),
             None => {
                 let message = format!(
-                    "{} has no division between parameters and tokens; give --params, too",
+                    "{} has no division between parameters and tokens; give --params, too, or another --law",
                     record.formula
                 );
                 return Err(refused("--flops", message));
@@ -106,12 +138,19 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
     let report = Report {
         formula: record.formula.clone(),
         params: record.settings.convention.name(),
+        counted: record.settings.convention.words(),
+        chosen_of: match (args.law, args.count) {
+            (None, None) => fits.fits.len(),
+            _ => 1,
+        },
+        undetermined: record.undetermined(),
+        exact: record.is_exact(),
         loss: size.map(|[parameters, tokens, flops]| predictor.loss(parameters, tokens, flops)),
         optimum,
     };
     output::write(&match args.json {
         true => serde_json::to_string(&report)? + "\n",
-        false => format::plain(words::prediction(&report)),
+        false => format::plain(prediction_words::prediction(&report)),
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -1,11 +1,9 @@
-//! What `foretoken scaling` prints.
+//! What `foretoken scaling fit` prints.
 
-use foretoken::science::scaling::{
-    FitRecord, Fits, LossPrediction, Prediction, Quantity, QuantityEstimate, Variable,
-};
+use foretoken::science::scaling::{FitRecord, Fits, Quantity, QuantityEstimate, Variable};
 use foretoken::show::format::{count, plural, significant};
 
-use super::predict::Report;
+use super::prediction_words::far;
 
 /// Held-out runs that are printed.
 const HELD_OUT: usize = 20;
@@ -31,7 +29,7 @@ pub(super) fn fits(fits: &Fits) -> String {
     if fits.fits.len() > 1 {
         text += &side_by_side(fits);
     }
-    text
+    text + &legend(fits)
 }
 
 fn one(fit: &FitRecord) -> String {
@@ -50,20 +48,10 @@ fn one(fit: &FitRecord) -> String {
     );
     text += "         value     standard error   95 % interval\n";
     for estimate in &fit.estimates {
-        text += &row(estimate);
+        text += &row(estimate, fit.is_exact());
     }
     text.push('\n');
-    if let Some(a) = fit
-        .estimate(Quantity::OptimalExponent)
-        .filter(|a| a.determined)
-    {
-        let low = a.interval[0].map_or("–".into(), |low| significant(low, 3));
-        let high = a.interval[1].map_or("–".into(), |high| significant(high, 3));
-        text += &format!(
-            "compute-optimal parameters grow as C^{} ({low} to {high})\n",
-            significant(a.value, 3)
-        );
-    }
+    text += &optimal(fit);
     text += &approaches(fit);
     text += &format!(
         "objective     {}: the sum of Huber losses of log residuals, threshold {}{}\n",
@@ -95,7 +83,52 @@ fn one(fit: &FitRecord) -> String {
     text
 }
 
-fn row(estimate: &QuantityEstimate) -> String {
+/// Explains the words of the lines that are printed for a fit.
+fn legend(fits: &Fits) -> String {
+    let mut lines = Vec::new();
+    if fits.fits.iter().any(|fit| fit.settings.law.has_optimum()) {
+        lines.push("a             exponent of the model size that is best for a compute budget C: N grows as C^a, tokens as C^(1-a)");
+    }
+    lines.extend([
+        "objective     what the fit minimises; of two laws on the same runs, the lower one fits better",
+        "noise         how far a run is from the law, as a standard deviation",
+        "conditioning  how unevenly the runs determine the parameters: 1 is best, and above 1e4 over the exponents is bad",
+    ]);
+    if fits
+        .fits
+        .iter()
+        .any(|fit| fit.approaches.as_ref().is_some_and(|a| a.bias.is_some()))
+    {
+        lines.push("off by        error of approach 2 that would remain without noise, because the law is no parabola; see the guide");
+    }
+    format!("\nWords\n  {}\n", lines.join("\n  "))
+}
+
+/// Returns the line about compute-optimal sizes, or the one about losses without noise.
+fn optimal(fit: &FitRecord) -> String {
+    if fit.is_exact() {
+        return "The losses follow the law exactly: are they made or rounded? Without noise there are no intervals.\n".into();
+    }
+    if !fit.settings.law.has_optimum() {
+        return String::new();
+    }
+    match fit.optimal_exponent() {
+        Some(a) => {
+            let [low, high] = a
+                .interval
+                .map(|end| end.map_or("–".into(), |end| significant(end, 3)));
+            format!(
+                "compute-optimal parameters grow as C^{} ({low} to {high})\n",
+                significant(a.value, 3)
+            )
+        }
+        None => {
+            "The runs do not determine how compute-optimal parameters grow with compute C.\n".into()
+        }
+    }
+}
+
+fn row(estimate: &QuantityEstimate, is_exact: bool) -> String {
     let symbol = estimate.quantity.symbol();
     let [low, high] = estimate.interval;
     if !estimate.determined {
@@ -105,6 +138,9 @@ fn row(estimate: &QuantityEstimate) -> String {
             _ => String::new(),
         };
         return format!("  {symbol:<6} not determined by the data{bound}\n");
+    }
+    if is_exact {
+        return format!("  {symbol:<6} {}\n", significant(estimate.value, 5));
     }
     let number =
         |value: Option<f64>, digits| value.map_or("–".into(), |value| significant(value, digits));
@@ -199,13 +235,11 @@ fn entropy(fit: &FitRecord) -> String {
     let Some(check) = fit.entropy else {
         return String::new();
     };
-    let verdict = match check.inside {
-        true => "the interval of E contains it",
-        false => "the interval of E does not contain it",
-    };
     format!(
-        "entropy       {} nats, known exactly: {verdict}\n",
-        significant(check.entropy, 5)
+        "known floor   {}, {}: {}\n",
+        significant(check.entropy, 5),
+        check.floor.words(),
+        check.verdict()
     )
 }
 
@@ -306,71 +340,4 @@ fn side_by_side(fits: &Fits) -> String {
         );
     }
     text
-}
-
-/// Returns the text about a prediction.
-pub(super) fn prediction(report: &Report) -> String {
-    let mut text = format!(
-        "{}, N counts {} parameters\n",
-        report.formula, report.params
-    );
-    if let Some(optimum) = &report.optimum {
-        text += &format!(
-            "compute-optimal for C = {} FLOPs\n",
-            significant(optimum.flops, 3)
-        );
-        text += &format!(
-            "  parameters          {}\n",
-            with_interval(&optimum.parameters)
-        );
-        text += &format!("  tokens              {}\n", with_interval(&optimum.tokens));
-        text += &format!("  tokens/parameter    {}\n", with_interval(&optimum.ratio));
-        text += &loss(&optimum.loss);
-    }
-    if let Some(prediction) = &report.loss {
-        text += &format!(
-            "N = {}, D = {}, C = {} FLOPs\n",
-            significant(prediction.parameters, 3),
-            significant(prediction.tokens, 3),
-            significant(prediction.flops, 3)
-        );
-        text += &loss(prediction);
-    }
-    text
-}
-
-fn loss(prediction: &LossPrediction) -> String {
-    let run = Prediction {
-        value: prediction.loss.value,
-        interval: prediction.run_interval,
-    };
-    let mut text = format!(
-        "  mean loss           {}\n  loss of one run     {}\n",
-        with_interval(&prediction.loss),
-        with_interval(&run)
-    );
-    for (what, factor) in &prediction.extrapolation {
-        text += &format!(
-            "  extrapolation: {} times {what}\n",
-            significant(*factor, 2)
-        );
-    }
-    text
-}
-
-fn with_interval(prediction: &Prediction) -> String {
-    let end = |end: Option<f64>| end.map_or("not determined".into(), |end| significant(end, 4));
-    let [low, high] = prediction.interval;
-    format!(
-        "{} ({} to {})",
-        significant(prediction.value, 4),
-        end(low),
-        end(high)
-    )
-}
-
-fn far(prediction: &LossPrediction) -> String {
-    let far = prediction.extrapolation.iter();
-    far.map(|(what, factor)| format!("  extrapolation: {} times {what}", significant(*factor, 2)))
-        .collect()
 }

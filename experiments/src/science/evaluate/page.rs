@@ -170,30 +170,16 @@ fn measures(total: &Measures) -> Table {
         ),
         ("mean rank", Some(total.mean_rank)),
     ];
-    let number = |value| significant(value, 5);
     let row = |(name, estimate): (&str, Option<Estimate>)| {
         let estimate = estimate?;
         let end = |index: usize| estimate.interval.map(|ends| ends[index]);
-        Some(vec![
-            Cell::from(name.to_owned()),
-            Cell::number(Some(estimate.value), number),
-            Cell::number(estimate.standard_error, |error| significant(error, 2)),
-            Cell::number(end(0), number),
-            Cell::number(end(1), number),
-        ])
+        let numbers = [estimate.standard_error, end(0), end(1)];
+        Some((name.to_owned(), Some(estimate.value), numbers))
     };
-    Table {
-        caption: "Measures of all scored tokens",
-        layout: Layout::Scrolling,
-        headings: headings([
-            ("", ""),
-            ("value", ""),
-            ("standard error", ""),
-            ("95 % from", ""),
-            ("to", ""),
-        ]),
-        rows: rows.into_iter().filter_map(row).collect(),
-    }
+    Table::estimates(
+        "Measures of all scored tokens",
+        rows.into_iter().filter_map(row),
+    )
 }
 
 /// Sets the second model beside the first.

@@ -5,7 +5,7 @@ use super::observations::Observation;
 use super::predict::Predictor;
 use super::study::FitRecord;
 use crate::report::{Figure, Plot, PlotAxis, PointMark, Scatter, Series, Width, run_class};
-use crate::show::format::significant;
+use crate::show::format::{plural, significant};
 
 /// Points of a curve.
 const POINTS: usize = 80;
@@ -14,7 +14,7 @@ const POINTS: usize = 80;
 const CONTOURS: usize = 9;
 
 /// Most budgets in the figure of parabolas, which have a colour each.
-const BUDGETS: usize = 7;
+const BUDGETS: usize = 5;
 
 /// Ratio to the largest compute up to which the frontier is drawn.
 const BEYOND: f64 = 100.0;
@@ -32,7 +32,7 @@ const TOKENS: PlotAxis = PlotAxis {
     log: true,
 };
 const LOSS: PlotAxis = PlotAxis {
-    name: "loss, nats per token",
+    name: "loss L",
     log: true,
 };
 
@@ -162,13 +162,15 @@ pub(super) fn loss_by_compute(fit: &FitRecord, suffix: &str) -> Figure {
     )
 }
 
-/// Draws the budgets with their parabolas; `None` without parabolas.
+/// Draws the budgets whose parabola has a minimum; `None` if there are none.
 pub(super) fn parabolas(fit: &FitRecord, suffix: &str) -> Option<Figure> {
     let budgets = &fit.approaches.as_ref()?.budgets;
     let with: Vec<_> = budgets
         .iter()
-        .filter(|budget| budget.parabola.is_some())
+        .filter(|budget| budget.parabola.is_some_and(|[_, _, c2]| c2 > 0.0))
         .collect();
+    let fitted = budgets.iter().filter(|budget| budget.parabola.is_some());
+    let (fitted, drawn) = (fitted.count(), with.len());
     let every = with.len().div_ceil(BUDGETS).max(1);
     let mut all = Vec::new();
     let mut vertices = Vec::new();
@@ -208,14 +210,26 @@ pub(super) fn parabolas(fit: &FitRecord, suffix: &str) -> Option<Figure> {
     all.push(series(
         "optima by the law",
         PointMark::Line,
-        9,
+        5,
         law.collect(),
     ));
-    all.push(series("vertices", PointMark::Dots, 6, vertices));
+    all.push(series("vertices", PointMark::Crosses, 6, vertices));
+    let mut caption = format!(
+        "Runs of equal compute by size, with parabolas in log N (approach 2), their vertices, and the optima of the law: {} of \
+         {} with four sizes or more.",
+        shown.len(),
+        plural(fitted, "budget")
+    );
+    if drawn < fitted {
+        caption += &format!(
+            " The parabolas of {} open downward and have no minimum.",
+            fitted - drawn
+        );
+    }
     (all.len() > 2).then(|| {
         figure(
             format!("isoflop{suffix}"),
-            "Runs of equal compute by size, with parabolas in log N (approach 2), their vertices, and the optima of the law.",
+            caption,
             "IsoFLOP curves",
             [PARAMETERS, LOSS],
             Width::Full,

@@ -74,7 +74,7 @@ pub struct Bias {
 /// Approaches 1 and 2 on the same runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Approaches {
-    /// Approach 1: the minimum over training curves.
+    /// Approach 1: the minimum over training curves; `None` if only the ends of runs are known.
     pub curves: Option<Frontier>,
     /// Approach 2: parabolas through runs of equal compute.
     pub parabolas: Option<Frontier>,
@@ -91,7 +91,9 @@ impl Approaches {
     pub(super) fn of(observations: &[Observation], fitted: &Fitted) -> Self {
         let losses: Vec<f64> = observations.iter().map(|run| run.loss).collect();
         let budgets = budgets(observations, &losses);
-        let mut curves = curve_frontier(observations);
+        // The ends of runs are no training curves.
+        let has_curves = observations.iter().any(|run| run.curve.len() > 1);
+        let mut curves = has_curves.then(|| curve_frontier(observations)).flatten();
         if let Some(frontier) = &mut curves {
             let every = frontier.optima.len().div_ceil(Self::KEPT).max(1);
             frontier.optima = frontier.optima.iter().step_by(every).copied().collect();

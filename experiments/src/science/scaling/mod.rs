@@ -28,7 +28,7 @@ pub use intervals::LEVEL;
 pub use isoflop::{Approaches, Bias, Budget, Frontier, Optimum};
 pub use law::{Fitted, Law, Quantity, Variable};
 pub use noise::NoiseSummary;
-pub use observations::{Columns, Convention, Observation, Observations};
+pub use observations::{Columns, Convention, Floor, Observation, Observations};
 pub use predict::{FAR, Predictor, hold_out};
 pub use prediction::{HeldOut, LossPrediction, OptimumPrediction, Prediction};
 pub use record::{Fits, ReportDirectory};

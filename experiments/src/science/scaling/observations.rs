@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::objective::Sample;
 use super::{runs, table};
 use crate::Error;
+use crate::record::identity::Origin;
 
 /// Largest number of observations, which bounds memory and time.
 pub(super) const LARGEST: usize = 20_000;
@@ -47,6 +48,26 @@ impl Convention {
     }
 }
 
+/// What a known least loss is the least of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Floor {
+    /// Least loss of a model that sees only the validation windows.
+    Window,
+    /// Entropy of the text.
+    Text,
+}
+
+impl Floor {
+    /// Returns what it is, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Window => "the least loss for what a window shows",
+            Self::Text => "the entropy of the text",
+        }
+    }
+}
+
 /// A finished run as it is read, with all counts of its parameters that are known.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
@@ -59,8 +80,10 @@ pub(super) struct Run {
     /// Training FLOPs; `None` where they are 6 N D.
     pub flops: Option<f64>,
     pub loss: f64,
-    /// Entropy of the text in the unit of the loss, if it is known.
-    pub entropy: Option<f64>,
+    /// Known least losses, in the unit of the loss; the preferred one first.
+    pub floors: Vec<(Floor, f64)>,
+    /// Experiment and data; `None` for a row of a table.
+    pub origin: Option<Box<Origin>>,
     /// Training tokens and validation losses along the run.
     pub curve: Vec<(f64, f64)>,
 }
@@ -91,8 +114,8 @@ pub struct Observations {
     pub sources: Vec<String>,
     /// Runs of directories that are not finished, with the reason.
     pub skipped: Vec<String>,
-    /// Entropy of the text in the unit of the loss, if all sources have the same.
-    pub entropy: Option<f64>,
+    /// Known least loss in the unit of the loss, if all runs have the same.
+    pub floor: Option<(Floor, f64)>,
 }
 
 /// Names of a CSV's columns that are given by the user; the others are found by common names.
@@ -127,7 +150,8 @@ impl Observations {
     ///
     /// # Errors
     ///
-    /// Returns an error if a source cannot be read, a row is not one of positive numbers, or there are too many runs.
+    /// Returns an error if a source cannot be read, a row is not one of positive numbers, there are too many runs, or runs
+    /// of this program are on different data.
     pub fn read(sources: &[PathBuf], columns: &Columns) -> Result<Self, Error> {
         let mut runs = Vec::new();
         let mut skipped = Vec::new();
@@ -147,17 +171,13 @@ impl Observations {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        let first = runs.first().and_then(|run| run.entropy);
-        let same = |run: &Run| match (run.entropy, first) {
-            (Some(entropy), Some(first)) => (entropy - first).abs() <= 1e-6 * first.abs(),
-            _ => false,
-        };
-        let entropy = first.filter(|_| runs.iter().all(same));
+        runs::check_comparable(&runs)?;
+        let floor = common_floor(&runs);
         Ok(Self {
             runs,
             sources,
             skipped,
-            entropy,
+            floor,
         })
     }
 
@@ -241,6 +261,18 @@ impl Observations {
     }
 }
 
+/// Returns the first known least loss of which every run has the same.
+fn common_floor(runs: &[Run]) -> Option<(Floor, f64)> {
+    let has = |run: &Run, (floor, entropy): (Floor, f64)| {
+        let same = |other: &(Floor, f64)| {
+            other.0 == floor && (other.1 - entropy).abs() <= 1e-6 * entropy.abs()
+        };
+        run.floors.iter().any(same)
+    };
+    let mut candidates = runs.first()?.floors.iter().copied();
+    candidates.find(|candidate| runs.iter().all(|run| has(run, *candidate)))
+}
+
 /// Returns the observations as a sample.
 pub(super) fn sample(observations: &[Observation]) -> Sample {
     let points = observations.iter();
@@ -265,4 +297,34 @@ pub(super) fn groups(observations: &[Observation]) -> Vec<Vec<usize>> {
 /// Returns the name of a file and a line of it.
 pub(super) fn line(path: &Path, line: u64) -> String {
     format!("{}: line {line}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(floors: &[(Floor, f64)]) -> Run {
+        Run {
+            name: "run".into(),
+            parameters: [Some(1.0); 3],
+            tokens: Some(1.0),
+            flops: None,
+            loss: 2.0,
+            floors: floors.to_vec(),
+            origin: None,
+            curve: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn floor_of_windows_is_preferred_where_all_runs_have_the_same() {
+        let text = (Floor::Text, 1.0);
+        let window = (Floor::Window, 1.2);
+        let both = run(&[window, text]);
+        assert_eq!(common_floor(&[both.clone(), both.clone()]), Some(window));
+        let other_window = run(&[(Floor::Window, 1.3), text]);
+        assert_eq!(common_floor(&[both.clone(), other_window]), Some(text));
+        assert_eq!(common_floor(&[both.clone(), run(&[text])]), Some(text));
+        assert_eq!(common_floor(&[both, run(&[])]), None);
+    }
 }

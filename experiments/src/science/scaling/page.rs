@@ -9,7 +9,7 @@ use super::study::FitRecord;
 use super::tables::{covariance, estimates, held_out, side_by_side};
 use crate::Error;
 use crate::report::{self, Block, Cell, Figure, Layout, Page, Section, Table, Tile, headings};
-use crate::show::format::{plural, significant};
+use crate::show::format::{listed, plural, significant};
 
 /// Writes the report. Returns the path of the page.
 pub(super) fn write(fits: &Fits, directory: &Path) -> Result<PathBuf, Error> {
@@ -33,10 +33,19 @@ fn page(fits: &Fits) -> Page {
         );
     }
     sections.push(Section::folded("Methods", methods()));
-    let first = fits.fits.first();
+    let best = fits.best();
     Page {
-        title: "Scaling law".into(),
-        headline: first.map_or(String::new(), headline),
+        title: best.map_or("Scaling law".into(), |fit| {
+            format!("Scaling law {}", fit.formula)
+        }),
+        headline: best.map_or(String::new(), |fit| match fits.fits.len() {
+            1 => headline(fit),
+            many => format!(
+                "{}. Of {many} fits, {} has the lowest objective",
+                headline(fit),
+                fit.formula
+            ),
+        }),
         lead: format!(
             "{}{}",
             fits.sources.join(", "),
@@ -54,12 +63,15 @@ fn page(fits: &Fits) -> Page {
 }
 
 fn headline(fit: &FitRecord) -> String {
-    let e = fit.estimate(Quantity::E).filter(|e| e.determined);
-    let a = fit
-        .estimate(Quantity::OptimalExponent)
-        .filter(|a| a.determined);
     let runs = plural(fit.observations.len(), "run");
-    match (e, a) {
+    if fit.is_exact() {
+        return format!(
+            "{runs} follow {} exactly: made or rounded data?",
+            fit.formula
+        );
+    }
+    let e = fit.estimate(Quantity::E).filter(|e| e.determined);
+    match (e, fit.optimal_exponent()) {
         (Some(e), Some(a)) => format!(
             "{runs} determine an irreducible loss of {} and compute-optimal sizes that grow as C^{}",
             significant(e.value, 4),
@@ -73,7 +85,21 @@ fn headline(fit: &FitRecord) -> String {
             "{runs} determine compute-optimal sizes that grow as C^{}",
             significant(a.value, 3)
         ),
-        (None, None) => format!("{} fitted to {runs}", fit.formula),
+        (None, None) => {
+            let open: Vec<String> = fit
+                .undetermined()
+                .iter()
+                .map(|quantity| quantity.symbol().into())
+                .collect();
+            match open.is_empty() {
+                true => format!("{} fitted to {runs}", fit.formula),
+                false => format!(
+                    "{runs} do not determine {} of {}",
+                    listed(&open),
+                    fit.formula
+                ),
+            }
+        }
     }
 }
 
@@ -175,14 +201,11 @@ fn tiles(fit: &FitRecord) -> Vec<Tile> {
 fn verdicts(fit: &FitRecord) -> Vec<String> {
     let mut verdicts = Vec::new();
     if let Some(check) = fit.entropy {
-        let verdict = if check.inside {
-            "contains"
-        } else {
-            "does not contain"
-        };
         verdicts.push(format!(
-            "The entropy of the text is known: {} nats per token. The interval of E {verdict} it.",
-            significant(check.entropy, 5)
+            "A least loss is known: {}, {}. For it, {}.",
+            significant(check.entropy, 5),
+            check.floor.words(),
+            check.verdict()
         ));
     }
     if let Some(test) = &fit.test {
@@ -198,7 +221,13 @@ fn verdicts(fit: &FitRecord) -> Vec<String> {
             significant(test.probability, 2)
         ));
     }
-    if fit.estimates.iter().any(|estimate| !estimate.determined) {
+    if fit.is_exact() {
+        verdicts.push(
+            "The losses follow the law exactly: are they made or rounded? Without noise there are no intervals."
+                .into(),
+        );
+    }
+    if !fit.undetermined().is_empty() {
         verdicts.push("A quantity that is not determined has an interval without an end: holding it at any value on that \
                        side fits the data as well."
             .into());

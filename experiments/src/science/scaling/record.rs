@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use foretoken_datasets::files::printable;
 use serde::{Deserialize, Serialize};
 
-use super::law::Quantity;
+use super::law::{Law, Quantity};
 use super::observations::{Convention, refused};
 use super::study::FitRecord;
 use crate::Error;
@@ -25,7 +25,7 @@ pub struct Fits {
     pub skipped: Vec<String>,
     /// Number of runs with the largest losses that were left out.
     pub dropped: usize,
-    /// The fits, of which the first is the one that predicts by default.
+    /// The fits. The one with the lowest objective predicts by default.
     pub fits: Vec<FitRecord>,
 }
 
@@ -79,25 +79,38 @@ impl Fits {
         }
     }
 
-    /// Returns the fit of a count of parameters; the first one if none is named.
+    /// Returns the fit with the lowest objective; `None` without fits.
+    pub fn best(&self) -> Option<&FitRecord> {
+        lowest(self.fits.iter())
+    }
+
+    /// Returns the fit with the lowest objective of those of a law and of a count of parameters, each if it is named.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the counts that there are.
-    pub fn choose(&self, convention: Option<Convention>) -> Result<&FitRecord, Error> {
-        let mut fits = self.fits.iter();
-        let found =
-            fits.find(|fit| convention.is_none_or(|wanted| fit.settings.convention == wanted));
-        found.ok_or_else(|| {
-            let names: Vec<&str> = self
+    /// Returns an error that names the laws and counts that there are.
+    pub fn choose(
+        &self,
+        is_wanted: impl Fn(Law) -> bool,
+        convention: Option<Convention>,
+    ) -> Result<&FitRecord, Error> {
+        let fits = self.fits.iter().filter(|fit| is_wanted(fit.settings.law));
+        let fits =
+            fits.filter(|fit| convention.is_none_or(|wanted| fit.settings.convention == wanted));
+        lowest(fits).ok_or_else(|| {
+            let names: Vec<String> = self
                 .fits
                 .iter()
-                .map(|fit| fit.settings.convention.name())
+                .map(|fit| {
+                    format!(
+                        "{} with --count {}",
+                        fit.formula,
+                        fit.settings.convention.name()
+                    )
+                })
                 .collect();
-            refused(
-                "--params",
-                format!("is not in the fit, which has {}", names.join(", ")),
-            )
+            let message = format!("name none of the fits, which are {}", names.join("; "));
+            refused("--law and --count", message)
         })
     }
 
@@ -127,6 +140,14 @@ impl Fits {
         [fit.formula.clone(), fit.settings.convention.name().into()]
     }
 
+    /// Returns the cells that rows about runs begin with: keys, name, N, D and C, measured and predicted loss.
+    fn row(fit: &FitRecord, name: &str, size: [f64; 3], losses: [f64; 2]) -> Vec<String> {
+        let mut row = Self::keys(fit).to_vec();
+        row.push(name.into());
+        row.extend(size.iter().chain(&losses).map(f64::to_string));
+        row
+    }
+
     fn runs(&self) -> Result<Vec<u8>, Error> {
         let mut rows = vec![strings([
             "law",
@@ -141,17 +162,10 @@ impl Fits {
         ])];
         for fit in &self.fits {
             for (run, residual) in fit.observations.iter().zip(fit.residuals()) {
-                let mut row = Self::keys(fit).to_vec();
-                row.push(run.name.clone());
-                let numbers = [
-                    run.parameters,
-                    run.tokens,
-                    run.flops,
-                    run.loss,
-                    run.loss * (-residual).exp(),
-                    residual,
-                ];
-                row.extend(numbers.map(|number| number.to_string()));
+                let predicted = run.loss * (-residual).exp();
+                let size = [run.parameters, run.tokens, run.flops];
+                let mut row = Self::row(fit, &run.name, size, [run.loss, predicted]);
+                row.push(residual.to_string());
                 rows.push(row);
             }
         }
@@ -225,16 +239,9 @@ impl Fits {
         for fit in &self.fits {
             for held in &fit.held_out {
                 let prediction = &held.prediction;
-                let mut row = Self::keys(fit).to_vec();
-                row.push(held.name.clone());
-                let numbers = [
-                    prediction.parameters,
-                    prediction.tokens,
-                    prediction.flops,
-                    held.measured,
-                    prediction.loss.value,
-                ];
-                row.extend(numbers.map(|number| number.to_string()));
+                let size = [prediction.parameters, prediction.tokens, prediction.flops];
+                let losses = [held.measured, prediction.loss.value];
+                let mut row = Self::row(fit, &held.name, size, losses);
                 row.extend(prediction.run_interval.map(optional));
                 row.push(held.inside.to_string());
                 rows.push(row);
@@ -242,6 +249,10 @@ impl Fits {
         }
         csv(rows)
     }
+}
+
+fn lowest<'f>(fits: impl Iterator<Item = &'f FitRecord>) -> Option<&'f FitRecord> {
+    fits.min_by(|a, b| a.objective.total_cmp(&b.objective))
 }
 
 fn optional(number: Option<f64>) -> String {

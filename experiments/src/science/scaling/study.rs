@@ -12,12 +12,18 @@ use super::isoflop::Approaches;
 use super::law::{Fitted, Law, Quantity, Variable};
 use super::noise::NoiseSummary;
 use super::objective::{VARIABLES, Vector, huber, objective, residuals, solve};
-use super::observations::{Convention, Observation, groups, refused, sample};
+use super::observations::{Convention, Floor, Observation, groups, refused, sample};
 use super::prediction::HeldOut;
 use crate::{Error, json};
 
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
 pub const THRESHOLD: f64 = 1e-3;
+
+/// Largest width of the interval of an exponent a that is reported as a finding: it lies between 0 and 1.
+const WIDEST: f64 = 0.5;
+
+/// Noise of log losses below which losses follow the law exactly. Training has noise of 1e-3 or more between seeds.
+const EXACT: f64 = 1e-5;
 
 /// How the minimum of the objective is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,13 +56,15 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Comparison of the irreducible loss with the known entropy of the text.
+/// Comparison of the irreducible loss with a known least loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EntropyCheck {
-    /// The entropy, in the unit of the loss.
+    /// The least loss, in the unit of the losses.
     pub entropy: f64,
-    /// Whether the interval of E contains it.
-    pub inside: bool,
+    /// What it is the least of.
+    pub floor: Floor,
+    /// Whether the interval of E contains it; `None` if the data do not determine E and no end excludes it.
+    pub inside: Option<bool>,
 }
 
 /// Test of given parameters against the data.
@@ -75,6 +83,17 @@ pub struct Test {
     pub degrees: usize,
     /// Probability of such a likelihood ratio if the parameters are right.
     pub probability: f64,
+}
+
+impl EntropyCheck {
+    /// Returns the verdict as a clause.
+    pub fn verdict(&self) -> &'static str {
+        match self.inside {
+            Some(true) => "the interval of E contains it",
+            Some(false) => "the interval of E does not contain it",
+            None => "the data do not determine E, so that nothing follows",
+        }
+    }
 }
 
 /// A law fitted to observations. [`FitRecord::fit`] makes it; `fit.json` holds it.
@@ -198,14 +217,47 @@ impl FitRecord {
         })
     }
 
-    /// Compares the irreducible loss with a known entropy in the unit of the losses; `None` for a law without E.
-    pub fn compare_entropy(&mut self, entropy: f64) {
+    /// Compares the irreducible loss with a known least loss in the unit of the losses. Does nothing for a law without
+    /// E.
+    pub fn compare_entropy(&mut self, floor: Floor, entropy: f64) {
         let e = self.estimate(Quantity::E);
-        self.entropy = e.map(|e| EntropyCheck {
-            entropy,
-            inside: e.interval[0].is_none_or(|low| low <= entropy)
-                && e.interval[1].is_none_or(|high| entropy <= high),
+        self.entropy = e.map(|e| {
+            let [low, high] = e.interval;
+            let contains =
+                low.is_none_or(|low| low <= entropy) && high.is_none_or(|high| entropy <= high);
+            EntropyCheck {
+                entropy,
+                floor,
+                inside: (e.determined || !contains).then_some(contains),
+            }
         });
+    }
+
+    /// Returns the exponent a of compute-optimal sizes, if the data determine it: both exponents of the law have
+    /// intervals, and that of a is not wider than [`WIDEST`].
+    pub fn optimal_exponent(&self) -> Option<&QuantityEstimate> {
+        let exponents = [
+            Quantity::Alpha,
+            Quantity::Beta,
+            Quantity::AlphaN,
+            Quantity::AlphaD,
+        ];
+        let mut exponents = exponents.iter().filter_map(|q| self.estimate(*q));
+        let a = self.estimate(Quantity::OptimalExponent)?;
+        let [low, high] = a.interval;
+        let is_narrow = high? - low? <= WIDEST;
+        (is_narrow && exponents.all(|estimate| estimate.determined)).then_some(a)
+    }
+
+    /// Returns the quantities that the data do not determine.
+    pub fn undetermined(&self) -> Vec<Quantity> {
+        let open = self.estimates.iter().filter(|e| !e.determined);
+        open.map(|estimate| estimate.quantity).collect()
+    }
+
+    /// Whether the law goes through all losses up to rounding, so that there is no noise to take intervals from.
+    pub fn is_exact(&self) -> bool {
+        self.noise.deviation < EXACT
     }
 
     /// Returns the estimate of a quantity; `None` if the law does not have it.

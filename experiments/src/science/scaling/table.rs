@@ -204,6 +204,19 @@ fn parse(
         .iter()
         .map(str::to_owned)
         .collect();
+    if let [only] = &headings[..]
+        && let Some(separator) = [';', '\t'].into_iter().find(|c| only.contains(*c))
+    {
+        let message = format!(
+            "has columns that {} separates; save the file with commas between columns, and points in numbers",
+            if separator == ';' {
+                "a semicolon"
+            } else {
+                "a tab"
+            }
+        );
+        return Err(refused(origin.as_str(), message));
+    }
     let find = |given: &Option<String>, common| find(&origin, &headings, given.as_ref(), common);
     let parameters = [
         find(&columns.params, PARAMS)?,
@@ -262,7 +275,8 @@ fn parse(
             flops: optional(&flops)?,
             loss: number(&loss)?,
             name: at.clone(),
-            entropy: None,
+            floors: Vec::new(),
+            origin: None,
             curve: Vec::new(),
         });
         count += 1;

@@ -7,38 +7,19 @@ use super::study::FitRecord;
 use crate::report::{Cell, Layout, Table, headings};
 use crate::show::format::significant;
 
-fn cells(estimate: &QuantityEstimate) -> [Cell; 4] {
-    let [low, high] = estimate.interval;
-    let value = estimate.determined.then_some(estimate.value);
-    let error = estimate.standard_error.filter(|_| estimate.determined);
-    [
-        match value {
-            Some(value) => Cell::number(Some(value), |value| significant(value, 5)),
-            None => Cell::from("not determined".to_owned()),
-        },
-        Cell::number(error, |error| significant(error, 3)),
-        Cell::number(low, |low| significant(low, 4)),
-        Cell::number(high, |high| significant(high, 4)),
-    ]
-}
-
 pub(super) fn estimates(fit: &FitRecord) -> Table {
-    let rows = fit.estimates.iter().map(|estimate| {
-        let name = Cell::from(estimate.quantity.symbol().to_owned());
-        std::iter::once(name).chain(cells(estimate)).collect()
-    });
-    Table {
-        caption: "Parameters, and the exponent a of compute-optimal sizes",
-        layout: Layout::Scrolling,
-        headings: headings([
-            ("", ""),
-            ("value", ""),
-            ("standard error", ""),
-            ("95 % from", ""),
-            ("to", ""),
-        ]),
-        rows: rows.collect(),
-    }
+    let row = |estimate: &QuantityEstimate| {
+        let [low, high] = estimate.interval;
+        let error = estimate.standard_error.filter(|_| estimate.determined);
+        // Without noise an interval says nothing.
+        let numbers = [error, low, high].map(|number| number.filter(|_| !fit.is_exact()));
+        let value = estimate.determined.then_some(estimate.value);
+        (estimate.quantity.symbol().to_owned(), value, numbers)
+    };
+    Table::estimates(
+        "Parameters, and the exponent a of compute-optimal sizes",
+        fit.estimates.iter().map(row),
+    )
 }
 
 pub(super) fn held_out(fit: &FitRecord) -> Table {

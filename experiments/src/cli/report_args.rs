@@ -1,0 +1,27 @@
+//! Arguments of commands that can write a report.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use foretoken::Error;
+
+#[derive(Args)]
+pub(super) struct ReportArgs {
+    /// Write a report with figures, and all numbers as JSON, into --out
+    #[arg(long)]
+    report: bool,
+    /// Directory of the report, which implies --report [default: the next free one in runs/]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// Claims the directory of the report; `None` if no report is wanted.
+    pub(super) fn claim<D>(
+        &self,
+        claim: impl FnOnce(Option<&Path>) -> Result<D, Error>,
+    ) -> Result<Option<D>, Error> {
+        let is_wanted = self.report || self.out.is_some();
+        is_wanted.then(|| claim(self.out.as_deref())).transpose()
+    }
+}
