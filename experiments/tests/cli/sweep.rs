@@ -685,7 +685,7 @@ fn mistakes_in_plans_are_one_line() {
         ),
         (
             "[axes]\ntrain.seed = [\"a\"]\n",
-            "run seeda: train.seed=\"a\": invalid type",
+            "run seed-a: train.seed=\"a\": invalid type",
         ),
         (
             "[axes]\nflops = [1e9]\n",

@@ -286,7 +286,7 @@ fn data_world_describes_each_kind() {
         (
             "0.5",
             [
-                "1 000 facts with frequencies i^-1.5",
+                "1,000 facts with frequencies i^-1.5",
                 "while there are many more facts",
             ],
         ),
@@ -296,7 +296,7 @@ fn data_world_describes_each_kind() {
         ),
         (
             "-1",
-            ["1 000 equally frequent facts,", "predicted  no power law"],
+            ["1,000 equally frequent facts,", "predicted  no power law"],
         ),
     ] {
         let exponent = format!("--exponent={exponent}");

@@ -172,7 +172,7 @@ fn print(world: &World, description: &WorldDescription) {
         };
         if chain.order > 0 {
             outln!(
-                "           (documents begin with {} of {:.4} bits each, as all are possible,",
+                "           (documents begin with {} of {:.4} bits each,",
                 plural(chain.order, "symbol"),
                 (chain.symbols as f64).log2()
             );
