@@ -31,6 +31,23 @@ pub enum WindowOrder {
     Documents(DocumentIndex),
 }
 
+impl WindowOrder {
+    /// Returns the share of the positions of an epoch whose targets count, from 0 to 1. It is 1 unless windows keep to
+    /// documents.
+    ///
+    /// # Errors
+    ///
+    /// A text shorter than one window, and a document index of another text.
+    pub fn counted_share(&self, tokens: usize, context: usize) -> Result<f64, DataError> {
+        let Self::Documents(index) = self else {
+            return Ok(1.0);
+        };
+        check_length("training", tokens, context)?;
+        let windows = DocumentWindows::new(index, tokens, context)?;
+        Ok(windows.targets_of_all() as f64 / (windows.count() as f64 * context as f64))
+    }
+}
+
 /// Training windows: a function from step and row to a window.
 ///
 /// Training is a sequence of rows, with `rows` rows per step. A row depends on (seed, step, row) only: resuming, or

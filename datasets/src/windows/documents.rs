@@ -77,6 +77,15 @@ impl DocumentWindows {
         self.count
     }
 
+    /// Returns the number of targets of all documents.
+    pub(super) fn targets_of_all(&self) -> usize {
+        match self.index.documents() {
+            0 => 0,
+            // The documents follow each other without gaps.
+            _ => self.tokens.saturating_sub(self.targets(0).start),
+        }
+    }
+
     /// Returns the window at `number`, below [`count`](Self::count).
     pub(super) fn window(&self, number: usize) -> Window {
         let block = self.before.partition_point(|&before| before <= number) - 1;

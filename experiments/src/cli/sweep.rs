@@ -218,6 +218,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     let threads = sweep::divide_threads(jobs);
     let interrupted = on_ctrl_c(|| {});
     let planned = planned(file, args.out.as_deref(), &interrupted)?;
+    refuse_without_runs(file, &planned.runs)?;
     // The directory is checked before anything takes time.
     let directory = match args.run {
         true => Some(SweepDirectory::prepare(
@@ -228,20 +229,36 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         false => None,
     };
     let speeds = planned.speeds(&interrupted)?;
-    let entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
     let status = |entries, curves| Status {
         entries,
         curves,
         speeds: &speeds,
         jobs,
     };
+    let mut entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
     let Some(directory) = directory else {
-        let curves = Curves::default();
+        // The listing is shown also where --run is refused, and then says so.
+        let found = SweepDirectory::find(&planned.out, &planned.runs);
+        let mut curves = Curves::default();
+        if let Ok(Some(begun)) = &found {
+            begun.refresh(&mut entries)?;
+            curves = Curves::of_sweep(begun, &entries);
+        }
         match args.json {
             true => outln!("{}", status(&entries, &curves).json()?),
             false => {
                 output::write(&status(&entries, &curves).plan_table());
-                outln!("--run trains them in {}", planned.out.display());
+            }
+        }
+        let begun = found?;
+        if !args.json {
+            let out = planned.out.display();
+            match begun {
+                None => outln!("--run trains them in {out}"),
+                Some(_) if entries.iter().all(Entry::is_final) => {
+                    outln!("every run in {out} has ended; nothing is left for --run")
+                }
+                Some(_) => outln!("--run goes on with them in {out}"),
             }
         }
         return Ok(ExitCode::SUCCESS);
@@ -302,6 +319,28 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     })
 }
 
+/// Refuses a plan of which no run can be trained.
+fn refuse_without_runs(file: &Path, runs: &[Run]) -> Result<(), Error> {
+    if runs.iter().any(|run| run.cost.is_some()) {
+        return Ok(());
+    }
+    let first = runs.first();
+    let (name, reason) = first.map_or(("", ""), |run| {
+        (
+            run.name.as_str(),
+            run.refusal.as_deref().unwrap_or_default(),
+        )
+    });
+    let refused = match runs.len() {
+        1 => "its only run is".to_owned(),
+        count => format!("all of its {count} runs are"),
+    };
+    Err(Error::Experiment {
+        origin: file.display().to_string(),
+        message: format!("nothing can be trained, because {refused} refused: {name}: {reason}"),
+    })
+}
+
 /// Measures the peak of each backend while nothing else runs, for the runs to find it.
 fn measure_peaks(runs: &[Run]) {
     let backends = runs.iter().map(|run| run.experiment.backend.name.name());
@@ -334,6 +373,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode, Error> {
 fn script(args: &SlurmArgs) -> Result<ExitCode, Error> {
     let interrupted = on_ctrl_c(|| {});
     let planned = planned(&args.plan, args.out.as_deref(), &interrupted)?;
+    refuse_without_runs(&args.plan, &planned.runs)?;
     let entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
     output::write(&slurm::script(
         &planned.plan,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::{Args, ValueEnum};
+use foretoken::experiment::WindowKind;
 use foretoken::record::result::Summary;
 use foretoken::record::run::RunDirectory;
 use foretoken::show::dashboard::Dashboard;
@@ -166,6 +167,22 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     }
 }
 
+/// Says why the floor of the windows of a run is not known.
+fn why_unknown(summary: &Summary) -> &'static str {
+    let run = RunDirectory::open(&summary.run);
+    let data = run.and_then(|run| Ok(run.experiment()?.data));
+    let by_symbol = |spec: &str| ["byte", "char"].contains(&spec);
+    match data {
+        Ok(data) if data.windows == WindowKind::Documents => {
+            "documents are longer than a window; raise model.context"
+        }
+        Ok(data) if !data.tokenizer.as_deref().is_none_or(by_symbol) => {
+            "tokens have several symbols; data.tokenizer = \"byte\" has one each"
+        }
+        _ => "the sum over all states of the world takes too long",
+    }
+}
+
 fn print_summary(summary: &Summary, sample: &str, early: bool) {
     let floor = match summary.floor_bits_per_byte {
         Some(floor) => format!(
@@ -187,12 +204,16 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     if let Some(cut) = summary.cut_targets.filter(|cut| *cut > 0.0) {
         let floor = match summary.window_floor_bits_per_byte {
             Some(floor) => format!("   (their floor {floor:.4})"),
-            None => "   (their floor is above the entropy)".into(),
+            None => String::new(),
         };
         outln!(
             "  windows          {:.1} % of targets lack the start of their document{floor}",
             100.0 * cut
         );
+        if summary.window_floor_bits_per_byte.is_none() {
+            outln!("                   their floor is above the entropy and not known:");
+            outln!("                   {}", why_unknown(summary));
+        }
     }
     outln!("  perplexity       {:.3}", summary.perplexity);
     if let Some(best) = summary.best.filter(|best| best.step != summary.steps) {

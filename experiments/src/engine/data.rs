@@ -126,6 +126,22 @@ impl Data {
         self.world.as_ref()?.valid_documents.as_ref()
     }
 
+    /// Returns the share of the positions of training windows whose targets count: 1, unless windows keep to documents
+    /// that are shorter. It is the mean of an epoch, by the weights of a mixture.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a text is shorter than a window, or has no documents.
+    pub fn counted_share(&self, context: usize) -> Result<f64, Error> {
+        let (mut counted, mut weights) = (0.0, 0.0);
+        for source in &self.train {
+            counted +=
+                source.weight * source.order.counted_share(source.split.tokens(), context)?;
+            weights += source.weight;
+        }
+        Ok(counted / weights)
+    }
+
     /// Returns the number of training tokens of all datasets.
     pub fn train_tokens(&self) -> usize {
         self.train.iter().map(|source| source.split.tokens()).sum()

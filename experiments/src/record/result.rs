@@ -17,7 +17,7 @@ pub struct Summary {
     pub backend: String,
     /// Optimizer steps taken.
     pub steps: usize,
-    /// Training tokens seen.
+    /// Training tokens seen: the targets that count, without the padding of windows of documents.
     pub tokens: usize,
     /// Nats per token, mean over the steps since the evaluation before the last.
     #[serde(deserialize_with = "json::number")]

@@ -94,20 +94,32 @@ fn bits_per_byte(runs: &[ReportedRun<'_>]) -> Option<Figure> {
     if lines.is_empty() {
         return None;
     }
-    // Runs on the same text have the same floor.
-    let mut floors: Vec<f64> = runs.iter().filter_map(|run| run.run.floor).collect();
-    floors.sort_by(f64::total_cmp);
+    // Runs on the same text, or on the same windows of it, have the same floor.
+    let mut floors: Vec<(f64, bool)> = runs
+        .iter()
+        .filter_map(|run| run.run.reachable_floor())
+        .collect();
+    floors.sort_by(|a, b| a.0.total_cmp(&b.0));
     floors.dedup();
-    let level = |floor: f64| Level {
-        name: format!("floor: entropy of the text, {}", significant(floor, 4)),
-        value: floor,
+    let level = |(floor, of_windows): (f64, bool)| {
+        let what = match of_windows {
+            true => "floor of the windows",
+            false => "floor: entropy of the text",
+        };
+        Level {
+            name: format!("{what}, {}", significant(floor, 4)),
+            value: floor,
+        }
     };
     let mut caption = "Bits per byte of the validation text: the size that a compressor with this \
                        model would reach."
         .to_owned();
-    if !floors.is_empty() {
-        caption +=
-            " The floor is the entropy of the text, the size that its own generator would reach.";
+    if floors.iter().any(|(_, of_windows)| !of_windows) {
+        caption += " The entropy of the text is the size that its own generator would reach.";
+    }
+    if floors.iter().any(|(_, of_windows)| *of_windows) {
+        caption += " The floor of the windows is the size that the best predictor reaches which sees only them: some \
+                    begin inside a document, so that it is above the entropy of the text.";
     }
     let plot = LinePlot {
         marks: marks(runs, |at| at.bits_per_byte),

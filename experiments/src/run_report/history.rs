@@ -39,6 +39,8 @@ pub(super) struct RunHistory {
     pub of_comparison: bool,
     /// Entropy of the validation text in bits per byte, if its source is known.
     pub floor: Option<f64>,
+    /// The least bits per byte for a model that sees only the validation windows; `None` if it is not known.
+    pub window_floor: Option<f64>,
     pub sample: Option<String>,
     pub environment: Option<History>,
     /// `None` if an older version made the run.
@@ -87,6 +89,9 @@ impl RunHistory {
                 Some(floor) => Some(floor),
                 None => floor(&experiment),
             },
+            window_floor: result
+                .as_ref()
+                .and_then(|result| result.summary.window_floor_bits_per_byte),
             of_comparison: path.join(ENVELOPE).is_file(),
             sample: run.read(SAMPLE)?.filter(|text| !text.trim().is_empty()),
             environment: History::of_run(run)?,
@@ -179,6 +184,27 @@ impl RunHistory {
             (None, Some(last)) => Some((last.bits_per_byte, last.loss)),
             (None, None) => None,
         }
+    }
+
+    /// Returns the floor that the run can reach, in bits per byte, and whether it is that of the windows and above the
+    /// entropy of the text. It is the entropy of the text if no floor of the windows is known.
+    pub(super) fn reachable_floor(&self) -> Option<(f64, bool)> {
+        match self.window_floor {
+            Some(windows) if self.floor != Some(windows) => Some((windows, true)),
+            _ => self.floor.map(|floor| (floor, false)),
+        }
+    }
+
+    /// Returns the training tokens of a step: the targets that count, of which windows of documents have fewer than
+    /// positions. It is the mean of all steps.
+    pub(super) fn tokens_per_step(&self) -> f64 {
+        self.tokens.iter().sum::<f64>() / self.tokens.len().max(1) as f64
+    }
+
+    /// Returns the positions that a step computes; `None` if the experiment does not name its context.
+    pub(super) fn positions_per_step(&self) -> Option<usize> {
+        let (train, context) = (&self.experiment.train, self.experiment.model.context?);
+        Some(train.batch * train.accumulation * context)
     }
 
     /// Returns the training tokens per second over all steps.

@@ -6,6 +6,7 @@
 mod curves;
 mod differences;
 mod history;
+mod order;
 mod overview;
 mod reported_run;
 mod sentences;
@@ -22,7 +23,8 @@ use history::RunHistory;
 use reported_run::ReportedRun;
 
 /// Writes the report of runs, and returns the path of the page. By default, the report of one run is written into its
-/// directory, and the report of several into the next free `runs/report-<n>`.
+/// directory, and the report of several into the next free `runs/report-<n>`. Runs in the order of their names are shown
+/// in the order of the numbers in them.
 ///
 /// # Errors
 ///
@@ -30,7 +32,8 @@ use reported_run::ReportedRun;
 /// file cannot be written.
 pub fn write(runs: &[RunDirectory], out: Option<&Path>) -> Result<PathBuf, Error> {
     refuse_duplicates(runs.iter().map(RunDirectory::path))?;
-    let read = runs.iter().map(RunHistory::read);
+    let ordered = order::in_order(runs);
+    let read = ordered.into_iter().map(RunHistory::read);
     let histories = read.collect::<Result<Vec<_>, Error>>()?;
     let page = page(&histories);
     match (out, runs) {

@@ -46,8 +46,11 @@ fn tiles(run: &RunHistory) -> Vec<Tile> {
     let bits = |value| significant(value, BITS_DIGITS);
     let mut tiles = Vec::new();
     if let Some((bits_per_byte, nats)) = run.validation() {
-        let floor = match run.floor {
-            Some(floor) => format!("on validation text; floor {}", bits(floor)),
+        let floor = match run.reachable_floor() {
+            Some((floor, true)) => {
+                format!("on validation text; floor of its windows {}", bits(floor))
+            }
+            Some((floor, false)) => format!("on validation text; floor {}", bits(floor)),
             None => "on validation text".into(),
         };
         tiles.push(tile("Bits per byte", bits(bits_per_byte), floor));
@@ -150,6 +153,7 @@ fn table(runs: &[ReportedRun<'_>]) -> Table {
             Cell::number(validation.map(|(_, nats)| nats), loss),
             Cell::number(validation.map(|(bits, _)| bits), bits),
             Cell::number(run.floor, bits),
+            Cell::number(run.window_floor, bits),
             Cell::number(best(run), |(step, _)| count(step as u64)),
             Cell::number(run.tokens_per_second(), format::rate),
             Cell::number(Some(run.training_seconds()), time),
@@ -166,7 +170,8 @@ fn table(runs: &[ReportedRun<'_>]) -> Table {
             ("training loss", "last step, nats/token"),
             ("validation loss", "nats/token"),
             ("validation", "bits/byte"),
-            ("floor", "bits/byte"),
+            ("entropy of the text", "bits/byte"),
+            ("floor of the windows", "bits/byte"),
             ("best", "step"),
             ("speed", "tokens/s"),
             ("time", "in steps"),

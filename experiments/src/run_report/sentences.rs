@@ -30,12 +30,18 @@ fn headline_of_one(run: &ReportedRun<'_>) -> String {
     }
     let steps = steps(run.steps());
     let reached = finite_bits(run).map(|bits| {
-        let above = run.floor.map_or(String::new(), |floor| {
-            // The difference has as many decimals as the bits per byte.
-            let decimals = if bits < 1.0 { 4 } else { 3 };
-            let above = bits - floor;
-            format!(", {above:.decimals$} above the entropy of its text")
-        });
+        let above = run
+            .reachable_floor()
+            .map_or(String::new(), |(floor, of_windows)| {
+                // The difference has as many decimals as the bits per byte.
+                let decimals = if bits < 1.0 { 4 } else { 3 };
+                let above = bits - floor;
+                let what = match of_windows {
+                    true => "the floor of its windows",
+                    false => "the entropy of its text",
+                };
+                format!(", {above:.decimals$} above {what}")
+            });
         format!("{} bits per byte{above}", significant(bits, BITS_DIGITS))
     });
     match (&run.result, reached) {
@@ -99,13 +105,19 @@ pub(super) fn lead(runs: &[ReportedRun<'_>]) -> String {
 
 fn lead_of_one(run: &RunHistory) -> String {
     let backend = &run.experiment.backend;
-    let tokens = run.tokens.first().copied().unwrap_or(0.0);
+    let tokens = run.tokens_per_step();
+    let positions = run.positions_per_step();
+    let padded = positions.filter(|positions| tokens.round() < *positions as f64);
     let mut lead = format!(
-        "Experiment {} on {}:{}, {} tokens per step",
+        "Experiment {} on {}:{}, {} tokens per step{}",
         run.experiment.name,
         backend.name,
         backend.dtype,
-        count(tokens as u64)
+        count(tokens.round() as u64),
+        padded.map_or(String::new(), |positions| format!(
+            " in {} positions",
+            count(positions as u64)
+        ))
     );
     if let Some(environment) = &run.environment {
         let started = &environment.start.started;

@@ -275,6 +275,39 @@ fn a_complete_run_shows_the_numbers_of_its_result() {
 }
 
 #[test]
+fn the_floor_of_the_windows_is_drawn_where_it_is_known() {
+    let root = tempfile::tempdir().unwrap();
+    let run = recorded(&root.path().join("run"), &[], &three_steps());
+    complete(&run);
+    let mut result: serde_json::Value = run.read_json(RESULT).unwrap().unwrap();
+    result["window_floor_bits_per_byte"] = 0.5.into();
+    run.write(RESULT, result.to_string()).unwrap();
+    let page = page_of(&[&run]);
+    assert_eq!(
+        page.headline,
+        "run reaches 1.062 bits per byte, 0.562 above the floor of its windows, after 3 steps."
+    );
+    let [floor] = &plot(&page, "bits-per-byte").levels[..] else {
+        panic!("one floor");
+    };
+    assert_eq!(
+        (floor.value, floor.name.as_str()),
+        (0.5, "floor of the windows, 0.5000")
+    );
+    let other = recorded(&root.path().join("other"), &[], &three_steps());
+    complete(&other);
+    let page = page_of(&[&run, &other]);
+    let floors = plot(&page, "bits-per-byte").levels.iter();
+    assert_eq!(
+        floors.map(|floor| floor.value).collect::<Vec<_>>(),
+        [0.25, 0.5]
+    );
+    let cells = rows(&page);
+    assert_eq!(cells[0][7..9], ["0.2500", "0.5000"]);
+    assert_eq!(cells[1][7..9], ["0.2500", "–"]);
+}
+
+#[test]
 fn the_page_of_an_unfinished_run_names_what_is_missing() {
     let root = tempfile::tempdir().unwrap();
     let records = [step(0, 4.0, 0.5), step(1, 3.0, 0.5)];
@@ -382,6 +415,7 @@ fn several_runs_share_figures_and_a_table() {
                 "2.1250",
                 "1.062",
                 "0.2500",
+                "–",
                 "2",
                 "17.5",
                 "1.75\u{202f}s"
@@ -395,6 +429,7 @@ fn several_runs_share_figures_and_a_table() {
                 "1.5000",
                 "0.7500",
                 &format!("{floor:.4}"),
+                "–",
                 "1",
                 "20.0",
                 "500\u{202f}ms"

@@ -19,6 +19,7 @@ use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_training;
 use crate::engine::observers::Observers;
 use crate::engine::session::{Observer, Session, SessionOptions};
+use crate::engine::setup::Setup;
 use crate::engine::state::RunState;
 use crate::engine::totals::Totals;
 use crate::record::checkpoint::Checkpoints;
@@ -169,9 +170,9 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     let seconds_per_token_at_peak = setup.model.flops_per_token() / peak;
     let label = format!("{} on {}", experiment.name, experiment.backend.name);
     let headline = format!(
-        "{label}: {} parameters, {} tokens a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
+        "{label}: {} parameters, {} a step, {} training tokens, matrix-product peak {:.0} GFLOP/s; writing {}",
         setup.model.parameters(),
-        settings.batch * settings.accumulation * setup.model.context,
+        tokens_of_a_step(&setup)?,
         setup.data.train_tokens(),
         peak / 1e9,
         run.path().display()
@@ -233,6 +234,21 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         summary: Box::new(result.summary),
         sample,
         early,
+    })
+}
+
+/// Describes the tokens of a step: the targets that count. Windows of documents have positions without any, which are
+/// named too.
+fn tokens_of_a_step(setup: &Setup) -> Result<String, Error> {
+    let train = &setup.experiment.train;
+    let context = setup.model.context;
+    let positions = train.batch * train.accumulation * context;
+    Ok(match setup.data.counted_share(context)? {
+        1.0 => format!("{positions} tokens"),
+        share => format!(
+            "{:.0} tokens in {positions} positions",
+            share * positions as f64
+        ),
     })
 }
 

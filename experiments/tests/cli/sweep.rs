@@ -273,6 +273,102 @@ fn the_listing_says_what_ladders_save() {
     );
 }
 
+#[test]
+fn the_listing_shows_the_runs_that_exist() {
+    let bench = with_plan("[axes]\ntrain.seed = [1, 2]\n");
+    run_all(&bench, "out");
+    let listed = |args: &[&str]| {
+        let output = sweep(&bench, args);
+        assert!(output.status.success(), "{}", text(&output));
+        stdout(&output)
+    };
+    let all = listed(&["--out", "out"]);
+    assert_fits_and_shows(
+        &all,
+        &[
+            "STATE",
+            "seed2  done",
+            "2 of 2 done",
+            "every run in out has ended; nothing is left for --run",
+        ],
+    );
+    write_plan(&bench, "[axes]\ntrain.seed = [3, 1, 2]\n");
+    let grown = listed(&["--out", "out"]);
+    for part in [
+        "seed3  waiting",
+        "2 of 3 done, 1 waiting; about ",
+        "--run goes on with them in out",
+    ] {
+        assert!(grown.contains(part), "no {part:?} in {grown}");
+    }
+    let json: Value = serde_json::from_str(&listed(&["--out", "out", "--json"])).unwrap();
+    let left = json["seconds_left"].as_f64().unwrap();
+    assert_eq!(json["runs"][0]["state"], "done");
+    assert_eq!(json["runs"][2]["seconds"].as_f64(), Some(left));
+    // The directory that --run uses by default does not exist.
+    assert_fits_and_shows(&listed(&[]), &["--run trains them in sweeps/plan"]);
+    // That of another plan is named before anything is trained.
+    write_plan(&bench, "[axes]\ntrain.seed = [2, 3]\n");
+    let before = index(&bench, "out");
+    let output = sweep(&bench, &["--out", "out"]);
+    assert!(stdout(&output).contains("seed3"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output).contains("out: belongs to another plan"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(index(&bench, "out"), before);
+}
+
+#[test]
+fn a_plan_of_which_no_run_can_be_trained_is_refused() {
+    let bench = with_plan("[axes]\nmodel.heads = [3, 5]\n");
+    let message =
+        "error: plan.toml: nothing can be trained, because all of its 2 runs are refused: heads3: ";
+    for args in [&[][..], &["--json"], &["--run"]] {
+        assert_refused(&sweep(&bench, args), 2, &[message]);
+    }
+    assert!(!bench.path("sweeps").exists());
+    write_plan(&bench, "[axes]\nmodel.heads = [2, 3]\n");
+    let some = sweep(&bench, &[]);
+    assert!(some.status.success(), "{}", text(&some));
+    assert!(
+        stdout(&some).contains("\n2 runs, 1 of them refused, "),
+        "{}",
+        text(&some)
+    );
+}
+
+#[test]
+fn tokens_are_the_targets_that_count() {
+    // Documents of 7 bytes in windows of 16.
+    let bench = with_plan(
+        "data.windows = \"documents\"\ndata.world.kind = \"facts\"\ndata.world.facts = 50\n\
+         data.world.answer = 3\n[axes]\ntrain.seed = [1]\n",
+    );
+    let listed = stdout(&sweep(&bench, &[]));
+    assert_fits_and_shows(&listed, &["TOKENS  POSITIONS", "POSITIONS are computed"]);
+    let entry = run_all(&bench, "out").remove("seed1").unwrap();
+    let tokens = entry["tokens"].as_u64().unwrap();
+    assert_eq!(entry["positions"].as_u64(), Some(40 * 4 * 16));
+    assert_eq!(tokens, 40 * 4 * 7);
+    assert_eq!(entry["result"]["tokens"].as_u64(), Some(tokens));
+    let log = fs::read_to_string(bench.path("out/logs/seed1.log")).unwrap_or_default();
+    assert!(!log.contains("error"), "{log}");
+    let trained = bench.succeed(&["train", "out/experiments/seed1.toml", "--out", "alone"]);
+    assert!(
+        trained.contains(" 28 tokens in 64 positions a step,"),
+        "{trained}"
+    );
+    bench.succeed(&["report", "alone"]);
+    let report = fs::read_to_string(bench.path("alone/report.md")).unwrap();
+    assert!(
+        report.contains("28 tokens per step in 64 positions"),
+        "{report}"
+    );
+}
+
 /// Returns the number of the latest claim of a run: how many processes have trained it.
 fn claims(bench: &Bench, out: &str, name: &str) -> usize {
     let entries = fs::read_dir(bench.path(out).join("claims")).unwrap();
@@ -589,7 +685,7 @@ fn mistakes_in_plans_are_one_line() {
         ),
         (
             "[axes]\ntrain.seed = [\"a\"]\n",
-            "run seeda: train.seed=\"a\": invalid type",
+            "run seed-a: train.seed=\"a\": invalid type",
         ),
         (
             "[axes]\nflops = [1e9]\n",

@@ -93,6 +93,13 @@ fn windows_of_documents_have_the_entropy_as_their_floor() {
     overrides.extend(["data.world.answer=20", "data.windows=documents"].map(String::from));
     let result = trained(&bench, "long", &overrides);
     assert!((number(&result["cut_targets"]) - 8.0 / 24.0).abs() < 1e-12);
+    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    let arguments = [&["--out", "again"], &set(&overrides)[..]].concat();
+    let shown = stdout(&bench.tiny(&arguments).output().unwrap());
+    assert!(
+        shown.contains("documents are longer than a window; raise model.context"),
+        "{shown}"
+    );
     assert!(result["window_floor_bits_per_byte"].is_null());
 }
 
@@ -276,6 +283,36 @@ fn data_world_describes_each_kind() {
     // The end of a document is a choice of its own, and its first symbols are uniform.
     assert!(number(&chain["bits_per_byte"]) > number(&chain["chain_bits_per_symbol"]));
     assert!(chain.get("data_exponent").is_none());
+    let chain = bench.succeed(&["data", "world", "markov"]);
+    assert_fits_and_shows(
+        &chain,
+        &[
+            "bits per symbol of an endless chain",
+            "documents begin with 2 symbols of 4.0000 bits each",
+            "newline is a byte more, of 0 bits",
+        ],
+    );
+    for (exponent, parts) in [
+        (
+            "0.5",
+            [
+                "1,000 facts with frequencies i^-1.5",
+                "while there are many more facts",
+            ],
+        ),
+        (
+            "0",
+            ["facts with frequencies i^-1,", "predicted  no power law"],
+        ),
+        (
+            "-1",
+            ["1,000 equally frequent facts,", "predicted  no power law"],
+        ),
+    ] {
+        let exponent = format!("--exponent={exponent}");
+        let facts = bench.succeed(&["data", "world", "facts", &exponent]);
+        assert_fits_and_shows(&facts, &parts);
+    }
     for (arguments, message) in [
         (&["poem"][..], "invalid value 'poem'"),
         (&["facts", "--order", "3"], "data.world.order: is a key of"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use foretoken::engine::memory::refuse_world;
+use foretoken::show::format::plural;
 use foretoken::{Error, outln};
 use foretoken_datasets::world::{
     LengthLaw, Parameters, Stream, TextDescription, World, WorldConfig, WorldDescription, WorldKind,
@@ -46,7 +47,7 @@ pub(in crate::cli) struct WorldArgs {
     /// Facts: their number [default: 1000]
     #[arg(long, value_name = "N")]
     facts: Option<usize>,
-    /// Facts: a in the frequencies i^-(1+a) [default: 0.5]
+    /// Facts: a in the frequencies i^-(1+a), from -1 (all equal) to 8 [default: 0.5]
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     exponent: Option<f64>,
     /// Facts: letters of an answer [default: 4]
@@ -162,7 +163,23 @@ fn print(world: &World, description: &WorldDescription) {
          bits per byte"
     );
     if let Some(bits) = description.chain_bits_per_symbol {
-        outln!("chain      {bits:.4} bits per symbol, without ends of documents");
+        outln!("chain      {bits:.4} bits per symbol of an endless chain, without newlines");
+    }
+    if let Parameters::Markov(chain) = parameters {
+        let end = match chain.lengths {
+            LengthLaw::Fixed => "0 bits",
+            LengthLaw::Geometric => "the choice to end",
+        };
+        if chain.order > 0 {
+            outln!(
+                "           (documents begin with {} of {:.4} bits each,",
+                plural(chain.order, "symbol"),
+                (chain.symbols as f64).log2()
+            );
+            outln!("           and their newline is a byte more, of {end})");
+        } else {
+            outln!("           (the newline of a document is a byte more, of {end})");
+        }
     }
     if let (Some(data), Some(parameters)) =
         (description.data_exponent, description.parameter_exponent)
@@ -170,6 +187,9 @@ fn print(world: &World, description: &WorldDescription) {
         outln!(
             "predicted  excess loss falls as D^-{data:.4} in tokens, N^-{parameters:.4} in parameters"
         );
+        outln!("           while there are many more facts than the model or the text can hold");
+    } else if let Parameters::Facts(_) = parameters {
+        outln!("predicted  no power law, because the exponent is not above 0");
     }
     outln!("");
     for index in 0..SHOWN {
@@ -180,12 +200,14 @@ fn print(world: &World, description: &WorldDescription) {
 fn words(parameters: &Parameters) -> String {
     match parameters {
         Parameters::Grammar { scale } => format!("lexicon × {scale}"),
-        Parameters::Facts(facts) => format!(
-            "{} facts with frequencies i^-{}, answers of {} letters",
-            grouped(facts.facts as u64),
-            1.0 + facts.exponent,
-            facts.answer
-        ),
+        Parameters::Facts(facts) => {
+            let count = grouped(facts.facts as u64);
+            let facts_of = match 1.0 + facts.exponent {
+                0.0 => format!("{count} equally frequent facts"),
+                power => format!("{count} facts with frequencies i^-{power}"),
+            };
+            format!("{facts_of}, answers of {} letters", facts.answer)
+        }
         Parameters::Markov(chain) => format!(
             "{} symbols, order {}, {} branches, {} {}",
             chain.symbols,

@@ -68,6 +68,21 @@ impl SweepDirectory {
         }
     }
 
+    /// Finds the directory of a plan, without writing anything; `None` if it has not begun.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the directory belongs to another plan, or contains something else.
+    pub fn find(path: &Path, runs: &[Run]) -> Result<Option<Self>, Error> {
+        let this = Self { path: path.into() };
+        this.refuse_others()?;
+        if !path.join(INDEX).is_file() {
+            return Ok(None);
+        }
+        this.refuse_other_plan(runs)?;
+        Ok(Some(this))
+    }
+
     /// Creates the directory of a plan, or opens it. Runs may be added to an existing one, and its runs must be those of
     /// the plan.
     ///
@@ -136,7 +151,11 @@ impl SweepDirectory {
     }
 
     /// Brings the states of runs up to date. Those that are done stay so.
-    pub(super) fn refresh(&self, entries: &mut [Entry]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file of a run is damaged.
+    pub fn refresh(&self, entries: &mut [Entry]) -> Result<(), Error> {
         let claims = claim::Snapshot::of(&self.claims());
         // A listing of a folder is faster than a question for each of thousands of runs.
         let begun = names(&self.path.join("runs"));

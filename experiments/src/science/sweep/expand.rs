@@ -6,12 +6,12 @@ use foretoken_datasets::Monitor;
 use foretoken_model::ModelConfig;
 use sha2::{Digest, Sha256};
 
-use super::grid::{BUILT_IN, Column, Derived, is_variable, without_origin};
+use super::grid::{BUILT_IN, Column, Derived, TOKENS_PER_STEP, is_variable, without_origin};
 use super::ladder;
 use super::plan::Plan;
-use super::run::{Cost, Run, non_embedding_parameters, tokens_per_step};
+use super::run::{Cost, Run, non_embedding_parameters, positions_per_step};
 use crate::engine::data::Data;
-use crate::experiment::{DataSection, ModelSection};
+use crate::experiment::{DataSection, ModelSection, WindowKind};
 use crate::record::source::{Checkpoint, Source};
 use crate::{Error, Experiment};
 
@@ -41,6 +41,7 @@ pub fn expand(plan: &Plan, monitor: Monitor<'_>) -> Result<Vec<Run>, Error> {
     let mut vocabularies = Vocabularies {
         monitor,
         known: Vec::new(),
+        shares: Vec::new(),
     };
     let labels = labels(plan);
     let mut runs = Vec::new();
@@ -86,7 +87,7 @@ fn run(
     picked.reverse();
     let parts = labels.iter().zip(&picked);
     let parts: Vec<_> = parts
-        .filter_map(|(label, columns)| Some(format!("{label}{}", value_text(columns.first()?.1))))
+        .filter_map(|(label, columns)| Some(part_of_name(label, columns.first()?.1)))
         .collect();
     let name = match parts.is_empty() {
         true => "run".into(),
@@ -118,7 +119,10 @@ fn run(
     let mut cost = None;
     if refusal.is_none() {
         match vocabularies.model(&experiment)? {
-            Ok(model) => cost = Some(Cost::of(&experiment, &model)),
+            Ok(model) => {
+                let counted = vocabularies.counted_share(&experiment, &model)?;
+                cost = Some(Cost::of(&experiment, &model, counted));
+            }
             Err(reason) => refusal = Some(reason),
         }
     }
@@ -164,7 +168,15 @@ impl Making<'_> {
                 self.refusal = Some(reason.clone());
                 break;
             }
-            let value = self.value(derived, &experiment, model.ok().as_ref())?;
+            let model = model.ok();
+            let tokens_per_step = match &model {
+                Some(model) if derived.formula.names().contains(TOKENS_PER_STEP) => {
+                    let counted = vocabularies.counted_share(&experiment, model)?;
+                    Some(counted * positions_per_step(&experiment, model) as f64)
+                }
+                _ => None,
+            };
+            let value = self.value(derived, &experiment, model.as_ref(), tokens_per_step)?;
             if !is_variable(&derived.key) {
                 self.overrides.push(format!("{}={value}", derived.key));
                 experiment = self.unchecked()?;
@@ -193,6 +205,7 @@ impl Making<'_> {
         derived: &Derived,
         experiment: &Experiment,
         model: Option<&ModelConfig>,
+        tokens_per_step: Option<f64>,
     ) -> Result<toml::Value, Error> {
         let mut resolved = experiment.clone();
         if let Some(model) = model {
@@ -206,7 +219,7 @@ impl Making<'_> {
                     Some(non_embedding_parameters(model) as f64)
                 }
                 ("flops_per_token", Some(model)) => Some(model.flops_per_token()),
-                ("tokens_per_step", Some(model)) => Some(tokens_per_step(&resolved, model) as f64),
+                (TOKENS_PER_STEP, _) => tokens_per_step,
                 _ => None,
             };
             let of_plan = self.keys.iter().find(|(key, _)| key == name);
@@ -241,10 +254,11 @@ fn leaf<'t>(table: &'t toml::Table, key: &str) -> Option<&'t toml::Value> {
     table.get(last)
 }
 
-/// Sizes of the vocabularies of data that was read.
+/// Sizes of the vocabularies of data that was read, and shares of the positions of its windows that count.
 struct Vocabularies<'m> {
     monitor: Monitor<'m>,
     known: Vec<(DataSection, usize)>,
+    shares: Vec<(DataSection, usize, f64)>,
 }
 
 impl Vocabularies<'_> {
@@ -273,6 +287,30 @@ impl Vocabularies<'_> {
             Error::Experiment { origin, .. } => format!("{origin}: {}", without_origin(&error)),
             other => other.to_string(),
         }))
+    }
+
+    /// Returns the share of positions whose targets count. Reads the data only if windows keep to documents.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the data cannot be read, or is shorter than a window.
+    fn counted_share(
+        &mut self,
+        experiment: &Experiment,
+        model: &ModelConfig,
+    ) -> Result<f64, Error> {
+        let (section, context) = (&experiment.data, model.context);
+        if section.windows != WindowKind::Documents {
+            return Ok(1.0);
+        }
+        let is_same =
+            |(known, of, _): &&(DataSection, usize, f64)| known == section && *of == context;
+        if let Some((_, _, share)) = self.shares.iter().find(is_same) {
+            return Ok(*share);
+        }
+        let share = Data::load(section, self.monitor)?.counted_share(context)?;
+        self.shares.push((section.clone(), context, share));
+        Ok(share)
     }
 
     fn tokens(&mut self, section: &DataSection) -> Result<usize, Error> {
@@ -311,6 +349,15 @@ fn refuse_equals(plan: &Plan, runs: &[Run]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Returns the part of a name that tells an axis and its value: `width32`, and `windows-documents` for what is no number.
+fn part_of_name(label: &str, value: &toml::Value) -> String {
+    let separator = match value.is_integer() || value.is_float() {
+        true => "",
+        false => "-",
+    };
+    format!("{label}{separator}{}", value_text(value))
 }
 
 /// Writes a value for the name of a file.

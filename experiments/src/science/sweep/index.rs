@@ -103,6 +103,11 @@ impl Entry {
         }
     }
 
+    /// Returns whether no process tries it again: it is done, has diverged, or is refused by the plan.
+    pub fn is_final(&self) -> bool {
+        self.cost.is_none() || matches!(self.state, State::Done | State::Diverged)
+    }
+
     /// Returns the share of its steps that it takes itself, from 0 to 1.
     pub fn own_share(&self) -> f64 {
         let steps = self.cost.map_or(0, |cost| cost.steps);

@@ -4,7 +4,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::formula::Formula;
-use super::grid::{Axis, BUILT_IN, Column, Derived, is_variable, without_origin};
+use super::grid::{Axis, BUILT_IN, Column, Derived, TOKENS_PER_STEP, is_variable, without_origin};
 use super::plan_file::{Leaf, PlanFile};
 use super::range;
 use crate::Error;
@@ -73,16 +73,8 @@ impl Keys<'_> {
 
     /// Returns the values of one key or variable of an axis.
     pub(super) fn column(&self, leaf: &Leaf) -> Result<Column, Error> {
-        let refused = |message: &str| {
-            self.file
-                .refused(leaf.at, &format!("{}: {message}", leaf.key))
-        };
-        let kind = match is_variable(&leaf.key) && leaf.key != NAME {
-            true => self
-                .variable(&leaf.key)
-                .map_err(|message| refused(&message))?,
-            false => self.kind(&leaf.key, leaf.at)?,
-        };
+        let refused = |message: &str| self.refused(leaf, message);
+        let kind = self.kind_of(leaf)?;
         let values = match leaf.value.get_ref() {
             DeValue::Array(array) => array.iter().map(|value| self.file.value(value)).collect(),
             DeValue::Table(_) if kind == Kind::Other => {
@@ -129,6 +121,22 @@ impl Keys<'_> {
         })
     }
 
+    /// Returns an error about a key or a variable, at its place in the file.
+    fn refused(&self, leaf: &Leaf, message: &str) -> Error {
+        self.file
+            .refused(leaf.at, &format!("{}: {message}", leaf.key))
+    }
+
+    /// Returns the kind of number of a key or a variable.
+    fn kind_of(&self, leaf: &Leaf) -> Result<Kind, Error> {
+        match is_variable(&leaf.key) && leaf.key != NAME {
+            true => self
+                .variable(&leaf.key)
+                .map_err(|message| self.refused(leaf, &message)),
+            false => self.kind(&leaf.key, leaf.at),
+        }
+    }
+
     /// Checks the name of a variable.
     fn variable(&self, name: &str) -> Result<Kind, String> {
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -145,7 +153,7 @@ impl Keys<'_> {
     pub(super) fn tied(&self, at: usize, columns: Vec<Column>) -> Result<Axis, Error> {
         let length = columns[0].values.len();
         match columns.iter().find(|column| column.values.len() != length) {
-            None => Ok(Axis { columns }),
+            None => Ok(Axis::new(columns)),
             Some(other) => {
                 let message = format!(
                     "tied: {} has {length} values and {} has {}; they must have as many",
@@ -159,16 +167,8 @@ impl Keys<'_> {
     }
 
     pub(super) fn derived(&self, leaf: &Leaf) -> Result<Derived, Error> {
-        let refused = |message: &str| {
-            self.file
-                .refused(leaf.at, &format!("{}: {message}", leaf.key))
-        };
-        let kind = match is_variable(&leaf.key) && leaf.key != NAME {
-            true => self
-                .variable(&leaf.key)
-                .map_err(|message| refused(&message))?,
-            false => self.kind(&leaf.key, leaf.at)?,
-        };
+        let refused = |message: &str| self.refused(leaf, message);
+        let kind = self.kind_of(leaf)?;
         if kind == Kind::Other {
             return Err(refused("is not a number, so that no formula can give it"));
         }
@@ -266,7 +266,10 @@ fn depends_on(name: &str, key: &str) -> bool {
     match name {
         "parameters" | "non_embedding_parameters" => key.starts_with("model."),
         "flops_per_token" => key.starts_with("model."),
-        "tokens_per_step" => ["train.batch", "train.accumulation", "model.context"].contains(&key),
+        TOKENS_PER_STEP => {
+            ["train.batch", "train.accumulation", "model.context"].contains(&key)
+                || key.starts_with("data.")
+        }
         name => name == key,
     }
 }

@@ -142,9 +142,7 @@ impl Plan {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut grid = Vec::new();
         for leaf in &axes {
-            grid.push(Axis {
-                columns: vec![keys.column(leaf)?],
-            });
+            grid.push(Axis::new(vec![keys.column(leaf)?]));
         }
         for (at, leaves) in &tied {
             let columns = leaves.iter().map(|leaf| keys.column(leaf));

@@ -27,25 +27,36 @@ pub struct Run {
 pub struct Cost {
     /// Optimizer steps.
     pub steps: usize,
-    /// Training tokens of all steps.
+    /// Training tokens of all steps: the targets that count. Where documents have different lengths, it is the mean of
+    /// what a run reads.
     pub tokens: usize,
+    /// Positions that all steps compute: tokens, and the padding of windows of documents; 0 in the index of an older
+    /// version.
+    #[serde(default)]
+    pub positions: usize,
     /// Parameters of the model; a tied head counts once.
     pub parameters: usize,
     /// Parameters without the embeddings of tokens and positions and without the head.
     pub non_embedding_parameters: usize,
-    /// Floating-point operations of training: those of a token (PaLM, appendix B) for every token.
+    /// Floating-point operations of training: those of a token (PaLM, appendix B) for every token. As in the FLOPs
+    /// utilisation of a run, padding does not count.
     pub flops: f64,
     /// Peak of memory of a training step, in bytes: weights, gradients, moments and activations.
     pub memory_bytes: u64,
 }
 
 impl Cost {
-    /// Returns the cost of training an experiment with its model.
-    pub(super) fn of(experiment: &Experiment, model: &ModelConfig) -> Self {
+    /// Returns the cost of training an experiment with its model. `counted` is the share of positions whose targets
+    /// count.
+    pub(super) fn of(experiment: &Experiment, model: &ModelConfig, counted: f64) -> Self {
         let train = &experiment.train;
-        let tokens_per_step = tokens_per_step(experiment, model);
         // The product is bounded by a check of the experiment and by the size of a context.
-        let tokens = tokens_per_step.saturating_mul(train.steps);
+        let positions = positions_per_step(experiment, model).saturating_mul(train.steps);
+        let tokens = match counted {
+            1.0 => positions,
+            // A cast of a float saturates.
+            share => (share * positions as f64).round() as usize,
+        };
         let memory = model.training_memory(train.batch, model.context);
         let precision = experiment.backend.dtype;
         let in_precision = |bytes: u64, per_number: u64| (bytes / 4).saturating_mul(per_number);
@@ -53,6 +64,7 @@ impl Cost {
         Self {
             steps: train.steps,
             tokens,
+            positions,
             parameters: model.parameters(),
             non_embedding_parameters: non_embedding_parameters(model),
             flops: model.flops_per_token() * tokens as f64,
@@ -67,8 +79,8 @@ impl Cost {
     }
 }
 
-/// Returns the training tokens of a step.
-pub(super) fn tokens_per_step(experiment: &Experiment, model: &ModelConfig) -> usize {
+/// Returns the positions that a step computes.
+pub(super) fn positions_per_step(experiment: &Experiment, model: &ModelConfig) -> usize {
     let train = &experiment.train;
     train
         .batch

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::index::Entry;
+use super::index::{Entry, State};
 use super::speed::Speeds;
 use super::view::{self, Curves, counts};
 use crate::show::format::{self, plural};
@@ -76,26 +76,43 @@ impl Status<'_> {
         view::seconds_left(self.entries, self.curves, self.speeds, self.jobs)
     }
 
-    /// Returns the table of the plan: what each run costs, and what they cost together.
+    /// Returns the table of the plan: what each run costs, and what they cost together. If any run has begun, it has
+    /// their states, and the time that is left.
     pub fn plan_table(&self) -> String {
         let has_ladders = self.entries.iter().any(|entry| entry.shared.is_some());
-        let mut header = vec!["RUN", "STEPS"];
+        let has_begun = self.has_begun();
+        let mut header = vec!["RUN"];
+        if has_begun {
+            header.push("STATE");
+        }
+        header.push("STEPS");
         if has_ladders {
             header.push("OWN");
         }
-        header.extend(["PARAMS", "TOKENS", "FLOP", "MEMORY", "TIME"]);
+        header.extend(["PARAMS", "TOKENS"]);
+        let has_padding = self.has_padding();
+        if has_padding {
+            header.push("POSITIONS");
+        }
+        header.extend(["FLOP", "MEMORY", "TIME"]);
         let rows = self.entries.iter().map(|entry| {
             let Some(cost) = entry.cost else {
                 return vec![entry.name.clone(), "refused".into()];
             };
-            let mut row = vec![entry.name.clone(), cost.steps.to_string()];
+            let mut row = vec![entry.name.clone()];
+            if has_begun {
+                row.push(entry.state.name().into());
+            }
+            row.push(cost.steps.to_string());
             if has_ladders {
                 let shared = entry.shared.as_ref().map_or(0, |shared| shared.step);
                 row.push(cost.steps.saturating_sub(shared).to_string());
             }
+            row.extend([short(cost.parameters as f64), short(cost.tokens as f64)]);
+            if has_padding {
+                row.push(short(cost.positions as f64));
+            }
             row.extend([
-                short(cost.parameters as f64),
-                short(cost.tokens as f64),
                 format!("{:.1e}", cost.flops),
                 format::plain(format::bytes(cost.memory_bytes)),
                 self.speeds.seconds(&entry.name).map_or("-".into(), time),
@@ -105,31 +122,54 @@ impl Status<'_> {
         let mut text = table(&header, rows.collect());
         for entry in self.entries {
             if let Some(reason) = &entry.reason {
-                text += &format!("{}: refused: {reason}\n", entry.name);
+                text += &format!("{}: {}: {reason}\n", entry.name, entry.state.name());
             }
         }
         text + "\n" + &self.totals()
     }
 
+    /// Whether any run computes positions whose targets do not count.
+    fn has_padding(&self) -> bool {
+        let mut costs = self.entries.iter().filter_map(|entry| entry.cost);
+        costs.any(|cost| cost.positions > cost.tokens)
+    }
+
+    /// Whether any run has begun: all others are waiting, or refused by the plan.
+    fn has_begun(&self) -> bool {
+        let has_begun = |entry: &Entry| entry.cost.is_some() && entry.state != State::Waiting;
+        self.entries.iter().any(has_begun)
+    }
+
     /// Returns what the runs cost together, in lines.
     fn totals(&self) -> String {
         let own = self.flops() - self.flops_saved();
+        let refused = self.entries.iter().filter(|entry| entry.cost.is_none());
         let mut text = format!(
-            "{}, {own:.2e} floating-point operations",
-            plural(self.entries.len(), "run")
+            "{}{}, {own:.2e} floating-point operations",
+            plural(self.entries.len(), "run"),
+            match refused.count() {
+                0 => String::new(),
+                refused => format!(", {refused} of them refused"),
+            }
         );
-        let seconds = self.entries.iter().filter(|entry| entry.cost.is_some());
-        let total = self
-            .speeds
-            .total(seconds.map(|entry| entry.name.as_str()), self.jobs);
-        text += &match total {
-            Some(total) => format!(
-                "; about {} with {}\n",
-                time(total),
+        let has_begun = self.has_begun();
+        if has_begun {
+            text += &format!("\n{}", counts(self.entries));
+        }
+        text += &match self.seconds_left() {
+            Some(0.0) => "\n".into(),
+            Some(seconds) => format!(
+                "; about {} {}with {}\n",
+                time(seconds),
+                if has_begun { "left " } else { "" },
                 plural(self.jobs, "job")
             ),
             None => "; time unknown, because a step could not be measured here\n".into(),
         };
+        if self.has_padding() {
+            text +=
+                "POSITIONS are computed, also padding; TOKENS and FLOP are of targets that count\n";
+        }
         let branches: Vec<&Entry> = self.entries.iter().filter(|e| e.shared.is_some()).collect();
         if !branches.is_empty() {
             let shared = branches.iter().filter_map(|entry| entry.shared.as_ref());

@@ -52,18 +52,23 @@ fn names_tell_runs_apart() {
     assert_eq!(
         names("[axes]\ntrain.seed = [7, 8]\noptimizer.clip = [0.5, 1e-5, 2]\n"),
         [
-            "seed7-clip0.5",
             "seed7-clip1e-5",
+            "seed7-clip0.5",
             "seed7-clip2",
-            "seed8-clip0.5",
             "seed8-clip1e-5",
+            "seed8-clip0.5",
             "seed8-clip2"
         ]
     );
     // The last part of a key is its label unless two axes have the same.
     assert_eq!(
         names("[axes]\ntrain.seed = [1]\ndata.world.seed = [2]\ndata.tokenizer = [\"a/b c\"]\n"),
-        ["train_seed1-data_world_seed2-tokenizera_b_c"]
+        ["train_seed1-data_world_seed2-tokenizer-a_b_c"]
+    );
+    // What is no number stands after a separator, in the order of the plan.
+    assert_eq!(
+        names("[axes]\ndata.windows = [\"random\", \"epoch\"]\ntrain.steps = [9000]\n"),
+        ["windows-random-steps9000", "windows-epoch-steps9000"]
     );
     assert_eq!(names(""), ["run"]);
     let variable = "v".repeat(100);
@@ -74,6 +79,21 @@ fn names_tell_runs_apart() {
         long.iter().all(|name| name.len() == 80) && long[0] != long[1],
         "{long:?}"
     );
+}
+
+#[test]
+fn runs_are_in_the_order_of_their_numbers() {
+    assert_eq!(
+        names("[axes]\ntrain.steps = [1600, 400, 800]\n"),
+        ["steps400", "steps800", "steps1600"]
+    );
+    // Tied values stay together.
+    let tied = runs("[[tied]]\nmodel.width = [64, 32]\nmodel.heads = [4, 2]\n");
+    let shapes: Vec<_> = tied
+        .iter()
+        .map(|run| (run.experiment.model.width, run.experiment.model.heads))
+        .collect();
+    assert_eq!(shapes, [(Some(32), Some(2)), (Some(64), Some(4))]);
 }
 
 #[test]
@@ -98,6 +118,21 @@ fn formulas_are_computed_after_those_that_they_refer_to() {
         run.experiment.train.steps,
         (1e10 / flops_per_step).round() as usize
     );
+}
+
+#[test]
+fn padding_of_document_windows_is_no_token() {
+    // Documents of 7 bytes in windows of 16.
+    let runs = runs(
+        "data.windows = \"documents\"\ndata.world.kind = \"facts\"\ndata.world.facts = 50\ndata.world.answer = 3\n\
+         data.world.train_documents = 100\ndata.world.valid_documents = 10\nmodel.context = 16\ntrain.batch = 4\n\
+         [axes]\nratio = [70]\n[derive]\ntrain.steps = \"ratio * 28 / tokens_per_step\"\n",
+    );
+    let [run] = &runs[..] else { panic!("one run") };
+    let cost = run.cost.unwrap();
+    // Of the 64 positions of a step, 28 are targets.
+    assert_eq!(cost.steps, 70);
+    assert_eq!((cost.tokens, cost.positions), (28 * 70, 64 * 70));
 }
 
 #[test]
