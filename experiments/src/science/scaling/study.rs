@@ -234,7 +234,7 @@ impl FitRecord {
     }
 
     /// Returns the exponent a of compute-optimal sizes, if the data determine it: both exponents of the law have
-    /// intervals, and that of a is not wider than half a unit.
+    /// intervals, and that of a is not wider than 0.5.
     pub fn optimal_exponent(&self) -> Option<&QuantityEstimate> {
         let exponents = [
             Quantity::Alpha,
