@@ -621,6 +621,29 @@ fn a_plan_may_grow_and_its_runs_may_not_change() {
 }
 
 #[test]
+fn a_damaged_run_and_a_lost_index_do_not_end_a_sweep() {
+    let bench = with_plan("[axes]\ntrain.seed = [1, 2]\n");
+    let reference = run_all(&bench, "out");
+    let result = bench.path("out/runs/seed1/result.json");
+    fs::write(&result, "garbage").unwrap();
+    fs::remove_file(bench.path("out/index.jsonl")).unwrap();
+    // The plan is in the directory, and the index is written again.
+    let output = bench.run(&["sweep", "out", "--run"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let entries = index(&bench, "out");
+    assert_eq!(entries["seed1"]["state"], "failed");
+    let reason = entries["seed1"]["reason"].as_str().unwrap();
+    assert!(reason.contains("result.json"), "{reason}");
+    assert_eq!(entries["seed2"], reference["seed2"]);
+
+    fs::remove_dir_all(bench.path("out/runs/seed1")).unwrap();
+    bench.succeed(&["sweep", "out", "--run"]);
+    let entries = index(&bench, "out");
+    let loss = |entries: &BTreeMap<String, Value>| entries["seed1"]["result"]["valid_loss"].clone();
+    assert_eq!(loss(&entries), loss(&reference));
+}
+
+#[test]
 fn the_slurm_script_is_a_job_array_of_shards() {
     let bench = with_plan(LADDER);
     let script = bench.succeed(&["sweep", "script", "slurm", "plan.toml", "--tasks", "99"]);

@@ -59,13 +59,21 @@ impl SweepDirectory {
     ///
     /// Returns an error if it is not that of a sweep.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        match path.join(INDEX).is_file() {
-            true => Ok(Self { path: path.into() }),
+        let this = Self { path: path.into() };
+        match this.has_begun() {
+            true => Ok(this),
             false => Err(Error::run_directory(
                 path,
-                "is not the directory of a sweep: it has no index.jsonl; `foretoken sweep PLAN.toml --run` makes one",
+                "is not the directory of a sweep: it has no plan.toml; `foretoken sweep PLAN.toml --run` makes one",
             )),
         }
+    }
+
+    /// Returns whether the directory is that of a sweep. Its index may be missing, because it can be written again.
+    fn has_begun(&self) -> bool {
+        [PLAN, INDEX]
+            .iter()
+            .any(|file| self.path.join(file).is_file())
     }
 
     /// Finds the directory of a plan, without writing anything; `None` if it has not begun.
@@ -76,7 +84,7 @@ impl SweepDirectory {
     pub fn find(path: &Path, runs: &[Run]) -> Result<Option<Self>, Error> {
         let this = Self { path: path.into() };
         this.refuse_others()?;
-        if !path.join(INDEX).is_file() {
+        if !this.has_begun() {
             return Ok(None);
         }
         this.refuse_other_plan(runs)?;
@@ -98,7 +106,7 @@ impl SweepDirectory {
                 .map_err(fixable)?;
         }
         let _lock = this.lock()?;
-        if path.join(INDEX).is_file() {
+        if this.has_begun() {
             this.refuse_other_plan(runs)?;
         }
         for run in runs.iter().filter(|run| run.refusal.is_none()) {
@@ -169,13 +177,22 @@ impl SweepDirectory {
                 true => RunDirectory::open(&self.run(&entry.name)).ok(),
                 false => None,
             };
-            if let Some(run) = &run
-                && let Some(result) = RunResult::read(run)?
-            {
-                entry.state = State::Done;
-                entry.result = Some(result.summary);
-                entry.reason = None;
-                continue;
+            match run.as_ref().map(RunResult::read).transpose() {
+                Ok(Some(Some(result))) => {
+                    entry.state = State::Done;
+                    entry.result = Some(result.summary);
+                    entry.reason = None;
+                    continue;
+                }
+                Ok(_) => {}
+                // One damaged run does not stop the others.
+                Err(error) => {
+                    entry.state = State::Failed;
+                    entry.reason = Some(format!(
+                        "{error}; or remove the run's directory to have it trained again"
+                    ));
+                    continue;
+                }
             }
             let failure = match failed.contains(&format!("{}.json", entry.name)) {
                 true => self.failure(&entry.name)?,
@@ -268,7 +285,7 @@ impl SweepDirectory {
         };
         // A process that was killed at its start may have left some of its files.
         let has_others = fs::read_dir(path).is_ok_and(|mut entries| entries.any(others));
-        match path.join(INDEX).is_file() || !has_others {
+        match self.has_begun() || !has_others {
             true => Ok(()),
             false => Err(Error::run_directory(
                 path,
@@ -280,13 +297,25 @@ impl SweepDirectory {
     /// Refuses a directory whose runs are not those of the plan.
     fn refuse_other_plan(&self, runs: &[Run]) -> Result<(), Error> {
         let file = self.path.join(INDEX);
-        // A damaged index is written again.
-        for before in index::from_text(&read(&file)?).unwrap_or_default() {
-            let belongs = match runs.iter().find(|run| run.name == before.name) {
+        let before: Vec<String> = match file.is_file() {
+            // A damaged index is written again.
+            true => index::from_text(&read(&file)?)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|entry| entry.name)
+                .collect(),
+            false => names(&self.path.join("experiments"))
+                .iter()
+                .filter_map(|file| Some(file.strip_suffix(".toml")?.to_owned()))
+                .collect(),
+        };
+        for name in before {
+            let belongs = match runs.iter().find(|run| run.name == name) {
                 None => false,
                 Some(run) => match fs::read_to_string(self.experiment_file(&run.name)) {
                     Ok(text) => {
-                        let before = Experiment::from_toml(&text, &before.name)?;
+                        let file = self.experiment_file(&name).display().to_string();
+                        let before = Experiment::from_toml(&text, &file)?;
                         without_kept(&before) == without_kept(&run.experiment)
                     }
                     Err(_) => true,
@@ -294,9 +323,8 @@ impl SweepDirectory {
             };
             if !belongs {
                 let message = format!(
-                    "belongs to another plan: its run {} is not one of this plan's; name another --out, or go on with \
+                    "belongs to another plan: its run {name} is not one of this plan's; name another --out, or go on with \
                      `foretoken sweep {} --run`",
-                    before.name,
                     self.path.display()
                 );
                 return Err(Error::run_directory(&self.path, message));
