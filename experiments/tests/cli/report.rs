@@ -20,7 +20,10 @@ fn the_report_of_a_run_is_in_its_directory() {
     for part in [
         format!("- Validation loss: {:.4} (", number("valid_loss")),
         format!("- Training loss: {:.4} (", number("train_loss")),
-        format!("floor {:.4}", number("floor_bits_per_byte")),
+        format!(
+            "floor of its windows {:.4}",
+            number("window_floor_bits_per_byte")
+        ),
         format!("- Best checkpoint: step {} (", result["best"]["step"]),
         format!("```text\n{}", read(run.join("sample.txt")).trim_end()),
         format!("```toml\n{}", read(run.join("experiment.toml")).trim_end()),
