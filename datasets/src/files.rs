@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -31,6 +31,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&partial);
     }
     result.and_then(|()| sync_parent(path))
+}
+
+/// Reads a file of text of at most `largest` bytes. A device that gives bytes without end is refused like a larger file.
+///
+/// # Errors
+///
+/// An error of the disk, or of its kind [`InvalidData`](io::ErrorKind::InvalidData) if the text is not UTF-8, or
+/// [`FileTooLarge`](io::ErrorKind::FileTooLarge).
+pub fn read_text(path: &Path, largest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(largest.saturating_add(1))
+        .read_to_string(&mut text)?;
+    match read as u64 > largest {
+        false => Ok(text),
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("is larger than {largest} bytes"),
+        )),
+    }
 }
 
 /// Whether `name` is the name of `file`, or of a partial file that an interrupted [`write_atomically`] has left.

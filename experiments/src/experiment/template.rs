@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foretoken_datasets::files::printable;
+use foretoken_datasets::files::{self, printable};
 
 use crate::spelling::nearest;
 use crate::{Error, Experiment};
@@ -21,6 +21,9 @@ pub(crate) struct Template {
 }
 
 impl Template {
+    /// Largest size of a file, in bytes.
+    pub(crate) const LARGEST: u64 = 16 << 20;
+
     /// Returns the text of a file, which `origin` names in errors.
     pub(crate) fn new(text: &str, origin: &str, name: &str) -> Self {
         Self {
@@ -47,7 +50,7 @@ impl Template {
     /// Returns an error if the file cannot be read.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::Experiment {
+        let text = files::read_text(path, Self::LARGEST).map_err(|error| Error::Experiment {
             origin: origin.clone(),
             message: match error.kind() {
                 std::io::ErrorKind::NotFound => {

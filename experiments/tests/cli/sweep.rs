@@ -620,6 +620,26 @@ fn a_plan_may_grow_and_its_runs_may_not_change() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_without_an_end_is_refused() {
+    let bench = Bench::new();
+    fs::write(bench.path("plan.toml"), "experiment = \"/dev/zero\"\n").unwrap();
+    for args in [
+        ["sweep", "/dev/zero"],
+        ["sweep", "plan.toml"],
+        ["train", "/dev/zero"],
+    ] {
+        let output = bench.run(&args);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(
+            text(&output).contains("/dev/zero: is larger than"),
+            "{}",
+            text(&output)
+        );
+    }
+}
+
 #[test]
 fn a_damaged_run_and_a_lost_index_do_not_end_a_sweep() {
     let bench = with_plan("[axes]\ntrain.seed = [1, 2]\n");

@@ -112,9 +112,12 @@ pub(super) fn run(args: WorldArgs) -> Result<ExitCode, Error> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    for stream in [Stream::Train, Stream::Valid] {
+    for (stream, flag) in [
+        (Stream::Train, "--documents"),
+        (Stream::Valid, "--valid-documents"),
+    ] {
         let size = world.config().size(stream);
-        refuse_world("--documents", world.mean_bytes(size))?;
+        refuse_world(flag, world.mean_bytes(size))?;
     }
     let written = world.write(folder)?;
     if args.json {

@@ -20,7 +20,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foretoken_datasets::files::printable;
+use foretoken_datasets::files::{self, printable};
 use toml::de::DeTable;
 
 use super::grid::{Axis, Derived};
@@ -60,15 +60,16 @@ impl Plan {
     /// Returns an error of one line if a file cannot be read, or a key, an axis or a formula is wrong.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::Experiment {
-            origin: origin.clone(),
-            message: match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    "no such plan; `foretoken sweep --help` shows one".into()
-                }
-                _ => error.to_string(),
-            },
-        })?;
+        let text =
+            files::read_text(path, Template::LARGEST).map_err(|error| Error::Experiment {
+                origin: origin.clone(),
+                message: match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        "no such plan; `foretoken sweep --help` shows one".into()
+                    }
+                    _ => error.to_string(),
+                },
+            })?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy());
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, &origin, &name.unwrap_or_default(), |file| {
