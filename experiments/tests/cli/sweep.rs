@@ -658,6 +658,13 @@ fn a_damaged_run_and_a_lost_index_do_not_end_a_sweep() {
 
     fs::remove_dir_all(bench.path("out/runs/seed1")).unwrap();
     bench.succeed(&["sweep", "out", "--run"]);
+    // An index that was cut off is not believed.
+    let whole = fs::read_to_string(bench.path("out/index.jsonl")).unwrap();
+    fs::write(bench.path("out/index.jsonl"), "").unwrap();
+    let output = bench.run(&["sweep", "status", "out"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("does not list the run seed"));
+    fs::write(bench.path("out/index.jsonl"), whole).unwrap();
     let entries = index(&bench, "out");
     let loss = |entries: &BTreeMap<String, Value>| entries["seed1"]["result"]["valid_loss"].clone();
     assert_eq!(loss(&entries), loss(&reference));

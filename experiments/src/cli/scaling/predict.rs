@@ -122,6 +122,20 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
             ));
         }
     };
+    if size.is_some_and(|size| {
+        !size
+            .into_iter()
+            .all(|value| value.is_normal() && value > 0.0)
+    }) {
+        return Err(refused(
+            if flops.is_some() {
+                "--flops"
+            } else {
+                "--params"
+            },
+            "parameters, tokens and their 6 N D FLOPs must all be numbers above 0 and below 1.8e308",
+        ));
+    }
     let optimum = match (size, flops) {
         (None, Some(flops)) => match predictor.optimum(flops) {
             Some(optimum) => Some(optimum),

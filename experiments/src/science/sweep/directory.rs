@@ -154,11 +154,27 @@ impl SweepDirectory {
             let advice = "remove the file, and run the sweep again to have it written";
             Error::run_directory(&file, format!("{message}; {advice}"))
         })?;
+        let listed: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let experiments = self.experiment_names();
+        if let Some(missing) = experiments.iter().find(|name| !listed.contains(&***name)) {
+            let message = format!(
+                "does not list the run {missing}; `foretoken sweep {} --run` writes it again",
+                self.path.display()
+            );
+            return Err(Error::run_directory(&file, message));
+        }
         self.refresh(&mut entries)?;
         Ok(entries)
     }
 
-    /// Brings the states of runs up to date. Those that are done stay so.
+    /// Returns the names of runs that have an experiment.
+    fn experiment_names(&self) -> Vec<String> {
+        let files = names(&self.path.join("experiments"));
+        let name = |file: &String| Some(file.strip_suffix(".toml")?.to_owned());
+        files.iter().filter_map(name).collect()
+    }
+
+    /// Brings the states of runs up to date. Those that are done stay so while their directories exist.
     ///
     /// # Errors
     ///
@@ -170,14 +186,24 @@ impl SweepDirectory {
         let failed = names(&self.path.join("failures"));
         for entry in entries.iter_mut() {
             let is_refused_by_plan = entry.cost.is_none();
-            if entry.state == State::Done || is_refused_by_plan {
+            let is_done = entry.state == State::Done && begun.contains(&entry.name);
+            if is_done || is_refused_by_plan {
                 continue;
             }
+            entry.result = None;
             let run = match begun.contains(&entry.name) {
                 true => RunDirectory::open(&self.run(&entry.name)).ok(),
                 false => None,
             };
             match run.as_ref().map(RunResult::read).transpose() {
+                Ok(Some(Some(result))) if !result.summary.valid_loss.is_finite() => {
+                    entry.state = State::Failed;
+                    entry.reason = Some(
+                        "its result.json has no validation loss; remove the run's directory to have it trained again"
+                            .into(),
+                    );
+                    continue;
+                }
                 Ok(Some(Some(result))) => {
                     entry.state = State::Done;
                     entry.result = Some(result.summary);
@@ -304,10 +330,7 @@ impl SweepDirectory {
                 .into_iter()
                 .map(|entry| entry.name)
                 .collect(),
-            false => names(&self.path.join("experiments"))
-                .iter()
-                .filter_map(|file| Some(file.strip_suffix(".toml")?.to_owned()))
-                .collect(),
+            false => self.experiment_names(),
         };
         for name in before {
             let belongs = match runs.iter().find(|run| run.name == name) {
