@@ -85,31 +85,31 @@ pub struct WorldConfig {
     /// Number of validation documents, in place of `valid_bytes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_documents: Option<u64>,
-    /// Of the grammar: how many times as many names and words each class has.
+    /// Factor on the names and words of each class; for the grammar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<usize>,
-    /// Of facts: their number.
+    /// Number of facts; for facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<usize>,
-    /// Of facts: `a` in their frequencies `p_i ∝ i^−(1+a)`.
+    /// Exponent `a` of the frequencies `p_i ∝ i^−(1+a)`; for facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exponent: Option<f64>,
-    /// Of facts: letters of an answer.
+    /// Letters of an answer; for facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<usize>,
-    /// Of chains: number of symbols.
+    /// Number of symbols; for chains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symbols: Option<usize>,
-    /// Of chains: number of symbols on which the next one depends.
+    /// Number of symbols on which the next one depends; for chains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<usize>,
-    /// Of chains: number of symbols that are possible next.
+    /// Number of symbols that are possible next; for chains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<usize>,
-    /// Of chains: symbols of a document, or their mean, without the newline.
+    /// Symbols of a document, or their mean, without the newline; for chains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<usize>,
-    /// Of chains: law of the lengths of documents.
+    /// Law of the lengths of documents; for chains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lengths: Option<LengthLaw>,
 }

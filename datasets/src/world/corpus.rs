@@ -16,7 +16,7 @@ pub struct WorldCorpus {
     pub world: World,
     /// Documents of the validation text.
     pub valid: Text,
-    /// Where the validation documents start, if windows keep to one document each.
+    /// Starts of the validation documents; `None` unless windows keep to one document each.
     pub valid_documents: Option<DocumentIndex>,
 }
 

@@ -47,7 +47,7 @@ enum Label {
     Rule(usize),
 }
 
-/// What follows after a rule: the rest of the rule that refers to it, from a node on, and then the rest of that one.
+/// Continuation after a rule: the rest of the rule that refers to it, from a node on, and then the rest of that one.
 #[derive(Debug, Default)]
 struct Continuation {
     node: u32,

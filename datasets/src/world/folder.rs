@@ -9,7 +9,7 @@ use super::{FactsConfig, MarkovConfig, Stream, Text, World, WorldKind};
 use crate::DataError;
 use crate::files::{sha256, write_atomically};
 
-/// What is known about a world.
+/// Facts about a world that are known exactly.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorldDescription {
     /// Kind of the world.
@@ -39,14 +39,14 @@ pub struct WorldDescription {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Parameters {
-    /// Those of the grammar.
+    /// Parameters of the grammar.
     Grammar {
         /// Factor of its lexicon.
         scale: usize,
     },
-    /// Those of facts.
+    /// Parameters of facts.
     Facts(FactsConfig),
-    /// Those of chains.
+    /// Parameters of chains.
     Markov(MarkovConfig),
 }
 
@@ -62,7 +62,7 @@ pub struct WorldFolder {
     pub valid: TextDescription,
 }
 
-/// What is known about a text.
+/// Facts about a text that are known exactly.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextDescription {
     /// Number of documents.

@@ -21,7 +21,7 @@ const MAX_WEIGHT: u32 = 1000;
 ///
 /// With `π_t` the distribution of the last `k` symbols after `t` symbols and `h(c)` the entropy of the transitions from
 /// `c`, the entropy of a document of fixed length is `k log₂ V + Σ_{t=k}^{length−1} Σ_c π_t(c) h(c)` by the chain rule.
-/// That of a geometric one is `k log₂ V + H(s)/s + Σ_{j≥0} (1−s)^{j+1} Σ_c π_{k+j}(c) h(c)`, where `H(s)` is the entropy
+/// The entropy of a geometric one is `k log₂ V + H(s)/s + Σ_{j≥0} (1−s)^{j+1} Σ_c π_{k+j}(c) h(c)`, where `H(s)` is the entropy
 /// of one decision to end.
 #[derive(Debug)]
 pub struct Markov {

@@ -59,9 +59,9 @@ impl LawName {
 enum Params {
     /// All of them
     Total,
-    /// Those without embeddings and head
+    /// Parameters without embeddings and head
     NonEmbedding,
-    /// Those without embeddings, with the head
+    /// Parameters without embeddings, with the head
     WithHead,
     /// Every count that all runs have, side by side
     All,

@@ -1,4 +1,4 @@
-//! What `foretoken scaling fit` prints.
+//! Text that `foretoken scaling fit` prints.
 
 use foretoken::science::scaling::{FitRecord, Fits, Quantity, QuantityEstimate, Variable};
 use foretoken::show::format::{count, plural, significant};

@@ -67,7 +67,7 @@ pub struct Bias {
     pub exponent: f64,
     /// Parameters at the vertex over those of the exact optimum, minus 1, at the largest budget.
     pub parameters: f64,
-    /// The same of tokens.
+    /// Tokens at the vertex over those of the exact optimum, minus 1, at the largest budget.
     pub tokens: f64,
 }
 

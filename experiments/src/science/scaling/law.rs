@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a power law is a power of.
+/// Variable of a power law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variable {

@@ -24,7 +24,7 @@ pub struct LossPrediction {
     pub loss: Prediction,
     /// Interval that contains the measured loss of one such run.
     pub run_interval: [Option<f64>; 2],
-    /// What lies more than a factor of 10 beyond the data: the quantity in words, and the factor.
+    /// Quantities that lie more than a factor of 10 beyond the data, in words, each with its factor.
     pub extrapolation: Vec<(String, f64)>,
 }
 

@@ -91,7 +91,7 @@ pub(super) struct Snapshot {
     numbers: HashMap<String, usize>,
 }
 
-/// What is known about the owner of a claim.
+/// State of the owner of a claim, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Alive,

@@ -95,7 +95,7 @@ pub fn execute(
     })
 }
 
-/// Where a run begins.
+/// Beginning of a run.
 enum Beginning {
     /// Its trunk has not come to its checkpoint.
     NotYet,

@@ -1,4 +1,4 @@
-//! What a sweep shows while it runs: runs as rows with sparklines on a terminal, and lines elsewhere.
+//! Display of a sweep while it runs: runs as rows with sparklines on a terminal, and lines elsewhere.
 
 mod curves;
 mod lines;
