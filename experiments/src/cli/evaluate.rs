@@ -305,16 +305,15 @@ impl<'s> Conditions<'s> {
 /// Returns the stride that is asked for, or that with which the validation of a run in training reads its own text.
 fn stride(args: &EvaluateArgs, source: &Source) -> StrideArgument {
     let is_own_text = args.texts.is_empty() && args.data.is_none();
-    let experiment = RunDirectory::open(source.path()).and_then(|run| run.experiment());
-    match (args.stride, experiment) {
-        (Some(stride), _) => stride,
-        (None, Ok(experiment))
-            if is_own_text && experiment.data.windows == WindowKind::Documents =>
-        {
-            StrideArgument::Documents
-        }
-        _ => StrideArgument::Context,
-    }
+    let of_documents = || {
+        let experiment = RunDirectory::open(source.path()).and_then(|run| run.experiment());
+        experiment.is_ok_and(|experiment| experiment.data.windows == WindowKind::Documents)
+    };
+    args.stride
+        .unwrap_or_else(|| match is_own_text && of_documents() {
+            true => StrideArgument::Documents,
+            false => StrideArgument::Context,
+        })
 }
 
 fn settings(

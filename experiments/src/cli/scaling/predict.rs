@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use foretoken::Error;
-use foretoken::science::scaling::{Fits, LossPrediction, OptimumPrediction, Predictor, Quantity};
+use foretoken::science::scaling::{Fits, Predictor};
 use foretoken::show::{format, output};
-use serde::Serialize;
 
 use super::super::model::refused;
-use super::{LawName, Params, prediction_words};
+use super::prediction_words::{self, Report};
+use super::{LawName, Params};
 
 /// Predict the loss of a run, or the compute-optimal model of a budget
 ///
@@ -40,7 +40,7 @@ pub(in crate::cli) struct PredictArgs {
     /// Law of the fit, if there are several [default: that with the lowest objective]
     #[arg(long, value_enum, value_name = "LAW")]
     law: Option<LawName>,
-    /// Which fit, if there are several counts of parameters [default: that with the lowest objective]
+    /// Count of parameters of the fit, if there are several [default: that with the lowest objective]
     #[arg(long, value_enum, value_name = "WHICH")]
     count: Option<Params>,
     /// Print everything as one JSON object
@@ -72,27 +72,6 @@ impl FromStr for Amount {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct Report {
-    pub(super) formula: String,
-    /// The counted parameters.
-    pub(super) params: &'static str,
-    /// The counted parameters, in words.
-    #[serde(skip)]
-    pub(super) counted: &'static str,
-    /// Number of fits of which this is the one with the lowest objective.
-    #[serde(skip)]
-    pub(super) chosen_of: usize,
-    /// Quantities of the law that the data do not determine.
-    pub(super) undetermined: Vec<Quantity>,
-    /// Whether the losses follow the law without noise, so that intervals mean nothing.
-    pub(super) exact: bool,
-    /// Loss of the given size.
-    pub(super) loss: Option<LossPrediction>,
-    /// Compute-optimal size of the given budget.
-    pub(super) optimum: Option<OptimumPrediction>,
-}
-
 pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
     let fits = Fits::read(&args.fit)?;
     let is_wanted = |law| args.law.is_none_or(|name| name.is(law));
@@ -122,11 +101,8 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
             ));
         }
     };
-    if size.is_some_and(|size| {
-        !size
-            .into_iter()
-            .all(|value| value.is_normal() && value > 0.0)
-    }) {
+    let positive = |value: f64| value.is_normal() && value > 0.0;
+    if size.is_some_and(|size| !size.into_iter().all(positive)) {
         return Err(refused(
             if flops.is_some() {
                 "--flops"

@@ -1,9 +1,30 @@
-//! What `foretoken scaling predict` prints.
+//! Result of `foretoken scaling predict`, as JSON and as text.
 
-use foretoken::science::scaling::{LossPrediction, Prediction, Quantity};
+use foretoken::science::scaling::{LossPrediction, OptimumPrediction, Prediction, Quantity};
 use foretoken::show::format::{listed, plural, significant};
+use serde::Serialize;
 
-use super::predict::Report;
+/// A prediction with its law.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) formula: String,
+    /// The counted parameters.
+    pub(super) params: &'static str,
+    /// The counted parameters, in words.
+    #[serde(skip)]
+    pub(super) counted: &'static str,
+    /// Number of fits of which this is the one with the lowest objective.
+    #[serde(skip)]
+    pub(super) chosen_of: usize,
+    /// Quantities of the law that the data do not determine.
+    pub(super) undetermined: Vec<Quantity>,
+    /// Whether the losses follow the law without noise, so that intervals mean nothing.
+    pub(super) exact: bool,
+    /// Loss of the given size.
+    pub(super) loss: Option<LossPrediction>,
+    /// Compute-optimal size of the given budget.
+    pub(super) optimum: Option<OptimumPrediction>,
+}
 
 /// Returns the text about a prediction.
 pub(super) fn prediction(report: &Report) -> String {

@@ -2,6 +2,7 @@
 
 mod classical;
 mod condition;
+mod directory;
 mod estimates;
 mod figures;
 mod fit;
@@ -17,22 +18,26 @@ mod predict;
 mod prediction;
 mod random;
 mod record;
+mod run;
 mod runs;
 mod study;
 mod table;
 mod tables;
 
 pub use condition::Condition;
+pub use directory::ReportDirectory;
 pub use estimates::QuantityEstimate;
 pub use intervals::LEVEL;
 pub use isoflop::{Approaches, Bias, Budget, Frontier, Optimum};
 pub use law::{Fitted, Law, Quantity, Variable};
 pub use noise::NoiseSummary;
-pub use observations::{Columns, Convention, Floor, Observation, Observations};
+pub use observations::{Observation, Observations};
 pub use predict::{FAR, Predictor, hold_out};
 pub use prediction::{HeldOut, LossPrediction, OptimumPrediction, Prediction};
-pub use record::{Fits, ReportDirectory};
+pub use record::Fits;
+pub use run::{Convention, Floor};
 pub use study::{EntropyCheck, FitRecord, Method, Settings, THRESHOLD, Test};
+pub use table::Columns;
 
 #[cfg(test)]
 mod tests;

@@ -1,92 +1,15 @@
-//! What a law is fitted to: the size, the tokens, the FLOPs and the loss of finished runs.
+//! Observations that a law is fitted to: size, tokens, FLOPs and loss of finished runs.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::objective::Sample;
+use super::run::{Convention, Floor, LARGEST, Run, refused};
+use super::table::Columns;
 use super::{runs, table};
 use crate::Error;
-use crate::record::identity::Origin;
-
-/// Largest number of observations, which bounds memory and time.
-pub(super) const LARGEST: usize = 20_000;
-
-/// Which parameters of a model are counted. The choice changes the exponents of small models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Convention {
-    /// All parameters (Hoffmann et al. 2022).
-    Total,
-    /// Parameters without embeddings and head (Kaplan et al. 2020).
-    NonEmbedding,
-    /// Parameters that every token is multiplied with: those without embeddings, and the head, also if it is tied.
-    WithHead,
-}
-
-impl Convention {
-    /// Every convention.
-    pub const ALL: [Self; 3] = [Self::Total, Self::NonEmbedding, Self::WithHead];
-
-    /// Returns the name, as `--params` takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Total => "total",
-            Self::NonEmbedding => "non-embedding",
-            Self::WithHead => "with-head",
-        }
-    }
-
-    /// Returns what is counted, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Total => "all parameters",
-            Self::NonEmbedding => "parameters without embeddings and head",
-            Self::WithHead => "parameters without embeddings, with the head",
-        }
-    }
-}
-
-/// What a known least loss is the least of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Floor {
-    /// Least loss of a model that sees only the validation windows.
-    Window,
-    /// Entropy of the text.
-    Text,
-}
-
-impl Floor {
-    /// Returns what it is, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Window => "the least loss for what a window shows",
-            Self::Text => "the entropy of the text",
-        }
-    }
-}
-
-/// A finished run as it is read, with all counts of its parameters that are known.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Run {
-    /// Path of the run, or file and line.
-    pub name: String,
-    /// Counts by [`Convention::ALL`].
-    pub parameters: [Option<f64>; 3],
-    /// Training tokens; `None` where they follow from FLOPs and parameters.
-    pub tokens: Option<f64>,
-    /// Training FLOPs; `None` where they are 6 N D.
-    pub flops: Option<f64>,
-    pub loss: f64,
-    /// Known least losses, in the unit of the loss; the preferred one first.
-    pub floors: Vec<(Floor, f64)>,
-    /// Experiment and data; `None` for a row of a table.
-    pub origin: Option<Box<Origin>>,
-    /// Training tokens and validation losses along the run.
-    pub curve: Vec<(f64, f64)>,
-}
 
 /// A run as it is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,33 +39,6 @@ pub struct Observations {
     pub skipped: Vec<String>,
     /// Known least loss in the unit of the loss, if all runs have the same.
     pub floor: Option<(Floor, f64)>,
-}
-
-/// Names of a CSV's columns that are given by the user; the others are found by common names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Columns {
-    /// Column of all parameters.
-    pub params: Option<String>,
-    /// Column of parameters without embeddings.
-    pub non_embedding: Option<String>,
-    /// Column of parameters with the head.
-    pub with_head: Option<String>,
-    /// Column of training tokens.
-    pub tokens: Option<String>,
-    /// Column of training FLOPs.
-    pub flops: Option<String>,
-    /// Column of the loss.
-    pub loss: Option<String>,
-    /// Column of the seed, which only has to exist: rows with the same N, D and C are a group.
-    pub seed: Option<String>,
-}
-
-/// Returns an error about a source.
-pub(super) fn refused(origin: impl Into<String>, message: impl Into<String>) -> Error {
-    Error::Experiment {
-        origin: origin.into(),
-        message: message.into(),
-    }
 }
 
 impl Observations {
@@ -292,11 +188,6 @@ pub(super) fn groups(observations: &[Observation]) -> Vec<Vec<usize>> {
         }
     }
     groups
-}
-
-/// Returns the name of a file and a line of it.
-pub(super) fn line(path: &Path, line: u64) -> String {
-    format!("{}: line {line}", path.display())
 }
 
 #[cfg(test)]

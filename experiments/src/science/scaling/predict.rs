@@ -8,9 +8,10 @@ use super::estimates::basic_interval;
 use super::intervals::quantile;
 use super::law::Fitted;
 use super::noise::Noise;
-use super::observations::{Observation, groups, refused, sample};
+use super::observations::{Observation, groups, sample};
 use super::prediction::{HeldOut, LossPrediction, OptimumPrediction, Prediction};
 use super::random::Random;
+use super::run::refused;
 use super::study::FitRecord;
 use crate::Error;
 

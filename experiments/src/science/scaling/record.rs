@@ -1,17 +1,15 @@
-//! The files of a fit: `fit.json`, which `scaling predict` reads, tables and the report.
+//! Fits of the same runs, and the file `fit.json` that `scaling predict` reads.
 
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
-use foretoken_datasets::files::printable;
+use foretoken_datasets::files::{self, printable};
 use serde::{Deserialize, Serialize};
 
-use super::law::{Law, Quantity};
-use super::observations::{Convention, refused};
+use super::law::Law;
+use super::run::{Convention, refused};
 use super::study::FitRecord;
 use crate::Error;
-use crate::record::run::{Claim, create_directory, write_atomically};
 
 /// Largest size of a `fit.json` that is read.
 const LARGEST: u64 = 256 << 20;
@@ -45,21 +43,11 @@ impl Fits {
         };
         let origin = path.display().to_string();
         let advice = "give the file or the directory that foretoken scaling fit --out writes";
-        let file = fs::File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                refused(origin.as_str(), format!("does not exist; {advice}"))
-            }
+        let text = files::read_text(&path, LARGEST).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => refused(origin.as_str(), format!("does not exist; {advice}")),
+            ErrorKind::InvalidData => refused(origin.as_str(), format!("is not UTF-8; {advice}")),
             _ => Error::io("read", &path)(error),
         })?;
-        let mut text = String::new();
-        file.take(LARGEST)
-            .read_to_string(&mut text)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidData => {
-                    refused(origin.as_str(), format!("is not UTF-8; {advice}"))
-                }
-                _ => Error::io("read", &path)(error),
-            })?;
         let fits: Self = serde_json::from_str(&text).map_err(|error| {
             refused(
                 origin.as_str(),
@@ -113,179 +101,8 @@ impl Fits {
             refused("--law and --count", message)
         })
     }
-
-    /// Writes `fit.json`, `runs.csv`, `estimates.csv`, `draws.csv`, `held-out.csv` and the report. Returns the path of the
-    /// page.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a file cannot be written.
-    pub fn write(&self, directory: ReportDirectory) -> Result<PathBuf, Error> {
-        let ReportDirectory(claim) = directory;
-        let path = |name: &str| claim.path.join(name);
-        write_atomically(&path(Self::FILE), &serde_json::to_vec_pretty(self)?)?;
-        for (name, table) in [
-            ("runs.csv", self.runs()),
-            ("estimates.csv", self.estimates()),
-            ("draws.csv", self.draws()),
-            ("held-out.csv", self.held_out()),
-        ] {
-            write_atomically(&path(name), table?.as_slice())?;
-        }
-        super::page::write(self, &claim.path)
-    }
-
-    /// Returns the names of law and count that a row of a table begins with.
-    fn keys(fit: &FitRecord) -> [String; 2] {
-        [fit.formula.clone(), fit.settings.convention.name().into()]
-    }
-
-    /// Returns the cells that rows about runs begin with: keys, name, N, D and C, measured and predicted loss.
-    fn row(fit: &FitRecord, name: &str, size: [f64; 3], losses: [f64; 2]) -> Vec<String> {
-        let mut row = Self::keys(fit).to_vec();
-        row.push(name.into());
-        row.extend(size.iter().chain(&losses).map(f64::to_string));
-        row
-    }
-
-    fn runs(&self) -> Result<Vec<u8>, Error> {
-        let mut rows = vec![strings([
-            "law",
-            "params",
-            "run",
-            "N",
-            "D",
-            "C",
-            "loss",
-            "predicted",
-            "log_residual",
-        ])];
-        for fit in &self.fits {
-            for (run, residual) in fit.observations.iter().zip(fit.residuals()) {
-                let predicted = run.loss * (-residual).exp();
-                let size = [run.parameters, run.tokens, run.flops];
-                let mut row = Self::row(fit, &run.name, size, [run.loss, predicted]);
-                row.push(residual.to_string());
-                rows.push(row);
-            }
-        }
-        csv(rows)
-    }
-
-    fn estimates(&self) -> Result<Vec<u8>, Error> {
-        let mut rows = vec![strings([
-            "law",
-            "params",
-            "quantity",
-            "value",
-            "standard_error",
-            "low",
-            "high",
-            "determined",
-        ])];
-        for fit in &self.fits {
-            for estimate in &fit.estimates {
-                let mut row = Self::keys(fit).to_vec();
-                row.extend([
-                    estimate.quantity.column().to_owned(),
-                    estimate.value.to_string(),
-                ]);
-                let [low, high] = estimate.interval;
-                row.extend([estimate.standard_error, low, high].map(optional));
-                row.push(estimate.determined.to_string());
-                rows.push(row);
-            }
-        }
-        csv(rows)
-    }
-
-    fn draws(&self) -> Result<Vec<u8>, Error> {
-        let mut rows = vec![strings([
-            "law", "params", "kind", "number", "quantity", "value",
-        ])];
-        for fit in &self.fits {
-            for (kind, draws) in [("law", &fit.draws), ("runs", &fit.bootstrap)] {
-                for (number, draw) in draws.iter().enumerate() {
-                    for (quantity, value) in fit.settings.law.parameters().iter().zip(draw) {
-                        let mut row = Self::keys(fit).to_vec();
-                        row.extend([
-                            kind.to_owned(),
-                            number.to_string(),
-                            Quantity::column(*quantity).into(),
-                            value.to_string(),
-                        ]);
-                        rows.push(row);
-                    }
-                }
-            }
-        }
-        csv(rows)
-    }
-
-    fn held_out(&self) -> Result<Vec<u8>, Error> {
-        let mut rows = vec![strings([
-            "law",
-            "params",
-            "run",
-            "N",
-            "D",
-            "C",
-            "measured",
-            "predicted",
-            "low",
-            "high",
-            "inside",
-        ])];
-        for fit in &self.fits {
-            for held in &fit.held_out {
-                let prediction = &held.prediction;
-                let size = [prediction.parameters, prediction.tokens, prediction.flops];
-                let losses = [held.measured, prediction.loss.value];
-                let mut row = Self::row(fit, &held.name, size, losses);
-                row.extend(prediction.run_interval.map(optional));
-                row.push(held.inside.to_string());
-                rows.push(row);
-            }
-        }
-        csv(rows)
-    }
 }
 
 fn lowest<'f>(fits: impl Iterator<Item = &'f FitRecord>) -> Option<&'f FitRecord> {
     fits.min_by(|a, b| a.objective.total_cmp(&b.objective))
-}
-
-fn optional(number: Option<f64>) -> String {
-    number.map_or(String::new(), |number| number.to_string())
-}
-
-fn strings<const N: usize>(names: [&str; N]) -> Vec<String> {
-    names.map(str::to_owned).into()
-}
-
-fn csv(rows: Vec<Vec<String>>) -> Result<Vec<u8>, Error> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer
-            .write_record(row)
-            .map_err(|error| Error::Evaluation(error.to_string()))?;
-    }
-    writer
-        .into_inner()
-        .map_err(|error| Error::Evaluation(error.to_string()))
-}
-
-/// A directory that is reserved for the report of a fit. It is removed if nothing is written.
-#[derive(Debug)]
-pub struct ReportDirectory(Claim);
-
-impl ReportDirectory {
-    /// Claims `out`, which must be empty, or the next free `runs/scaling-<n>`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if `out` is not empty or cannot be made.
-    pub fn claim(out: Option<&Path>) -> Result<Self, Error> {
-        create_directory(out, "scaling-").map(Self)
-    }
 }

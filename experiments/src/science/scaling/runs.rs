@@ -6,7 +6,7 @@ use std::path::Path;
 
 use foretoken_model::Part;
 
-use super::observations::{Floor, Run, refused};
+use super::run::{Floor, Run, refused};
 use crate::Error;
 use crate::record::identity::{Identity, Origin};
 use crate::record::result::RunResult;

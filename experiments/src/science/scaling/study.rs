@@ -12,8 +12,9 @@ use super::isoflop::Approaches;
 use super::law::{Fitted, Law, Quantity, Variable};
 use super::noise::NoiseSummary;
 use super::objective::{VARIABLES, Vector, huber, objective, residuals, solve};
-use super::observations::{Convention, Floor, Observation, groups, refused, sample};
+use super::observations::{Observation, groups, sample};
 use super::prediction::HeldOut;
+use super::run::{Convention, Floor, refused};
 use crate::{Error, json};
 
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
@@ -61,7 +62,7 @@ pub struct Settings {
 pub struct EntropyCheck {
     /// The least loss, in the unit of the losses.
     pub entropy: f64,
-    /// What it is the least of.
+    /// Kind of the least loss.
     pub floor: Floor,
     /// Whether the interval of E contains it; `None` if the data do not determine E and no end excludes it.
     pub inside: Option<bool>,

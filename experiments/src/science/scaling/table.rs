@@ -6,11 +6,30 @@ use std::path::Path;
 
 use foretoken_datasets::files::printable;
 
-use super::observations::{Columns, LARGEST, Run, line, refused};
+use super::run::{LARGEST, Run, refused};
 use crate::Error;
 
 /// Largest size of a file, which bounds memory.
 const LARGEST_FILE: u64 = 64 << 20;
+
+/// Names of a CSV's columns that are given by the user; the others are found by common names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Column of all parameters.
+    pub params: Option<String>,
+    /// Column of parameters without embeddings.
+    pub non_embedding: Option<String>,
+    /// Column of parameters with the head.
+    pub with_head: Option<String>,
+    /// Column of training tokens.
+    pub tokens: Option<String>,
+    /// Column of training FLOPs.
+    pub flops: Option<String>,
+    /// Column of the loss.
+    pub loss: Option<String>,
+    /// Column of the seed, which only has to exist: rows with the same N, D and C are a group.
+    pub seed: Option<String>,
+}
 
 /// Common names of columns, without case, spaces and underscores.
 const PARAMS: &[&str] = &[
@@ -289,4 +308,9 @@ fn parse(
         0 => Err(refused(origin, "has no rows below its first line")),
         _ => Ok(()),
     }
+}
+
+/// Returns the name of a file and a line of it.
+fn line(path: &Path, line: u64) -> String {
+    format!("{}: line {line}", path.display())
 }

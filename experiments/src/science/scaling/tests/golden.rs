@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::science::scaling::objective::{Sample, objective};
-use crate::science::scaling::observations::{Columns, Convention, Observation, Observations};
+use crate::science::scaling::observations::{Observation, Observations};
+use crate::science::scaling::run::Convention;
 use crate::science::scaling::study::{FitRecord, Method, Settings};
+use crate::science::scaling::table::Columns;
 use crate::science::scaling::{Fitted, Law, Quantity, classical, fit, observations};
 
 /// Reads the points from the folder `shared` beside the checkout, or from the folder that `FORETOKEN_SHARED` names. As in
