@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::legend::{Legend, ROW};
 use super::scale::Axis;
 use super::svg::{self, Svg, push, text, text_width};
 use crate::show::axis::range;
@@ -12,12 +13,6 @@ pub(super) struct Size {
     pub width: f64,
     pub height: f64,
 }
-
-/// Height of a row of the legend.
-const ROW: f64 = 20.0;
-
-/// Width of a line sample in the legend, with the space beside it.
-const SAMPLE: f64 = 32.0;
 
 /// Role of a [`Line`], which decides its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,43 +373,35 @@ impl LinePlot {
 
     /// Returns the legend and its number of rows.
     fn legend(&self, width: f64) -> (String, f64) {
-        let mut body = String::new();
-        let (mut x, mut row) = (0.0, 0.0);
+        let mut legend = Legend::new(width);
         for key in self.keys() {
-            let needed = SAMPLE + text_width(&key.name) + 16.0;
-            if x > 0.0 && x + needed > width {
-                (x, row) = (0.0, row + 1.0);
-            }
-            let middle = row * ROW + 8.0;
             let lines: Vec<String> = key.lines.iter().map(usize::to_string).collect();
-            push(
-                &mut body,
-                format_args!("<g class=\"key\" data-lines=\"{}\">", lines.join(" ")),
-            );
+            legend.push(&format!(
+                "<g class=\"key\" data-lines=\"{}\">",
+                lines.join(" ")
+            ));
             let class = &key.class;
-            match key.sample {
+            legend.add(&key.name, |body, x, middle| match key.sample {
                 Sample::Area => push(
-                    &mut body,
+                    body,
                     format_args!(
                         "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"24\" height=\"10\"/>",
                         middle - 5.0
                     ),
                 ),
-                Sample::Line => svg::line(&mut body, class, (x + 1.0, middle), (x + 24.0, middle)),
+                Sample::Line => svg::line(body, class, (x + 1.0, middle), (x + 24.0, middle)),
                 Sample::Diamond => push(
-                    &mut body,
+                    body,
                     format_args!(
                         "<path class=\"{class}\" transform=\"translate({:.1} {middle:.1})\" d=\"{}\"/>",
                         x + 12.5,
                         diamond()
                     ),
                 ),
-            }
-            text(&mut body, "name", x + SAMPLE, middle + 4.0, &key.name);
-            body.push_str("</g>");
-            x += needed;
+            });
+            legend.push("</g>");
         }
-        (body, row + 1.0)
+        legend.finish()
     }
 }
 

@@ -12,6 +12,7 @@ mod data;
 mod figure;
 mod heat_map;
 mod html;
+mod legend;
 mod line_plot;
 mod markdown;
 mod page;

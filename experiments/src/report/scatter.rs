@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::legend::{Legend, ROW};
 use super::line_plot::{Size, Width};
 use super::scale::{Axis, Tick};
 use super::svg::{self, Svg, push, text, text_width};
@@ -9,12 +10,6 @@ use crate::show::axis::{linear_ticks, log_ticks_within, range};
 
 /// Share of an axis that is left free at each end.
 const PADDING: f64 = 0.04;
-
-/// Height of a row of the legend.
-const ROW: f64 = 20.0;
-
-/// Width of a sample in the legend, with the space beside it.
-const SAMPLE: f64 = 32.0;
 
 /// Significant digits of the data.
 const DIGITS: usize = 8;
@@ -249,8 +244,7 @@ impl Scatter {
 
     /// Returns the legend and its number of rows. Series of one name share an entry.
     fn legend(&self, width: f64) -> (String, f64) {
-        let mut body = String::new();
-        let (mut x, mut row) = (0.0, 0.0);
+        let mut legend = Legend::new(width);
         let mut named: Vec<&str> = Vec::new();
         for series in self
             .series
@@ -261,15 +255,10 @@ impl Scatter {
                 continue;
             }
             named.push(&series.name);
-            let needed = SAMPLE + text_width(&series.name) + 16.0;
-            if x > 0.0 && x + needed > width {
-                (x, row) = (0.0, row + 1.0);
-            }
-            let middle = row * ROW + 8.0;
             let class = series.classes();
-            match series.mark {
+            legend.add(&series.name, |body, x, middle| match series.mark {
                 Mark::Dots | Mark::Cloud => push(
-                    &mut body,
+                    body,
                     format_args!(
                         "<path class=\"{class}\" d=\"M{:.1},{middle:.1}h0\"/>",
                         x + 12.5
@@ -278,17 +267,12 @@ impl Scatter {
                 Mark::Crosses => {
                     let mut path = String::new();
                     cross(&mut path, x + 12.5, middle);
-                    push(
-                        &mut body,
-                        format_args!("<path class=\"{class}\" d=\"{path}\"/>"),
-                    );
+                    push(body, format_args!("<path class=\"{class}\" d=\"{path}\"/>"));
                 }
-                _ => svg::line(&mut body, &class, (x + 1.0, middle), (x + 24.0, middle)),
-            }
-            text(&mut body, "name", x + SAMPLE, middle + 4.0, &series.name);
-            x += needed;
+                _ => svg::line(body, &class, (x + 1.0, middle), (x + 24.0, middle)),
+            });
         }
-        (body, row + 1.0)
+        legend.finish()
     }
 }
 

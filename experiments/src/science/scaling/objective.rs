@@ -1,6 +1,6 @@
 //! The objective of a fit: the Huber loss of the residuals of log losses, with its gradient and its Hessian.
 
-use super::form::{COLUMNS, EXPONENTS, Exponent, Form, Point};
+use super::form::{COLUMNS, Column, EXPONENTS, Exponent, Form, Point};
 
 /// Largest number of variables of a form.
 pub(super) const VARIABLES: usize = EXPONENTS + COLUMNS;
@@ -48,6 +48,13 @@ impl Sample {
     pub(super) fn len(&self) -> usize {
         self.y.len()
     }
+
+    /// Returns the logarithm of a column's variable over its mean in an observation; 0 for the constant.
+    fn logarithm(&self, column: &Column, row: usize) -> f64 {
+        column
+            .variable
+            .map_or(0.0, |variable| self.x[variable.index()][row])
+    }
 }
 
 /// The Huber loss: `r² / 2` up to a threshold, and `δ (|r| - δ / 2)` beyond.
@@ -59,20 +66,23 @@ pub(super) fn huber(residual: f64, threshold: f64) -> f64 {
     }
 }
 
+/// Returns the exponents of the columns at a point.
+fn exponents(form: &Form, point: &Point) -> [f64; COLUMNS] {
+    let mut exponents = [0.0; COLUMNS];
+    for (exponent, column) in exponents.iter_mut().zip(&form.columns) {
+        *exponent = column.exponent.value(&point.v);
+    }
+    exponents
+}
+
 /// Returns the residuals `log L - log prediction` at a point.
 pub(super) fn residuals(form: &Form, sample: &Sample, point: &Point) -> Vec<f64> {
-    let exponents: Vec<f64> = form
-        .columns
-        .iter()
-        .map(|c| c.exponent.value(&point.v))
-        .collect();
+    let exponents = exponents(form, point);
     let power = form.power.value(&point.v);
     let residual = |row: usize| {
         let mut sum = 0.0;
         for (index, column) in form.columns.iter().enumerate() {
-            let x = column
-                .variable
-                .map_or(0.0, |variable| sample.x[variable.index()][row]);
+            let x = sample.logarithm(column, row);
             sum += point.c[index] * (-exponents[index] * x).exp();
         }
         sample.y[row] - power * sum.ln()
@@ -110,19 +120,13 @@ fn derivatives(exponent: Exponent, value: f64) -> Option<(usize, f64, f64)> {
 
 /// Returns the derivatives of each predicted log loss by the variables.
 pub(super) fn jacobian(form: &Form, sample: &Sample, point: &Point) -> Vec<Vector> {
-    let exponents: Vec<f64> = form
-        .columns
-        .iter()
-        .map(|c| c.exponent.value(&point.v))
-        .collect();
+    let exponents = exponents(form, point);
     let power = form.power.value(&point.v);
     let row = |row: usize| {
         let mut sum = 0.0;
         let mut by = [0.0; VARIABLES];
         for (index, column) in form.columns.iter().enumerate() {
-            let x = column
-                .variable
-                .map_or(0.0, |variable| sample.x[variable.index()][row]);
+            let x = sample.logarithm(column, row);
             let basis = (-exponents[index] * x).exp();
             sum += point.c[index] * basis;
             if column.fixed.is_none() {
@@ -149,10 +153,9 @@ pub(super) fn expand(form: &Form, sample: &Sample, point: &Point, threshold: f64
         gauss_newton: [[0.0; VARIABLES]; VARIABLES],
     };
     let columns = form.columns.len();
-    let mut exponents = [0.0; COLUMNS];
+    let exponents = exponents(form, point);
     let mut slopes = [None; COLUMNS];
     for (index, column) in form.columns.iter().enumerate() {
-        exponents[index] = column.exponent.value(&point.v);
         slopes[index] = derivatives(column.exponent, exponents[index]);
     }
     let power = form.power.value(&point.v);
@@ -167,9 +170,7 @@ pub(super) fn expand(form: &Form, sample: &Sample, point: &Point, threshold: f64
         let mut by = [0.0; VARIABLES];
         let mut second = [[0.0; VARIABLES]; VARIABLES];
         for index in 0..columns {
-            let x = form.columns[index]
-                .variable
-                .map_or(0.0, |v| sample.x[v.index()][row]);
+            let x = sample.logarithm(&form.columns[index], row);
             let basis = (-exponents[index] * x).exp();
             let term = point.c[index] * basis;
             sum += term;
