@@ -11,12 +11,12 @@ use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::engine::data::Data;
 use foretoken::experiment::{DataSection, WindowKind};
-use foretoken::record::run::RunDirectory;
+use foretoken::record::run::{ReportDirectory, RunDirectory};
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::evaluate::{
     ContextPolicy, Encoder, Estimate, Evaluation, EvaluationRecord, Evaluator, Frequencies,
-    Measures, PairedDifference, ReportDirectory, Rounding, RoundingVerdict, Second, Settings,
-    StrideArgument, Text, with_rounded_weights,
+    Measures, PairedDifference, Rounding, RoundingVerdict, Second, Settings, StrideArgument, Text,
+    with_rounded_weights,
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
@@ -140,7 +140,7 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
     let stride = stride(&args, &source);
     let interrupt = on_ctrl_c(|| {});
     let mut first = Conditions::new(&args, stride, &args.model, &source)?;
-    let directory = args.report.claim(ReportDirectory::claim)?;
+    let directory = args.report.claim("evaluation-")?;
     let texts = texts(&args, &source, &interrupt)?;
     let Some((second, second_source)) = second else {
         let model = source.load_in(&first.device, first.precision)?;

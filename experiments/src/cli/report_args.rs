@@ -1,9 +1,10 @@
 //! Arguments of commands that can write a report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use foretoken::Error;
+use foretoken::record::run::ReportDirectory;
 
 #[derive(Args)]
 pub(super) struct ReportArgs {
@@ -16,12 +17,12 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Claims the directory of the report; `None` if no report is wanted.
-    pub(super) fn claim<D>(
-        &self,
-        claim: impl FnOnce(Option<&Path>) -> Result<D, Error>,
-    ) -> Result<Option<D>, Error> {
+    /// Claims the directory of the report, whose name begins with `prefix` unless it is given; `None` if no report is
+    /// wanted.
+    pub(super) fn claim(&self, prefix: &str) -> Result<Option<ReportDirectory>, Error> {
         let is_wanted = self.report || self.out.is_some();
-        is_wanted.then(|| claim(self.out.as_deref())).transpose()
+        is_wanted
+            .then(|| ReportDirectory::claim(self.out.as_deref(), prefix))
+            .transpose()
     }
 }

@@ -342,6 +342,25 @@ pub fn refuse_duplicates<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Resul
     Ok(())
 }
 
+/// A directory that is reserved for a report. It is removed if nothing is written.
+#[derive(Debug)]
+pub struct ReportDirectory(Claim);
+
+impl ReportDirectory {
+    /// Claims `out`, which must be empty, or the next free `runs/PREFIX<n>`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `out` is not empty or cannot be made.
+    pub fn claim(out: Option<&Path>, prefix: &str) -> Result<Self, Error> {
+        create_directory(out, prefix).map(Self)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
 /// Claims `out`, which must be empty, or the next free directory under [`ROOT`] whose name starts with `prefix`.
 pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim, Error> {
     let Some(path) = out else {

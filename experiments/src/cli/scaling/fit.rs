@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use foretoken::Error;
 use foretoken::science::scaling::{
     Columns, Convention, FitRecord, Fits, Fitted, Floor, Law, Method, Observations, Quantity,
-    ReportDirectory, Settings, THRESHOLD, Variable, hold_out,
+    Settings, THRESHOLD, Variable, hold_out,
 };
 use foretoken::show::format::plural;
 use foretoken::show::{format, output};
@@ -137,7 +137,7 @@ enum Scale {
 pub(super) fn run(args: FitArgs) -> Result<ExitCode, Error> {
     check(&args)?;
     let mut observations = Observations::read(&args.sources, &columns(&args.columns)?)?;
-    let directory = args.report.claim(ReportDirectory::claim)?;
+    let directory = args.report.claim("scaling-")?;
     observations.drop_largest(args.drop_largest);
     let mut fits = Vec::new();
     for convention in conventions(&args, &observations)? {

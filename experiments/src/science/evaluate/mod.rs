@@ -14,7 +14,6 @@ pub use context::{ContextPolicy, StrideArgument};
 pub use curves::{Bin, Calibration, CalibrationBin, Frequencies};
 pub use estimate::Estimate;
 pub use measures::{ClusterKind, DocumentResult, Evaluation, Evaluator, Measures, TextResult};
-pub use page::ReportDirectory;
 pub use paired::{PairedDifference, Rounding, RoundingVerdict, with_rounded_weights};
 pub use record::{EvaluationRecord, Second};
 pub use score::Settings;

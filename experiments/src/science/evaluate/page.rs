@@ -1,6 +1,6 @@
 //! The report of an evaluation.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::curves::{Bin, Calibration};
 use super::estimate::Estimate;
@@ -8,27 +8,12 @@ use super::measures::Measures;
 use super::paired::RoundingVerdict;
 use super::record::{EvaluationRecord, Second};
 use crate::Error;
-use crate::record::run::{Claim, create_directory, write_atomically};
+use crate::record::run::{ReportDirectory, write_atomically};
 use crate::report::{
     self, Bar, Bars, Block, Cell, Figure, Layout, Line, LineKind, LinePlot, Page, Plot, Section,
     Table, Tile, Width, headings, run_class,
 };
 use crate::show::format::{self, count, significant};
-
-/// A directory that is reserved for the report of an evaluation. It is removed if nothing is written.
-#[derive(Debug)]
-pub struct ReportDirectory(Claim);
-
-impl ReportDirectory {
-    /// Claims `out`, which must be empty, or the next free `runs/evaluation-<n>`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if `out` is not empty or cannot be made.
-    pub fn claim(out: Option<&Path>) -> Result<Self, Error> {
-        create_directory(out, "evaluation-").map(Self)
-    }
-}
 
 impl EvaluationRecord {
     /// Writes `evaluation.json` and the report. Returns the path of the page.
@@ -37,10 +22,9 @@ impl EvaluationRecord {
     ///
     /// Returns an error if a file cannot be written.
     pub fn write(&self, directory: ReportDirectory) -> Result<PathBuf, Error> {
-        let ReportDirectory(claim) = directory;
         let json = serde_json::to_vec_pretty(self)?;
-        write_atomically(&claim.path.join(Self::FILE), &json)?;
-        report::write(&page(self), &claim.path)
+        write_atomically(&directory.path().join(Self::FILE), &json)?;
+        report::write(&page(self), directory.path())
     }
 }
 

@@ -1,27 +1,12 @@
 //! The directory of a fit: `fit.json`, tables and the report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::page;
 use super::record::Fits;
 use super::study::FitRecord;
 use crate::Error;
-use crate::record::run::{Claim, create_directory, write_atomically};
-
-/// A directory that is reserved for the report of a fit. It is removed if nothing is written.
-#[derive(Debug)]
-pub struct ReportDirectory(Claim);
-
-impl ReportDirectory {
-    /// Claims `out`, which must be empty, or the next free `runs/scaling-<n>`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if `out` is not empty or cannot be made.
-    pub fn claim(out: Option<&Path>) -> Result<Self, Error> {
-        create_directory(out, "scaling-").map(Self)
-    }
-}
+use crate::record::run::{ReportDirectory, write_atomically};
 
 impl Fits {
     /// Writes `fit.json`, `runs.csv`, `estimates.csv`, `draws.csv`, `held-out.csv` and the report. Returns the path of the
@@ -31,15 +16,14 @@ impl Fits {
     ///
     /// Returns an error if a file cannot be written.
     pub fn write(&self, directory: ReportDirectory) -> Result<PathBuf, Error> {
-        let ReportDirectory(claim) = directory;
-        let path = |name: &str| claim.path.join(name);
+        let path = |name: &str| directory.path().join(name);
         write_atomically(&path(Self::FILE), &serde_json::to_vec_pretty(self)?)?;
         for (name, headings, rows) in TABLES {
             let table = table(&self.fits, headings, rows);
             let table = table.map_err(|error| Error::Evaluation(error.to_string()))?;
             write_atomically(&path(name), &table)?;
         }
-        page::write(self, &claim.path)
+        page::write(self, directory.path())
     }
 }
 

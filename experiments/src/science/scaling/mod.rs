@@ -25,7 +25,6 @@ mod table;
 mod tables;
 
 pub use condition::Condition;
-pub use directory::ReportDirectory;
 pub use estimates::QuantityEstimate;
 pub use intervals::LEVEL;
 pub use isoflop::{Approaches, Bias, Budget, Frontier, Optimum};
