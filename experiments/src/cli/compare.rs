@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
 use super::required::{BackendName, Required, required};
-use super::train::{DashboardArg, dashboard};
+use super::train::DisplayArgs;
 
 /// Run one experiment on several backends and judge each; or judge finished runs
 ///
@@ -79,12 +79,8 @@ pub(super) struct CompareArgs {
     /// Directory to write [default: runs/compare-<experiment>-<n>; none for finished runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Display during the run; auto is tui on a terminal and plain elsewhere
-    #[arg(long, value_enum, default_value_t)]
-    dashboard: DashboardArg,
-    /// Print one JSON object at the end and nothing else on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    display: DisplayArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -255,7 +251,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
         }
     }
     let interrupted = on_ctrl_c(|| {});
-    let shown = dashboard(args.dashboard, args.json)?;
+    let shown = args.display.dashboard()?;
     let options = CompareOptions {
         steps,
         seeds,
@@ -375,7 +371,7 @@ fn finish(
         true => ExitCode::from(3),
         false => ExitCode::SUCCESS,
     };
-    if args.json {
+    if args.display.json {
         let json = serde_json::to_string(&Json {
             reference: comparison.reference.entrant.to_string(),
             experiment_hash: &comparison.experiment_hash,

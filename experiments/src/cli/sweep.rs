@@ -22,7 +22,7 @@ use foretoken::{Error, errln, outln};
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
-use super::train::{DashboardArg, dashboard};
+use super::train::DisplayArgs;
 
 /// Train many variations of an experiment, and list beforehand what they cost
 ///
@@ -84,12 +84,8 @@ pub(super) struct SweepArgs {
     /// Directory of the sweep [default: sweeps/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Display during the runs; auto is tui on a terminal and plain elsewhere
-    #[arg(long, value_enum, default_value_t)]
-    dashboard: DashboardArg,
-    /// Print one JSON object at the end and nothing else on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    display: DisplayArgs,
 }
 
 #[derive(Subcommand)]
@@ -214,7 +210,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         return Err(refused("PLAN.toml", "is missing"));
     };
     let jobs = usize::from(args.jobs);
-    let display = dashboard(args.dashboard, args.json)?;
+    let display = args.display.dashboard()?;
     let threads = sweep::divide_threads(jobs);
     let interrupted = on_ctrl_c(|| {});
     let planned = planned(file, args.out.as_deref(), &interrupted)?;
@@ -244,14 +240,14 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
             begun.refresh(&mut entries)?;
             curves = Curves::of_sweep(begun, &entries);
         }
-        match args.json {
+        match args.display.json {
             true => outln!("{}", status(&entries, &curves).json()?),
             false => {
                 output::write(&status(&entries, &curves).plan_table());
             }
         }
         let begun = found?;
-        if !args.json {
+        if !args.display.json {
             let out = planned.out.display();
             match begun {
                 None => outln!("--run trains them in {out}"),
@@ -300,7 +296,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     };
     let curves = Curves::of_sweep(&directory, &executed.entries);
     let status = status(&executed.entries, &curves);
-    match args.json {
+    match args.display.json {
         true => outln!("{}", status.json()?),
         false => {
             output::write(&format!("\n{}", status.state_table()));

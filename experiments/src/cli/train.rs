@@ -53,16 +53,23 @@ pub(super) struct TrainArgs {
     /// Run directory [default: runs/<experiment>-<backend>-<n>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Display during the run; auto is tui on a terminal and plain elsewhere
+    #[command(flatten)]
+    display: DisplayArgs,
+}
+
+/// Arguments that choose the display of a command that trains.
+#[derive(Clone, Copy, Default, Args)]
+pub(super) struct DisplayArgs {
+    /// Display meanwhile; auto is tui on a terminal and plain elsewhere
     #[arg(long, value_enum, default_value_t)]
     dashboard: DashboardArg,
     /// Print one JSON object at the end and nothing else on standard output
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
-pub(super) enum DashboardArg {
+enum DashboardArg {
     /// tui on a terminal, plain elsewhere
     #[default]
     Auto,
@@ -101,25 +108,27 @@ impl TrainArgs {
     }
 }
 
-/// Chooses the display from the argument and from whether input and output are terminals.
-pub(super) fn dashboard(argument: DashboardArg, json: bool) -> Result<Dashboard, Error> {
-    let terminal = terminal::has_screen(&std::io::stdout()) && std::io::stdin().is_terminal();
-    Ok(match argument {
-        DashboardArg::None => Dashboard::None,
-        DashboardArg::Tui if !terminal || json => {
-            return Err(Error::Experiment {
-                origin: "--dashboard tui".into(),
-                message:
-                    "needs a terminal for input and output that is not TERM=dumb, and no --json; \
-                          use --dashboard plain"
-                        .into(),
-            });
-        }
-        DashboardArg::Auto | DashboardArg::Plain if json => Dashboard::PlainOnStderr,
-        DashboardArg::Auto if !terminal => Dashboard::Plain,
-        DashboardArg::Auto | DashboardArg::Tui => Dashboard::Tui,
-        DashboardArg::Plain => Dashboard::Plain,
-    })
+impl DisplayArgs {
+    /// Chooses the display from the arguments and from whether input and output are terminals.
+    pub(super) fn dashboard(self) -> Result<Dashboard, Error> {
+        let terminal = terminal::has_screen(&std::io::stdout()) && std::io::stdin().is_terminal();
+        Ok(match self.dashboard {
+            DashboardArg::None => Dashboard::None,
+            DashboardArg::Tui if !terminal || self.json => {
+                return Err(Error::Experiment {
+                    origin: "--dashboard tui".into(),
+                    message:
+                        "needs a terminal for input and output that is not TERM=dumb, and no --json; \
+                         use --dashboard plain"
+                            .into(),
+                });
+            }
+            DashboardArg::Auto | DashboardArg::Plain if self.json => Dashboard::PlainOnStderr,
+            DashboardArg::Auto if !terminal => Dashboard::Plain,
+            DashboardArg::Auto | DashboardArg::Tui => Dashboard::Tui,
+            DashboardArg::Plain => Dashboard::Plain,
+        })
+    }
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
@@ -131,7 +140,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
     let options = TrainOptions {
         resume: args.resume,
         out,
-        dashboard: dashboard(args.dashboard, args.json)?,
+        dashboard: args.display.dashboard()?,
         interrupter,
         interrupted,
     };
@@ -144,7 +153,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
             ))
         })?;
     match finished {
-        Finished::Complete { summary, .. } if args.json => {
+        Finished::Complete { summary, .. } if args.display.json => {
             let json = serde_json::to_string(&summary)?;
             outln!("{json}");
             Ok(ExitCode::SUCCESS)
