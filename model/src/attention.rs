@@ -82,19 +82,20 @@ impl CausalSelfAttention {
         }
     }
 
-    /// `[batch * length, width] -> [batch * length, width]`; `cache` holds what lies before, and how many
-    /// columns of it.
+    /// Computes the last `positions` of each sequence: `[batch * length, width] -> [batch * positions, width]`. `cache` holds
+    /// what lies before, and how many columns of it; without one, `positions` is `length`.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         sight: &Sight,
         cache: Option<(&mut LayerCache, usize)>,
+        positions: usize,
         pass: Pass<'_>,
     ) -> Tensor<2> {
         let qkv = linear::watched(&self.qkv, "attention.qkv", pass, x);
         let mixed = match sight.fused {
             true => self.mixed_at_once(qkv, sight, pass),
-            false => self.mixed(qkv, sight, cache, pass),
+            false => self.mixed(qkv, sight, cache, positions, pass),
         };
         linear::watched(&self.output, "attention.output", pass, mixed)
     }
@@ -145,12 +146,16 @@ impl CausalSelfAttention {
         qkv: Tensor<2>,
         sight: &Sight,
         cache: Option<(&mut LayerCache, usize)>,
+        positions: usize,
         pass: Pass<'_>,
     ) -> Tensor<2> {
-        let [rows, _] = qkv.dims();
         let (heads, kv_heads) = (self.heads, self.kv_heads);
-        let (batch, length) = (sight.batch, sight.length);
+        let (batch, first) = (sight.batch, sight.length - positions);
         let [queries, keys, values] = self.parts(qkv, sight, pass);
+        let queries = match first {
+            0 => queries,
+            _ => queries.narrow(2, first, positions),
+        };
         let [.., head_width] = queries.dims();
         #[cfg(feature = "flex")]
         let is_cached = cache.is_some();
@@ -160,7 +165,7 @@ impl CausalSelfAttention {
         };
         #[cfg(feature = "flex")]
         if is_cached && pass.is_fused() {
-            let seen = |sequence, row| sight.columns_seen(sequence, row);
+            let seen = |sequence, row: usize| sight.columns_seen(sequence, first + row);
             if let Some(mixed) = ops::cached_attention(&queries, &keys, &values, seen) {
                 return mixed;
             }
@@ -175,15 +180,15 @@ impl CausalSelfAttention {
                 x.reshape([batch, heads, rows, columns])
             }
         };
-        let grouped = |x| regrouped(x, kv_heads, group * length);
-        let ungrouped = |x| regrouped(x, heads, length);
+        let grouped = |x| regrouped(x, kv_heads, group * positions);
+        let ungrouped = |x| regrouped(x, heads, positions);
         let scores = |[queries, keys]: [Tensor<4>; 2]| {
             let queries = queries * (head_width as f64).powf(-0.5);
             let scores = ungrouped(grouped(queries).matmul(keys.swap_dims(2, 3)));
             match &sight.mask {
-                Some(mask) => scores + mask.clone(),
+                Some(mask) => scores + mask.clone().narrow(2, first, positions),
                 None => scores,
-            } // [batch, heads, length, seen + length]
+            } // [batch, heads, positions, seen + length]
         };
         let inputs = [queries, keys];
         let scores = pass.operation("attention.scores", Operation::Scores, inputs, scores);
@@ -199,7 +204,7 @@ impl CausalSelfAttention {
             let weights = (scores - maximum).exp();
             let total = weights.clone().sum_dim(3);
             let weights = pass.drop(weights, sight.dropout);
-            // [batch, heads, length, head_width]
+            // [batch, heads, positions, head_width]
             match half {
                 true => ungrouped(grouped((weights / total).cast(dtype)).matmul(values)),
                 false => ungrouped(grouped(weights).matmul(values)) / total,
@@ -208,6 +213,8 @@ impl CausalSelfAttention {
         let inputs = [scores, values];
         let mixed = pass.operation("attention.mix", Operation::Mix, inputs, mix);
 
-        mixed.swap_dims(1, 2).reshape([rows, heads * head_width])
+        mixed
+            .swap_dims(1, 2)
+            .reshape([batch * positions, heads * head_width])
     }
 }

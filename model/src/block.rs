@@ -31,12 +31,14 @@ impl Block {
         }
     }
 
-    /// `[batch * length, width] -> [batch * length, width]`; `cache` as in [`CausalSelfAttention::forward`].
+    /// Computes the last `positions` of each sequence: `[batch * length, width] -> [batch * positions, width]`. With a
+    /// `cache`, as in [`CausalSelfAttention::forward`], `positions` may be less than `length`.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         sight: &Sight,
         cache: Option<(&mut LayerCache, usize)>,
+        positions: usize,
         pass: Pass<'_>,
     ) -> Tensor<2> {
         let x = match self.attention.fused(&self.attention_norm, sight) {
@@ -45,7 +47,10 @@ impl Block {
                 let normed = self
                     .attention_norm
                     .watched("attention_norm", pass, x.clone());
-                let mixed = self.attention.forward(normed, sight, cache, pass);
+                let mixed = self
+                    .attention
+                    .forward(normed, sight, cache, positions, pass);
+                let x = last_positions(x, sight, positions);
                 residual("attention_residual", pass, sight.dropout, x, mixed)
             }
         };
@@ -58,6 +63,17 @@ impl Block {
         let fed = self.feed_forward.forward(normed, pass);
         residual("feed_forward_residual", pass, sight.dropout, x, fed)
     }
+}
+
+/// The last `positions` of each sequence: `[batch * length, width] -> [batch * positions, width]`.
+fn last_positions(x: Tensor<2>, sight: &Sight, positions: usize) -> Tensor<2> {
+    if positions == sight.length {
+        return x;
+    }
+    let [_, width] = x.dims();
+    let x = x.reshape([sight.batch, sight.length, width]);
+    let x = x.narrow(1, sight.length - positions, positions);
+    x.reshape([sight.batch * positions, width])
 }
 
 /// `x + y`, some of `y` dropped in training.

@@ -110,12 +110,13 @@ impl Transformer {
         self.forward(tokens, None, Pass::default())
     }
 
-    /// As [`hidden`](Self::hidden) of the sequences that `cache` holds and `tokens` continue, for the new
-    /// positions alone; they are added to the cache, which has room for them.
+    /// Reads `tokens`, which continue the sequences that `cache` holds, and adds them to the cache, which must have room for
+    /// them. Returns what the model knows after the last of them, normalised: `[batch, 1, width]`.
     pub(crate) fn extend(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
         self.forward(tokens, Some(cache), Pass::default())
     }
 
+    /// Hidden states of all positions or, with a cache, of the last one: `[batch, length or 1, width]`.
     fn forward(
         &self,
         tokens: Tensor<2, Int>,
@@ -161,16 +162,20 @@ impl Transformer {
         // All positions are rows of one matrix from here on: only attention looks across them, and one
         // large product is faster than one per sequence.
         let mut x = x.reshape([batch * length, width]);
+        let returned = if cache.is_some() { 1 } else { length };
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut();
             let cache = cache.map(|cache| (&mut cache.layers[layer], seen));
-            x = block.forward(x, &sight, cache, pass.in_block(layer));
+            // Later tokens need the keys and values of every position, but no output of the last block.
+            let is_last = layer + 1 == self.blocks.len();
+            let positions = if is_last { returned } else { length };
+            x = block.forward(x, &sight, cache, positions, pass.in_block(layer));
         }
         if let Some(cache) = cache {
             cache.seen += length;
         }
         let x = self.final_norm.watched("final_norm", pass, x);
-        x.reshape([batch, length, width])
+        x.reshape([batch, returned, width])
     }
 
     /// Unnormalised log-probabilities of the token that follows each token:

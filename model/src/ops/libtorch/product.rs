@@ -1,11 +1,9 @@
-//! Products of rows and a weight: in f32 on a CPU by oneDNN, which is faster there than what ATen's `mm` calls.
+//! Products of rows and a weight: in f32 on a CPU by oneDNN, which is faster there than what ATen's `mm` calls, for any
+//! number of rows (GPT-2's products take 22 ms compared with 32 for one row, 41 with 69 for 8, and 92 with 186 for 63).
 
 use tch::{Device, Kind, Tensor};
 
 use super::operators;
-
-/// The fewest rows that are worth it.
-const ROWS: i64 = 64;
 
 /// `x · weight`, on top of `bias` in each row and of `residual`; `[rows, columns]`.
 pub(super) fn product(
@@ -15,7 +13,7 @@ pub(super) fn product(
     residual: Option<&Tensor>,
 ) -> Tensor {
     let f32 = [x, weight].iter().all(|of| of.kind() == Kind::Float);
-    let here = f32 && x.device() == Device::Cpu && x.size()[0] >= ROWS && weight.numel() > 0;
+    let here = f32 && x.device() == Device::Cpu && x.numel() > 0 && weight.numel() > 0;
     if here && let Some(product) = operators::linear(x, &weight.transpose(0, 1), bias, residual) {
         return product;
     }
