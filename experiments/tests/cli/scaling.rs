@@ -4,7 +4,7 @@ use super::*;
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Writes 30 runs on `L = 1.2 + 60 / N^0.35 + 200 / D^0.38`, with a fixed noise of 0.35 %, to `runs.csv`.
 fn table(bench: &Bench) {
@@ -249,6 +249,14 @@ fn mistakes_in_a_table_are_one_line_with_file_and_line() {
             "--test: needs every parameter",
         ),
         (
+            &["fit", "runs.csv", "--test", "E=1,E=2"],
+            "--test: has E twice; keep one of them",
+        ),
+        (
+            &["fit", "runs.csv", "--columns", "loss=a,loss=b"],
+            "--columns: names the column of loss twice; keep one of them",
+        ),
+        (
             &["fit", "runs.csv", "--test", "Q=1"],
             "--test: \"Q=1\" is not NAME=VALUE",
         ),
@@ -345,6 +353,72 @@ fn report_has_figures_and_tables_and_predicts() {
         printed.contains("extrapolation: ") && printed.contains("tokens/parameter"),
         "{printed}"
     );
+}
+
+#[test]
+fn damaged_numbers_of_a_fit_are_refused() {
+    let bench = Bench::new();
+    table(&bench);
+    fit(&bench, &["runs.csv", "--out", "report"]);
+    let text = fs::read_to_string(bench.path("report/fit.json")).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    for (place, value, problem) in [
+        (
+            "/fits/0/observations/3/loss",
+            json!(0),
+            "a number of a run is not above 0",
+        ),
+        (
+            "/fits/0/fitted/values/0",
+            json!(-1),
+            "its parameters are not those of its law",
+        ),
+        (
+            "/fits/0/fitted/values/1",
+            json!(7),
+            "its estimates are not those of its parameters",
+        ),
+        (
+            "/fits/0/estimates/3/value",
+            json!(9),
+            "its estimates are not those of its parameters",
+        ),
+        (
+            "/fits/0/estimates/3/interval/0",
+            json!(1e9),
+            "an interval of an estimate is not one",
+        ),
+        (
+            "/fits/0/estimates/0/standard_error",
+            json!(-1),
+            "an interval of an estimate is not one",
+        ),
+        (
+            "/fits/0/noise/deviation",
+            json!(-1),
+            "the noise of its losses is below 0",
+        ),
+        (
+            "/fits/0/draws/5/2",
+            json!(-1),
+            "a number of a draw is below 0",
+        ),
+        (
+            "/fits/0/bootstrap/5/0",
+            json!(-1),
+            "a number of a draw is below 0",
+        ),
+    ] {
+        let mut damaged = whole.clone();
+        let number = damaged.pointer_mut(place);
+        *number.unwrap_or_else(|| panic!("{place}")) = value;
+        fs::write(bench.path("damaged.json"), damaged.to_string()).unwrap();
+        let message = refusal(&bench, &["predict", "damaged.json", "--flops", "1e21"]);
+        let expected = format!("damaged.json: is not a fit: {problem}; give the file");
+        assert!(message.contains(&expected), "{place}: {message}");
+    }
+    fs::write(bench.path("whole.json"), whole.to_string()).unwrap();
+    bench.succeed(&["scaling", "predict", "whole.json", "--flops", "1e21"]);
 }
 
 #[test]
@@ -515,7 +589,7 @@ fn undetermined_quantities_are_no_findings() {
     fs::write(bench.path("flat.csv"), text).unwrap();
     let printed = fit(&bench, &["flat.csv", "--entropy", "1", "--out", "flat"]);
     for part in [
-        "the data do not determine E, so that nothing follows",
+        "E has no closed interval, so that nothing follows",
         "The runs do not determine how compute-optimal parameters grow",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
@@ -555,6 +629,12 @@ fn losses_without_noise_have_no_intervals() {
     assert!(!printed.contains("grow as C^0"), "{printed}");
     let predicted = bench.succeed(&["scaling", "predict", "exact", "--flops", "1e16"]);
     assert!(predicted.contains("intervals mean nothing"), "{predicted}");
+    let fits = json(&bench, &["exact.csv", "--entropy", "1.2"]);
+    for estimate in fits["fits"][0]["estimates"].as_array().unwrap() {
+        assert_eq!(estimate["interval"], json!([null, null]), "{estimate}");
+        assert!(estimate["standard_error"].is_null(), "{estimate}");
+    }
+    assert!(fits["fits"][0]["entropy"]["inside"].is_null());
 }
 
 #[test]

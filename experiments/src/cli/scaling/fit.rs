@@ -279,7 +279,10 @@ fn columns(assignments: &[String]) -> Result<Columns, Error> {
                 return Err(refused("--columns", message));
             }
         };
-        *column = Some(name.to_owned());
+        if column.replace(name.to_owned()).is_some() {
+            let message = format!("names the column of {} twice; keep one of them", key.trim());
+            return Err(refused("--columns", message));
+        }
     }
     Ok(columns)
 }
@@ -310,7 +313,13 @@ fn tested(law: Law, assignments: &[String]) -> Result<Fitted, Error> {
             );
             return Err(refused("--test", message));
         };
-        values[index] = Some(value);
+        if values[index].replace(value).is_some() {
+            let name = law.parameters()[index].column();
+            return Err(refused(
+                "--test",
+                format!("has {name} twice; keep one of them"),
+            ));
+        }
     }
     let all: Option<Vec<f64>> = values.into_iter().collect();
     match all {

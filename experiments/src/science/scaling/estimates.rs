@@ -15,12 +15,37 @@ pub struct QuantityEstimate {
     pub value: f64,
     /// Standard error from the bootstrap over runs.
     pub standard_error: Option<f64>,
-    /// Ends of the 95 % interval; `None` for an end that the data do not determine.
+    /// Ends of the 95 % interval; `None` for an end that the data do not determine, and for losses without noise.
     pub interval: [Option<f64>; 2],
     /// Ends of the 95 % percentile interval of the bootstrap over runs.
     pub bootstrap_interval: Option<[f64; 2]>,
     /// Whether the data determine the quantity: both ends of its interval exist, and those of what it depends on.
     pub determined: bool,
+}
+
+impl QuantityEstimate {
+    /// Removes what follows from noise that the losses do not have.
+    pub(super) fn forget_intervals(&mut self) {
+        self.standard_error = None;
+        self.interval = [None; 2];
+        self.bootstrap_interval = None;
+    }
+
+    /// Whether the value and the ends of its intervals are numbers, in order.
+    pub(super) fn is_ordered(&self) -> bool {
+        let is_interval =
+            |[low, high]: [f64; 2]| low <= high && low.is_finite() && high.is_finite();
+        let is_open = |[low, high]: [Option<f64>; 2]| match (low, high) {
+            (Some(low), Some(high)) => is_interval([low, high]),
+            (Some(end), None) | (None, Some(end)) => end.is_finite(),
+            (None, None) => true,
+        };
+        let is_error = |error: f64| error.is_finite() && error >= 0.0;
+        self.value.is_finite()
+            && self.standard_error.is_none_or(is_error)
+            && is_open(self.interval)
+            && self.bootstrap_interval.is_none_or(is_interval)
+    }
 }
 
 /// Returns the estimates of all quantities.

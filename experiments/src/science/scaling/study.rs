@@ -23,9 +23,6 @@ pub const THRESHOLD: f64 = 1e-3;
 /// Largest width of the interval of an exponent a that is reported as a finding: it lies between 0 and 1.
 const WIDEST: f64 = 0.5;
 
-/// Noise of log losses below which losses follow the law exactly. Training has noise of 1e-3 or more between seeds.
-const EXACT: f64 = 1e-5;
-
 /// How the minimum of the objective is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,7 +61,8 @@ pub struct EntropyCheck {
     pub entropy: f64,
     /// Kind of the least loss.
     pub floor: Floor,
-    /// Whether the interval of E contains it; `None` if the data do not determine E and no end excludes it.
+    /// Whether the interval of E contains it; `None` if the losses have no noise, or the data do not determine E and no end
+    /// excludes it.
     pub inside: Option<bool>,
 }
 
@@ -92,7 +90,7 @@ impl EntropyCheck {
         match self.inside {
             Some(true) => "the interval of E contains it",
             Some(false) => "the interval of E does not contain it",
-            None => "the data do not determine E, so that nothing follows",
+            None => "E has no closed interval, so that nothing follows",
         }
     }
 }
@@ -190,16 +188,23 @@ impl FitRecord {
         let calibration = problem.calibrate(settings.draws, settings.seed);
         let bootstrap = problem.bootstrap(settings.bootstrap, settings.seed);
         let fitted = minimum.fitted(law, &sample);
+        let noise = calibration.noise.summary();
+        let mut estimates = estimates(&problem, &fitted, &calibration, &bootstrap);
+        if noise.is_none() {
+            estimates
+                .iter_mut()
+                .for_each(QuantityEstimate::forget_intervals);
+        }
         Ok(Self {
             formula: law.formula(),
             groups: groups.len(),
             objective: minimum.objective,
             scale,
             fitted,
-            estimates: estimates(&problem, &fitted, &calibration, &bootstrap),
+            estimates,
             covariance: covariance(&bootstrap, law.parameters()),
             condition: Condition::of(law, &sample, &minimum.point),
-            noise: calibration.noise.summary(),
+            noise,
             projection_objective,
             approaches: law
                 .has_optimum()
@@ -226,10 +231,11 @@ impl FitRecord {
             let [low, high] = e.interval;
             let contains =
                 low.is_none_or(|low| low <= entropy) && high.is_none_or(|high| entropy <= high);
+            let is_known = !self.is_exact() && (e.determined || !contains);
             EntropyCheck {
                 entropy,
                 floor,
-                inside: (e.determined || !contains).then_some(contains),
+                inside: is_known.then_some(contains),
             }
         });
     }
@@ -258,7 +264,7 @@ impl FitRecord {
 
     /// Whether the law goes through all losses up to rounding, so that there is no noise to take intervals from.
     pub fn is_exact(&self) -> bool {
-        self.noise.deviation < EXACT
+        self.noise.is_none()
     }
 
     /// Returns the estimate of a quantity; `None` if the law does not have it.
@@ -277,17 +283,31 @@ impl FitRecord {
                 .into_iter()
                 .all(positive)
         };
-        let is_fit = |values: &[f64; 5]| {
-            values[..count]
-                .iter()
-                .all(|value| value.is_finite() && *value >= 0.0)
+        let at_least_zero = |value: f64| value.is_finite() && value >= 0.0;
+        let is_fit = |values: &[f64; 5]| values[..count].iter().all(|value| at_least_zero(*value));
+        // Texts of numbers are read to within a unit in the last place.
+        let is_fitted = |quantity: &Quantity| {
+            let known = (self.estimate(*quantity), self.fitted.get(*quantity));
+            matches!(known, (Some(estimate), Some(value)) if (estimate.value - value).abs() <= 1e-12 * value)
         };
+        let noise = [Some(self.noise.deviation), self.noise.seeds];
+        let mut draws = self.draws.iter().chain(&self.bootstrap);
         match self {
             _ if self.observations.is_empty() => Some("it has no runs"),
             _ if !self.observations.iter().all(is_run) => Some("a number of a run is not above 0"),
             _ if !is_fit(&self.fitted.values) || self.fitted.law != self.settings.law => {
                 Some("its parameters are not those of its law")
             }
+            _ if !self.settings.law.parameters().iter().all(is_fitted) => {
+                Some("its estimates are not those of its parameters")
+            }
+            _ if !self.estimates.iter().all(QuantityEstimate::is_ordered) => {
+                Some("an interval of an estimate is not one")
+            }
+            _ if !noise.into_iter().flatten().all(at_least_zero) => {
+                Some("the noise of its losses is below 0")
+            }
+            _ if !draws.all(is_fit) => Some("a number of a draw is below 0"),
             _ => None,
         }
     }

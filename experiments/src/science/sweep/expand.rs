@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foretoken_datasets::Monitor;
+use foretoken_datasets::{DataError, Monitor};
 use foretoken_model::ModelConfig;
 use sha2::{Digest, Sha256};
 
 use super::grid::{BUILT_IN, Column, Derived, TOKENS_PER_STEP, is_variable, without_origin};
 use super::ladder;
 use super::plan::Plan;
+use super::range::MAX_WHOLE;
 use super::run::{Cost, Run, non_embedding_parameters, positions_per_step};
 use crate::engine::data::Data;
 use crate::experiment::{DataSection, ModelSection, WindowKind};
@@ -38,8 +39,10 @@ pub fn expand(plan: &Plan, monitor: Monitor<'_>) -> Result<Vec<Run>, Error> {
         );
         return Err(plan.refused(message));
     };
+    let of_all = plan.set.iter().map(|(key, value)| format!("{key}={value}"));
     let mut vocabularies = Vocabularies {
         monitor,
+        base: plan.base.unchecked(&of_all.collect::<Vec<_>>())?.data,
         known: Vec::new(),
         shares: Vec::new(),
     };
@@ -119,10 +122,10 @@ fn run(
     let mut cost = None;
     if refusal.is_none() {
         match vocabularies.model(&experiment)? {
-            Ok(model) => {
-                let counted = vocabularies.counted_share(&experiment, &model)?;
-                cost = Some(Cost::of(&experiment, &model, counted));
-            }
+            Ok(model) => match vocabularies.counted_share(&experiment, &model)? {
+                Ok(counted) => cost = Some(Cost::of(&experiment, &model, counted)),
+                Err(reason) => refusal = Some(reason),
+            },
             Err(reason) => refusal = Some(reason),
         }
     }
@@ -171,8 +174,15 @@ impl Making<'_> {
             let model = model.ok();
             let tokens_per_step = match &model {
                 Some(model) if derived.formula.names().contains(TOKENS_PER_STEP) => {
-                    let counted = vocabularies.counted_share(&experiment, model)?;
-                    Some(counted * positions_per_step(&experiment, model) as f64)
+                    match vocabularies.counted_share(&experiment, model)? {
+                        Ok(counted) => {
+                            Some(counted * positions_per_step(&experiment, model) as f64)
+                        }
+                        Err(reason) => {
+                            self.refusal = Some(reason);
+                            break;
+                        }
+                    }
                 }
                 _ => None,
             };
@@ -237,7 +247,10 @@ impl Making<'_> {
         let value = derived.formula.value(&number);
         let value = value.map_err(|message| self.refused(format!("{}: {message}", derived.key)))?;
         Ok(match derived.whole {
-            // A cast of a float saturates.
+            true if value.abs() > MAX_WHOLE => {
+                let message = format!("{}: {value} is more than {MAX_WHOLE}", derived.key);
+                return Err(self.refused(message));
+            }
             true => toml::Value::Integer(value.round() as i64),
             false => toml::Value::Float(value),
         })
@@ -257,6 +270,8 @@ fn leaf<'t>(table: &'t toml::Table, key: &str) -> Option<&'t toml::Value> {
 /// Sizes of the vocabularies of data that was read, and shares of the positions of its windows that count.
 struct Vocabularies<'m> {
     monitor: Monitor<'m>,
+    /// Data of the runs whose data no axis changes.
+    base: DataSection,
     known: Vec<(DataSection, usize)>,
     shares: Vec<(DataSection, usize, f64)>,
 }
@@ -266,7 +281,7 @@ impl Vocabularies<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the data or the model to start from cannot be read.
+    /// Returns an error if the data of the base experiment or the model to start from cannot be read.
     fn model(&mut self, experiment: &Experiment) -> Result<Result<ModelConfig, String>, Error> {
         let section = &experiment.model;
         let given = match &section.init_from {
@@ -275,7 +290,10 @@ impl Vocabularies<'_> {
         };
         let tokens = match (section.vocab_size, &given) {
             (Some(_), _) | (None, Some(_)) => 0,
-            (None, None) => self.tokens(&experiment.data)?,
+            (None, None) => match self.tokens(&experiment.data)? {
+                Ok(tokens) => tokens,
+                Err(reason) => return Ok(Err(reason)),
+            },
         };
         if given.is_none()
             && let Err((key, message)) = section.base()
@@ -289,37 +307,59 @@ impl Vocabularies<'_> {
         }))
     }
 
-    /// Returns the share of positions whose targets count. Reads the data only if windows keep to documents.
+    /// Reads data, or returns the reason for which a run has none, if an axis has chosen them.
     ///
     /// # Errors
     ///
-    /// Returns an error if the data cannot be read, or is shorter than a window.
+    /// Returns an error if the data of the base experiment cannot be read.
+    fn read<T>(
+        &self,
+        section: &DataSection,
+        from: impl FnOnce(Data) -> Result<T, Error>,
+    ) -> Result<Result<T, String>, Error> {
+        match Data::load(section, self.monitor).and_then(from) {
+            Ok(read) => Ok(Ok(read)),
+            Err(error @ Error::Data(DataError::Interrupted)) => Err(error),
+            Err(error) if *section != self.base => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the share of positions whose targets count, or the reason for which a run has no data. Reads the data only
+    /// if windows keep to documents.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the data of the base experiment cannot be read, or are shorter than a window.
     fn counted_share(
         &mut self,
         experiment: &Experiment,
         model: &ModelConfig,
-    ) -> Result<f64, Error> {
+    ) -> Result<Result<f64, String>, Error> {
         let (section, context) = (&experiment.data, model.context);
         if section.windows != WindowKind::Documents {
-            return Ok(1.0);
+            return Ok(Ok(1.0));
         }
         let is_same =
             |(known, of, _): &&(DataSection, usize, f64)| known == section && *of == context;
         if let Some((_, _, share)) = self.shares.iter().find(is_same) {
-            return Ok(*share);
+            return Ok(Ok(*share));
         }
-        let share = Data::load(section, self.monitor)?.counted_share(context)?;
-        self.shares.push((section.clone(), context, share));
+        let share = self.read(section, |data| data.counted_share(context))?;
+        if let Ok(share) = share {
+            self.shares.push((section.clone(), context, share));
+        }
         Ok(share)
     }
 
-    fn tokens(&mut self, section: &DataSection) -> Result<usize, Error> {
+    fn tokens(&mut self, section: &DataSection) -> Result<Result<usize, String>, Error> {
         if let Some((_, tokens)) = self.known.iter().find(|(known, _)| known == section) {
-            return Ok(*tokens);
+            return Ok(Ok(*tokens));
         }
-        let data = Data::load(section, self.monitor)?;
-        let tokens = data.tokenizer.vocab_size();
-        self.known.push((section.clone(), tokens));
+        let tokens = self.read(section, |data| Ok(data.tokenizer.vocab_size()))?;
+        if let Ok(tokens) = tokens {
+            self.known.push((section.clone(), tokens));
+        }
         Ok(tokens)
     }
 }

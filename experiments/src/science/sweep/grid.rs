@@ -3,6 +3,9 @@
 use super::formula::Formula;
 use crate::Error;
 
+/// Most values of an axis.
+pub(super) const MAX_VALUES: usize = 10_000;
+
 /// Name in formulas of the training tokens of a step.
 pub(super) const TOKENS_PER_STEP: &str = "tokens_per_step";
 

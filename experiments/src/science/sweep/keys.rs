@@ -4,7 +4,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::formula::Formula;
-use super::grid::{Axis, BUILT_IN, Column, Derived, TOKENS_PER_STEP, is_variable, without_origin};
+use super::grid::{
+    Axis, BUILT_IN, Column, Derived, MAX_VALUES, TOKENS_PER_STEP, is_variable, without_origin,
+};
 use super::plan_file::{Leaf, PlanFile};
 use super::range;
 use crate::Error;
@@ -76,6 +78,12 @@ impl Keys<'_> {
         let refused = |message: &str| self.refused(leaf, message);
         let kind = self.kind_of(leaf)?;
         let values = match leaf.value.get_ref() {
+            DeValue::Array(array) if array.len() > MAX_VALUES => {
+                return Err(refused(&format!(
+                    "has {} values; an axis has at most {MAX_VALUES}",
+                    array.len()
+                )));
+            }
             DeValue::Array(array) => array.iter().map(|value| self.file.value(value)).collect(),
             DeValue::Table(_) if kind == Kind::Other => {
                 return Err(refused(

@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use super::grid::MAX_VALUES;
 use crate::show::format::rounded;
 
-/// Most points of a range.
-const MAX_POINTS: usize = 10_000;
+/// Largest whole number of a range or a formula, above which a float does not hold every whole number.
+pub(super) const MAX_WHOLE: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
 
 /// Significant digits of a value, which is part of the names of runs.
 const DIGITS: usize = 3;
@@ -57,13 +58,23 @@ pub(super) fn values(text: &str, whole: bool) -> Result<Vec<toml::Value>, String
             "from {from} to {to} is no range of logarithms; from must be above 0 and below to"
         ));
     }
-    if !(2..=MAX_POINTS).contains(&points) {
+    if whole && to > MAX_WHOLE {
         return Err(format!(
-            "has {points} points; a range has 2 to {MAX_POINTS}"
+            "ends at {to}, and a whole number is at most {MAX_WHOLE}"
+        ));
+    }
+    if !(2..=MAX_VALUES).contains(&points) {
+        return Err(format!(
+            "has {points} points; a range has 2 to {MAX_VALUES}"
         ));
     }
     if multiple_of == 0 || multiple_of > 1 && !whole {
         return Err("multiple_of is for whole numbers, and at least 1".into());
+    }
+    if multiple_of as f64 > to {
+        return Err(format!(
+            "multiple_of is {multiple_of}, which is more than the end of the range"
+        ));
     }
     let value = |index: usize| match index {
         0 => from,
@@ -127,6 +138,19 @@ mod tests {
             ),
         ] {
             let error = values(text, false).unwrap_err();
+            assert!(error.starts_with(message), "{text}: {error}");
+        }
+        for (text, message) in [
+            (
+                "{ from = 1, to = 1e19, points = 3 }",
+                "ends at 10000000000000000000, and",
+            ),
+            (
+                "{ from = 1, to = 9, points = 3, multiple_of = 10 }",
+                "multiple_of is 10, which is more than",
+            ),
+        ] {
+            let error = values(text, true).unwrap_err();
             assert!(error.starts_with(message), "{text}: {error}");
         }
     }

@@ -136,6 +136,48 @@ fn padding_of_document_windows_is_no_token() {
 }
 
 #[test]
+fn data_that_an_axis_chose_refuse_their_run_alone() {
+    let runs = runs(
+        "data.windows = \"documents\"\ndata.world.kind = \"facts\"\ndata.world.valid_documents = 10\n\
+         [axes]\ndata.world.train_documents = [100, 1_000_000_000_000]\n",
+    );
+    let [small, large] = &runs[..] else {
+        panic!("two runs")
+    };
+    assert!(small.refusal.is_none() && small.cost.is_some());
+    let refusal = large.refusal.as_deref().unwrap();
+    assert!(refusal.contains("train_documents"), "{refusal}");
+}
+
+#[test]
+fn numbers_that_no_run_can_hold_are_refused() {
+    let refusal = |text: &str| {
+        let interrupt = AtomicBool::new(false);
+        let monitor = Monitor {
+            report: &|_| {},
+            interrupt: &interrupt,
+            bars: false,
+        };
+        let plan = Plan::parse(text, "plan.toml", "plan", |_| {
+            panic!("the base is embedded")
+        });
+        let runs = plan.and_then(|plan| expand(&plan, monitor));
+        runs.unwrap_err().to_string()
+    };
+    let values: Vec<_> = (0..100_000).map(|value| value.to_string()).collect();
+    let message = refusal(&format!("[axes]\ntrain.seed = [{}]\n", values.join(", ")));
+    assert_eq!(
+        message,
+        "plan.toml: line 2: train.seed: has 100000 values; an axis has at most 10000"
+    );
+    let message = refusal("[axes]\nratio = [1]\n[derive]\ntrain.steps = \"ratio * 1e20\"\n");
+    assert_eq!(
+        message,
+        "plan.toml: run ratio1: train.steps: 100000000000000000000 is more than 9007199254740992"
+    );
+}
+
+#[test]
 fn a_trunk_keeps_the_checkpoints_of_its_branches() {
     let wsd = "schedule.name = \"wsd\"\nschedule.decay = 0.1\n";
     let axis = "[axes]\ntrain.steps = [1000, 2000, 4000]\n";
