@@ -48,8 +48,8 @@ pub use manifest::{
 };
 pub use mixture::Mixture;
 pub use reader::{
-    Document, Documents, InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES,
-    MAX_LINE_BYTES, ReadOptions, documents,
+    Column, Document, Documents, InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES,
+    MAX_LINE_BYTES, MAX_RECORD_BYTES, ReadOptions, Record, Records, documents, records,
 };
 pub use source::{Format, SourceFile};
 pub use split::Split;

@@ -4,9 +4,12 @@ mod compression;
 mod document;
 mod json;
 mod json_lines;
+mod lines;
 mod message;
 mod options;
+mod pages;
 mod parquet;
+mod records;
 mod sniff;
 mod table;
 #[cfg(test)]
@@ -24,6 +27,7 @@ pub use self::{
     options::{
         InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES, MAX_LINE_BYTES, ReadOptions,
     },
+    records::{Column, MAX_RECORD_BYTES, Record, Records, records},
 };
 
 use self::{

@@ -13,6 +13,7 @@ pub mod record;
 mod report;
 pub mod run_report;
 pub mod science;
+pub mod serve;
 pub mod show;
 mod spelling;
 pub mod text;

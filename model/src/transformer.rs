@@ -290,6 +290,17 @@ impl Transformer {
         }
     }
 
+    /// Computes logits from [hidden](Self::hidden) vectors, or from some positions of them:
+    /// `[batch, length, width] -> [batch, length, vocab_size]`. Logits of a large vocabulary that do not fit into memory
+    /// at once can be computed part by part.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `width` is not the model's.
+    pub fn logits_from_hidden(&self, hidden: Tensor<3>) -> Tensor<3> {
+        self.unembed(hidden, Pass::default())
+    }
+
     /// The head as fused operations take it.
     fn fused_head(&self, objective: Objective) -> (Tensor<2>, ops::Head) {
         let (head, by_token) = match &self.head {

@@ -1,10 +1,6 @@
 //! JSON lines: one object per line, one string of which is the document.
 
-use std::{
-    fmt,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path};
 
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
@@ -14,7 +10,8 @@ use serde::de::{
 use super::{
     compression,
     document::{BoxedDocuments, Document},
-    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list, wrong},
+    lines::NumberedLines,
+    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list},
     options::{InvalidUtf8, MAX_LINE_BYTES, ReadOptions},
 };
 use crate::DataError;
@@ -24,61 +21,31 @@ pub(super) fn documents(
     reader: compression::Reader,
     options: &ReadOptions,
 ) -> BoxedDocuments {
+    let advice = "split its text over several lines, or write it as plain text, which has no limit";
+    let lines = NumberedLines::new(path, reader, MAX_LINE_BYTES, advice);
     Box::new(Lines {
-        path: path.into(),
-        reader: BufReader::with_capacity(1 << 16, reader),
+        lines,
         field: options.text_field.clone(),
         invalid: options.invalid_utf8,
-        line: Vec::new(),
-        number: 0,
     })
 }
 
 struct Lines {
-    path: PathBuf,
-    reader: BufReader<compression::Reader>,
+    lines: NumberedLines,
     field: String,
     invalid: InvalidUtf8,
-    line: Vec<u8>,
-    number: u64,
 }
 
 impl Iterator for Lines {
     type Item = Result<Document, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            self.line.clear();
-            let mut limited = self.reader.by_ref().take(MAX_LINE_BYTES + 1);
-            match limited.read_until(b'\n', &mut self.line) {
-                Ok(0) => return None,
-                Ok(bytes) if bytes as u64 > MAX_LINE_BYTES => {
-                    let place = format!("line {}", self.number + 1);
-                    let reason = format!(
-                        "the line has more than {} MiB, the limit: split its text over several lines, or write it as \
-                         plain text, which has no limit",
-                        MAX_LINE_BYTES >> 20
-                    );
-                    return Some(Err(wrong(&self.path, place, reason)));
-                }
-                Ok(_) => self.number += 1,
-                Err(reason) => {
-                    let path = self.path.clone();
-                    return Some(Err(DataError::Read { path, reason }));
-                }
-            }
-            let mut line = &self.line[..];
-            if self.number == 1 {
-                // A byte-order mark is not part of the document.
-                line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-            }
-            let line = line.trim_ascii();
-            if !line.is_empty() {
-                let document = document(line, &self.field, self.invalid);
-                let place = || format!("line {}", self.number);
-                return Some(document.map_err(|reason| wrong(&self.path, place(), reason)));
-            }
-        }
+        let line = match self.lines.next_line() {
+            Ok(line) => line?,
+            Err(error) => return Some(Err(error)),
+        };
+        let document = document(line, &self.field, self.invalid);
+        Some(document.map_err(|reason| self.lines.wrong(reason)))
     }
 }
 

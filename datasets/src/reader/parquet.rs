@@ -1,9 +1,6 @@
-//! Parquet: one document per row, from one column. A damaged or hostile file is an error: pages that would make the
-//! decoders allocate without bound are refused, and panics of the decoders are caught.
+//! Parquet: one document per row, from one column.
 
 use std::{
-    fs::File,
-    io::Read,
     path::PathBuf,
     sync::{
         Arc,
@@ -13,14 +10,11 @@ use std::{
 };
 
 use ::parquet::{
-    basic::{Encoding, Type},
-    column::{
-        page::{Page, PageMetadata, PageReader},
-        reader::ColumnReaderImpl,
-    },
+    basic::Type,
+    column::reader::ColumnReaderImpl,
     data_type::{ByteArray, ByteArrayType},
     errors::{ParquetError, Result as ParquetResult},
-    file::reader::{FileReader, SerializedFileReader},
+    file::reader::FileReader,
     schema::types::ColumnDescPtr,
 };
 
@@ -28,9 +22,10 @@ use super::{
     compression::Opened,
     document::{BoxedDocuments, Document},
     message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list, wrong},
-    options::{InvalidUtf8, MAX_HELD_PARQUET_BYTES, ReadOptions},
+    options::{InvalidUtf8, ReadOptions},
+    pages::{CheckedPages, guarded, open_table},
 };
-use crate::{DataError, SourceFile, panics};
+use crate::{DataError, SourceFile};
 
 /// Number of rows that are decoded at once.
 const BATCH: usize = 1024;
@@ -41,28 +36,7 @@ pub(super) fn documents(
     options: &ReadOptions,
     position: &Arc<AtomicU64>,
 ) -> Result<BoxedDocuments, DataError> {
-    let failed = |reason| DataError::Read {
-        path: file.path.clone(),
-        reason,
-    };
-    let table: Box<dyn FileReader> = if opened.decompressed {
-        let mut bytes = Vec::new();
-        let mut limited = opened.reader.take(MAX_HELD_PARQUET_BYTES + 1);
-        limited.read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_HELD_PARQUET_BYTES {
-            let reason = format!(
-                "the compressed Parquet file expands to more than {} MiB, the limit, because it is held in memory: \
-                 decompress it first; Parquet compresses its columns itself",
-                MAX_HELD_PARQUET_BYTES >> 20
-            );
-            return Err(wrong(&file.path, "compression", reason));
-        }
-        let bytes = bytes::Bytes::from(bytes);
-        Box::new(guarded(|| SerializedFileReader::new(bytes)).map_err(|r| damaged(file, r))?)
-    } else {
-        let plain = File::open(file.location()).map_err(failed)?;
-        Box::new(guarded(|| SerializedFileReader::new(plain)).map_err(|r| damaged(file, r))?)
-    };
+    let table = open_table(file, opened)?;
     let (column, descriptor) = find_column(table.as_ref(), &options.text_field)
         .map_err(|reason| wrong(&file.path, "schema", reason))?;
     // Reading the footer does not count as progress.
@@ -82,26 +56,6 @@ pub(super) fn documents(
         bytes: file.bytes,
         position: Arc::clone(position),
     }))
-}
-
-fn damaged(file: &SourceFile, reason: String) -> DataError {
-    wrong(&file.path, "footer", reason)
-}
-
-/// Runs the decoder, and turns its errors and panics into a message of one line.
-fn guarded<T>(decode: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
-    match panics::catch(decode) {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => {
-            let error = error.to_string();
-            let error: Vec<&str> = error.split_whitespace().collect();
-            let error = error.join(" ");
-            Err(format!(
-                "the Parquet file is damaged or uses an unsupported feature ({error}): fetch or write it again"
-            ))
-        }
-        None => Err("the Parquet file is damaged: fetch or write it again".into()),
-    }
 }
 
 fn find_column(table: &dyn FileReader, field: &str) -> Result<(usize, ColumnDescPtr), String> {
@@ -165,11 +119,8 @@ impl Rows {
                 }
                 let row_group = self.table.get_row_group(self.next_group)?;
                 let rows = usize::try_from(row_group.metadata().num_rows())?;
-                let pages = CheckedPages {
-                    pages: row_group.get_column_page_reader(self.column)?,
-                    nullable: self.descriptor.max_def_level() > 0,
-                    rows,
-                };
+                let pages = row_group.get_column_page_reader(self.column)?;
+                let pages = CheckedPages::new(pages, &self.descriptor, rows);
                 self.group = Some(Group {
                     reader: ColumnReaderImpl::new(Arc::clone(&self.descriptor), Box::new(pages)),
                     rows_left: rows,
@@ -246,98 +197,5 @@ impl Iterator for Rows {
         self.next_document()
             .map_err(|reason| wrong(&self.path, place, reason))
             .transpose()
-    }
-}
-
-/// Reader that refuses pages that claim to hold more values than they can. The decoders allocate memory for the claimed
-/// number before they read the values.
-struct CheckedPages {
-    pages: Box<dyn PageReader>,
-    nullable: bool,
-    /// Rows of the row group.
-    rows: usize,
-}
-
-impl CheckedPages {
-    fn check(&self, page: &Page) -> ParquetResult<()> {
-        let claimed = page.num_values() as usize;
-        let plausible = match page {
-            // Each text is preceded by its length in four bytes.
-            Page::DictionaryPage { buf, .. } => claimed <= buf.len() / 4,
-            _ => {
-                claimed <= self.rows
-                    && self
-                        .lengths(page)
-                        .is_none_or(|count| count <= claimed as u64)
-            }
-        };
-        if plausible {
-            Ok(())
-        } else {
-            let reason = format!("a page states an impossible number of {claimed} texts");
-            Err(ParquetError::General(reason))
-        }
-    }
-
-    /// Returns the stated number of lengths in a page with delta-encoded lengths.
-    fn lengths(&self, page: &Page) -> Option<u64> {
-        if !matches!(
-            page.encoding(),
-            Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY
-        ) {
-            return None;
-        }
-        let levels = match page {
-            Page::DataPageV2 {
-                def_levels_byte_len,
-                rep_levels_byte_len,
-                ..
-            } => *def_levels_byte_len as usize + *rep_levels_byte_len as usize,
-            _ if self.nullable => {
-                let length = page.buffer().first_chunk::<4>()?;
-                u32::from_le_bytes(*length) as usize + 4
-            }
-            _ => 0,
-        };
-        // The header of the lengths: block size, blocks, count.
-        let mut header = page.buffer().get(levels..)?.iter();
-        let mut number = || {
-            let mut value = 0_u64;
-            for shift in (0..64).step_by(7) {
-                let byte = *header.next()?;
-                value |= u64::from(byte & 0x7f) << shift;
-                if byte < 0x80 {
-                    return Some(value);
-                }
-            }
-            None
-        };
-        number()?;
-        number()?;
-        number()
-    }
-}
-
-impl PageReader for CheckedPages {
-    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        let page = self.pages.get_next_page()?;
-        page.iter().try_for_each(|page| self.check(page))?;
-        Ok(page)
-    }
-
-    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
-        self.pages.peek_next_page()
-    }
-
-    fn skip_next_page(&mut self) -> ParquetResult<()> {
-        self.pages.skip_next_page()
-    }
-}
-
-impl Iterator for CheckedPages {
-    type Item = ParquetResult<Page>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.get_next_page().transpose()
     }
 }

@@ -1,5 +1,8 @@
 //! The command `foretoken evaluate`.
 
+mod task_words;
+mod tasks;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -57,6 +60,8 @@ Examples:
   foretoken evaluate gpt2/ --data data/corpus                   the validation tokens of a dataset
   foretoken evaluate gpt2/ book.txt --against runs/mine         which is better, and is that more than chance?
   foretoken evaluate gpt2/ book.txt --against-backend libtorch  the same weights elsewhere: is the difference rounding?
+  foretoken evaluate gpt2/ --tasks piqa,lambada --data tasks/   standard benchmarks, from files in tasks/
+  foretoken evaluate gpt2/ --tasks arc_easy --data tasks/ --shots 5 --against runs/mine
 
 The result does not depend on --batch or on the order of the files.")]
 pub(super) struct EvaluateArgs {
@@ -67,7 +72,7 @@ pub(super) struct EvaluateArgs {
     texts: Vec<PathBuf>,
     #[command(flatten)]
     read: ReadArgs,
-    /// A folder of tokens, or an experiment file whose data is used
+    /// A folder of tokens, or an experiment file whose data is used; with --tasks, the folder of their files
     #[arg(long, value_name = "DIR|EXPERIMENT.toml", conflicts_with = "texts")]
     data: Option<PathBuf>,
     /// Tokens between two windows: a number, context, or documents [default: as the validation of the run, else context]
@@ -92,8 +97,10 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "NAME[:DTYPE]")]
     against_backend: Option<String>,
     #[command(flatten)]
+    task: tasks::TaskArgs,
+    #[command(flatten)]
     report: ReportArgs,
-    /// Print everything as one JSON object
+    /// Print everything as one JSON object, with every item of --tasks
     #[arg(long)]
     json: bool,
 }
@@ -131,6 +138,9 @@ enum Texts {
 }
 
 pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
+    if !args.task.tasks.is_empty() {
+        return tasks::run(&args);
+    }
     let source = args.model.open()?;
     let second = args.second();
     let second = match &second {
@@ -316,11 +326,8 @@ fn stride(args: &EvaluateArgs, source: &Source) -> StrideArgument {
         })
 }
 
-fn settings(
-    args: &EvaluateArgs,
-    stride: StrideArgument,
-    of_model: usize,
-) -> Result<Settings, Error> {
+/// Returns the number of tokens that a model reads at once.
+fn context(args: &EvaluateArgs, of_model: usize) -> Result<usize, Error> {
     let context = args.context.map_or(of_model, |context| context as usize);
     if context > of_model {
         return Err(refused(
@@ -330,6 +337,15 @@ fn settings(
             ),
         ));
     }
+    Ok(context)
+}
+
+fn settings(
+    args: &EvaluateArgs,
+    stride: StrideArgument,
+    of_model: usize,
+) -> Result<Settings, Error> {
+    let context = context(args, of_model)?;
     let policy = match stride {
         StrideArgument::Tokens(stride) if stride > context => {
             return Err(refused(

@@ -19,6 +19,7 @@ mod report_args;
 mod required;
 mod scaling;
 mod screen;
+mod serve;
 mod sweep;
 mod train;
 
@@ -50,6 +51,7 @@ enum Command {
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Serve(serve::ServeArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
     #[command(subcommand)]
@@ -104,6 +106,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Evaluate(args)) => evaluate::run(args),
+        Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
         Some(Command::Scaling(command)) => scaling::run(command),

@@ -2,8 +2,10 @@
 
 pub mod compress;
 pub mod evaluate;
+mod random;
 pub mod scaling;
 pub mod sweep;
+pub mod tasks;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,17 +1,18 @@
 //! Generates texts from prompts: streams text out of the model's token ids, and ends it.
 
+mod growing;
 mod stop;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use foretoken_datasets::{TextStream, Tokenizer};
+use foretoken_datasets::Tokenizer;
 use foretoken_model::{GenerationConfig, Sampler, SamplingConfig, Transformer, generate};
 use serde::Serialize;
 
 use crate::Error;
 use crate::engine::memory::refuse_generating;
-use stop::StopStrings;
+pub(crate) use growing::GrowingText;
 
 /// Settings of text generation.
 #[derive(Debug, Clone)]
@@ -138,15 +139,15 @@ impl TextGeneration {
             let row = &mut rows[number];
             if !cancelled && failure.is_none() {
                 let new = match self.end_of_text.contains(&token) {
-                    true => row.end(Ending::EndOfText),
-                    false => row.push(token),
+                    true => row.text.end(Ending::EndOfText),
+                    false => row.text.push(token),
                 };
                 match new {
                     Ok(new) => cancelled = row.report(number, &new, &mut on_event).is_break(),
                     Err(error) => failure = Some(error),
                 }
             }
-            match row.ending.is_some() || cancelled || failure.is_some() {
+            match row.text.ending().is_some() || cancelled || failure.is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -157,13 +158,13 @@ impl TextGeneration {
             return Err(error);
         }
         for (number, row) in rows.iter_mut().enumerate() {
-            if row.ending.is_some() {
+            if row.text.ending().is_some() {
                 continue;
             }
             if cancelled {
-                row.end(Ending::Interrupted)?;
+                row.text.end(Ending::Interrupted)?;
             } else {
-                let new = row.end(Ending::Length)?;
+                let new = row.text.end(Ending::Length)?;
                 cancelled = row.report(number, &new, &mut on_event).is_break();
             }
         }
@@ -190,10 +191,7 @@ impl TextGeneration {
                 rows.push(Row {
                     prompt,
                     sample,
-                    stream: tokenizer.stream(ids)?,
-                    stop: StopStrings::new(&self.stop),
-                    text: String::new(),
-                    ending: None,
+                    text: GrowingText::new(tokenizer, ids, &self.stop[..])?,
                 });
             }
         }
@@ -205,34 +203,10 @@ impl TextGeneration {
 struct Row<'r> {
     prompt: usize,
     sample: usize,
-    stream: TextStream<'r>,
-    stop: StopStrings<'r>,
-    text: String,
-    ending: Option<Ending>,
+    text: GrowingText<'r, &'r [String]>,
 }
 
 impl Row<'_> {
-    /// Adds a token, and returns the text that is now certain.
-    fn push(&mut self, token: u32) -> Result<String, Error> {
-        let (new, stopped) = self.stop.push(&self.stream.push(token)?);
-        if stopped {
-            self.ending = Some(Ending::Stop);
-        }
-        self.text += &new;
-        Ok(new)
-    }
-
-    /// Ends the text, and returns what was held back, up to a stop string.
-    fn end(&mut self, ending: Ending) -> Result<String, Error> {
-        let (mut new, stopped) = self.stop.push(&self.stream.finish()?);
-        if !stopped {
-            new += &self.stop.finish();
-        }
-        self.ending = Some(if stopped { Ending::Stop } else { ending });
-        self.text += &new;
-        Ok(new)
-    }
-
     /// Reports new text, and the end if the text has ended.
     fn report(
         &self,
@@ -241,7 +215,7 @@ impl Row<'_> {
         on_event: &mut impl FnMut(usize, Event<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         on_event(number, Event::Text(new))?;
-        match self.ending {
+        match self.text.ending() {
             Some(_) => on_event(number, Event::End),
             None => ControlFlow::Continue(()),
         }
@@ -252,9 +226,9 @@ impl Row<'_> {
         Continuation {
             prompt: self.prompt,
             sample: self.sample,
-            text: self.text,
+            ending: self.text.ending().unwrap_or(Ending::Length),
+            text: self.text.into_text(),
             tokens,
-            ending: self.ending.unwrap_or(Ending::Length),
         }
     }
 }

@@ -12,14 +12,19 @@ use serde::Serialize;
 use crate::Error;
 
 /// The probabilities of all tokens at one position of a text.
-struct Distribution<'l> {
+pub(crate) struct Distribution<'l> {
     logits: &'l [f32],
     /// ln Σ exp(logit).
     log_total: f64,
 }
 
 impl<'l> Distribution<'l> {
-    fn new(logits: &'l [f32]) -> Result<Self, ModelError> {
+    /// Reads the logits of all tokens.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they are not those of a distribution.
+    pub(crate) fn new(logits: &'l [f32]) -> Result<Self, ModelError> {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let relative = |logit: &f32| f64::from(*logit) - f64::from(highest);
         let total: f64 = logits.iter().map(|logit| relative(logit).exp()).sum();
@@ -35,8 +40,29 @@ impl<'l> Distribution<'l> {
         })
     }
 
+    /// Returns ln p of a token.
+    pub(crate) fn log_probability(&self, token: u32) -> f64 {
+        f64::from(self.logits[token as usize]) - self.log_total
+    }
+
+    /// Returns the `count` most probable tokens in order. Of equally probable tokens the lower id is first.
+    pub(crate) fn most_probable(&self, count: usize) -> Vec<u32> {
+        let mut ids: Vec<u32> = (0..self.logits.len() as u32).collect();
+        let count = count.min(ids.len());
+        let order = |a: &u32, b: &u32| {
+            let [x, y] = [a, b].map(|id| self.logits[*id as usize]);
+            y.total_cmp(&x).then(a.cmp(b))
+        };
+        if count > 0 && count < ids.len() {
+            ids.select_nth_unstable_by(count - 1, order);
+        }
+        ids.truncate(count);
+        ids.sort_unstable_by(order);
+        ids
+    }
+
     fn bits(&self, token: u32) -> f64 {
-        (self.log_total - f64::from(self.logits[token as usize])) / LN_2
+        -self.log_probability(token) / LN_2
     }
 
     fn entropy(&self) -> f64 {

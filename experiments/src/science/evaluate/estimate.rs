@@ -10,6 +10,9 @@
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+/// The 97.5 % quantile of the standard normal distribution.
+pub(in crate::science) const NORMAL_QUANTILE: f64 = 1.959_963_984_540_054;
+
 /// A number with its uncertainty. Standard error and interval are `None` if the text has fewer than two clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
@@ -90,6 +93,34 @@ pub(super) fn ratio_difference(
 }
 
 impl Estimate {
+    /// Returns the mean of numbers; `None` if there are none.
+    pub(in crate::science) fn of_mean(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut ratio = Ratio::default();
+        for number in numbers {
+            ratio.add(number, 1.0);
+        }
+        ratio.estimate()
+    }
+
+    /// Returns the share of `hits` in `total`; `None` if that is 0. The standard error is that of the mean of `total`
+    /// zeros and ones. The interval is the score interval (Wilson 1927), which stays within 0 and 1 and has a width also
+    /// where all or none are hits.
+    pub(in crate::science) fn of_share(hits: usize, total: usize) -> Option<Self> {
+        if total == 0 {
+            return None;
+        }
+        let (hits, n) = (hits as f64, total as f64);
+        let share = hits / n;
+        let square = NORMAL_QUANTILE * NORMAL_QUANTILE;
+        let centre = (hits + square / 2.0) / (n + square);
+        let margin = NORMAL_QUANTILE / (n + square) * (hits * (n - hits) / n + square / 4.0).sqrt();
+        Some(Self {
+            value: share,
+            standard_error: (total > 1).then(|| (share * (1.0 - share) / (n - 1.0)).sqrt()),
+            interval: Some([(centre - margin).max(0.0), (centre + margin).min(1.0)]),
+        })
+    }
+
     /// Returns the estimate with `SE² = n / (n - 1) · squares` from `n` clusters, where `squares` is the sum of the squares
     /// of the clusters' parts in its error.
     fn of_parts(value: f64, clusters: usize, squares: f64) -> Self {
@@ -188,6 +219,26 @@ mod tests {
         assert!((high - low - 2.0 * 3.182 * error).abs() < 1e-2);
         assert_eq!(estimate.contains(3.1), Some(true));
         assert_eq!(estimate.contains(30.0), Some(false));
+    }
+
+    /// The intervals are those of R's `prop.test(x, n, correct = FALSE)`.
+    #[test]
+    fn intervals_of_shares_are_those_of_wilson() {
+        for (hits, total, low, high) in [
+            (0, 10, 0.0, 0.277_532_8),
+            (7, 10, 0.396_778_1, 0.892_208_7),
+            (10, 10, 0.722_467_2, 1.0),
+        ] {
+            let share = Estimate::of_share(hits, total).unwrap();
+            let interval = share.interval.unwrap();
+            assert!((interval[0] - low).abs() < 1e-6, "{interval:?}");
+            assert!((interval[1] - high).abs() < 1e-6, "{interval:?}");
+            let numbers = (0..total).map(|place| f64::from(u8::from(place < hits)));
+            let mean = Estimate::of_mean(numbers).unwrap();
+            let errors = [share, mean].map(|estimate| estimate.standard_error.unwrap());
+            assert!((errors[0] - errors[1]).abs() < 1e-12, "{errors:?}");
+        }
+        assert_eq!(Estimate::of_share(0, 0), None);
     }
 
     #[test]

@@ -20,19 +20,19 @@ const GRAIN: usize = 64;
 
 /// Score of one target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct TargetScore {
+pub(in crate::science) struct TargetScore {
     /// Negative log-likelihood, in nats.
-    pub(super) nats: f32,
+    pub(in crate::science) nats: f32,
     /// Negative log-likelihood of the most probable token, in nats.
-    pub(super) top_nats: f32,
+    pub(in crate::science) top_nats: f32,
     /// Rank among all tokens, from 1.
-    pub(super) rank: u32,
+    pub(in crate::science) rank: u32,
     /// Number of tokens that the model saw before it.
-    pub(super) context: u32,
+    pub(in crate::science) context: u32,
 }
 
 /// Scores of all targets of a segment, from its first one on.
-pub(super) type SegmentScores = Vec<TargetScore>;
+pub(in crate::science) type SegmentScores = Vec<TargetScore>;
 
 /// Settings of an evaluation that change speed and memory, or what precedes each token.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,24 @@ pub struct Settings {
     pub policy: ContextPolicy,
     /// Number of windows that are computed at once. It does not change the result.
     pub batch: usize,
+}
+
+/// Number of windows that are computed at once.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::science) enum BatchLimit {
+    /// This many, whatever their length.
+    Windows(usize),
+    /// As many as have this many tokens together, and at least one.
+    Tokens(usize),
+}
+
+impl BatchLimit {
+    fn windows(self, length: usize) -> usize {
+        match self {
+            Self::Windows(windows) => windows.max(1),
+            Self::Tokens(tokens) => (tokens / length).max(1),
+        }
+    }
 }
 
 /// A window and its segment.
@@ -62,6 +80,19 @@ pub(super) fn score(
     model: &Transformer,
     text: &Text,
     settings: &Settings,
+    interrupt: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<SegmentScores>, Error> {
+    let limit = BatchLimit::Windows(settings.batch);
+    score_padded(model, text, settings, (GRAIN, limit), interrupt, progress)
+}
+
+/// Scores like [`score`], with windows that are padded to multiples of another length and computed in other batches.
+pub(in crate::science) fn score_padded(
+    model: &Transformer,
+    text: &Text,
+    settings: &Settings,
+    (grain, limit): (usize, BatchLimit),
     interrupt: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<SegmentScores>, Error> {
@@ -85,7 +116,7 @@ pub(super) fn score(
                 length: window
                     .inputs
                     .len()
-                    .next_multiple_of(GRAIN)
+                    .next_multiple_of(grain)
                     .min(settings.context),
                 window,
             });
@@ -94,7 +125,7 @@ pub(super) fn score(
     // The longest first, so that memory that does not suffice is noticed at once.
     jobs.sort_by_key(|job| std::cmp::Reverse(job.length));
     for jobs in jobs.chunk_by(|a, b| a.length == b.length) {
-        for jobs in jobs.chunks(settings.batch.max(1)) {
+        for jobs in jobs.chunks(limit.windows(jobs[0].length)) {
             check(interrupt)?;
             let mut done = 0;
             let batch = among_threads(&model.device(), || batch_scores(model, text, jobs))?;

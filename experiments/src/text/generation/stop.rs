@@ -1,14 +1,14 @@
 //! Stop strings, which end a text and may span several tokens.
 
 /// A filter that passes a text on up to the first stop string. Text that may begin one is held back.
-pub(super) struct StopStrings<'s> {
-    strings: &'s [String],
+pub(super) struct StopStrings<S> {
+    strings: S,
     held: String,
 }
 
-impl<'s> StopStrings<'s> {
+impl<S: AsRef<[String]>> StopStrings<S> {
     /// Creates a filter; no string may be empty.
-    pub(super) fn new(strings: &'s [String]) -> Self {
+    pub(super) fn new(strings: S) -> Self {
         Self {
             strings,
             held: String::new(),
@@ -18,14 +18,15 @@ impl<'s> StopStrings<'s> {
     /// Adds text. Returns the text that cannot belong to a stop string, and whether one is complete.
     pub(super) fn push(&mut self, text: &str) -> (String, bool) {
         self.held += text;
-        let found = self.strings.iter().filter_map(|stop| self.held.find(stop));
+        let strings = self.strings.as_ref();
+        let found = strings.iter().filter_map(|stop| self.held.find(stop));
         if let Some(start) = found.min() {
             self.held.truncate(start);
             return (std::mem::take(&mut self.held), true);
         }
         let begins = |start: &usize| {
             let tail = &self.held[*start..];
-            self.strings.iter().any(|stop| stop.starts_with(tail))
+            strings.iter().any(|stop| stop.starts_with(tail))
         };
         let mut starts = self.held.char_indices().map(|(start, _)| start);
         let certain = starts.find(begins).unwrap_or(self.held.len());

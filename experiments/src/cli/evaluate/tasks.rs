@@ -1,0 +1,170 @@
+//! `foretoken evaluate --tasks`: standard benchmarks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::Args;
+use foretoken::Error;
+use foretoken::record::source::Source;
+use foretoken::science::tasks::{
+    PairEncoder, Task, TaskData, TaskResult, TaskSettings, TasksAgainst, TasksModel, TasksRecord,
+    differences, evaluate,
+};
+use foretoken::show::format;
+use foretoken::show::output;
+use foretoken::show::progress::targets_bar;
+
+use super::super::interrupt::on_ctrl_c;
+use super::super::model::{ModelArgs, refused};
+use super::task_words::shown;
+use super::{EvaluateArgs, context};
+
+/// Arguments of an evaluation on tasks.
+#[derive(Args)]
+pub(super) struct TaskArgs {
+    /// Standard benchmarks whose files are in the folder --data: hellaswag, arc_easy, arc_challenge, piqa, winogrande,
+    /// lambada, blimp
+    #[arg(
+        long,
+        value_name = "TASK,…",
+        value_delimiter = ',',
+        requires = "data",
+        conflicts_with_all = [
+            "texts", "stride", "by", "format", "text_field", "separator", "invalid_utf8", "report", "out"
+        ]
+    )]
+    pub(super) tasks: Vec<Task>,
+    /// Number of examples with their answers before each question of --tasks
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        requires = "tasks",
+        value_parser = clap::value_parser!(u32).range(..=1000)
+    )]
+    shots: u32,
+    /// Seed of the draw of examples; the default is that of lm-evaluation-harness, which then draws the same ones
+    #[arg(long, value_name = "N", default_value_t = 1234, requires = "tasks")]
+    seed: u64,
+    /// Maximum number of questions of each of --tasks, the first ones
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "tasks",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    limit: Option<u32>,
+}
+
+pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
+    let source = args.model.open()?;
+    let second = args.second();
+    let second = match &second {
+        Some(second) => Some((second, second.open()?)),
+        None => None,
+    };
+    // What can be refused is refused before anything long.
+    let settings = settings(args, &source)?;
+    let second_settings = match &second {
+        Some((_, source)) => Some(self::settings(args, source)?),
+        None => None,
+    };
+    let interrupt = on_ctrl_c(|| {});
+    let began = Instant::now();
+    let data = read(args, &interrupt)?;
+    let first = evaluated(&args.model, &source, &data, &settings, &interrupt)?;
+    let against = match (second, second_settings) {
+        (Some((model, source)), Some(settings)) => {
+            let second = evaluated(model, &source, &data, &settings, &interrupt)?;
+            Some(TasksAgainst {
+                differences: differences(&first.tasks, &second.tasks),
+                second,
+            })
+        }
+        _ => None,
+    };
+    let record = TasksRecord {
+        first,
+        seed: args.task.seed,
+        limit: args.task.limit.map(|limit| limit as usize),
+        seconds: began.elapsed().as_secs_f64(),
+        against,
+    };
+    output::write(&match args.json {
+        true => serde_json::to_string(&record)? + "\n",
+        false => format::plain(shown(&record)),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(args: &EvaluateArgs, source: &Source) -> Result<TaskSettings, Error> {
+    source.tokenizer()?;
+    Ok(TaskSettings {
+        shots: args.task.shots as usize,
+        seed: args.task.seed,
+        limit: args.task.limit.map(|limit| limit as usize),
+        context: context(args, source.config().context)?,
+        batch: args.batch.map(|batch| batch as usize),
+    })
+}
+
+/// Reads the data of all tasks.
+fn read(args: &EvaluateArgs, interrupt: &AtomicBool) -> Result<Vec<TaskData>, Error> {
+    let data = args.data.clone().unwrap_or_else(|| PathBuf::from("."));
+    let mut tasks: Vec<Task> = Vec::new();
+    for task in &args.task.tasks {
+        if tasks.contains(task) {
+            return Err(refused("--tasks", format!("names {task} twice")));
+        }
+        tasks.push(*task);
+    }
+    let shots = args.task.shots as usize;
+    let read = |task| TaskData::read(&data, task, shots, interrupt);
+    tasks.into_iter().map(read).collect()
+}
+
+/// Evaluates a model on all tasks.
+fn evaluated(
+    args: &ModelArgs,
+    source: &Source,
+    data: &[TaskData],
+    settings: &TaskSettings,
+    interrupt: &AtomicBool,
+) -> Result<TasksModel, Error> {
+    let (backend, precision) = args.backend()?;
+    let model = args.load(source)?;
+    let mut encoder = PairEncoder::new(
+        source.tokenizer()?,
+        source.start_of_text()?,
+        &source.end_of_text(),
+        settings.context,
+    );
+    let bar = targets_bar("evaluating");
+    let mut results: Vec<TaskResult> = Vec::new();
+    for data in data {
+        bar.set_prefix(data.task.name());
+        let mut progress = |found: usize, done: usize| {
+            bar.inc_length(found as u64);
+            bar.inc(done as u64);
+        };
+        let result = evaluate(
+            &model,
+            &mut encoder,
+            data,
+            settings,
+            interrupt,
+            &mut progress,
+        )?;
+        results.push(result);
+    }
+    bar.finish_and_clear();
+    Ok(TasksModel {
+        model: source.description(),
+        backend: backend.name(),
+        precision: precision.name(),
+        context: settings.context,
+        tasks: results,
+    })
+}

@@ -1,0 +1,66 @@
+//! The command `foretoken serve`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+
+use clap::Args;
+use foretoken::serve::Server;
+use foretoken::{Error, errln, outln};
+
+use super::interrupt::on_ctrl_c;
+use super::model::ModelArgs;
+
+/// Serve a model to other programs, with the interface of OpenAI's /v1/completions
+///
+/// Answers prompts as strings or token ids, several in a request, with echo, logprobs, n, seed, stop, temperature, top_p and
+/// stream, and lists the model under /v1/models. Requests that wait are computed together. The server listens on this
+/// machine only, unless --host says otherwise. Ctrl-C ends it.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken serve runs/world-flex-1
+  foretoken serve gpt2/ --port 8080 --backend libtorch
+  curl http://127.0.0.1:8000/v1/completions -d '{\"prompt\": \"The capital of \", \"max_tokens\": 5}'
+  lm_eval --model local-completions --tasks lambada_openai \\
+    --model_args model=mine,base_url=http://127.0.0.1:8000/v1/completions,max_length=1024,tokenizer_backend=remote
+
+There is no password and no encryption: with another --host, whoever reaches the port can use the model.")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Port to listen on; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    port: u16,
+    /// Number of texts that are continued side by side
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
+    batch: u32,
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<ExitCode, Error> {
+    let source = args.model.open()?;
+    let (backend, precision) = args.model.backend()?;
+    let server = Server::bind(source, args.host, args.port, args.batch as usize)?;
+    let interrupt = on_ctrl_c(|| {});
+    let model = args.model.load(server.source())?;
+    if !args.host.is_loopback() {
+        errln!("warning: whoever reaches this port can use the model: there is no password");
+    }
+    outln!(
+        "{} on {} in {}\nhttp://{}/v1/completions (Ctrl-C ends)",
+        server.source().description(),
+        backend.name(),
+        precision.name(),
+        server.address()?
+    );
+    let answered = server.run(&model, &interrupt)?;
+    outln!("Answered {answered} requests.");
+    Ok(ExitCode::SUCCESS)
+}

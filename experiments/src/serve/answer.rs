@@ -1,0 +1,324 @@
+//! Answers to requests, in the format of OpenAI's interface.
+
+use std::sync::mpsc::Receiver;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use foretoken_datasets::Tokenizer;
+use serde_json::{Map, Value, json};
+
+use super::completion::{Completion, Prompt};
+use super::engine::Event;
+use super::failure::Failure;
+use super::probabilities::TokenProbability;
+use crate::text::generation::Ending;
+
+/// What all parts of an answer state.
+pub(super) struct Envelope<'s> {
+    pub(super) id: String,
+    pub(super) model: &'s str,
+    pub(super) created: u64,
+}
+
+/// Returns the seconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Envelope<'_> {
+    fn object(&self, choices: Vec<Value>) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("id".into(), self.id.as_str().into());
+        object.insert("object".into(), "text_completion".into());
+        object.insert("created".into(), self.created.into());
+        object.insert("model".into(), self.model.into());
+        object.insert("choices".into(), choices.into());
+        object
+    }
+}
+
+/// A choice while its parts arrive.
+#[derive(Default)]
+struct Choice {
+    text: String,
+    logprobs: Logprobs,
+    ending: Option<Ending>,
+    drawn: usize,
+}
+
+/// The object `logprobs` of a choice.
+#[derive(Default)]
+struct Logprobs {
+    tokens: Vec<String>,
+    token_logprobs: Vec<Option<f64>>,
+    top_logprobs: Vec<Option<Map<String, Value>>>,
+    text_offset: Vec<usize>,
+    /// Characters of text so far.
+    characters: usize,
+}
+
+impl Logprobs {
+    /// Adds a token whose text is `characters` long.
+    fn push(&mut self, token: &TokenProbability, characters: usize, tokenizer: &Tokenizer) {
+        self.tokens.push(name(token.id, tokenizer));
+        self.token_logprobs.push(token.log_probability);
+        self.top_logprobs
+            .push(token.log_probability.map(|log_probability| {
+                let mut top = Map::new();
+                // Different tokens can have one name; the most probable keeps it. The token itself is always listed.
+                for (id, nats) in token.top.iter().chain([&(token.id, log_probability)]) {
+                    top.entry(name(*id, tokenizer)).or_insert((*nats).into());
+                }
+                top
+            }));
+        self.text_offset.push(self.characters);
+        self.characters += characters;
+    }
+
+    fn add_prompt(&mut self, prompt: &Prompt, tokens: &[TokenProbability], tokenizer: &Tokenizer) {
+        for (place, token) in tokens.iter().enumerate() {
+            let characters = match place < prompt.added {
+                true => 0,
+                false => characters(token.id, tokenizer),
+            };
+            self.push(token, characters, tokenizer);
+        }
+    }
+
+    /// Removes the tokens that begin behind the end of the text, which a stop string has cut.
+    fn cut(&mut self, characters: usize, kept: usize) {
+        let behind = |place: usize| place >= kept && self.text_offset[place] >= characters;
+        let end = (0..self.tokens.len()).find(|place| behind(*place));
+        let end = end.unwrap_or(self.tokens.len());
+        self.tokens.truncate(end);
+        self.token_logprobs.truncate(end);
+        self.top_logprobs.truncate(end);
+        self.text_offset.truncate(end);
+    }
+
+    /// Returns the object, and forgets its tokens.
+    fn take(&mut self) -> Value {
+        json!({
+            "tokens": std::mem::take(&mut self.tokens),
+            "token_logprobs": std::mem::take(&mut self.token_logprobs),
+            "top_logprobs": std::mem::take(&mut self.top_logprobs),
+            "text_offset": std::mem::take(&mut self.text_offset),
+        })
+    }
+}
+
+/// Returns the name of a token: its text, or its bytes if they are a part of a character.
+fn name(id: u32, tokenizer: &Tokenizer) -> String {
+    if id as usize >= tokenizer.vocab_size() {
+        return format!("token:{id}");
+    }
+    let bytes = tokenizer.token_bytes(id);
+    match str::from_utf8(bytes) {
+        Ok("") => tokenizer.token_text(id),
+        Ok(text) => text.into(),
+        Err(_) => {
+            let bytes = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", bytes.collect::<String>())
+        }
+    }
+}
+
+/// Returns the number of characters that begin in a token.
+fn characters(id: u32, tokenizer: &Tokenizer) -> usize {
+    if id as usize >= tokenizer.vocab_size() {
+        return 0;
+    }
+    match tokenizer.token_bytes(id) {
+        [] => tokenizer.token_text(id).chars().count(),
+        bytes => bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count(),
+    }
+}
+
+fn finish_reason(ending: Option<Ending>) -> Value {
+    match ending {
+        None => Value::Null,
+        Some(Ending::Length) => "length".into(),
+        Some(_) => "stop".into(),
+    }
+}
+
+/// Takes all parts of an answer, and returns its JSON.
+pub(super) fn whole(
+    completion: &Completion,
+    events: &Receiver<Event>,
+    envelope: &Envelope<'_>,
+    tokenizer: &Tokenizer,
+) -> Result<String, Failure> {
+    let n = completion.n;
+    let mut choices = Vec::new();
+    for prompt in &completion.prompts {
+        for _ in 0..n {
+            choices.push(begun(completion, prompt));
+        }
+    }
+    let mut left = choices.len();
+    while left > 0 {
+        match receive(events)? {
+            Event::Prompt(prompt, tokens) => {
+                for choice in &mut choices[prompt * n..(prompt + 1) * n] {
+                    let prompt = &completion.prompts[prompt];
+                    choice.logprobs.add_prompt(prompt, &tokens, tokenizer);
+                }
+            }
+            Event::Token {
+                choice,
+                token,
+                text,
+            } => choices[choice].add(&token, &text, completion, tokenizer),
+            Event::End {
+                choice,
+                text,
+                ending,
+            } => {
+                choices[choice].text += &text;
+                choices[choice].ending = Some(ending);
+                left -= 1;
+            }
+            Event::Failed(failure) => return Err(failure),
+        }
+    }
+    let mut drawn = 0;
+    let choices = choices.into_iter().enumerate().map(|(index, mut choice)| {
+        drawn += choice.drawn;
+        if choice.ending == Some(Ending::Stop) {
+            let kept =
+                choice.logprobs.tokens.len() - choice.drawn.min(choice.logprobs.tokens.len());
+            choice.logprobs.cut(choice.text.chars().count(), kept);
+        }
+        json!({
+            "text": choice.text,
+            "index": index,
+            "logprobs": completion.logprobs.map(|_| choice.logprobs.take()),
+            "finish_reason": finish_reason(choice.ending),
+        })
+    });
+    let mut object = envelope.object(choices.collect());
+    let prompts: usize = completion
+        .prompts
+        .iter()
+        .map(|prompt| prompt.ids.len())
+        .sum();
+    let usage = json!({
+        "prompt_tokens": prompts,
+        "completion_tokens": drawn,
+        "total_tokens": prompts + drawn,
+    });
+    object.insert("usage".into(), usage);
+    Ok(Value::Object(object).to_string())
+}
+
+/// Passes the parts of an answer on as they arrive, one JSON object for each token. `send` returns an error if the client
+/// is gone.
+pub(super) fn streamed(
+    completion: &Completion,
+    events: &Receiver<Event>,
+    envelope: &Envelope<'_>,
+    tokenizer: &Tokenizer,
+    mut send: impl FnMut(&str) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let n = completion.n;
+    let mut choices: Vec<Choice> = Vec::new();
+    let mut sent = |index: usize, choice: &mut Choice, text: &str| {
+        let part = json!({
+            "text": text,
+            "index": index,
+            "logprobs": completion.logprobs.map(|_| choice.logprobs.take()),
+            "finish_reason": finish_reason(choice.ending),
+        });
+        send(&Value::Object(envelope.object(vec![part])).to_string())
+    };
+    for prompt in &completion.prompts {
+        for _ in 0..n {
+            choices.push(begun(completion, prompt));
+        }
+    }
+    let mut begun = vec![false; choices.len()];
+    let mut left = choices.len();
+    while left > 0 {
+        let event = match receive(events) {
+            Ok(event) => event,
+            Err(failure) => Event::Failed(failure),
+        };
+        match event {
+            Event::Prompt(prompt, tokens) => {
+                for index in prompt * n..(prompt + 1) * n {
+                    let choice = &mut choices[index];
+                    let prompt = &completion.prompts[prompt];
+                    choice.logprobs.add_prompt(prompt, &tokens, tokenizer);
+                }
+            }
+            Event::Token {
+                choice: index,
+                token,
+                text,
+            } => {
+                let choice = &mut choices[index];
+                choice.add(&token, "", completion, tokenizer);
+                let first = match std::mem::replace(&mut begun[index], true) {
+                    false => std::mem::take(&mut choice.text),
+                    true => String::new(),
+                };
+                sent(index, choice, &(first + &text))?;
+            }
+            Event::End {
+                choice: index,
+                text,
+                ending,
+            } => {
+                let choice = &mut choices[index];
+                choice.ending = Some(ending);
+                let first = match std::mem::replace(&mut begun[index], true) {
+                    false => std::mem::take(&mut choice.text),
+                    true => String::new(),
+                };
+                sent(index, choice, &(first + &text))?;
+                left -= 1;
+            }
+            Event::Failed(failure) => {
+                drop(sent);
+                return send(&failure.body());
+            }
+        }
+    }
+    drop(sent);
+    send("[DONE]")
+}
+
+/// Returns a choice that has the prompt if that is asked for.
+fn begun(completion: &Completion, prompt: &Prompt) -> Choice {
+    Choice {
+        text: match completion.echo {
+            true => prompt.text.clone(),
+            false => String::new(),
+        },
+        ..Choice::default()
+    }
+}
+
+impl Choice {
+    fn add(
+        &mut self,
+        token: &TokenProbability,
+        text: &str,
+        completion: &Completion,
+        tokenizer: &Tokenizer,
+    ) {
+        self.text += text;
+        self.drawn += 1;
+        if completion.logprobs.is_some() {
+            let characters = characters(token.id, tokenizer);
+            self.logprobs.push(token, characters, tokenizer);
+        }
+    }
+}
+
+/// Waits for the next part. The engine is gone once the server stops.
+fn receive(events: &Receiver<Event>) -> Result<Event, Failure> {
+    let stopped = || Failure::new(503, "the server stops");
+    events.recv().map_err(|_| stopped())
+}

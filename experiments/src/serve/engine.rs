@@ -1,0 +1,390 @@
+//! The thread that computes. Requests that wait are computed together: prompts of one length in a batch, and continuations
+//! side by side, which others join while they grow.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use foretoken_datasets::Tokenizer;
+use foretoken_model::{BatchReader, Sampler, Transformer};
+
+use super::completion::Completion;
+use super::failure::Failure;
+use super::probabilities::{ScoredPrompt, TokenProbability, padded, score};
+use crate::backend::panics::caught;
+use crate::text::generation::{Ending, GrowingText};
+
+/// Number of tokens of prompts that are computed at once.
+const BATCH_TOKENS: usize = 4096;
+
+/// Number of tokens after which waiting texts may join those that grow, whose prompts are then read again.
+const JOIN_EVERY: usize = 16;
+
+/// Time after which a request to stop is noticed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A request on its way, and where its answer goes.
+pub(super) struct Job {
+    pub(super) completion: Completion,
+    pub(super) reply: Sender<Event>,
+}
+
+/// Part of an answer.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Probabilities of the tokens of the prompt with this index.
+    Prompt(usize, Vec<TokenProbability>),
+    /// A choice has grown by a token and by text that is certain now.
+    Token {
+        choice: usize,
+        token: TokenProbability,
+        text: String,
+    },
+    /// A choice has ended. The text is what had been held back.
+    End {
+        choice: usize,
+        text: String,
+        ending: Ending,
+    },
+    /// There is no answer.
+    Failed(Failure),
+}
+
+/// A prompt that waits to be scored.
+struct Waiting {
+    job: Arc<Job>,
+    prompt: usize,
+}
+
+/// A text that grows.
+struct Row<'t> {
+    job: Arc<Job>,
+    choice: usize,
+    sampler: Sampler,
+    /// Prompt and continuation.
+    ids: Vec<u32>,
+    text: GrowingText<'t, Vec<String>>,
+    /// Number of tokens that may still be drawn.
+    left: usize,
+    is_running: bool,
+}
+
+/// Texts that are read together.
+struct Group<'m, 't> {
+    rows: Vec<Row<'t>>,
+    reader: BatchReader<'m>,
+    steps: usize,
+}
+
+/// Computes the answers to requests.
+pub(super) struct Engine<'m> {
+    model: &'m Transformer,
+    tokenizer: &'m Tokenizer,
+    end_of_text: Vec<u32>,
+    /// Maximum number of texts that grow side by side.
+    batch: usize,
+    to_score: VecDeque<Waiting>,
+    to_grow: VecDeque<Row<'m>>,
+    group: Option<Group<'m, 'm>>,
+}
+
+impl<'m> Engine<'m> {
+    pub(super) fn new(
+        model: &'m Transformer,
+        tokenizer: &'m Tokenizer,
+        end_of_text: Vec<u32>,
+        batch: usize,
+    ) -> Self {
+        Self {
+            model,
+            tokenizer,
+            end_of_text,
+            batch,
+            to_score: VecDeque::new(),
+            to_grow: VecDeque::new(),
+            group: None,
+        }
+    }
+
+    /// Answers requests until `interrupt` is set.
+    pub(super) fn run(&mut self, jobs: &Receiver<Job>, interrupt: &AtomicBool) {
+        while !interrupt.load(Ordering::Relaxed) {
+            if self.is_idle() {
+                match jobs.recv_timeout(PAUSE) {
+                    Ok(job) => self.accept(job),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            while let Ok(job) = jobs.try_recv() {
+                self.accept(job);
+            }
+            self.score_batch();
+            self.join();
+            self.step();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.to_score.is_empty() && self.to_grow.is_empty() && self.group.is_none()
+    }
+
+    /// Queues the parts of a request.
+    fn accept(&mut self, job: Job) {
+        let job = Arc::new(job);
+        let needs_scores = job.completion.echo && job.completion.logprobs.is_some();
+        for prompt in 0..job.completion.prompts.len() {
+            let job = job.clone();
+            match needs_scores {
+                true => self.to_score.push_back(Waiting { job, prompt }),
+                false => self.begin(&job, prompt, None),
+            }
+        }
+    }
+
+    /// Begins the choices of a prompt, with the logits of the first token if they are known.
+    fn begin(&mut self, job: &Arc<Job>, prompt: usize, first: Option<&[f32]>) {
+        let completion = &job.completion;
+        let seed = completion.seed.unwrap_or_else(random_seed);
+        for sample in 0..completion.n {
+            let choice = prompt * completion.n + sample;
+            let ids = completion.prompts[prompt].ids.clone();
+            let known: Vec<u32> = self.known(&ids);
+            let text = GrowingText::new(self.tokenizer, &known, completion.stop.clone());
+            let sampler = Sampler::nth(completion.sampling.clone(), seed, sample);
+            let (text, sampler) = match (text, sampler) {
+                (Ok(text), Ok(sampler)) => (text, sampler),
+                (Err(error), _) => return fail(job, &error.to_string()),
+                (_, Err(error)) => return fail(job, &error.to_string()),
+            };
+            let mut row = Row {
+                job: job.clone(),
+                choice,
+                sampler,
+                ids,
+                text,
+                left: completion.max_tokens,
+                is_running: true,
+            };
+            if row.left == 0 {
+                row.end(Ending::Length);
+            } else if let Some(logits) = first {
+                row.draw(logits, &self.end_of_text);
+            }
+            if row.is_running {
+                self.to_grow.push_back(row);
+            }
+        }
+    }
+
+    /// Returns ids without those that the tokenizer does not have, because the model has more.
+    fn known(&self, ids: &[u32]) -> Vec<u32> {
+        let known = self.tokenizer.vocab_size();
+        let ids = ids.iter().copied();
+        ids.filter(|id| (*id as usize) < known).collect()
+    }
+
+    /// Computes a batch of prompts as long as the one that waits longest.
+    fn score_batch(&mut self) {
+        let context = self.model.config().context;
+        let length = |waiting: &Waiting| padded(waiting.ids().len(), context);
+        let Some(first) = self.to_score.front() else {
+            return;
+        };
+        let (length_of_first, job) = (length(first), first.job.clone());
+        let most = (BATCH_TOKENS / length_of_first).max(1);
+        let (mut batch, mut others, mut of_job) = (Vec::new(), VecDeque::new(), Vec::new());
+        for waiting in self.to_score.drain(..) {
+            if batch.len() < most && length(&waiting) == length_of_first {
+                batch.push(waiting);
+            } else if Arc::ptr_eq(&waiting.job, &job) {
+                // Requests take turns, so that one of many prompts does not hold up the others.
+                of_job.push(waiting);
+            } else {
+                others.push_back(waiting);
+            }
+        }
+        others.extend(of_job);
+        self.to_score = others;
+        let prompts: Vec<(&[u32], usize)> = batch
+            .iter()
+            .map(|waiting| {
+                let alternatives = waiting.job.completion.logprobs.unwrap_or(0);
+                (waiting.ids(), alternatives)
+            })
+            .collect();
+        match caught(|| score(self.model, &prompts)) {
+            Ok(scored) => {
+                for (waiting, scored) in batch.iter().zip(scored) {
+                    let ScoredPrompt { tokens, next } = scored;
+                    // A client that is gone is noticed when its texts grow.
+                    let _ = waiting
+                        .job
+                        .reply
+                        .send(Event::Prompt(waiting.prompt, tokens));
+                    self.begin(&waiting.job, waiting.prompt, Some(&next));
+                }
+            }
+            Err(reason) => batch.iter().for_each(|waiting| fail(&waiting.job, &reason)),
+        }
+    }
+
+    /// Lets waiting texts join those that grow.
+    fn join(&mut self) {
+        let running = match &self.group {
+            Some(group) => group.running(),
+            None => 0,
+        };
+        let is_time = self
+            .group
+            .as_ref()
+            .is_none_or(|group| group.steps % JOIN_EVERY == 0);
+        if self.to_grow.is_empty() || running >= self.batch || (running > 0 && !is_time) {
+            return;
+        }
+        let mut rows: Vec<Row<'m>> = match self.group.take() {
+            Some(group) => group
+                .rows
+                .into_iter()
+                .filter(|row| row.is_running)
+                .collect(),
+            None => Vec::new(),
+        };
+        // One request has at most half of the places, so that one of many long texts does not hold up the others.
+        let most = (self.batch / 2).max(1);
+        let mut waiting = VecDeque::new();
+        for row in self.to_grow.drain(..) {
+            let of_job = rows
+                .iter()
+                .filter(|other| Arc::ptr_eq(&other.job, &row.job));
+            match rows.len() < self.batch && of_job.count() < most {
+                true => rows.push(row),
+                false => waiting.push_back(row),
+            }
+        }
+        self.to_grow = waiting;
+        self.group = Some(Group {
+            rows,
+            reader: BatchReader::new(self.model),
+            steps: 0,
+        });
+    }
+
+    /// Draws a token of each text that grows.
+    fn step(&mut self) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let texts: Vec<Vec<u32>> = group.rows.iter().map(|row| row.ids.clone()).collect();
+        let running: Vec<bool> = group.rows.iter().map(|row| row.is_running).collect();
+        let most = group.rows.iter().map(|row| row.left).max().unwrap_or(0);
+        let reader = &mut group.reader;
+        match caught(|| reader.next_logits(&texts, &running, most.max(1))) {
+            Ok(logits) => {
+                let rows = group.rows.iter_mut().zip(&logits);
+                for (row, logits) in rows.filter(|(row, _)| row.is_running) {
+                    row.draw(logits, &self.end_of_text);
+                }
+            }
+            Err(reason) => {
+                for row in &mut group.rows {
+                    fail(&row.job, &reason);
+                    row.is_running = false;
+                }
+            }
+        }
+        group.steps += 1;
+        if group.running() == 0 {
+            self.group = None;
+        }
+    }
+}
+
+impl Waiting {
+    fn ids(&self) -> &[u32] {
+        &self.job.completion.prompts[self.prompt].ids
+    }
+}
+
+impl Group<'_, '_> {
+    fn running(&self) -> usize {
+        self.rows.iter().filter(|row| row.is_running).count()
+    }
+}
+
+impl Row<'_> {
+    /// Draws the next token. The text ends if that is its last one, or if the client is gone.
+    fn draw(&mut self, logits: &[f32], end_of_text: &[u32]) {
+        let drawn = self.sampler.sample(logits, &self.ids);
+        let result = drawn.map_err(crate::Error::from).and_then(|id| {
+            self.left -= 1;
+            self.ids.push(id);
+            if end_of_text.contains(&id) {
+                self.end(Ending::EndOfText);
+                return Ok(());
+            }
+            let text = self.text.push(id)?;
+            let alternatives = self.job.completion.logprobs.unwrap_or(0);
+            let token = TokenProbability::new(id, logits, alternatives)?;
+            let choice = self.choice;
+            self.send(Event::Token {
+                choice,
+                token,
+                text,
+            });
+            if self.text.ending().is_some() {
+                self.finish(String::new());
+            } else if self.left == 0 {
+                self.end(Ending::Length);
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            fail(&self.job, &error.to_string());
+            self.is_running = false;
+        }
+    }
+
+    /// Ends the text.
+    fn end(&mut self, ending: Ending) {
+        match self.text.end(ending) {
+            Ok(text) => self.finish(text),
+            Err(error) => {
+                fail(&self.job, &error.to_string());
+                self.is_running = false;
+            }
+        }
+    }
+
+    fn finish(&mut self, text: String) {
+        let choice = self.choice;
+        let ending = self.text.ending().unwrap_or(Ending::Length);
+        self.send(Event::End {
+            choice,
+            text,
+            ending,
+        });
+        self.is_running = false;
+    }
+
+    fn send(&mut self, event: Event) {
+        if self.job.reply.send(event).is_err() {
+            self.is_running = false;
+        }
+    }
+}
+
+/// Answers a request with a failure of the computation.
+fn fail(job: &Job, reason: &str) {
+    let reason = foretoken_datasets::files::printable(reason);
+    let failure = Failure::new(500, format!("the computation failed: {reason}"));
+    let _ = job.reply.send(Event::Failed(failure));
+}
+
+/// Returns another seed each time.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
