@@ -18,7 +18,7 @@ use super::form::{Form, Point};
 use super::law::{Fitted, Law, Quantity};
 use super::noise::Noise;
 use super::objective::{Sample, residuals};
-use super::random::Random;
+use crate::science::random::Random;
 
 /// Share of intervals that contain the true value.
 pub const LEVEL: f64 = 0.95;

@@ -16,7 +16,6 @@ mod observations;
 mod page;
 mod predict;
 mod prediction;
-mod random;
 mod record;
 mod run;
 mod runs;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::form::{Form, Point};
 use super::objective::{Matrix, Sample, VARIABLES, Vector, jacobian, residuals, solve};
-use super::random::Random;
+use crate::science::random::Random;
 
 /// Weight of the penalty on the exponents of the noise's size: a normal distribution of standard deviation 0.3 before
 /// any residual is seen.

@@ -10,10 +10,10 @@ use super::law::Fitted;
 use super::noise::Noise;
 use super::observations::{Observation, groups, sample};
 use super::prediction::{HeldOut, LossPrediction, OptimumPrediction, Prediction};
-use super::random::Random;
 use super::run::refused;
 use super::study::FitRecord;
 use crate::Error;
+use crate::science::random::Random;
 
 /// Ratio to the largest or the smallest size in the data from which a prediction is labelled as extrapolation.
 pub const FAR: f64 = 10.0;

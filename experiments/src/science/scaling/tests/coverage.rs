@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::science::random::Random;
 use crate::science::scaling::observations::Observation;
 use crate::science::scaling::predict::Predictor;
-use crate::science::scaling::random::Random;
 use crate::science::scaling::run::Convention;
 use crate::science::scaling::study::{FitRecord, Method, Settings};
 use crate::science::scaling::{Fitted, Law, Quantity};

@@ -1,9 +1,9 @@
 //! Surfaces whose minimum is known.
 
+use crate::science::random::Random;
 use crate::science::scaling::fit::{fit, fit_form};
 use crate::science::scaling::objective::{Sample, VARIABLES, expand, objective};
 use crate::science::scaling::observations::Observation;
-use crate::science::scaling::random::Random;
 use crate::science::scaling::run::Convention;
 use crate::science::scaling::study::{FitRecord, Method, Settings};
 use crate::science::scaling::{Fitted, Law, Quantity, Variable, classical, isoflop};
