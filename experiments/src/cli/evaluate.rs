@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
+use foretoken::Error;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::engine::data::Data;
-use foretoken::experiment::{DataSection, WindowKind};
+use foretoken::experiment::WindowKind;
 use foretoken::record::run::{ReportDirectory, RunDirectory};
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::evaluate::{
@@ -25,13 +26,12 @@ use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
 use foretoken::show::output;
 use foretoken::show::progress::{BuildReporter, targets_bar};
-use foretoken::{Error, Experiment};
 use foretoken_datasets::world::{WindowFloor, WorldCorpus};
 use foretoken_datasets::{ReadOptions, SourceFile, Split, Tokenizer, find_sources};
 use foretoken_model::Transformer;
 
 use super::interrupt::on_ctrl_c;
-use super::model::{ModelArgs, refused};
+use super::model::{ModelArgs, experiment_of_data, refused};
 use super::read::ReadArgs;
 use super::report_args::ReportArgs;
 
@@ -378,20 +378,10 @@ fn texts(args: &EvaluateArgs, source: &Source, interrupt: &AtomicBool) -> Result
         found.sort_by(|a, b| a.path.cmp(&b.path));
         return Ok(Texts::Files(found, Box::new(options)));
     }
-    let experiment = match args.data.as_deref() {
-        Some(path) if path.is_file() => Experiment::load(path, &[])?,
-        Some(path) => {
-            let mut experiment = Experiment::embedded(&[])?;
-            experiment.data = DataSection::of_tokens(path, source.tokenizer_file().as_deref())?;
-            experiment
-        }
-        None => match RunDirectory::open(source.path()) {
-            Ok(run) => run.experiment()?,
-            Err(_) => {
-                let message = "give a text, or --data DIR: this model is not a run, which would have one of its own";
-                return Err(refused("TEXT", message));
-            }
-        },
+    let Some(experiment) = experiment_of_data(args.data.as_deref(), source)? else {
+        let message =
+            "give a text, or --data DIR: this model is not a run, which would have one of its own";
+        return Err(refused("TEXT", message));
     };
     let reporter = BuildReporter::new(Dashboard::Plain);
     let data = Data::load(&experiment.data, reporter.monitor(interrupt))?;

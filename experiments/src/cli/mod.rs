@@ -7,6 +7,7 @@ mod compress;
 mod data;
 mod evaluate;
 mod export;
+mod exposure;
 mod generate;
 mod import;
 mod inspect;
@@ -52,6 +53,7 @@ enum Command {
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
     Serve(serve::ServeArgs),
+    Exposure(exposure::ExposureArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
     #[command(subcommand)]
@@ -107,6 +109,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Serve(args)) => serve::run(args),
+        Some(Command::Exposure(args)) => exposure::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
         Some(Command::Scaling(command)) => scaling::run(command),

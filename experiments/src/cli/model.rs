@@ -1,13 +1,15 @@
 //! The argument MODEL, and other arguments of all commands that take one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use clap::Args;
-use foretoken::Error;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::experiment::DataSection;
+use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
+use foretoken::{Error, Experiment};
 use foretoken_model::Transformer;
 
 /// Arguments that choose a model and its backend.
@@ -88,6 +90,26 @@ impl ModelArgs {
     pub(super) fn device(&self) -> Result<Device, Error> {
         let (backend, precision) = self.backend()?;
         Ok(backend.device_for(precision)?)
+    }
+}
+
+/// Returns the experiment whose data a model is measured on: that of the argument `--data`, a folder of tokens or an
+/// experiment file, or else that of the run; `None` if the model is not a run.
+pub(super) fn experiment_of_data(
+    data: Option<&Path>,
+    source: &Source,
+) -> Result<Option<Experiment>, Error> {
+    match data {
+        Some(path) if path.is_file() => Experiment::load(path, &[]).map(Some),
+        Some(path) => {
+            let mut experiment = Experiment::embedded(&[])?;
+            experiment.data = DataSection::of_tokens(path, source.tokenizer_file().as_deref())?;
+            Ok(Some(experiment))
+        }
+        None => match RunDirectory::open(source.path()) {
+            Ok(run) => run.experiment().map(Some),
+            Err(_) => Ok(None),
+        },
     }
 }
 

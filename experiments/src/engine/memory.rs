@@ -133,8 +133,10 @@ pub(crate) fn refuse_loading(
     refuse_beyond(origin, &what, needed, "use a smaller one", device)
 }
 
-/// Returns an error if generation does not fit into the device's memory. The longest of the texts has `length` tokens.
+/// Returns an error that names `origin` if generation does not fit into the device's memory. The longest of the texts has
+/// `length` tokens.
 pub(crate) fn refuse_generating(
+    origin: &str,
     config: &ModelConfig,
     texts: usize,
     length: usize,
@@ -142,10 +144,10 @@ pub(crate) fn refuse_generating(
 ) -> Result<(), Error> {
     let needed = config.generation_memory(texts, length.min(config.context));
     refuse_beyond(
-        "--samples",
+        origin,
         &format!("continuing {texts} texts of {length} tokens at once"),
         needed.total(),
-        "ask for fewer, or give fewer prompts",
+        "ask for fewer at once",
         device,
     )
 }

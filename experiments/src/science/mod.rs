@@ -1,11 +1,16 @@
 //! What the objective teaches: measurements of trained models.
 
+mod bootstrap;
 pub mod compress;
 pub mod evaluate;
+pub mod exposure;
 mod random;
 pub mod scaling;
+mod share;
 pub mod sweep;
 pub mod tasks;
+
+pub use share::Share;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -119,7 +119,7 @@ impl TextGeneration {
         let started = Instant::now();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let texts = prompts.len().saturating_mul(self.samples);
-        refuse_generating(model.config(), texts, longest, &model.device())?;
+        refuse_generating("--samples", model.config(), texts, longest, &model.device())?;
         let mut rows = self.rows(tokenizer, prompts)?;
         let mut samplers = rows
             .iter()

@@ -6,6 +6,7 @@ mod compare;
 mod compress;
 mod data;
 mod evaluate;
+mod exposure;
 mod generate;
 mod huggingface;
 mod input;
