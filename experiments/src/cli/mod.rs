@@ -13,6 +13,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod predict;
+mod probe;
 mod read;
 mod report;
 mod report_args;
@@ -50,6 +51,7 @@ enum Command {
     Generate(generate::GenerateArgs),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Probe(probe::ProbeArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
     #[command(subcommand)]
@@ -104,6 +106,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Evaluate(args)) => evaluate::run(args),
+        Some(Command::Probe(args)) => probe::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
         Some(Command::Scaling(command)) => scaling::run(command),

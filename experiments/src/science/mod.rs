@@ -2,6 +2,7 @@
 
 pub mod compress;
 pub mod evaluate;
+pub mod probes;
 pub mod scaling;
 pub mod sweep;
 

@@ -23,7 +23,7 @@ pub struct Estimate {
 
 /// Sums from which a ratio Σx / Σy and its uncertainty follow.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ratio {
+pub(in crate::science) struct Ratio {
     clusters: usize,
     x: f64,
     y: f64,
@@ -34,7 +34,7 @@ pub(super) struct Ratio {
 
 impl Ratio {
     /// Adds a cluster. One in which both are 0 has no part in the ratio, and is not counted.
-    pub(super) fn add(&mut self, x: f64, y: f64) {
+    pub(in crate::science) fn add(&mut self, x: f64, y: f64) {
         if x == 0.0 && y == 0.0 {
             return;
         }
@@ -47,7 +47,7 @@ impl Ratio {
     }
 
     /// Returns the ratio; `None` if Σy is 0.
-    pub(super) fn estimate(&self) -> Option<Estimate> {
+    pub(in crate::science) fn estimate(&self) -> Option<Estimate> {
         if self.y == 0.0 {
             return None;
         }
@@ -110,6 +110,30 @@ impl Estimate {
         }
     }
 
+    /// Returns the share of `hits` among `count` independent trials, with the score interval of Wilson 1927, which has a width
+    /// also if all or no trials are hits; `None` without trials.
+    pub(in crate::science) fn proportion(hits: usize, count: usize) -> Option<Self> {
+        /// 97.5 % quantile of the normal distribution.
+        const Z: f64 = 1.959_963_984_540_054;
+        if count == 0 {
+            return None;
+        }
+        let n = count as f64;
+        let share = hits as f64 / n;
+        if count < 2 {
+            return Some(Self::of_parts(share, count, 0.0));
+        }
+        let scale = 1.0 + Z * Z / n;
+        let middle = (share + Z * Z / (2.0 * n)) / scale;
+        let margin = Z / scale * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        let end = |end: f64| end.clamp(0.0, 1.0);
+        Some(Self {
+            value: share,
+            standard_error: Some((share * (1.0 - share) / n).sqrt()),
+            interval: Some([end(middle - margin), end(middle + margin)]),
+        })
+    }
+
     /// Returns the estimate of this number times a constant.
     pub fn scaled(self, factor: f64) -> Self {
         Self {
@@ -134,7 +158,7 @@ impl Estimate {
     }
 
     /// Returns the estimate with the ends of its interval in the range of possible values.
-    pub(super) fn clamped(self, lowest: f64, highest: f64) -> Self {
+    pub(in crate::science) fn clamped(self, lowest: f64, highest: f64) -> Self {
         let clamp = |ends: [f64; 2]| ends.map(|end| end.clamp(lowest, highest));
         Self {
             interval: self.interval.map(clamp),
@@ -196,6 +220,26 @@ mod tests {
         assert_eq!((estimate.value, estimate.interval), (2.0, None));
         assert_eq!(ratio([(6.0, 0.0)]), None);
         assert_eq!(ratio([]), None);
+    }
+
+    #[test]
+    fn proportions_have_the_interval_of_wilson() {
+        // Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+        for (hits, count, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let estimate = Estimate::proportion(hits, count).unwrap();
+            let [found_low, found_high] = estimate.interval.unwrap();
+            assert!((found_low - low).abs() < 1e-4, "{estimate:?}");
+            assert!((found_high - high).abs() < 1e-4, "{estimate:?}");
+            let of_misses = Estimate::proportion(count - hits, count).unwrap();
+            assert!((of_misses.interval.unwrap()[0] - (1.0 - high)).abs() < 1e-4);
+        }
+        assert_eq!(Estimate::proportion(1, 1).unwrap().interval, None);
+        assert_eq!(Estimate::proportion(0, 0), None);
     }
 
     #[test]

@@ -20,19 +20,19 @@ const GRAIN: usize = 64;
 
 /// Score of one target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct TargetScore {
+pub(in crate::science) struct TargetScore {
     /// Negative log-likelihood, in nats.
-    pub(super) nats: f32,
+    pub(in crate::science) nats: f32,
     /// Negative log-likelihood of the most probable token, in nats.
-    pub(super) top_nats: f32,
+    pub(in crate::science) top_nats: f32,
     /// Rank among all tokens, from 1.
-    pub(super) rank: u32,
+    pub(in crate::science) rank: u32,
     /// Number of tokens that the model saw before it.
-    pub(super) context: u32,
+    pub(in crate::science) context: u32,
 }
 
 /// Scores of all targets of a segment, from its first one on.
-pub(super) type SegmentScores = Vec<TargetScore>;
+pub(in crate::science) type SegmentScores = Vec<TargetScore>;
 
 /// Settings of an evaluation that change speed and memory, or what precedes each token.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,23 @@ pub(super) fn score(
     interrupt: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<SegmentScores>, Error> {
+    score_padded(model, text, settings, GRAIN, interrupt, progress)
+}
+
+/// Does what [`score`] does, with lengths of windows that are padded to a multiple of `grain`. A small one saves time where
+/// windows are short.
+///
+/// # Errors
+///
+/// Returns an error if the device fails, the model's predictions are not finite, or `interrupt` is set.
+pub(in crate::science) fn score_padded(
+    model: &Transformer,
+    text: &Text,
+    settings: &Settings,
+    grain: usize,
+    interrupt: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<SegmentScores>, Error> {
     let unset = TargetScore {
         nats: f32::NAN,
         top_nats: f32::NAN,
@@ -85,7 +102,7 @@ pub(super) fn score(
                 length: window
                     .inputs
                     .len()
-                    .next_multiple_of(GRAIN)
+                    .next_multiple_of(grain)
                     .min(settings.context),
                 window,
             });

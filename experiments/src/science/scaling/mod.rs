@@ -16,7 +16,7 @@ mod observations;
 mod page;
 mod predict;
 mod prediction;
-mod random;
+pub(in crate::science) mod random;
 mod record;
 mod run;
 mod runs;
