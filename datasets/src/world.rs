@@ -25,6 +25,7 @@ mod grammar;
 mod lexicon;
 mod markov;
 mod oracle;
+mod probes;
 mod process;
 #[cfg(test)]
 mod reference;
@@ -46,6 +47,7 @@ pub use facts::Facts;
 pub use folder::{Parameters, TextDescription, WorldDescription, WorldFolder};
 pub use markov::Markov;
 pub use oracle::{Oracle, SYMBOLS};
+pub use probes::{Coverage, Family, Item};
 pub use process::{END, Expected, Process, State, Step};
 pub use tokens::TokenOracle;
 
@@ -83,6 +85,16 @@ pub struct Text {
 pub struct World {
     config: WorldConfig,
     process: Arc<dyn Process>,
+    content: Content,
+}
+
+/// Content of a world, from which [items](Item) are made.
+#[derive(Debug, Clone)]
+enum Content {
+    Grammar(Arc<derivation::Derivations>),
+    Facts(Arc<Facts>),
+    /// Chains have no content besides their probabilities.
+    Markov,
 }
 
 impl World {
@@ -99,21 +111,28 @@ impl World {
         config.validate().map_err(fault)?;
         let seed = config.seed;
         let mut rng = generator(seed, Purpose::Facts, 0);
-        let process: Arc<dyn Process> = match config.kind {
+        let (process, content): (Arc<dyn Process>, Content) = match config.kind {
             WorldKind::Grammar => {
                 let mut words = generator(seed, Purpose::Words, 0);
                 let grammar = lexicon::grammar(config.scale(), &mut rng, &mut words);
-                Arc::new(derivation::Derivations::new(grammar))
+                let derivations = Arc::new(derivation::Derivations::new(grammar));
+                (derivations.clone(), Content::Grammar(derivations))
             }
-            WorldKind::Facts => Arc::new(
-                Facts::new(&config.of_facts(), &mut rng)
-                    .map_err(|reason| fault(("data.world.exponent", reason)))?,
-            ),
-            WorldKind::Markov => Arc::new(Markov::new(&config.of_chains(), &mut rng)),
+            WorldKind::Facts => {
+                let facts = Facts::new(&config.of_facts(), &mut rng)
+                    .map_err(|reason| fault(("data.world.exponent", reason)))?;
+                let facts = Arc::new(facts);
+                (facts.clone(), Content::Facts(facts))
+            }
+            WorldKind::Markov => {
+                let chain = Markov::new(&config.of_chains(), &mut rng);
+                (Arc::new(chain), Content::Markov)
+            }
         };
         Ok(Self {
             config: config.clone(),
             process,
+            content,
         })
     }
 
@@ -140,11 +159,7 @@ impl World {
     /// Returns the first documents of a stream.
     pub fn text(&self, stream: Stream, size: Size) -> Text {
         let mut text = Text::default();
-        let is_complete = |text: &Text| match size {
-            Size::Bytes(bytes) => text.text.len() >= bytes,
-            Size::Documents(documents) => text.documents >= documents,
-        };
-        while !is_complete(&text) {
+        while !size.is_reached(text.text.len(), text.documents) {
             text.bits += self.append(stream, text.documents, &mut text.text);
             text.documents += 1;
         }
@@ -199,6 +214,7 @@ enum Purpose {
     Train = 1,
     Valid = 2,
     Words = 3,
+    Probes = 4,
 }
 
 /// Creates a ChaCha8 generator whose key has everything that its numbers depend on.

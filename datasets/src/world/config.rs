@@ -56,6 +56,14 @@ pub enum Size {
 }
 
 impl Size {
+    /// Returns whether a text of this many bytes and documents is complete.
+    pub(super) fn is_reached(self, bytes: usize, documents: u64) -> bool {
+        match self {
+            Self::Bytes(size) => bytes >= size,
+            Self::Documents(size) => documents >= size,
+        }
+    }
+
     /// Returns the last word of the keys that set it: `bytes` or `documents`.
     pub fn unit(self) -> &'static str {
         match self {

@@ -90,6 +90,11 @@ impl Derivations {
         derivations
     }
 
+    /// Returns the grammar.
+    pub(super) fn grammar(&self) -> &Grammar {
+        &self.grammar
+    }
+
     /// Adds the tree of a rule.
     fn grow(&mut self, rule: usize) {
         let root = self.nodes.len() as u32;

@@ -90,6 +90,18 @@ impl Facts {
         Ok(facts)
     }
 
+    /// Returns the number of facts.
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns the question, with the space after it, and the answer of a fact, from 0 for the most frequent one.
+    pub(super) fn statement(&self, fact: usize) -> (&str, &str) {
+        let text = str::from_utf8(self.document(fact)).expect("facts are ASCII");
+        let text = text.trim_end_matches(char::from(END));
+        text.split_at(text.find(' ').map_or(text.len(), |space| space + 1))
+    }
+
     fn document(&self, fact: usize) -> &[u8] {
         &self.text[fact * self.stride..(fact + 1) * self.stride]
     }
@@ -104,7 +116,7 @@ impl Facts {
     }
 
     /// Returns `−log₂` of the probability of a fact.
-    fn bits(&self, fact: usize) -> f64 {
+    pub(super) fn bits(&self, fact: usize) -> f64 {
         (self.total() as f64 / self.weight(fact) as f64).log2()
     }
 

@@ -105,6 +105,18 @@ impl Grammar {
         expected.last().copied().unwrap_or_default()
     }
 
+    /// Returns the texts of a rule that refers to no other, in their order; none for an unknown name.
+    pub(super) fn texts(&self, name: &str) -> Vec<&str> {
+        let rule = self.find(name).map(|index| &self.rules[index]);
+        let alternatives = rule.into_iter().flat_map(|rule| &rule.alternatives);
+        alternatives
+            .filter_map(|alternative| match &alternative.parts[..] {
+                [Part::Literal(text)] => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     fn expand(&self, index: usize, rng: &mut impl RngCore, text: &mut String) -> f64 {
         let rule = &self.rules[index];
         let alternative = rule.choose(below(rng, rule.total));

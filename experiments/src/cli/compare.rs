@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
 use super::required::{BackendName, Required, required};
+use super::screen::wrapped;
 use super::train::DisplayArgs;
 
 /// Run one experiment on several backends and judge each; or judge finished runs
@@ -114,21 +115,6 @@ fn after_help() -> String {
         }
     }
     help + "\n" + EXIT_CODES
-}
-
-/// A text in lines of at most `width` characters, broken between words.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                *line += " ";
-                *line += word;
-            }
-            _ => lines.push(word.into()),
-        }
-    }
-    lines
 }
 
 /// Largest number of runs of one kind in a comparison.

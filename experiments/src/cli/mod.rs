@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod predict;
+mod probe;
 mod read;
 mod report;
 mod report_args;
@@ -54,6 +55,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Serve(serve::ServeArgs),
     Exposure(exposure::ExposureArgs),
+    Probe(probe::ProbeArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
     #[command(subcommand)]
@@ -110,6 +112,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Exposure(args)) => exposure::run(args),
+        Some(Command::Probe(args)) => probe::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
         Some(Command::Scaling(command)) => scaling::run(command),

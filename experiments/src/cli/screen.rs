@@ -42,6 +42,21 @@ pub(super) fn token_name(text: &str, bytes: &[u8]) -> String {
     }
 }
 
+/// Returns a text in lines of at most `width` characters, broken between words.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
+}
+
 /// Shortens a text to at most `characters`, with `…` for the part that is cut off.
 pub(super) fn shortened(text: String, characters: usize) -> String {
     match text.char_indices().nth(characters) {
@@ -66,6 +81,12 @@ mod tests {
         ] {
             assert_eq!(token_name(text, bytes), name);
         }
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("longer than that", 3), ["longer", "than", "that"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use foretoken::experiment::WindowKind;
 use foretoken::record::result::Summary;
 use foretoken::record::run::RunDirectory;
+use foretoken::science::probes::in_training;
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::plural;
 use foretoken::show::terminal;
@@ -28,6 +29,7 @@ Examples:
   foretoken train                                   the embedded experiment
   foretoken train --backend wgpu                    the same on a GPU
   foretoken train my.toml --set train.steps=500     a file, with one key changed
+  foretoken train --set probes.every=log            with probes of what the model can, on the dashboard
   foretoken train --resume                          continue the run that wrote last
   foretoken train --resume --set train.steps=5000   extend it, on the schedule of a run of 5000 steps
 
@@ -46,8 +48,8 @@ pub(super) struct TrainArgs {
     overrides: Vec<String>,
     /// Continue the run in --out; without --out, the latest run of the experiment file on its backend;
     /// without a file, the run that wrote last. --set may change train.steps, eval_every, eval_windows,
-    /// final_eval_windows, early_stop, keep and sample_tokens, and the path of the same data; other keys
-    /// are refused
+    /// final_eval_windows, early_stop, keep and sample_tokens, [probes], and the path of the same data;
+    /// other keys are refused
     #[arg(long)]
     resume: bool,
     /// Run directory [default: runs/<experiment>-<backend>-<n>]
@@ -143,6 +145,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
         dashboard: args.display.dashboard()?,
         interrupter,
         interrupted,
+        probes: in_training,
     };
     // Burn panics when a device fails, and burn-train when the user kills a run from the dashboard. Both have
     // printed the reason by then.
@@ -239,6 +242,17 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
         100.0 * summary.mfu,
         summary.seconds
     );
+    if let Some(probes) = summary.probes {
+        outln!(
+            "  probes           {}, {:.1} s, {:.1} % of the time of the steps",
+            match probes.count {
+                1 => "once".into(),
+                count => format!("{count} times"),
+            },
+            probes.seconds,
+            100.0 * probes.seconds / summary.seconds
+        );
+    }
     if !sample.is_empty() {
         outln!("\nSample:");
         for line in sample.lines() {

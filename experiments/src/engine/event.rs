@@ -1,7 +1,12 @@
 //! Events of a session, with their numbers.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use super::language_model::Figures;
 use super::totals::Totals;
+use crate::json;
 
 /// A change in a session. Observers receive the session in its state after the change.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +19,8 @@ pub enum Event<'a> {
     Evaluating(&'a Evaluating),
     /// An evaluation is complete.
     Evaluated(&'a Evaluated),
+    /// Probes of the weights are complete.
+    Probed(&'a Probed),
     /// The session is at a step at which it can be resumed. The observer of checkpoints saves it.
     Saved,
     /// A run and its final evaluations have ended without an error. The owner of the session reports it.
@@ -68,6 +75,41 @@ pub struct Evaluated {
     pub totals: Totals,
     /// Duration in seconds.
     pub seconds: f64,
+}
+
+/// Probes of the weights after a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    /// Optimizer steps before the probes.
+    pub step: usize,
+    /// Training tokens before the probes.
+    pub tokens: usize,
+    /// Duration in seconds.
+    #[serde(deserialize_with = "json::number")]
+    pub seconds: f64,
+    /// The families of items, in order.
+    pub families: Vec<ProbedFamily>,
+}
+
+/// Means over the items of a family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbedFamily {
+    /// Its name.
+    pub name: String,
+    /// Number of items.
+    pub items: usize,
+    /// Measures by name.
+    pub measures: BTreeMap<String, ProbedMeasure>,
+}
+
+/// A mean over items.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ProbedMeasure {
+    /// The mean.
+    #[serde(deserialize_with = "json::number")]
+    pub value: f64,
+    /// Ends of the 95 % confidence interval; `None` for a single item.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// Reason for the end of a run.

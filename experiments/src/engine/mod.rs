@@ -13,6 +13,7 @@ pub mod observers;
 pub mod optimizer;
 pub(crate) mod parameters;
 pub mod perturbation;
+pub mod probing;
 pub(crate) mod records;
 pub(crate) mod rounding;
 pub mod schedule;

@@ -1,6 +1,7 @@
 //! The experiment: one TOML file that a colleague can rerun, with its defaults, overrides and errors.
 
 mod optimizer;
+mod probes;
 mod sections;
 mod template;
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 pub use optimizer::{DecayShape, OptimizerConfig, OptimizerName, ScheduleName, ScheduleSection};
+pub use probes::{ProbeSteps, ProbesSection, Spacing};
 pub use sections::{
     BackendSection, DataSection, Keep, LossWeight, MixtureEntry, ModelSection, TrainSection,
     WindowKind,
@@ -40,6 +42,9 @@ pub struct Experiment {
     /// The backend, and its precision.
     #[serde(default)]
     pub backend: BackendSection,
+    /// Probes of the model while it trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<ProbesSection>,
 }
 
 impl Experiment {
@@ -148,6 +153,9 @@ impl Experiment {
             let message = "expected steps from 1 on as in [1000, 2000], or a number N above 0 for every N steps";
             return Err(("train.keep", message.into()));
         }
+        if let Some(probes) = &self.probes {
+            probes.validate(self.data.world.as_ref().map(|world| world.kind))?;
+        }
         self.schedule.validate()?;
         self.optimizer.validate()
     }
@@ -158,9 +166,9 @@ impl Experiment {
         toml::to_string_pretty(self).expect("an experiment is always TOML")
     }
 
-    /// Keys outside `[data]` that do not change what training computes (names, places, evaluations), and keys whose
-    /// content the hash of the initial weights covers.
-    const FREE: [&str; 11] = [
+    /// Keys outside `[data]` that do not change what training computes (names, places, evaluations, probes), and keys
+    /// whose content the hash of the initial weights covers.
+    const FREE: [&str; 14] = [
         "name",
         "backend.name",
         "backend.dtype",
@@ -172,6 +180,9 @@ impl Experiment {
         "train.keep",
         "train.early_stop",
         "train.sample_tokens",
+        "probes.families",
+        "probes.every",
+        "probes.items",
     ];
 
     /// Returns the keys whose values differ between two experiments, as `key (ours here, theirs there)`.
@@ -369,6 +380,8 @@ mod tests {
             "train.sample_tokens=0",
             "backend.dtype=bf16",
             "backend.fused=false",
+            "probes.every=100",
+            "probes.families=[\"sums\"]",
             // The fingerprint of the data covers these.
             "data.world.seed=3",
             "data.valid=0.2",
@@ -461,6 +474,26 @@ mod tests {
         }
         assert!(message(&["train.z_loss=-1.0"]).contains("train.z_loss=-1.0: must be a number"));
         assert!(message(&["data.path=a.txt"]).contains("exclude each other"));
+        for (set, part) in [
+            ("probes.every=0", "must be at least 1"),
+            (
+                "probes.every=often",
+                "expected a number N for every N steps",
+            ),
+            ("probes.items=0", "from 1 to 10000"),
+            ("probes.families=[\"sum\"]", "did you mean `sums`?"),
+        ] {
+            let message = message(&[set]);
+            assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
+            assert!(message.contains(part), "{message}");
+        }
+        let of_facts = message(&["data.world.kind=facts", "probes.families=[\"sums\"]"]);
+        assert!(
+            of_facts.contains("has no sums; its families are facts, recall"),
+            "{of_facts}"
+        );
+        let of_chains = message(&["data.world.kind=markov", "probes.items=3"]);
+        assert!(of_chains.contains("probes: needs a world"), "{of_chains}");
         assert_eq!(
             message(&["schedule.name=cos"]),
             "--set schedule.name=cos: `cos` is not a value of this key, whose values are cosine, constant, linear, wsd; \

@@ -7,7 +7,7 @@ use crate::engine::session::{Observer, Session};
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::{MetricsLog, Record};
 
-/// Writes every step and every interval's evaluation, and is on the disk before a checkpoint is.
+/// Writes every step, every interval's evaluation and all probes, and is on the disk before a checkpoint is.
 impl Observer for MetricsLog {
     fn observe(&mut self, event: &Event<'_>, session: &Session) -> Result<(), Error> {
         let tokens = session.state().tokens;
@@ -26,6 +26,7 @@ impl Observer for MetricsLog {
                 totals,
                 ..
             }) => self.append(&Record::evaluation(*step, tokens, totals)),
+            Event::Probed(probed) => self.append(&Record::Probe((*probed).clone())),
             Event::Saved => self.sync(),
             _ => Ok(()),
         }

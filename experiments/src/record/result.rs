@@ -53,6 +53,19 @@ pub struct Summary {
     /// Seconds in training steps.
     #[serde(deserialize_with = "json::number")]
     pub seconds: f64,
+    /// Cost of the probes; `None` for a run without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<ProbeCost>,
+}
+
+/// Cost of the probes of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeCost {
+    /// How often the model was probed.
+    pub count: usize,
+    /// Seconds that it took, which are not part of those of training steps.
+    #[serde(deserialize_with = "json::number")]
+    pub seconds: f64,
 }
 
 /// The weights with the lowest validation loss of all evaluations, over the windows of the final evaluation.

@@ -5,7 +5,7 @@
 //!   experiment.toml    resolved, rerunnable
 //!   identity.json      hashes that must be equal for two runs to be compared
 //!   environment.json   versions, CPU, device, driver, threads, features, git revision; at each start
-//!   metrics.jsonl      one line per step and per evaluation
+//!   metrics.jsonl      one line per step, per evaluation and per probing
 //!   checkpoints/       step-N/, complete or absent
 //!   tokenizer.json     loads in Hugging Face tokenizers
 //!   sample.txt         text generated at the end
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
+use crate::engine::event::Probed;
 use crate::engine::totals::Totals;
 use crate::{Error, Experiment, json};
 
@@ -325,6 +326,29 @@ fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {
         })
 }
 
+/// Returns the run directories under `runs/` of a directory, or in the directory itself if it has no such folder, by name.
+///
+/// # Errors
+///
+/// Returns an error if the directory cannot be read.
+pub(crate) fn runs_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let below = directory.join("runs");
+    let parent = match below.is_dir() {
+        true => below,
+        false => directory.to_path_buf(),
+    };
+    let entries = fs::read_dir(&parent).map_err(Error::io("read", &parent))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", &parent))?.path();
+        if path.join(EXPERIMENT).is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 /// Refuses a directory that is named twice.
 ///
 /// # Errors
@@ -458,6 +482,8 @@ pub enum Record {
         /// The number of validation targets.
         targets: usize,
     },
+    /// Probes.
+    Probe(Probed),
 }
 
 impl Record {
@@ -478,7 +504,7 @@ impl Record {
     fn precedes(&self, checkpoint: usize) -> bool {
         match self {
             Self::Step { step, .. } => *step < checkpoint,
-            Self::Evaluation { step, .. } => *step <= checkpoint,
+            Self::Evaluation { step, .. } | Self::Probe(Probed { step, .. }) => *step <= checkpoint,
         }
     }
 }
@@ -521,7 +547,7 @@ impl MetricsLog {
             .collect();
         let steps = kept.iter().filter_map(|(record, _)| match record {
             Record::Step { step, .. } => Some(*step),
-            Record::Evaluation { .. } => None,
+            Record::Evaluation { .. } | Record::Probe(_) => None,
         });
         if !steps.eq(0..checkpoint) {
             return Err(Error::run_directory(
@@ -608,7 +634,7 @@ fn complete_lines(path: &Path, bytes: &[u8]) -> Result<Vec<(Record, usize)>, Err
             Err(error) => Err(Error::run_directory(
                 path,
                 format!(
-                    "line {} is not a record of a step or an evaluation: {error}; restore the file, or repair the line",
+                    "line {} is not a record of a step, an evaluation or probes: {error}; restore the file, or repair the line",
                     index + 1
                 ),
             )),

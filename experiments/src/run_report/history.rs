@@ -141,6 +141,7 @@ impl RunHistory {
                     bits_per_byte,
                     accuracy,
                 }),
+                Record::Probe(_) => {}
             }
         }
         if history.losses.is_empty() {

@@ -4,6 +4,7 @@ mod bootstrap;
 pub mod compress;
 pub mod evaluate;
 pub mod exposure;
+pub mod probes;
 mod random;
 pub mod scaling;
 mod share;

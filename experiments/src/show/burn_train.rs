@@ -21,6 +21,7 @@ use burn::train::{
 use foretoken_datasets::WindowLoader;
 
 use super::metrics::{Measure, StepMetric};
+use super::probes::ProbePlots;
 use super::terminal;
 use crate::Error;
 use crate::backend::panics;
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) seconds_per_token_at_peak: f64,
     /// Whether the session continues an earlier one.
     pub(crate) is_resumed: bool,
+    /// Families of probes, each of which has a plot.
+    pub(crate) probed: Vec<String>,
     /// Stops the run when the user asks for it in the dashboard.
     pub(crate) interrupter: Interrupter,
 }
@@ -63,10 +66,11 @@ pub(crate) fn run<T: Send + 'static>(
         AdamWConfig::new().init(),
         ModuleLrScheduler::new(ConstantLr::new(0.0)),
     );
-    let strategy = Arc::new(Strategy(Mutex::new(Handover::Waiting(
-        session,
-        Box::new(work) as Work<T>,
-    ))));
+    let plots = Arc::new(ProbePlots::new(options.probed));
+    let strategy = Arc::new(Strategy {
+        handover: Mutex::new(Handover::Waiting(session, Box::new(work) as Work<T>)),
+        plots: plots.clone(),
+    });
 
     silence_after_hang_up();
     let renderer = TuiMetricsRendererWrapper::new(options.interrupter.clone(), intervals_done);
@@ -87,6 +91,9 @@ pub(crate) fn run<T: Send + 'static>(
         let floor = floor.filter(|_| measure == Measure::BitsPerByte);
         let metric = StepMetric::new(measure, peak).with_floor(floor);
         training = training.metric_valid_numeric(metric.of_evaluation());
+    }
+    for metric in plots.metrics() {
+        training = training.metric_train_numeric(metric);
     }
     training = training
         .metric_train_numeric(CpuUse::new())
@@ -127,11 +134,14 @@ enum Handover<T> {
     Over,
 }
 
-struct Strategy<T>(Mutex<Handover<T>>);
+struct Strategy<T> {
+    handover: Mutex<Handover<T>>,
+    plots: Arc<ProbePlots>,
+}
 
 impl<T> Strategy<T> {
     fn replace(&self, next: Handover<T>) -> Handover<T> {
-        let mut handover = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut handover, next)
     }
 }
@@ -153,6 +163,7 @@ impl<T> SupervisedLearningStrategy<LanguageModel> for Strategy<T> {
         let mut forwarder = EventForwarder {
             processor: components.event_processor,
             split: None,
+            plots: self.plots.clone(),
         };
         let Handover::Waiting(mut session, work) = self.replace(Handover::Over) else {
             return (model, forwarder.processor);
@@ -170,6 +181,7 @@ struct EventForwarder {
     processor: Processor,
     /// The interval under way, while it trains.
     split: Option<Interval>,
+    plots: Arc<ProbePlots>,
 }
 
 /// Training steps between two evaluations.
@@ -261,6 +273,10 @@ impl Observer for EventForwarder {
                     Scope::Interval => self.train(LearnerEvent::EndEpoch(number)),
                     Scope::Last | Scope::Best => Ok(()),
                 }
+            }
+            Event::Probed(probed) => {
+                self.plots.set(probed);
+                Ok(())
             }
             Event::Started | Event::Saved | Event::Ended(_) => Ok(()),
         }

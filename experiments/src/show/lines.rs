@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::metrics::Measure;
-use super::terminal;
+use super::{probes, terminal};
 use crate::engine::event::{Evaluated, Evaluating, Event, Scope, Stepped};
 use crate::engine::language_model::Figures;
 use crate::engine::session::{Observer, Session};
@@ -159,6 +159,10 @@ impl Observer for Lines {
             Event::Evaluated(evaluated) if evaluated.scope == Scope::Interval => {
                 self.print(&self.evaluation_line(evaluated, session));
                 self.interval = None;
+            }
+            Event::Probed(probed) => {
+                let steps = session.experiment().train.steps;
+                self.print(&probes::line(probed, steps));
             }
             Event::Ended(_) => self.bar.finish_and_clear(),
             Event::Evaluated(_) | Event::Saved => {}

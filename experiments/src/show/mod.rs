@@ -8,6 +8,7 @@ pub mod format;
 pub(crate) mod lines;
 pub mod metrics;
 pub mod output;
+mod probes;
 pub mod progress;
 pub(crate) mod screen;
 pub mod signals;

@@ -18,6 +18,7 @@ use crate::engine::event::{Ending, Event, Scope};
 use crate::engine::language_model::LanguageModel;
 use crate::engine::memory::refuse_training;
 use crate::engine::observers::Observers;
+use crate::engine::probing::{ProbeWithNotes, Probing};
 use crate::engine::session::{Observer, Session, SessionOptions};
 use crate::engine::setup::Setup;
 use crate::engine::state::RunState;
@@ -25,7 +26,7 @@ use crate::engine::totals::Totals;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
-use crate::record::result::{BestWeights, RunResult, Summary};
+use crate::record::result::{BestWeights, ProbeCost, RunResult, Summary};
 use crate::record::run::{EXPERIMENT, MetricsLog, Record, RunDirectory, SAMPLE, read_metrics};
 use crate::record::start::prepare;
 use crate::show::burn_train;
@@ -48,7 +49,12 @@ pub struct TrainOptions {
     pub interrupter: Interrupter,
     /// Stops the token build before the first step.
     pub interrupted: Arc<AtomicBool>,
+    /// Makes the probes of the experiment.
+    pub probes: MakeProbe,
 }
+
+/// Function that makes the probe that an experiment asks for, if any, and notes about it.
+pub type MakeProbe = fn(&Setup) -> Result<Option<ProbeWithNotes>, Error>;
 
 /// Result of a call of [`train`].
 #[derive(Debug)]
@@ -99,6 +105,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     // Data that is too short is refused before anything is written.
     setup.train_loader(settings.seed, &device)?;
     setup.eval_loader(settings.eval_windows, &device)?;
+    let (probe, probe_notes) = (options.probes)(&setup)?.unzip();
 
     let resumption = match resumed {
         Some(run) => {
@@ -162,6 +169,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
     History::add(&run, experiment.backend.name, started_at)?;
     let notes = resumption.iter().flat_map(|r| r.notes.clone());
     let notes = notes.chain(notes::of(&setup));
+    let notes = notes.chain(probe_notes.into_iter().flatten());
     if options.dashboard != Dashboard::None {
         notes.for_each(|note| errln!("note: {note}"));
     }
@@ -178,11 +186,13 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
         run.path().display()
     );
     let checkpoints = Checkpoints::new(run.checkpoints());
+    let probed = probe.as_ref().map_or(Vec::new(), |probe| probe.families());
     let interrupter = options.interrupter.clone();
     let work = move |session: &mut Session, display: &mut dyn Observer| {
         let stop = || interrupter.should_stop();
         let mut record = Observers::new().with(log).with(checkpoints.clone());
         let mut observer = (&mut record, display);
+        let mut observer = Probing::new(probe, &mut observer);
         run_to_the_end(session, &checkpoints, &mut observer, &stop)
             .map_err(|error| error.with_checkpoint(|| checkpoints.last_finite()))
     };
@@ -193,6 +203,7 @@ pub fn train(experiment: Experiment, options: TrainOptions) -> Result<Finished, 
                 label,
                 seconds_per_token_at_peak,
                 is_resumed: saved.is_some(),
+                probed,
                 interrupter: options.interrupter,
             };
             burn_train::run(session, options, work)?
@@ -372,7 +383,7 @@ fn summarise(
     let records = read_metrics(run)?;
     let evaluated = |record: &Record| match record {
         Record::Evaluation { step, .. } => Some(*step),
-        Record::Step { .. } => None,
+        Record::Step { .. } | Record::Probe(_) => None,
     };
     let interval = records.iter().filter_map(evaluated);
     let interval = interval.filter(|step| *step < state.step).max();
@@ -383,6 +394,14 @@ fn summarise(
             _ => None,
         })
         .collect();
+    let probes = records.iter().filter_map(|record| match record {
+        Record::Probe(probed) => Some(probed.seconds),
+        _ => None,
+    });
+    let probes = ProbeCost {
+        count: probes.clone().count(),
+        seconds: probes.sum(),
+    };
     let best = outcome.best.zip(state.best);
     let tokens_per_second = state.tokens as f64 / state.seconds;
     let context = experiment.model.context;
@@ -411,5 +430,6 @@ fn summarise(
         tokens_per_second,
         mfu: tokens_per_second * seconds_per_token_at_peak,
         seconds: state.seconds,
+        probes: (probes.count > 0).then_some(probes),
     })
 }

@@ -146,7 +146,7 @@ fn had_checkpoints(run: &RunDirectory) -> Result<bool, Error> {
     let records = read_metrics(run)?;
     let mut after = records
         .iter()
-        .skip_while(|record| matches!(record, Record::Step { .. }));
+        .skip_while(|record| !matches!(record, Record::Evaluation { .. }));
     Ok(after.any(|record| matches!(record, Record::Step { .. })))
 }
 

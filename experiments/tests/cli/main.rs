@@ -14,6 +14,7 @@ mod inspect;
 mod mistakes;
 mod output;
 mod predict;
+mod probe;
 mod report;
 mod resume;
 mod scaling;

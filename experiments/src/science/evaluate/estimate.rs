@@ -26,7 +26,7 @@ pub struct Estimate {
 
 /// Sums from which a ratio Σx / Σy and its uncertainty follow.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ratio {
+pub(in crate::science) struct Ratio {
     clusters: usize,
     x: f64,
     y: f64,
@@ -37,7 +37,7 @@ pub(super) struct Ratio {
 
 impl Ratio {
     /// Adds a cluster. One in which both are 0 has no part in the ratio, and is not counted.
-    pub(super) fn add(&mut self, x: f64, y: f64) {
+    pub(in crate::science) fn add(&mut self, x: f64, y: f64) {
         if x == 0.0 && y == 0.0 {
             return;
         }
@@ -50,7 +50,7 @@ impl Ratio {
     }
 
     /// Returns the ratio; `None` if Σy is 0.
-    pub(super) fn estimate(&self) -> Option<Estimate> {
+    pub(in crate::science) fn estimate(&self) -> Option<Estimate> {
         if self.y == 0.0 {
             return None;
         }
@@ -165,7 +165,7 @@ impl Estimate {
     }
 
     /// Returns the estimate with the ends of its interval in the range of possible values.
-    pub(super) fn clamped(self, lowest: f64, highest: f64) -> Self {
+    pub(in crate::science) fn clamped(self, lowest: f64, highest: f64) -> Self {
         let clamp = |ends: [f64; 2]| ends.map(|end| end.clamp(lowest, highest));
         Self {
             interval: self.interval.map(clamp),

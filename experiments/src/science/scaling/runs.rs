@@ -1,7 +1,6 @@
 //! Observations from run directories and from directories of a sweep.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use foretoken_model::Part;
@@ -10,7 +9,7 @@ use super::run::{Floor, Run, refused};
 use crate::Error;
 use crate::record::identity::{Identity, Origin};
 use crate::record::result::RunResult;
-use crate::record::run::{EXPERIMENT, Record, RunDirectory, read_metrics};
+use crate::record::run::{EXPERIMENT, Record, RunDirectory, read_metrics, runs_in};
 
 /// Reads a run directory, or every run under `runs/` of a sweep directory, or in a directory of runs. Runs that are not
 /// finished are listed in `skipped`.
@@ -22,20 +21,7 @@ pub(super) fn read(
     if directory.join(EXPERIMENT).is_file() {
         return read_run(directory, runs, skipped);
     }
-    let below = directory.join("runs");
-    let parent = match below.is_dir() {
-        true => below,
-        false => directory.to_path_buf(),
-    };
-    let entries = fs::read_dir(&parent).map_err(Error::io("read", &parent))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("read", &parent))?.path();
-        if path.join(EXPERIMENT).is_file() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
+    let paths = runs_in(directory)?;
     if paths.is_empty() {
         return Err(refused(
             directory.display().to_string(),

@@ -83,6 +83,7 @@ pub fn work(
         dashboard: Dashboard::None,
         interrupter: interrupter.clone(),
         interrupted: interrupted.clone(),
+        probes: crate::science::probes::in_training,
     };
     let trained =
         std::panic::catch_unwind(AssertUnwindSafe(|| run_or_resume(&sweep, args, options)));

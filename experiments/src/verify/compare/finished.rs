@@ -60,6 +60,7 @@ impl Finished {
                     }
                 }
                 Record::Evaluation { step, loss, .. } => evaluated = Some((step, loss)),
+                Record::Probe(_) => {}
             }
         }
         let steps = curve.losses.len();

@@ -1,0 +1,279 @@
+//! The command `foretoken probe`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use foretoken::backend::Backend;
+use foretoken::experiment::ProbesSection;
+use foretoken::science::probes::{
+    Emergence, Means, Measure, ProbeRecord, Selection, Signal, Study,
+};
+use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::{self, NONE, plural};
+use foretoken::show::output;
+use foretoken::show::progress::{BuildReporter, targets_bar};
+use foretoken::{Error, errln};
+use foretoken_datasets::world::Family;
+
+use super::interrupt::on_ctrl_c;
+use super::model::refused;
+use super::report_args::ReportArgs;
+use super::required::BackendName;
+use super::screen::wrapped;
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+
+/// Measure what a model can, item by item, at each checkpoint of a run on a world
+///
+/// Items have a right answer and wrong ones, of which the exact distribution of the world says which is which: agreement of
+/// subject and verb, by the words between them; facts, by how often the training text states them; sums, also such that
+/// the training text does not contain; register, formal or informal; and recall of facts that only the context states,
+/// which the world itself cannot write.
+///
+/// right: items whose right answer is more probable than each wrong one. exact: items whose right answer greedy decoding
+/// writes, and of: the same for the exact distribution of the world, which a perfect model has. Brier: squared error of the
+/// probabilities of the answers, from 0 for the best to 2. bits: bits per byte of the right answers. Intervals are 95 %
+/// confidence intervals over items. A report has more measures.
+///
+/// Over several checkpoints it compares how suddenly exact match and Brier score change, and tests whether bits per byte
+/// predict the accuracy of later checkpoints. `[probes]` in an experiment does the same while the model trains.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  foretoken probe runs/world-flex-1                                  the best weights
+  foretoken probe runs/world-flex-1 --checkpoints all --out probes   every checkpoint, and a report with figures
+  foretoken probe runs/world-flex-1 --checkpoints 200,400,last --families facts,sums
+  foretoken probe runs/mine --checkpoints all --sweep sweeps/sizes   with signal to noise over the runs of a sweep
+  foretoken probe runs/world-flex-1 --json                           every item and its scores
+
+A run keeps the checkpoints of more steps if it is trained with --set train.keep=[100,200,400].")]
+pub(super) struct ProbeArgs {
+    /// A run directory
+    run: PathBuf,
+    /// Checkpoints: all, best, last, and step numbers
+    #[arg(long, value_name = "WHICH,…", value_delimiter = ',', num_args = 1.., default_value = "best")]
+    checkpoints: Vec<Selection>,
+    /// Families of items: agreement, facts, sums, register, recall [default: all that the world has]
+    #[arg(long, value_name = "FAMILY,…", value_delimiter = ',', num_args = 1.., value_parser = family)]
+    families: Vec<Family>,
+    /// Items of each family
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    items: usize,
+    /// Directory of a sweep, or of runs, over whose last checkpoints signal to noise is measured
+    #[arg(long, value_name = "DIR")]
+    sweep: Option<PathBuf>,
+    /// Backend to run on, with an optional precision, such as flex:f64 [default: the first one compiled in, in f32]
+    #[arg(long, value_name = "NAME[:DTYPE]")]
+    backend: Option<BackendName>,
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn family(text: &str) -> Result<Family, String> {
+    let known = Family::ALL.iter().find(|family| family.name() == text);
+    known.copied().ok_or_else(|| {
+        let names: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
+        format!("the families are {}", names.join(", "))
+    })
+}
+
+pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
+    if !(1..=ProbesSection::MAX_ITEMS).contains(&args.items) {
+        let message = format!(
+            "is {}; it must be from 1 to {}",
+            args.items,
+            ProbesSection::MAX_ITEMS
+        );
+        return Err(refused("--items", message));
+    }
+    let backend = args
+        .backend
+        .map_or(Backend::default_backend(), |named| named.name);
+    let precision = args
+        .backend
+        .and_then(|named| named.dtype)
+        .unwrap_or_default();
+    let interrupt = on_ctrl_c(|| {});
+    let directory = args.report.claim("probes-")?;
+    let reporter = BuildReporter::new(Dashboard::Plain);
+    let study = Study::open(
+        &args.run,
+        &args.families,
+        args.items,
+        (backend, precision),
+        reporter.monitor(&interrupt),
+    )?;
+    let steps = study.steps(&args.checkpoints)?;
+    for note in study.notes() {
+        errln!("note: {note}");
+    }
+    let only = matches!(args.checkpoints[..], [Selection::All]) && steps.len() < 3;
+    if only {
+        errln!(
+            "note: {} has {}; to see how abilities develop, train with --set train.keep=[100,200,400]",
+            args.run.display(),
+            plural(steps.len(), "checkpoint")
+        );
+    }
+    let bar = targets_bar("probing");
+    bar.set_length((study.rows() * steps.len()) as u64);
+    let sweep = args.sweep.as_deref();
+    let record = study.run(&steps, sweep, &interrupt, &mut |rows| bar.inc(rows as u64));
+    bar.finish_and_clear();
+    let record = record?;
+    output::write(&match args.json {
+        true => serde_json::to_string(&record)? + "\n",
+        false => format::plain(shown(&record)),
+    });
+    if let Some(directory) = directory {
+        let page = record.write(directory)?;
+        if !args.json {
+            output::write(&format!("Report: {}\n", page.display()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(record: &ProbeRecord) -> String {
+    let mut text = format!(
+        "{} on {} in {}\n",
+        record.run, record.backend, record.precision
+    );
+    if let Some(last) = record.checkpoints.last() {
+        text += &format!(
+            "\n{}",
+            heading(&format!(
+                "step {}, validation loss {:.4}",
+                last.step, last.valid_loss
+            ))
+        );
+        for scores in &last.families {
+            let (name, best) = (scores.family.name(), scores.exact_match_of_world);
+            text += &row(name, scores.scores.len(), &scores.means, best);
+            for level in scores.levels.iter().filter(|_| scores.levels.len() > 1) {
+                let (name, best) = (format!("  {}", level.level), level.exact_match_of_world);
+                text += &row(&name, level.items, &level.means, best);
+            }
+        }
+    }
+    if record.checkpoints.len() > 1 {
+        for family in &record.families {
+            let mut results = record.of_family(family.family).peekable();
+            if results.peek().is_none() {
+                continue;
+            }
+            text += &format!("\n{}", heading(family.family.name()));
+            for (checkpoint, scores) in results {
+                let name = format!(
+                    "  step {}, loss {:.4}",
+                    checkpoint.step, checkpoint.valid_loss
+                );
+                let best = scores.exact_match_of_world;
+                text += &row(&name, scores.scores.len(), &scores.means, best);
+            }
+            let emergence = record.emergence.iter();
+            for emergence in emergence.filter(|emergence| emergence.family == family.family) {
+                text += &sentences(emergence);
+            }
+        }
+    }
+    if let Some(signal) = &record.signal {
+        text += &signal_table(signal);
+    }
+    text + &format!(
+        "\n{} at {} in {}\n",
+        plural(
+            record
+                .families
+                .iter()
+                .map(|family| family.items.len())
+                .sum(),
+            "item"
+        ),
+        plural(record.checkpoints.len(), "checkpoint"),
+        format::seconds(record.seconds)
+    )
+}
+
+fn heading(name: &str) -> String {
+    let line = format!(
+        "{name:<29}{:>5}{:>7}  {:<12}{:>7}{:>6}{:>6}{:>6}",
+        "items", "right", "95 %", "exact", "of", "Brier", "bits"
+    );
+    // A long name has a line of its own.
+    match name.chars().count() > 28 {
+        true => format!("{name}\n{}\n", line.replacen(name, &" ".repeat(29), 1)),
+        false => format!("{line}\n"),
+    }
+}
+
+/// Formats means, with the exact match of the world if it is known.
+fn row(name: &str, items: usize, means: &Means, best: Option<f64>) -> String {
+    let accuracy = means.get(Measure::Accuracy);
+    let percent = |share: f64| format!("{:.1}", 100.0 * share);
+    let interval = accuracy.interval.map_or(NONE.into(), |[low, high]| {
+        format!("{} to {}", percent(low), percent(high))
+    });
+    let value = |measure| means.get(measure).value;
+    format!(
+        "{name:<29}{items:>5}{:>7}  {interval:<12}{:>7}{:>6}{:>6.2}{:>6}\n",
+        percent(accuracy.value),
+        percent(value(Measure::ExactMatch)),
+        best.map_or(NONE.into(), percent),
+        value(Measure::Brier),
+        bits(value(Measure::BitsPerByte)),
+    )
+}
+
+/// Formats bits per byte with at most five characters.
+fn bits(value: f64) -> String {
+    match value {
+        large if large >= 99.5 => format!("{large:.0}"),
+        large if large >= 9.95 => format!("{large:.1}"),
+        small => format!("{small:.3}"),
+    }
+}
+
+fn sentences(emergence: &Emergence) -> String {
+    emergence.sentences().into_iter().map(paragraph).collect()
+}
+
+fn paragraph(text: String) -> String {
+    wrapped(&format::plain(text), WIDTH).join("\n") + "\n"
+}
+
+fn signal_table(signal: &Signal) -> String {
+    let mut text = format!(
+        "\nsignal to noise over {} of {}\n{:<36}{:>9}{:>9}{:>8}   95 %\n",
+        plural(signal.runs.len(), "run"),
+        signal.sweep.display(),
+        "",
+        "signal",
+        "noise",
+        "ratio"
+    );
+    for row in &signal.rows {
+        let number = |value: f64| format::significant(value, 3);
+        text += &format!(
+            "{:<36}{:>9}{:>9}{:>8}   {}\n",
+            format!("{}, {}", row.family, row.measure.words()),
+            number(row.signal),
+            number(row.noise),
+            row.ratio.map_or(NONE.into(), number),
+            row.interval.map_or(String::new(), |[low, high]| format!(
+                "{} to {}",
+                number(low),
+                number(high)
+            ))
+        );
+    }
+    for run in &signal.skipped {
+        text += &paragraph(format!("left out: {run}"));
+    }
+    text
+}
