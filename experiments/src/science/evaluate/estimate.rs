@@ -121,6 +121,36 @@ impl Estimate {
         })
     }
 
+    /// Returns the slope of the line of least squares through points `(x, y)`, with the interval for independent errors of
+    /// one normal distribution; `None` unless two points differ in x. Two points have no interval.
+    pub(in crate::science) fn of_slope(points: &[(f64, f64)]) -> Option<Self> {
+        let n = points.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+            points
+                .iter()
+                .map(|point| of(point.0 - x, point.1 - y))
+                .sum()
+        };
+        let spread = sum(&|x, _| x * x);
+        if spread.is_nan() || spread <= 0.0 {
+            return None;
+        }
+        let value = sum(&|x, y| x * y) / spread;
+        let degrees = n - 2.0;
+        let squares = sum(&|x, y| (y - value * x).powi(2));
+        let standard_error = (degrees >= 1.0).then(|| (squares / degrees / spread).sqrt());
+        Some(Self {
+            value,
+            standard_error,
+            interval: standard_error.map(|error| {
+                let margin = student_quantile(degrees) * error;
+                [value - margin, value + margin]
+            }),
+        })
+    }
+
     /// Returns the estimate with `SE² = n / (n - 1) · squares` from `n` clusters, where `squares` is the sum of the squares
     /// of the clusters' parts in its error.
     fn of_parts(value: f64, clusters: usize, squares: f64) -> Self {
@@ -239,6 +269,25 @@ mod tests {
             assert!((errors[0] - errors[1]).abs() < 1e-12, "{errors:?}");
         }
         assert_eq!(Estimate::of_share(0, 0), None);
+    }
+
+    #[test]
+    fn slopes_are_those_of_least_squares() {
+        // Anscombe 1973, the first data set: slope 0.5001, standard error 0.1179 with 9 degrees of freedom.
+        let x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
+        let y = [
+            8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68,
+        ];
+        let points: Vec<_> = x.into_iter().zip(y).collect();
+        let slope = Estimate::of_slope(&points).unwrap();
+        assert!((slope.value - 0.5001).abs() < 1e-4, "{slope:?}");
+        assert!((slope.standard_error.unwrap() - 0.1179).abs() < 1e-4);
+        let [low, high] = slope.interval.unwrap();
+        assert!((high - low - 2.0 * 2.262_157 * 0.117_906).abs() < 1e-4);
+        let two = Estimate::of_slope(&[(1.0, 2.0), (3.0, 8.0)]).unwrap();
+        assert_eq!((two.value, two.interval), (3.0, None));
+        assert_eq!(Estimate::of_slope(&[(1.0, 2.0), (1.0, 3.0)]), None);
+        assert_eq!(Estimate::of_slope(&[]), None);
     }
 
     #[test]
