@@ -135,13 +135,40 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-/// Escapes the control characters in text of a file, so that it fits into a message of one line.
+/// Escapes the control characters in text of a file or a name, so that it fits into a message of one line. Leaves out the
+/// middle of a text of more than 1000 characters.
 pub fn printable(text: &str) -> String {
+    /// Characters of the beginning and of the end of a long text.
+    const KEPT: [usize; 2] = [700, 200];
     let shown = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),
     };
-    text.chars().map(shown).collect()
+    let cut = |count: usize| text.char_indices().nth(count).map(|(at, _)| at);
+    let (Some(_), Some(first)) = (cut(1000), cut(KEPT[0])) else {
+        return text.chars().map(shown).collect();
+    };
+    let last = text.char_indices().rev().nth(KEPT[1] - 1);
+    let last = last.map_or(text.len(), |(at, _)| at);
+    let parts = [&text[..first], &text[last..]];
+    parts
+        .map(|part| part.chars().map(shown).collect::<String>())
+        .join(" … ")
+}
+
+/// Returns whether a file is a device, which may have no end.
+pub fn is_device(metadata: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        kind.is_char_device() || kind.is_block_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
 }
 
 /// Exclusive lock, such as on a folder. Dropping it releases the lock and removes the file. The operating system
@@ -208,6 +235,19 @@ impl Drop for LockFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn printable_text_is_one_short_line() {
+        assert_eq!(printable("a\n\u{1b}[31m é"), "a\\n\\u{1b}[31m é");
+        let long = printable(&format!("é{}z", "\0".repeat(1_000_000)));
+        assert!(
+            long.starts_with("é\\u{0}") && long.ends_with("\\u{0}z"),
+            "{long}"
+        );
+        assert!(long.contains(" … ") && long.chars().count() < 6000);
+        let whole = "x".repeat(1000);
+        assert_eq!(printable(&whole), whole);
+    }
 
     #[test]
     fn lock_is_held_once_and_leaves_nothing_behind() {

@@ -109,6 +109,23 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// Whether the path is at fault, such as one that may not be read, and not the machine.
+fn is_of_path(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        ReadOnlyFilesystem,
+    };
+    let kinds = [
+        InvalidFilename,
+        IsADirectory,
+        NotADirectory,
+        NotFound,
+        PermissionDenied,
+        ReadOnlyFilesystem,
+    ];
+    kinds.contains(&error.kind())
+}
+
 impl Error {
     /// Returns the exit code: 2 if the user can fix the experiment, the data or the arguments, 1 for a failure during
     /// the run, 130 if the user interrupted it.
@@ -127,6 +144,11 @@ impl Error {
             | Self::Backend(_)
             | Self::RunDirectory { .. }
             | Self::Checkpoint { .. } => 2,
+            Self::Io {
+                action: "read",
+                source,
+                ..
+            } if is_of_path(source) => 2,
             Self::Io { .. }
             | Self::Output(_)
             | Self::NotFinite { .. }

@@ -19,7 +19,7 @@ use foretoken::show::format::{self, count, plural};
 use foretoken::show::output;
 use foretoken::show::progress::targets_bar;
 use foretoken::{Error, json};
-use foretoken_datasets::files::write_atomically;
+use foretoken_datasets::files::{is_device, printable, write_atomically};
 use foretoken_model::Transformer;
 use serde::Serialize;
 
@@ -342,13 +342,22 @@ fn outs(args: &CompressArgs) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn refuse_existing(out: &Path) -> Result<(), Error> {
-    match out.symlink_metadata().is_ok() {
-        true => Err(Error::RunDirectory {
-            path: out.into(),
-            message: "already exists; remove it, or name another --out".into(),
-        }),
-        false => Ok(()),
-    }
+    let message = match fs::metadata(out) {
+        Ok(metadata) if metadata.is_dir() => "is a directory; name a file in it",
+        Ok(metadata) if !metadata.is_file() => {
+            "is a device or a pipe, and only a new file is written; name one with --out"
+        }
+        Ok(_) => "already exists; remove it, or name another --out",
+        // A symbolic link that leads nowhere.
+        Err(_) if out.symlink_metadata().is_ok() => {
+            "already exists; remove it, or name another --out"
+        }
+        Err(_) => return Ok(()),
+    };
+    Err(Error::RunDirectory {
+        path: out.into(),
+        message: message.into(),
+    })
 }
 
 /// Refuses what is not a file that can be read.
@@ -368,17 +377,6 @@ fn check(path: &Path) -> Result<(), Error> {
         }
         Err(error) => Err(refuse(format!("cannot be read: {error}"))),
     }
-}
-
-#[cfg(unix)]
-fn is_device(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
-}
-
-#[cfg(not(unix))]
-fn is_device(_: &fs::Metadata) -> bool {
-    false
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -445,14 +443,19 @@ fn shown(report: &Report) -> String {
             per_byte(sizes.compressed_bytes, sizes.bytes),
             sizes.streams,
             format::rate(file.tokens_per_second),
-            file.out.display(),
+            name(&file.out),
             if file.verified { ", verified" } else { "" }
         );
     }
     for file in &report.files {
-        shown += &format!("\n{}: {}\n", file.out.display(), parts(&file.sizes));
+        shown += &format!("\n{}: {}\n", name(&file.out), parts(&file.sizes));
     }
     shown
+}
+
+/// Returns the name of a file for a line of text.
+fn name(path: &Path) -> String {
+    printable(&path.display().to_string())
 }
 
 /// Describes in words what a compressed file is made of.
@@ -473,7 +476,7 @@ fn parts(sizes: &Sizes) -> String {
         return match bytes {
             0 => header,
             _ => format!(
-                "{} bytes by zstd, because it would grow with the model,\n{header}",
+                "{} bytes by zstd, because with the model it would be larger than before,\n{header}",
                 count(edit_bytes)
             ),
         };

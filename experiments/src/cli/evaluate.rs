@@ -26,6 +26,7 @@ use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
 use foretoken::show::output;
 use foretoken::show::progress::{BuildReporter, targets_bar};
+use foretoken_datasets::files::printable;
 use foretoken_datasets::world::{WindowFloor, WorldCorpus};
 use foretoken_datasets::{ReadOptions, SourceFile, Split, Tokenizer, find_sources};
 use foretoken_model::Transformer;
@@ -297,8 +298,10 @@ impl<'s> Conditions<'s> {
         }
         let bar = targets_bar("evaluating");
         let began = Instant::now();
+        let mut names = Vec::new();
         for number in 0..texts.count() {
             let text = texts.read(number, &encoder, interrupt)?;
+            names.push(text.name.clone());
             bar.inc_length(text.targets() as u64);
             evaluator.add(&text, interrupt, &mut |done| bar.inc(done as u64))?;
         }
@@ -306,7 +309,7 @@ impl<'s> Conditions<'s> {
         let seconds = began.elapsed().as_secs_f64();
         let Some(evaluation) = evaluator.finish() else {
             let message = "has no token with another one before it, so there is nothing to predict; give a longer text";
-            return Err(refused("TEXT", message));
+            return Err(refused(&printable(&names.join(", ")), message));
         };
         Ok((evaluation, seconds))
     }
@@ -561,7 +564,7 @@ fn shown(report: &EvaluationRecord) -> String {
                     number(low),
                     number(high)
                 )),
-                text.name
+                printable(&text.name)
             );
         }
     }

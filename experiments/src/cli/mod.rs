@@ -31,6 +31,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use foretoken::show::output;
 use foretoken::{Error, errln};
+use foretoken_datasets::files::printable;
 
 /// Train decoder-only transformers to predict the next token, on every Burn backend.
 ///
@@ -79,7 +80,7 @@ pub(crate) fn run() -> ExitCode {
     // A command whose output did not reach a full disk has failed.
     let result = result.and_then(|code| output::finish().map(|()| code));
     result.unwrap_or_else(|error| {
-        errln!("error: {error}");
+        errln!("error: {}", printable(&error.to_string()));
         ExitCode::from(error.exit_code())
     })
 }

@@ -313,7 +313,11 @@ pub fn claim_name(path: &Path) -> Result<LockFile, Error> {
     name.push(LockFile::NAME);
     let parent = full.parent().unwrap_or(&full);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    lock(&full.with_file_name(name), path)
+    lock(&full.with_file_name(name), path).map_err(|error| match error {
+        // The lock is not what the user named.
+        Error::Io { action, source, .. } => Error::io(action, path)(source),
+        other => other,
+    })
 }
 
 fn lock(file: &Path, path: &Path) -> Result<LockFile, Error> {

@@ -238,6 +238,14 @@ fn wrong_arguments_are_refused_in_one_line() {
             &["--out", "does not end in .ftz"],
         ),
         (
+            &["compress", "run", "a.txt", "--out", "/dev/null"],
+            &["/dev/null: is a device or a pipe, and only a new file is written"],
+        ),
+        (
+            &["compress", "run", "a.txt", "--out", "run"],
+            &["run: is a directory; name a file in it"],
+        ),
+        (
             &["decompress", "run", "missing.ftz"],
             &["missing.ftz: there is no such file"],
         ),

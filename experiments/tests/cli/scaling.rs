@@ -183,7 +183,7 @@ fn mistakes_in_a_table_are_one_line_with_file_and_line() {
             b"Params,Tokens,Loss\n".to_vec(),
             "has no rows below its first line",
         ),
-        (b"".to_vec(), "has no column of losses"),
+        (b"".to_vec(), "its first line has no names; is it empty?"),
         (
             b"a,b\n1,2\n".to_vec(),
             "has no column of losses under a common name; name it with --columns loss=NAME",
@@ -242,7 +242,7 @@ fn mistakes_in_a_table_are_one_line_with_file_and_line() {
         ),
         (
             &["fit", "runs.csv", "--hold-out=1e4"],
-            "without 29 runs held out: has 1 different runs",
+            "without 29 runs held out: has 1 different run, and",
         ),
         (
             &["fit", "runs.csv", "--test", "E=1"],
@@ -563,7 +563,7 @@ fn runs_that_no_single_law_describes_are_refused_by_name() {
             "decay: has the size, tokens and FLOPs of a, but is not another seed of it: optimizer.weight_decay (0.3 here, ",
         ),
         // Another seed and another learning rate are no reason to refuse; one size is.
-        ("seed", "has 1 different runs"),
+        ("seed", "has 1 different run, and"),
     ] {
         let message = refusal(&bench, &["fit", "a", name]);
         assert!(message.contains(problem), "{name}: {message}");

@@ -797,7 +797,9 @@ fn mistakes_in_plans_are_one_line() {
     assert_refused(
         &sweep(&bench, &[]),
         2,
-        &["none.toml: no such experiment file"],
+        &[
+            "experiment: none.toml does not exist; name an experiment beside the plan, or \"embedded\"",
+        ],
     );
     assert_refused(
         &bench.run(&["sweep", "none.toml"]),

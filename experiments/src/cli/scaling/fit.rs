@@ -138,6 +138,14 @@ pub(super) fn run(args: FitArgs) -> Result<ExitCode, Error> {
     check(&args)?;
     let mut observations = Observations::read(&args.sources, &columns(&args.columns)?)?;
     let directory = args.report.claim("scaling-")?;
+    if args.drop_largest >= observations.len() {
+        let message = format!(
+            "{} leaves none of the {}",
+            args.drop_largest,
+            plural(observations.len(), "run")
+        );
+        return Err(refused("--drop-largest", message));
+    }
     observations.drop_largest(args.drop_largest);
     let mut fits = Vec::new();
     for convention in conventions(&args, &observations)? {

@@ -273,10 +273,14 @@ impl<'m> Compressor<'m> {
             progress(Progress::Done(tokens));
         })?;
         let decoded = decoded.map_err(|Mismatch { stream, block }| {
+            let reason = match header.conditions.backend.as_str() {
+                PORTABLE => "the file is damaged there".into(),
+                backend => format!(
+                    "the file is damaged there, or {backend} computes other bits here than where it was compressed"
+                ),
+            };
             refuse(format!(
-                "block {block} of stream {stream} decodes to other bytes than were compressed: the file is damaged there, or \
-                 {} computes other bits here than where it was compressed",
-                header.conditions.backend
+                "block {block} of stream {stream} decodes to other bytes than were compressed: {reason}"
             ))
         })?;
         let tokens: Vec<u8> = decoded
@@ -386,7 +390,7 @@ fn streams_cost_bytes(header: &Header, start_bits: f64) -> f64 {
     let additional = streams as f64 - 1.0;
     let blocks = header.blocks.len() as u64 - header.tokens.div_ceil(BLOCK as u64);
     // A stream ends with half a byte to fill on average, and its length takes some two bytes.
-    additional * (start_bits / 8.0 / streams as f64 + 2.5) + 4.0 * blocks as f64
+    additional * (start_bits.max(0.0) / 8.0 / streams as f64 + 2.5) + 4.0 * blocks as f64
 }
 
 /// Divides tokens into streams.

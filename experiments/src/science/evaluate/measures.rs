@@ -389,7 +389,13 @@ impl<'m> Evaluator<'m> {
                     let ids = &text.segments[document.segment].ids;
                     document.blocks(ids, &self.lengths)
                 });
-                (blocks.collect(), ClusterKind::Blocks)
+                let blocks: Vec<Cluster> = blocks.collect();
+                // Short documents are one block each.
+                let kind = match blocks.len() == documents {
+                    true => ClusterKind::Documents,
+                    false => ClusterKind::Blocks,
+                };
+                (blocks, kind)
             }
             false => (all_documents, ClusterKind::Documents),
         };

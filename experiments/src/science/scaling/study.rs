@@ -15,6 +15,7 @@ use super::objective::{VARIABLES, Vector, huber, objective, residuals, solve};
 use super::observations::{Observation, groups, sample};
 use super::prediction::HeldOut;
 use super::run::{Convention, Floor, refused};
+use crate::show::format::plural;
 use crate::{Error, json};
 
 /// Threshold of the Huber loss of log residuals (Hoffmann et al. 2022).
@@ -394,7 +395,8 @@ fn check(origin: &str, observations: &[Observation], groups: usize, law: Law) ->
     let parameters = law.parameters().len();
     if groups < parameters + 1 {
         let message = format!(
-            "has {groups} different runs, and {} has {parameters} parameters; give at least {} runs",
+            "has {}, and {} has {parameters} parameters; give at least {} runs",
+            plural(groups, "different run"),
             law.formula(),
             parameters + 1
         );

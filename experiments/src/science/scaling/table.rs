@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use foretoken_datasets::files::printable;
+use foretoken_datasets::files::{self, printable};
 
 use super::run::{LARGEST, Run, refused};
 use crate::Error;
@@ -176,7 +176,11 @@ pub(super) fn read(path: &Path, columns: &Columns, runs: &mut Vec<Run>) -> Resul
         ),
         _ => Error::io("read", path)(error),
     })?;
-    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
+    if files::is_device(&metadata) {
+        return Err(refused(origin, "is a device; give a CSV file"));
+    }
+    let size = metadata.len();
     if size > LARGEST_FILE {
         let message = format!(
             "has {size} bytes, and at most {LARGEST_FILE} are read; keep a row for each run"
@@ -247,6 +251,12 @@ fn parse(
     let loss = find(&columns.loss, LOSS)?;
     find(&columns.seed, &[])?;
     let missing = |what: &str, key: &str| {
+        if headings.iter().all(String::is_empty) {
+            return refused(
+                origin.as_str(),
+                "has no column of anything: its first line has no names; is it empty?",
+            );
+        }
         let message = format!(
             "has no column of {what} under a common name; name it with --columns {key}=NAME. Its columns are {}",
             listed(&headings)

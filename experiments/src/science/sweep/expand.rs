@@ -42,7 +42,7 @@ pub fn expand(plan: &Plan, monitor: Monitor<'_>) -> Result<Vec<Run>, Error> {
     let of_all = plan.set.iter().map(|(key, value)| format!("{key}={value}"));
     let mut vocabularies = Vocabularies {
         monitor,
-        base: plan.base.unchecked(&of_all.collect::<Vec<_>>())?.data,
+        base: unchecked(plan, &of_all.collect::<Vec<_>>(), "[set]")?.data,
         known: Vec::new(),
         shares: Vec::new(),
     };
@@ -197,13 +197,7 @@ impl Making<'_> {
     }
 
     fn unchecked(&self) -> Result<Experiment, Error> {
-        let made = self.plan.base.unchecked(&self.overrides);
-        made.map_err(|error| match &error {
-            Error::Experiment { origin, .. } if origin.starts_with("--set ") => {
-                self.refused(error.to_string().trim_start_matches("--set "))
-            }
-            _ => error,
-        })
+        unchecked(self.plan, &self.overrides, &format!("run {}", self.name))
     }
 
     fn refused(&self, message: impl std::fmt::Display) -> Error {
@@ -255,6 +249,18 @@ impl Making<'_> {
             false => toml::Value::Float(value),
         })
     }
+}
+
+/// Returns the base experiment of a plan with other values for some keys. `place` says in messages whose they are.
+fn unchecked(plan: &Plan, overrides: &[String], place: &str) -> Result<Experiment, Error> {
+    let made = plan.base.unchecked(overrides);
+    made.map_err(|error| match &error {
+        Error::Experiment { origin, .. } if origin.starts_with("--set ") => {
+            let message = error.to_string();
+            plan.refused(format!("{place}: {}", message.trim_start_matches("--set ")))
+        }
+        _ => error,
+    })
 }
 
 /// Returns the value of a dotted key.

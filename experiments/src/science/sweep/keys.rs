@@ -8,7 +8,7 @@ use super::grid::{
     Axis, BUILT_IN, Column, Derived, MAX_VALUES, TOKENS_PER_STEP, is_variable, without_origin,
 };
 use super::plan_file::{Leaf, PlanFile};
-use super::range;
+use super::range::{self, MAX_WHOLE};
 use crate::Error;
 use crate::experiment::Template;
 use crate::spelling::nearest;
@@ -68,9 +68,22 @@ impl Keys<'_> {
         }
     }
 
-    pub(super) fn experiment_key(&self, leaf: &Leaf) -> Result<String, Error> {
-        self.kind(&leaf.key, leaf.at)?;
-        Ok(leaf.key.clone())
+    /// Returns a key of the experiment with its value.
+    pub(super) fn fixed(&self, leaf: &Leaf) -> Result<(String, toml::Value), Error> {
+        let kind = self.kind(&leaf.key, leaf.at)?;
+        Ok((leaf.key.clone(), self.value(leaf.value, kind)))
+    }
+
+    /// Returns a value for a key of a kind. A whole number may be written as `1e3`.
+    fn value(&self, value: &Spanned<DeValue<'_>>, kind: Kind) -> toml::Value {
+        match self.file.value(value) {
+            toml::Value::Float(real)
+                if kind == Kind::Whole && real.fract() == 0.0 && real.abs() <= MAX_WHOLE =>
+            {
+                toml::Value::Integer(real as i64)
+            }
+            other => other,
+        }
     }
 
     /// Returns the values of one key or variable of an axis.
@@ -84,7 +97,7 @@ impl Keys<'_> {
                     array.len()
                 )));
             }
-            DeValue::Array(array) => array.iter().map(|value| self.file.value(value)).collect(),
+            DeValue::Array(array) => array.iter().map(|value| self.value(value, kind)).collect(),
             DeValue::Table(_) if kind == Kind::Other => {
                 return Err(refused(
                     "is not a number, so that it has no range; list its values",

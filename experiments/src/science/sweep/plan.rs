@@ -73,7 +73,17 @@ impl Plan {
         let name = path.file_stem().map(|stem| stem.to_string_lossy());
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, &origin, &name.unwrap_or_default(), |file| {
-            Template::read(&folder.join(file))
+            let base = folder.join(file);
+            match base.exists() {
+                true => Template::read(&base),
+                false => Err(Error::Experiment {
+                    origin: origin.clone(),
+                    message: format!(
+                        "experiment: {} does not exist; name an experiment beside the plan, or \"{EMBEDDED}\"",
+                        base.display()
+                    ),
+                }),
+            }
         })
     }
 
@@ -139,7 +149,7 @@ impl Plan {
         )?;
         let fixed = set
             .iter()
-            .map(|leaf| Ok((keys.experiment_key(leaf)?, file.value(leaf.value))))
+            .map(|leaf| keys.fixed(leaf))
             .collect::<Result<Vec<_>, Error>>()?;
         let mut grid = Vec::new();
         for leaf in &axes {

@@ -82,6 +82,15 @@ fn names_tell_runs_apart() {
 }
 
 #[test]
+fn whole_numbers_may_be_written_with_an_exponent() {
+    let runs = runs("train.batch = 1e1\n[axes]\ntrain.steps = [1e3, 2000]\n");
+    let names: Vec<_> = runs.iter().map(|run| run.name.as_str()).collect();
+    assert_eq!(names, ["steps1000", "steps2000"]);
+    let first = &runs[0].experiment.train;
+    assert_eq!((first.steps, first.batch), (1000, 10));
+}
+
+#[test]
 fn runs_are_in_the_order_of_their_numbers() {
     assert_eq!(
         names("[axes]\ntrain.steps = [1600, 400, 800]\n"),
@@ -164,6 +173,11 @@ fn numbers_that_no_run_can_hold_are_refused() {
         let runs = plan.and_then(|plan| expand(&plan, monitor));
         runs.unwrap_err().to_string()
     };
+    let message = refusal("[set]\ntrain.steps = 1.5\n[axes]\ntrain.seed = [1, 2]\n");
+    assert!(
+        message.starts_with("plan.toml: [set]: train.steps=1.5: "),
+        "{message}"
+    );
     let values: Vec<_> = (0..100_000).map(|value| value.to_string()).collect();
     let message = refusal(&format!("[axes]\ntrain.seed = [{}]\n", values.join(", ")));
     assert_eq!(
