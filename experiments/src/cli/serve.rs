@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::serve::Server;
+use foretoken::show::format::plural;
 use foretoken::{Error, errln, outln};
 
 use super::interrupt::on_ctrl_c;
@@ -61,6 +62,6 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode, Error> {
         server.address()?
     );
     let answered = server.run(&model, &interrupt)?;
-    outln!("Answered {answered} requests.");
+    outln!("Answered {}.", plural(answered, "request"));
     Ok(ExitCode::SUCCESS)
 }

@@ -232,40 +232,36 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Lets waiting texts join those that grow.
+    /// Lets waiting texts join those that grow. One request has at most half of the places, so that one of many long texts
+    /// does not hold up the others.
     fn join(&mut self) {
-        let running = match &self.group {
-            Some(group) => group.running(),
-            None => 0,
-        };
-        let is_time = self
-            .group
-            .as_ref()
-            .is_none_or(|group| group.steps % JOIN_EVERY == 0);
-        if self.to_grow.is_empty() || running >= self.batch || (running > 0 && !is_time) {
+        let is_time = |group: &Group<'_, '_>| group.steps.is_multiple_of(JOIN_EVERY);
+        if self.to_grow.is_empty() || !self.group.as_ref().is_none_or(is_time) {
             return;
         }
-        let mut rows: Vec<Row<'m>> = match self.group.take() {
-            Some(group) => group
-                .rows
-                .into_iter()
-                .filter(|row| row.is_running)
-                .collect(),
-            None => Vec::new(),
-        };
-        // One request has at most half of the places, so that one of many long texts does not hold up the others.
         let most = (self.batch / 2).max(1);
-        let mut waiting = VecDeque::new();
+        let grown = self.group.iter().flat_map(|group| &group.rows);
+        let mut jobs: Vec<Arc<Job>> = grown
+            .filter(|row| row.is_running)
+            .map(|row| row.job.clone())
+            .collect();
+        let (mut joining, mut waiting) = (Vec::new(), VecDeque::new());
         for row in self.to_grow.drain(..) {
-            let of_job = rows
-                .iter()
-                .filter(|other| Arc::ptr_eq(&other.job, &row.job));
-            match rows.len() < self.batch && of_job.count() < most {
-                true => rows.push(row),
-                false => waiting.push_back(row),
+            let of_job = jobs.iter().filter(|job| Arc::ptr_eq(job, &row.job));
+            if jobs.len() < self.batch && of_job.count() < most {
+                jobs.push(row.job.clone());
+                joining.push(row);
+            } else {
+                waiting.push_back(row);
             }
         }
         self.to_grow = waiting;
+        if joining.is_empty() {
+            return;
+        }
+        let grown = self.group.take().map_or(Vec::new(), |group| group.rows);
+        let mut rows: Vec<Row<'m>> = grown.into_iter().filter(|row| row.is_running).collect();
+        rows.extend(joining);
         self.group = Some(Group {
             rows,
             reader: BatchReader::new(self.model),

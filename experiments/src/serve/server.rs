@@ -25,6 +25,9 @@ use crate::record::source::Source;
 /// Maximum number of connections at a time. Others are told to come back.
 pub const MAX_CONNECTIONS: usize = 64;
 
+/// Number of connections beyond the limit that are told so.
+const TURNED_AWAY: usize = 32;
+
 /// Maximum number of requests that wait to be computed.
 const MAX_WAITING: usize = 2 * MAX_CONNECTIONS;
 
@@ -132,19 +135,14 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
             thread::sleep(Duration::from_millis(50));
             continue;
         };
-        let place = Place::take(shared);
-        let is_full = place.is_none();
-        let serve = move || match place {
-            Some(place) => connected(stream, &place.0),
-            None => turn_away(stream),
+        let (place, others) = Place::take(shared);
+        let work = move || match others {
+            0..MAX_CONNECTIONS => connected(stream, &place.0),
+            _ => turn_away(stream),
         };
-        if is_full {
-            // Without a thread: it takes a moment at most.
-            serve();
-        } else {
-            let _ = thread::Builder::new()
-                .name("connection".into())
-                .spawn(serve);
+        // Beyond these a connection is closed without a word.
+        if others < MAX_CONNECTIONS + TURNED_AWAY {
+            let _ = thread::Builder::new().name("connection".into()).spawn(work);
         }
     }
 }
@@ -153,10 +151,10 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
 struct Place(Arc<Shared>);
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let taken = shared.connections.fetch_add(1, Ordering::SeqCst);
-        let place = Self(shared.clone());
-        (taken < MAX_CONNECTIONS).then_some(place)
+    /// Takes a place, and returns the number of those that are taken already.
+    fn take(shared: &Arc<Shared>) -> (Self, usize) {
+        let others = shared.connections.fetch_add(1, Ordering::SeqCst);
+        (Self(shared.clone()), others)
     }
 }
 
@@ -167,15 +165,11 @@ impl Drop for Place {
 }
 
 fn turn_away(stream: TcpStream) {
-    let limits = TimeLimits {
-        response: Duration::from_millis(100),
-        ..TimeLimits::default()
-    };
-    let failure = Failure::new(
-        503,
-        format!("{MAX_CONNECTIONS} clients are connected, the limit; try again later"),
-    );
-    let _ = Connection::new(stream, limits).respond(failure.status, &failure.body(), false);
+    let message = format!("{MAX_CONNECTIONS} clients are connected, the limit; try again later");
+    let failure = Failure::new(503, message);
+    let mut connection = Connection::new(stream, TimeLimits::default());
+    let _ = connection.respond(failure.status, &failure.body(), false);
+    connection.close();
 }
 
 /// Answers the requests of a connection.

@@ -7,6 +7,7 @@
 mod data;
 mod evaluate;
 mod find;
+mod page;
 mod paired;
 mod question;
 mod record;
