@@ -7,12 +7,12 @@ use foretoken_datasets::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use super::completion::{Completion, Prompt};
-use super::engine::Event;
 use super::failure::Failure;
 use super::probabilities::TokenProbability;
+use super::row::Event;
 use crate::text::generation::Ending;
 
-/// What all parts of an answer state.
+/// Keys that all parts of an answer have.
 pub(super) struct Envelope<'s> {
     pub(super) id: String,
     pub(super) model: &'s str,

@@ -6,6 +6,7 @@
 
 mod data;
 mod evaluate;
+mod fields;
 mod find;
 mod page;
 mod paired;
