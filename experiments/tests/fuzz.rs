@@ -212,7 +212,7 @@ macro_rules! tests {
 tests! {
     token_file documents_index manifest tokenizer text json_lines json csv tsv parquet
     safetensors config generation_config weights_index model_description
-    experiment setting metrics checkpoint comparison compressed observations scaling_fit plan sweep_index
+    experiment setting metrics checkpoint comparison compressed observations scaling_fit plan sweep_index task_items
 }
 
 #[test]

@@ -23,6 +23,7 @@ use foretoken::science::scaling::{
     Columns, Convention, FitRecord, Fits, Law, Method, Observations, Predictor, Settings,
 };
 use foretoken::science::sweep::{Plan, SweepDirectory};
+use foretoken::science::tasks::{MAX_CHOICES, Task, TaskData};
 use foretoken::verify::compare::{
     Check, Checked, Comparison, Computation, Entrant, Entry, Envelope, Invariance, Reference,
     Seeds, Verdict, of_runs, read, write_report,
@@ -32,7 +33,7 @@ use foretoken_model::{ModelConfig, Transformer};
 
 use crate::target::{Target, accepted, file};
 
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 11] = [
     Target::new("experiment", experiment_seeds, experiment),
     Target::new("setting", setting_seeds, setting),
     Target::new("metrics", metrics_seeds, metrics),
@@ -43,6 +44,7 @@ pub(crate) const TARGETS: [Target; 10] = [
     Target::new("scaling_fit", scaling_fit_seeds, scaling_fit),
     Target::new("plan", plan_seeds, plan),
     Target::new("sweep_index", sweep_index_seeds, sweep_index),
+    Target::new("task_items", task_items_seeds, task_items),
 ];
 
 fn experiment_seeds() -> Vec<Vec<u8>> {
@@ -93,6 +95,46 @@ fn sweep_index(bytes: &[u8]) -> bool {
     let path = file("sweep/index.jsonl", bytes);
     let sweep = SweepDirectory::open(path.parent().unwrap()).unwrap();
     accepted(sweep.entries()).is_some()
+}
+
+fn task_items_seeds() -> Vec<Vec<u8>> {
+    let hellaswag = r#"{"activity_label":"a","ctx_a":"b [title] c","ctx_b":"D","endings":["e","f"],"label":"1"}"#;
+    let arc = r#"{"id":"i","question":"q","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"B"}"#;
+    let piqa = r#"{"goal":"g","sol1":"a","sol2":"b","label":0}"#;
+    let winogrande = r#"{"sentence":"a _ b","option1":"c","option2":"d","answer":"2"}"#;
+    let lambada = r#"{"text":"the last word"}"#;
+    let blimp = r#"{"sentence_good":"a","sentence_bad":"b","UID":"u","pair_id":1}"#;
+    let seeds = [hellaswag, arc, piqa, winogrande, lambada, blimp];
+    seeds.map(|seed| seed.as_bytes().to_vec()).into()
+}
+
+/// Reads the items of all tasks, from lines and from a table.
+fn task_items(bytes: &[u8]) -> bool {
+    let never = AtomicBool::new(false);
+    let mut accepts = false;
+    for task in Task::ALL {
+        let folder = match task {
+            Task::Blimp => "tasks/blimp/",
+            _ => "tasks/",
+        };
+        for extension in ["jsonl", "parquet"] {
+            let path = file(&format!("{folder}{task}.{extension}"), bytes);
+            let data = path
+                .ancestors()
+                .find(|path| path.ends_with("tasks"))
+                .unwrap();
+            if let Some(data) = accepted(TaskData::read(data, task, 0, &never)) {
+                accepts = true;
+                for item in &data.items {
+                    let choices = item.choices.len();
+                    assert!(item.gold < choices && choices <= MAX_CHOICES);
+                    assert!(item.choices.iter().all(|choice| choice.bytes > 0));
+                }
+            }
+            fs::remove_file(path).unwrap();
+        }
+    }
+    accepts
 }
 
 fn embedded() -> Experiment {

@@ -142,6 +142,7 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
     if !args.task.tasks.is_empty() {
         return tasks::run(&args);
     }
+    args.task.refuse_without_tasks()?;
     let source = args.model.open()?;
     let second = args.second();
     let second = match &second {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::serve::Server;
+use foretoken::show::format::plural;
 use foretoken::{Error, errln, outln};
 
 use super::interrupt::on_ctrl_c;
@@ -21,8 +22,8 @@ Examples:
   foretoken serve runs/world-flex-1
   foretoken serve gpt2/ --port 8080 --backend libtorch
   curl http://127.0.0.1:8000/v1/completions -d '{\"prompt\": \"The capital of \", \"max_tokens\": 5}'
-  lm_eval --model local-completions --tasks lambada_openai \\
-    --model_args model=mine,base_url=http://127.0.0.1:8000/v1/completions,max_length=1024,tokenizer_backend=remote
+  lm_eval --model local-completions --tasks lambada_openai --model_args \\
+    max_length=1024,tokenizer_backend=remote,model=m,base_url=http://127.0.0.1:8000/v1/completions
 
 There is no password and no encryption: with another --host, whoever reaches the port can use the model.")]
 pub(super) struct ServeArgs {
@@ -61,6 +62,6 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode, Error> {
         server.address()?
     );
     let answered = server.run(&model, &interrupt)?;
-    outln!("Answered {answered} requests.");
+    outln!("Answered {}.", plural(answered, "request"));
     Ok(ExitCode::SUCCESS)
 }

@@ -7,12 +7,12 @@ use foretoken_datasets::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use super::completion::{Completion, Prompt};
-use super::engine::Event;
 use super::failure::Failure;
 use super::probabilities::TokenProbability;
+use super::row::Event;
 use crate::text::generation::Ending;
 
-/// What all parts of an answer state.
+/// Keys that all parts of an answer have.
 pub(super) struct Envelope<'s> {
     pub(super) id: String,
     pub(super) model: &'s str,
@@ -149,60 +149,18 @@ pub(super) fn whole(
     envelope: &Envelope<'_>,
     tokenizer: &Tokenizer,
 ) -> Result<String, Failure> {
-    let n = completion.n;
-    let mut choices = Vec::new();
-    for prompt in &completion.prompts {
-        for _ in 0..n {
-            choices.push(begun(completion, prompt));
-        }
+    let mut growing = Growing::new(completion, tokenizer);
+    while growing.left > 0 {
+        growing.take(events)?;
     }
-    let mut left = choices.len();
-    while left > 0 {
-        match receive(events)? {
-            Event::Prompt(prompt, tokens) => {
-                for choice in &mut choices[prompt * n..(prompt + 1) * n] {
-                    let prompt = &completion.prompts[prompt];
-                    choice.logprobs.add_prompt(prompt, &tokens, tokenizer);
-                }
-            }
-            Event::Token {
-                choice,
-                token,
-                text,
-            } => choices[choice].add(&token, &text, completion, tokenizer),
-            Event::End {
-                choice,
-                text,
-                ending,
-            } => {
-                choices[choice].text += &text;
-                choices[choice].ending = Some(ending);
-                left -= 1;
-            }
-            Event::Failed(failure) => return Err(failure),
-        }
+    let drawn: usize = growing.choices.iter().map(|choice| choice.drawn).sum();
+    for choice in &mut growing.choices {
+        choice.cut();
     }
-    let mut drawn = 0;
-    let choices = choices.into_iter().enumerate().map(|(index, mut choice)| {
-        drawn += choice.drawn;
-        if choice.ending == Some(Ending::Stop) {
-            let kept =
-                choice.logprobs.tokens.len() - choice.drawn.min(choice.logprobs.tokens.len());
-            choice.logprobs.cut(choice.text.chars().count(), kept);
-        }
-        json!({
-            "text": choice.text,
-            "index": index,
-            "logprobs": completion.logprobs.map(|_| choice.logprobs.take()),
-            "finish_reason": finish_reason(choice.ending),
-        })
-    });
+    let choices = (0..growing.choices.len()).map(|index| growing.part(index));
     let mut object = envelope.object(choices.collect());
-    let prompts: usize = completion
-        .prompts
-        .iter()
-        .map(|prompt| prompt.ids.len())
-        .sum();
+    let prompts = completion.prompts.iter();
+    let prompts: usize = prompts.map(|prompt| prompt.ids.len()).sum();
     let usage = json!({
         "prompt_tokens": prompts,
         "completion_tokens": drawn,
@@ -221,104 +179,112 @@ pub(super) fn streamed(
     tokenizer: &Tokenizer,
     mut send: impl FnMut(&str) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let n = completion.n;
-    let mut choices: Vec<Choice> = Vec::new();
-    let mut sent = |index: usize, choice: &mut Choice, text: &str| {
-        let part = json!({
-            "text": text,
-            "index": index,
-            "logprobs": completion.logprobs.map(|_| choice.logprobs.take()),
-            "finish_reason": finish_reason(choice.ending),
-        });
-        send(&Value::Object(envelope.object(vec![part])).to_string())
-    };
-    for prompt in &completion.prompts {
-        for _ in 0..n {
-            choices.push(begun(completion, prompt));
+    let mut growing = Growing::new(completion, tokenizer);
+    while growing.left > 0 {
+        match growing.take(events) {
+            Ok(None) => {}
+            Ok(Some(index)) => {
+                let part = envelope.object(vec![growing.part(index)]);
+                send(&Value::Object(part).to_string())?;
+            }
+            Err(failure) => return send(&failure.body()),
         }
     }
-    let mut begun = vec![false; choices.len()];
-    let mut left = choices.len();
-    while left > 0 {
-        let event = match receive(events) {
-            Ok(event) => event,
-            Err(failure) => Event::Failed(failure),
+    send("[DONE]")
+}
+
+/// The choices of an answer while their parts arrive.
+struct Growing<'c> {
+    completion: &'c Completion,
+    tokenizer: &'c Tokenizer,
+    choices: Vec<Choice>,
+    /// Number of choices that have not ended.
+    left: usize,
+}
+
+impl<'c> Growing<'c> {
+    fn new(completion: &'c Completion, tokenizer: &'c Tokenizer) -> Self {
+        let begun = |prompt: &Prompt| Choice {
+            text: match completion.echo {
+                true => prompt.text.clone(),
+                false => String::new(),
+            },
+            ..Choice::default()
         };
-        match event {
+        let prompts = completion.prompts.iter();
+        let choices: Vec<Choice> = prompts
+            .flat_map(|prompt| (0..completion.n).map(move |_| begun(prompt)))
+            .collect();
+        Self {
+            completion,
+            tokenizer,
+            left: choices.len(),
+            choices,
+        }
+    }
+
+    /// Waits for the next part, and returns the choice that has grown or ended by it.
+    fn take(&mut self, events: &Receiver<Event>) -> Result<Option<usize>, Failure> {
+        // The engine is gone once the server stops.
+        let stopped = |_| Failure::new(503, "the server stops");
+        match events.recv().map_err(stopped)? {
             Event::Prompt(prompt, tokens) => {
-                for index in prompt * n..(prompt + 1) * n {
-                    let choice = &mut choices[index];
-                    let prompt = &completion.prompts[prompt];
-                    choice.logprobs.add_prompt(prompt, &tokens, tokenizer);
+                let n = self.completion.n;
+                let of_prompt = &mut self.choices[prompt * n..(prompt + 1) * n];
+                let prompt = &self.completion.prompts[prompt];
+                for choice in of_prompt {
+                    choice.logprobs.add_prompt(prompt, &tokens, self.tokenizer);
                 }
+                Ok(None)
             }
             Event::Token {
                 choice: index,
                 token,
                 text,
             } => {
-                let choice = &mut choices[index];
-                choice.add(&token, "", completion, tokenizer);
-                let first = match std::mem::replace(&mut begun[index], true) {
-                    false => std::mem::take(&mut choice.text),
-                    true => String::new(),
-                };
-                sent(index, choice, &(first + &text))?;
+                let choice = &mut self.choices[index];
+                choice.text += &text;
+                choice.drawn += 1;
+                if self.completion.logprobs.is_some() {
+                    let characters = characters(token.id, self.tokenizer);
+                    choice.logprobs.push(&token, characters, self.tokenizer);
+                }
+                Ok(Some(index))
             }
             Event::End {
                 choice: index,
                 text,
                 ending,
             } => {
-                let choice = &mut choices[index];
+                let choice = &mut self.choices[index];
+                choice.text += &text;
                 choice.ending = Some(ending);
-                let first = match std::mem::replace(&mut begun[index], true) {
-                    false => std::mem::take(&mut choice.text),
-                    true => String::new(),
-                };
-                sent(index, choice, &(first + &text))?;
-                left -= 1;
+                self.left -= 1;
+                Ok(Some(index))
             }
-            Event::Failed(failure) => {
-                drop(sent);
-                return send(&failure.body());
-            }
+            Event::Failed(failure) => Err(failure),
         }
     }
-    drop(sent);
-    send("[DONE]")
-}
 
-/// Returns a choice that has the prompt if that is asked for.
-fn begun(completion: &Completion, prompt: &Prompt) -> Choice {
-    Choice {
-        text: match completion.echo {
-            true => prompt.text.clone(),
-            false => String::new(),
-        },
-        ..Choice::default()
+    /// Returns what has arrived of a choice since the last call.
+    fn part(&mut self, index: usize) -> Value {
+        let choice = &mut self.choices[index];
+        let logprobs = self.completion.logprobs.map(|_| choice.logprobs.take());
+        json!({
+            "text": std::mem::take(&mut choice.text),
+            "index": index,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason(choice.ending),
+        })
     }
 }
 
 impl Choice {
-    fn add(
-        &mut self,
-        token: &TokenProbability,
-        text: &str,
-        completion: &Completion,
-        tokenizer: &Tokenizer,
-    ) {
-        self.text += text;
-        self.drawn += 1;
-        if completion.logprobs.is_some() {
-            let characters = characters(token.id, tokenizer);
-            self.logprobs.push(token, characters, tokenizer);
+    /// Removes the tokens that begin behind the end of the text, which a stop string has cut.
+    fn cut(&mut self) {
+        if self.ending == Some(Ending::Stop) {
+            let of_prompt = self.logprobs.tokens.len().saturating_sub(self.drawn);
+            self.logprobs.cut(self.text.chars().count(), of_prompt);
         }
     }
-}
-
-/// Waits for the next part. The engine is gone once the server stops.
-fn receive(events: &Receiver<Event>) -> Result<Event, Failure> {
-    let stopped = || Failure::new(503, "the server stops");
-    events.recv().map_err(|_| stopped())
 }

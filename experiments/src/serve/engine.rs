@@ -5,15 +5,14 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{BatchReader, Sampler, Transformer};
 
-use super::completion::Completion;
-use super::failure::Failure;
-use super::probabilities::{ScoredPrompt, TokenProbability, padded, score};
+use super::probabilities::{ScoredPrompt, padded, score};
+use super::row::{Event, Job, Row, fail};
 use crate::backend::panics::caught;
 use crate::text::generation::{Ending, GrowingText};
 
@@ -26,50 +25,10 @@ const JOIN_EVERY: usize = 16;
 /// Time after which a request to stop is noticed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A request on its way, and where its answer goes.
-pub(super) struct Job {
-    pub(super) completion: Completion,
-    pub(super) reply: Sender<Event>,
-}
-
-/// Part of an answer.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Probabilities of the tokens of the prompt with this index.
-    Prompt(usize, Vec<TokenProbability>),
-    /// A choice has grown by a token and by text that is certain now.
-    Token {
-        choice: usize,
-        token: TokenProbability,
-        text: String,
-    },
-    /// A choice has ended. The text is what had been held back.
-    End {
-        choice: usize,
-        text: String,
-        ending: Ending,
-    },
-    /// There is no answer.
-    Failed(Failure),
-}
-
 /// A prompt that waits to be scored.
 struct Waiting {
     job: Arc<Job>,
     prompt: usize,
-}
-
-/// A text that grows.
-struct Row<'t> {
-    job: Arc<Job>,
-    choice: usize,
-    sampler: Sampler,
-    /// Prompt and continuation.
-    ids: Vec<u32>,
-    text: GrowingText<'t, Vec<String>>,
-    /// Number of tokens that may still be drawn.
-    left: usize,
-    is_running: bool,
 }
 
 /// Texts that are read together.
@@ -232,40 +191,36 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Lets waiting texts join those that grow.
+    /// Lets waiting texts join those that grow. One request has at most half of the places, so that one of many long texts
+    /// does not hold up the others.
     fn join(&mut self) {
-        let running = match &self.group {
-            Some(group) => group.running(),
-            None => 0,
-        };
-        let is_time = self
-            .group
-            .as_ref()
-            .is_none_or(|group| group.steps % JOIN_EVERY == 0);
-        if self.to_grow.is_empty() || running >= self.batch || (running > 0 && !is_time) {
+        let is_time = |group: &Group<'_, '_>| group.steps.is_multiple_of(JOIN_EVERY);
+        if self.to_grow.is_empty() || !self.group.as_ref().is_none_or(is_time) {
             return;
         }
-        let mut rows: Vec<Row<'m>> = match self.group.take() {
-            Some(group) => group
-                .rows
-                .into_iter()
-                .filter(|row| row.is_running)
-                .collect(),
-            None => Vec::new(),
-        };
-        // One request has at most half of the places, so that one of many long texts does not hold up the others.
         let most = (self.batch / 2).max(1);
-        let mut waiting = VecDeque::new();
+        let grown = self.group.iter().flat_map(|group| &group.rows);
+        let mut jobs: Vec<Arc<Job>> = grown
+            .filter(|row| row.is_running)
+            .map(|row| row.job.clone())
+            .collect();
+        let (mut joining, mut waiting) = (Vec::new(), VecDeque::new());
         for row in self.to_grow.drain(..) {
-            let of_job = rows
-                .iter()
-                .filter(|other| Arc::ptr_eq(&other.job, &row.job));
-            match rows.len() < self.batch && of_job.count() < most {
-                true => rows.push(row),
-                false => waiting.push_back(row),
+            let of_job = jobs.iter().filter(|job| Arc::ptr_eq(job, &row.job));
+            if jobs.len() < self.batch && of_job.count() < most {
+                jobs.push(row.job.clone());
+                joining.push(row);
+            } else {
+                waiting.push_back(row);
             }
         }
         self.to_grow = waiting;
+        if joining.is_empty() {
+            return;
+        }
+        let grown = self.group.take().map_or(Vec::new(), |group| group.rows);
+        let mut rows: Vec<Row<'m>> = grown.into_iter().filter(|row| row.is_running).collect();
+        rows.extend(joining);
         self.group = Some(Group {
             rows,
             reader: BatchReader::new(self.model),
@@ -313,75 +268,6 @@ impl Group<'_, '_> {
     fn running(&self) -> usize {
         self.rows.iter().filter(|row| row.is_running).count()
     }
-}
-
-impl Row<'_> {
-    /// Draws the next token. The text ends if that is its last one, or if the client is gone.
-    fn draw(&mut self, logits: &[f32], end_of_text: &[u32]) {
-        let drawn = self.sampler.sample(logits, &self.ids);
-        let result = drawn.map_err(crate::Error::from).and_then(|id| {
-            self.left -= 1;
-            self.ids.push(id);
-            if end_of_text.contains(&id) {
-                self.end(Ending::EndOfText);
-                return Ok(());
-            }
-            let text = self.text.push(id)?;
-            let alternatives = self.job.completion.logprobs.unwrap_or(0);
-            let token = TokenProbability::new(id, logits, alternatives)?;
-            let choice = self.choice;
-            self.send(Event::Token {
-                choice,
-                token,
-                text,
-            });
-            if self.text.ending().is_some() {
-                self.finish(String::new());
-            } else if self.left == 0 {
-                self.end(Ending::Length);
-            }
-            Ok(())
-        });
-        if let Err(error) = result {
-            fail(&self.job, &error.to_string());
-            self.is_running = false;
-        }
-    }
-
-    /// Ends the text.
-    fn end(&mut self, ending: Ending) {
-        match self.text.end(ending) {
-            Ok(text) => self.finish(text),
-            Err(error) => {
-                fail(&self.job, &error.to_string());
-                self.is_running = false;
-            }
-        }
-    }
-
-    fn finish(&mut self, text: String) {
-        let choice = self.choice;
-        let ending = self.text.ending().unwrap_or(Ending::Length);
-        self.send(Event::End {
-            choice,
-            text,
-            ending,
-        });
-        self.is_running = false;
-    }
-
-    fn send(&mut self, event: Event) {
-        if self.job.reply.send(event).is_err() {
-            self.is_running = false;
-        }
-    }
-}
-
-/// Answers a request with a failure of the computation.
-fn fail(job: &Job, reason: &str) {
-    let reason = foretoken_datasets::files::printable(reason);
-    let failure = Failure::new(500, format!("the computation failed: {reason}"));
-    let _ = job.reply.send(Event::Failed(failure));
 }
 
 /// Returns another seed each time.

@@ -10,6 +10,9 @@ mod engine;
 mod failure;
 mod http;
 mod probabilities;
+mod prompts;
+mod routes;
+mod row;
 mod server;
 
 pub use completion::{MAX_CHOICES, MAX_LOGPROBS};

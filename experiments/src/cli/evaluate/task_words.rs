@@ -27,7 +27,7 @@ fn model(model: &TasksModel) -> String {
 
 fn table(tasks: &[TaskResult]) -> String {
     let mut table = format!(
-        "{:<14}{:>7}{:>6}  {:<11}{:>9}{:>8}   {:<16}{:>7}\n",
+        "{:<14}{:>7}{:>6}  {:<11}{:>8}{:>7}  {:<16}{:>7}\n",
         "task", "items", "shots", "measure", "value", "SE", "95 % interval", "chance"
     );
     for result in tasks {
@@ -46,9 +46,9 @@ fn table(tasks: &[TaskResult]) -> String {
             let chance = result.chance.filter(|_| *measure != Measure::Perplexity);
             let [value, error, interval] = cells(*measure, estimate);
             let row = format!(
-                "{name:<14}{items:>7}{shots:>6}  {:<11}{value:>9}{error:>8}   {interval:<16}{:>7}",
+                "{name:<14}{items:>7}{shots:>6}  {:<11}{value:>8}{error:>7}  {interval:<16}{:>7}",
                 measure.name(),
-                chance.map_or(String::new(), |chance| percent(chance)),
+                chance.map_or(String::new(), percent),
             );
             table += &format!("{}\n", row.trim_end());
         }
@@ -59,7 +59,7 @@ fn table(tasks: &[TaskResult]) -> String {
 /// Returns value, standard error and interval of a measure: shares in percent.
 fn cells(measure: Measure, estimate: &Estimate) -> [String; 3] {
     let number = |value: f64| match measure {
-        Measure::Perplexity => format::significant(value, 4),
+        Measure::Perplexity => perplexity(value),
         _ => percent(value),
     };
     let interval = |[low, high]: [f64; 2]| format!("{} to {}", number(low), number(high));
@@ -69,6 +69,14 @@ fn cells(measure: Measure, estimate: &Estimate) -> [String; 3] {
         estimate.standard_error.map_or_else(none, number),
         estimate.interval.map_or_else(none, interval),
     ]
+}
+
+fn perplexity(value: f64) -> String {
+    match value.abs() {
+        small if small < 10.0 => format!("{value:.3}"),
+        small if small < 1000.0 => format!("{value:.1}"),
+        _ => format::significant(value, 4),
+    }
 }
 
 fn percent(share: f64) -> String {

@@ -32,30 +32,45 @@ pub(super) struct TaskArgs {
         value_delimiter = ',',
         requires = "data",
         conflicts_with_all = [
-            "texts", "stride", "by", "format", "text_field", "separator", "invalid_utf8", "report", "out"
-        ]
+            "texts", "stride", "by", "format", "text_field", "separator", "invalid_utf8"]
     )]
     pub(super) tasks: Vec<Task>,
-    /// Number of examples with their answers before each question of --tasks
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        requires = "tasks",
-        value_parser = clap::value_parser!(u32).range(..=1000)
-    )]
-    shots: u32,
-    /// Seed of the draw of examples; the default is that of lm-evaluation-harness, which then draws the same ones
-    #[arg(long, value_name = "N", default_value_t = 1234, requires = "tasks")]
-    seed: u64,
+    /// Number of examples with their answers before each question of --tasks [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1000))]
+    shots: Option<u32>,
+    /// Seed of the draw of examples [default: 1234, with which lm-evaluation-harness draws the same ones]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Maximum number of questions of each of --tasks, the first ones
-    #[arg(
-        long,
-        value_name = "N",
-        requires = "tasks",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+}
+
+impl TaskArgs {
+    fn shots(&self) -> usize {
+        self.shots.unwrap_or(0) as usize
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1234)
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit.map(|limit| limit as usize)
+    }
+
+    /// Refuses what belongs to tasks where there are none.
+    pub(super) fn refuse_without_tasks(&self) -> Result<(), Error> {
+        let given = [
+            ("--shots", self.shots.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--limit", self.limit.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(refused(name, "is for --tasks; name some, or leave it out")),
+            None => Ok(()),
+        }
+    }
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
@@ -72,6 +87,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
         None => None,
     };
     let interrupt = on_ctrl_c(|| {});
+    let directory = args.report.claim("tasks-")?;
     let began = Instant::now();
     let data = read(args, &interrupt)?;
     let first = evaluated(&args.model, &source, &data, &settings, &interrupt)?;
@@ -87,8 +103,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
     };
     let record = TasksRecord {
         first,
-        seed: args.task.seed,
-        limit: args.task.limit.map(|limit| limit as usize),
+        seed: args.task.seed(),
+        limit: args.task.limit(),
         seconds: began.elapsed().as_secs_f64(),
         against,
     };
@@ -96,15 +112,21 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&record)? + "\n",
         false => format::plain(shown(&record)),
     });
+    if let Some(directory) = directory {
+        let page = record.write(directory)?;
+        if !args.json {
+            output::write(&format!("Report: {}\n", page.display()));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn settings(args: &EvaluateArgs, source: &Source) -> Result<TaskSettings, Error> {
     source.tokenizer()?;
     Ok(TaskSettings {
-        shots: args.task.shots as usize,
-        seed: args.task.seed,
-        limit: args.task.limit.map(|limit| limit as usize),
+        shots: args.task.shots(),
+        seed: args.task.seed(),
+        limit: args.task.limit(),
         context: context(args, source.config().context)?,
         batch: args.batch.map(|batch| batch as usize),
     })
@@ -120,7 +142,7 @@ fn read(args: &EvaluateArgs, interrupt: &AtomicBool) -> Result<Vec<TaskData>, Er
         }
         tasks.push(*task);
     }
-    let shots = args.task.shots as usize;
+    let shots = args.task.shots();
     let read = |task| TaskData::read(&data, task, shots, interrupt);
     tasks.into_iter().map(read).collect()
 }

@@ -6,7 +6,9 @@
 
 mod data;
 mod evaluate;
+mod fields;
 mod find;
+mod page;
 mod paired;
 mod question;
 mod record;

@@ -52,26 +52,23 @@ pub struct TaskDifference {
     /// The measure.
     pub measure: Measure,
     /// The second model's value minus the first's. The interval is that of the 2.5 % and 97.5 % quantiles of a bootstrap
-    /// over items, within the parts of a task; `None` if no item distinguishes the models.
+    /// over items, within the parts of a task; `None` if all resamples agree, because then they say nothing about chance.
     pub difference: Estimate,
     /// The test of accuracies.
     pub mcnemar: Option<McNemar>,
 }
 
 impl TaskDifference {
-    /// Returns whether the second model is better, as far as the items show it: the test, corrected for the number of
-    /// tasks, and the interval both have to say so.
+    /// Returns whether the second model is better, as far as the items show it. The test, corrected for the number of tasks,
+    /// has to say so, and the interval must not contain 0.
     pub fn second_is_better(&self) -> Option<bool> {
-        let [low, high] = self.difference.interval?;
-        let is_shown = match self.mcnemar {
-            Some(test) => test.adjusted_p_value < SIGNIFICANCE,
-            None => true,
+        let is_shown = match (self.mcnemar, self.difference.contains(0.0)) {
+            (Some(test), contains) => {
+                test.adjusted_p_value < SIGNIFICANCE && contains != Some(true)
+            }
+            (None, contains) => contains == Some(false),
         };
-        let is_higher = match (low > 0.0, high < 0.0) {
-            (true, _) => true,
-            (_, true) => false,
-            _ => return None,
-        };
+        let is_higher = self.difference.value > 0.0;
         is_shown.then_some(is_higher == (self.measure != Measure::Perplexity))
     }
 }
@@ -173,13 +170,14 @@ fn bootstrap(strata: &[Vec<[f64; 2]>], of_means: impl Fn([f64; 2]) -> f64) -> Ve
 fn estimate(value: f64, mut replicates: Vec<f64>) -> Estimate {
     replicates.sort_by(f64::total_cmp);
     let count = replicates.len();
+    let varies = replicates.first() != replicates.last();
     let quantile = |share: f64| replicates[((count as f64 * share) as usize).min(count - 1)];
     let mean = replicates.iter().sum::<f64>() / count as f64;
     let squares: f64 = replicates.iter().map(|one| (one - mean).powi(2)).sum();
     Estimate {
         value,
-        standard_error: (count > 1).then(|| (squares / (count as f64 - 1.0)).sqrt()),
-        interval: (count > 0).then(|| [quantile(0.025), quantile(0.975)]),
+        standard_error: varies.then(|| (squares / (count as f64 - 1.0)).sqrt()),
+        interval: varies.then(|| [quantile(0.025), quantile(0.975)]),
     }
 }
 
@@ -249,6 +247,12 @@ mod tests {
         let equal = &of(&[("+", "+", 20), ("-", "-", 20)])[0];
         assert_eq!(equal.difference.interval, None);
         assert_eq!(equal.second_is_better(), None);
+        // Every resample has a difference of 1, which is no interval; the test alone says it.
+        let all = &of(&[("-", "+", 12)])[0];
+        assert_eq!((all.difference.value, all.difference.interval), (1.0, None));
+        assert_eq!(all.second_is_better(), Some(true));
+        let few = &of(&[("-", "+", 4)])[0];
+        assert_eq!(few.second_is_better(), None);
         let close = &of(&[("+", "+", 20), ("-", "+", 3), ("+", "-", 2)])[0];
         assert_eq!(close.second_is_better(), None);
     }
@@ -278,8 +282,8 @@ mod tests {
         });
         let found = differences(&first, &second);
         let test = found[0].mcnemar.unwrap();
-        assert_eq!(test.p_value, 2.0 / 64.0);
-        assert_eq!(test.adjusted_p_value, 4.0 / 64.0);
+        assert!((test.p_value - 2.0 / 64.0).abs() < 1e-12);
+        assert!((test.adjusted_p_value - 4.0 / 64.0).abs() < 1e-12);
         assert_eq!(found[0].second_is_better(), None);
     }
 }

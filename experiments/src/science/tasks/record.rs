@@ -1,4 +1,4 @@
-//! What an evaluation on tasks prints as JSON.
+//! Record of an evaluation on tasks, which `--json` prints.
 
 use serde::Serialize;
 

@@ -57,7 +57,7 @@ impl Serialize for Measure {
     }
 }
 
-/// Where a task's data are, and what a file of them has.
+/// Data set of a task: its names, its files and their columns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DataSet {
     /// Name on Hugging Face's hub.
