@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod inspect;
 mod interrupt;
+mod memory;
 mod model;
 mod predict;
 mod read;
@@ -54,6 +55,8 @@ enum Command {
     Exposure(exposure::ExposureArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
     #[command(subcommand)]
     Scaling(scaling::ScalingCommand),
     Inspect(inspect::InspectArgs),
@@ -109,6 +112,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Exposure(args)) => exposure::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
+        Some(Command::Memory(command)) => memory::run(command),
         Some(Command::Scaling(command)) => scaling::run(command),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),

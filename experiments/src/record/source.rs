@@ -146,14 +146,18 @@ impl Source {
         }
     }
 
-    /// Returns whether both are the same weights: the same checkpoint of a run, or the same folder.
-    pub fn has_same_weights(&self, other: &Self) -> bool {
-        let step = |source: &Self| match &source.kind {
+    /// Returns the number of optimizer steps of the checkpoint; `None` unless the model is a run.
+    pub fn step(&self) -> Option<usize> {
+        match &self.kind {
             Kind::Run { step, .. } => Some(*step),
             Kind::Pretrained(_) => None,
-        };
+        }
+    }
+
+    /// Returns whether both are the same weights: the same checkpoint of a run, or the same folder.
+    pub fn has_same_weights(&self, other: &Self) -> bool {
         let path = |source: &Self| source.path.canonicalize().ok();
-        path(self) == path(other) && step(self) == step(other)
+        path(self) == path(other) && self.step() == other.step()
     }
 
     /// Returns the model's tokenizer.

@@ -4,6 +4,7 @@ mod bootstrap;
 pub mod compress;
 pub mod evaluate;
 pub mod exposure;
+pub mod memory;
 mod random;
 pub mod scaling;
 mod share;

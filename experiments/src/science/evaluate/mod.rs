@@ -17,4 +17,5 @@ pub use measures::{ClusterKind, DocumentResult, Evaluation, Evaluator, Measures,
 pub use paired::{PairedDifference, Rounding, RoundingVerdict, with_rounded_weights};
 pub use record::{EvaluationRecord, Second};
 pub use score::Settings;
+pub(in crate::science) use score::score;
 pub use text::{Document, Encoder, Segment, Text, TextSize};

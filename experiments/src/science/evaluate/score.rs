@@ -20,19 +20,19 @@ const GRAIN: usize = 64;
 
 /// Score of one target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct TargetScore {
+pub(in crate::science) struct TargetScore {
     /// Negative log-likelihood, in nats.
-    pub(super) nats: f32,
+    pub(in crate::science) nats: f32,
     /// Negative log-likelihood of the most probable token, in nats.
     pub(super) top_nats: f32,
     /// Rank among all tokens, from 1.
-    pub(super) rank: u32,
+    pub(in crate::science) rank: u32,
     /// Number of tokens that the model saw before it.
     pub(super) context: u32,
 }
 
 /// Scores of all targets of a segment, from its first one on.
-pub(super) type SegmentScores = Vec<TargetScore>;
+pub(in crate::science) type SegmentScores = Vec<TargetScore>;
 
 /// Settings of an evaluation that change speed and memory, or what precedes each token.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ struct Job {
 /// # Errors
 ///
 /// Returns an error if the device fails, the model's predictions are not finite, or `interrupt` is set.
-pub(super) fn score(
+pub(in crate::science) fn score(
     model: &Transformer,
     text: &Text,
     settings: &Settings,
