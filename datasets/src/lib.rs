@@ -19,6 +19,8 @@ mod loader;
 mod manifest;
 mod mapped;
 mod mixture;
+mod occurrences;
+mod overlap;
 mod panics;
 mod permutation;
 mod prefetch;
@@ -47,6 +49,8 @@ pub use manifest::{
     Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
 };
 pub use mixture::Mixture;
+pub use occurrences::occurrences;
+pub use overlap::{DocumentOverlap, Overlap, overlap};
 pub use reader::{
     Column, Document, Documents, InvalidUtf8, MAX_DECOMPRESSED_BYTES, MAX_HELD_PARQUET_BYTES,
     MAX_LINE_BYTES, MAX_RECORD_BYTES, ReadOptions, Record, Records, documents, records,

@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod inspect;
 mod interrupt;
+mod memory;
 mod model;
 mod predict;
 mod probe;
@@ -59,6 +60,8 @@ enum Command {
     Probe(probe::ProbeArgs),
     Compress(compress::CompressArgs),
     Decompress(compress::DecompressArgs),
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
     #[command(subcommand)]
     Scaling(scaling::ScalingCommand),
     Inspect(inspect::InspectArgs),
@@ -116,6 +119,7 @@ fn execute(command: Option<Command>) -> Result<ExitCode, Error> {
         Some(Command::Probe(args)) => probe::run(args),
         Some(Command::Compress(args)) => compress::run(args),
         Some(Command::Decompress(args)) => compress::decompress(args),
+        Some(Command::Memory(command)) => memory::run(command),
         Some(Command::Scaling(command)) => scaling::run(command),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Data(command)) => data::run(command),

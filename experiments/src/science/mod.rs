@@ -5,6 +5,7 @@ pub mod compress;
 pub mod evaluate;
 pub mod exposure;
 pub mod probes;
+pub mod memory;
 mod random;
 pub mod scaling;
 mod share;

@@ -747,3 +747,45 @@ fn errors_of_damaged_files_are_one_line() {
     );
     assert_refused(&build("damaged.parquet", "byte"), 2, &["damaged.parquet"]);
 }
+
+#[test]
+fn validation_text_that_is_in_the_training_text_is_found() {
+    let bench = Bench::new();
+    let document = |number: usize| -> String {
+        let words = (0..30).map(|word| format!("{} ", number * 37 % 101 + word * number));
+        words.collect()
+    };
+    // Every third document has another ending, so that most of it is there twice, in either split.
+    let lines: Vec<String> = (0..240)
+        .map(|i| {
+            let text = match i % 3 {
+                2 => format!("{}and {i}", document(i - 1)),
+                _ => document(i),
+            };
+            serde_json::json!({ "text": text }).to_string()
+        })
+        .collect();
+    fs::write(bench.path("docs.jsonl"), lines.join("\n")).unwrap();
+    bench.build(&["docs.jsonl"], "byte", "out", &["--valid", "0.2"]);
+    let shown = bench.succeed(&["data", "check", "out", "--overlap"]);
+    assert!(shown.contains("every checksum"), "{shown}");
+    let line = shown
+        .lines()
+        .find(|line| line.contains("at least half"))
+        .unwrap();
+    let numbers: Vec<usize> = line
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    // About two thirds have a twin, four fifths of which are in the training text.
+    let share = numbers[0] as f64 / numbers[1] as f64;
+    assert!((0.3..0.8).contains(&share), "{shown}");
+    assert!(shown.contains("sequences of 50 tokens"), "{shown}");
+    let all = bench.succeed(&["data", "check", "out", "--overlap=1"]);
+    assert!(
+        all.contains("100.0 % of"),
+        "every digit is in the training text: {all}"
+    );
+    let none = bench.succeed(&["data", "check", "out", "--overlap=5000"]);
+    assert!(none.contains("shorter than that"), "{none}");
+}

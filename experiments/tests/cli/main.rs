@@ -11,6 +11,7 @@ mod generate;
 mod huggingface;
 mod input;
 mod inspect;
+mod memory;
 mod mistakes;
 mod output;
 mod predict;

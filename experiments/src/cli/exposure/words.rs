@@ -3,7 +3,7 @@
 use foretoken::science::Share;
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::exposure::{Accumulated, ExposureRecord, Repetition, StrategyRecord};
-use foretoken::show::format::{self, count, significant};
+use foretoken::show::format::{self, count, plural, significant};
 
 /// Returns the study in tables of 80 columns.
 pub(super) fn shown(record: &ExposureRecord) -> String {
@@ -48,11 +48,11 @@ fn conditions(record: &ExposureRecord) -> String {
         false => String::new(),
     };
     wrapped(&format!(
-        "{} sequences: a prompt of {} tokens from {}, and up to {} steps (context {}{limit})",
+        "{} sequences: a prompt of {} from {}, and up to {} (context {}{limit})",
         count(method.sequences as u64),
-        method.prompt,
+        plural(method.prompt, "token"),
         method.data,
-        method.length,
+        plural(method.length, "step"),
         method.context
     ))
 }
@@ -173,7 +173,7 @@ fn support(record: &ExposureRecord) -> String {
         {
             notes = wrapped(&format!(
                 "{} of the {} times that a text of {} became impossible, it was possible again before its end. Errors after \
-                 that were {:.2} times{} those of the data at the same steps.",
+                 that were {:.2} times{} those of the data at the same places of a document.",
                 recovery.returns,
                 recovery.leaves,
                 strategy.strategy.name,
@@ -228,14 +228,9 @@ fn treatments(record: &ExposureRecord) -> String {
 
 fn repetition(record: &ExposureRecord) -> String {
     let of_data = &record.on_data.repetition;
-    let window = of_data.rep(128).map_or(16, |(window, _)| window);
     let mut table = format!(
         "\n{:<24} {:>9} {:>9} {:>10} {:>10}\n",
-        "repetition, %",
-        "rep/16",
-        format!("rep/{window}"),
-        "seq-rep-4",
-        "seq-rep-16"
+        "repetition, %", "rep/16", "rep/128", "seq-rep-4", "seq-rep-16"
     );
     let mut row = |name: &str, repetition: &Repetition| {
         let share = |estimate: Option<Estimate>| {
@@ -245,8 +240,8 @@ fn repetition(record: &ExposureRecord) -> String {
         };
         table += &format!(
             "{name:<24} {:>9} {:>9} {:>10} {:>10}\n",
-            share(repetition.rep(16).map(|(_, share)| share)),
-            share(repetition.rep(128).map(|(_, share)| share)),
+            share(repetition.rep(16)),
+            share(repetition.rep(128)),
             share(repetition.seq_rep(4)),
             share(repetition.seq_rep(16))
         );

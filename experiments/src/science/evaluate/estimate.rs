@@ -203,6 +203,22 @@ impl Estimate {
         }
     }
 
+    /// Returns this estimate less one from independent data. `clusters` is the smaller number of clusters of the two: with
+    /// its degrees of freedom the interval is at least as wide as by those of Welch (1947).
+    pub(in crate::science) fn minus_independent(self, other: Self, clusters: usize) -> Self {
+        let value = self.value - other.value;
+        let errors = self.standard_error.zip(other.standard_error);
+        let standard_error = errors.map(|(a, b)| a.hypot(b)).filter(|_| clusters > 1);
+        Self {
+            value,
+            standard_error,
+            interval: standard_error.map(|error| {
+                let margin = student_quantile(clusters as f64 - 1.0) * error;
+                [value - margin, value + margin]
+            }),
+        }
+    }
+
     /// Whether the interval contains a number; `None` if there is no interval.
     pub fn contains(&self, number: f64) -> Option<bool> {
         self.interval
@@ -319,6 +335,29 @@ mod tests {
         let one = ratio_difference(pairs[..1].iter().copied()).unwrap();
         assert_eq!(one.interval, None);
         assert_eq!(ratio_difference([[[1.0, 0.0]; 2]].into_iter()), None);
+    }
+
+    #[test]
+    fn errors_of_independent_estimates_add_up_in_squares() {
+        let estimate = |value, error| Estimate {
+            value,
+            standard_error: Some(error),
+            interval: None,
+        };
+        let difference = estimate(5.0, 0.3).minus_independent(estimate(3.0, 0.4), 11);
+        assert_eq!(
+            (difference.value, difference.standard_error),
+            (2.0, Some(0.5))
+        );
+        let [low, high] = difference.interval.unwrap();
+        // Student's quantile of 10 degrees of freedom is 2.228.
+        assert!((high - low - 2.228).abs() < 1e-3);
+        assert_eq!(
+            estimate(1.0, 0.1)
+                .minus_independent(estimate(1.0, 0.1), 1)
+                .interval,
+            None
+        );
     }
 
     /// Two models on documents whose difficulty they share: paired intervals cover the true difference in 95 % of 4000

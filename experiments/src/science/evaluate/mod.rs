@@ -19,4 +19,5 @@ pub use paired::{PairedDifference, Rounding, RoundingVerdict, with_rounded_weigh
 pub use record::{EvaluationRecord, Second};
 pub use score::Settings;
 pub(in crate::science) use score::{BatchLimit, TargetScore, score_padded};
+pub(in crate::science) use score::score;
 pub use text::{Document, Encoder, Segment, Text, TextSize};

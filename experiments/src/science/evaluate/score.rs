@@ -76,7 +76,7 @@ struct Job {
 /// # Errors
 ///
 /// Returns an error if the device fails, the model's predictions are not finite, or `interrupt` is set.
-pub(super) fn score(
+pub(in crate::science) fn score(
     model: &Transformer,
     text: &Text,
     settings: &Settings,

@@ -6,6 +6,7 @@
 
 mod accumulate;
 mod divergence;
+mod figures;
 mod page;
 mod predictor;
 mod record;

@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 
 use super::accumulate::Accumulated;
+use super::figures::{by_step, excess_by_length, outside};
 use super::record::{ExposureRecord, StrategyRecord};
 use super::repetition::Repetition;
 use crate::Error;
 use crate::record::run::{ReportDirectory, write_atomically};
-use crate::report::{
-    self, Block, Cell, Figure, Layout, Line, LineKind, LinePlot, Page, Plot, PlotAxis, PointMark,
-    Scatter, Section, Series, Table, Tile, Width, headings, run_class,
-};
+use crate::report::{self, Block, Cell, Layout, Page, Section, Table, Tile, headings};
 use crate::science::Share;
 use crate::science::evaluate::Estimate;
 use crate::show::format::{count, significant};
@@ -117,37 +115,6 @@ fn overview(record: &ExposureRecord) -> Vec<Block> {
     ]
 }
 
-/// Names and by-step curves of the data and of all strategies.
-fn by_step(record: &ExposureRecord) -> Figure {
-    let line = |(index, (name, values)): (usize, (&str, &Vec<f64>))| Line {
-        name: name.into(),
-        kind: LineKind::Run,
-        class: run_class(index),
-        steps: None,
-        values: values.clone(),
-    };
-    let strategies = record.strategies.iter();
-    let curves = std::iter::once(("data", &record.on_data.by_step))
-        .chain(strategies.map(|record| (record.strategy.name.as_str(), &record.by_step)));
-    Figure {
-        id: "errors-by-step".into(),
-        caption: "Mean divergence from the oracle at each step, on possible contexts of the data and of the model. Step 0 has the \
-                  prompt alone, which is of the data for all."
-            .into(),
-        plot: Plot::Lines(LinePlot {
-            label: "Divergence from the oracle by step".into(),
-            axis: "tokens after the prompt",
-            quantity: "KL(o‖p), nats",
-            log: false,
-            width: Width::Full,
-            lines: curves.enumerate().map(line).collect(),
-            bands: Vec::new(),
-            levels: Vec::new(),
-            marks: Vec::new(),
-        }),
-    }
-}
-
 fn accumulation(record: &ExposureRecord) -> Vec<Block> {
     let length = record.method.length;
     let rows = record.strategies.iter().map(|strategy| {
@@ -195,50 +162,6 @@ fn end(estimate: Option<Estimate>, index: usize) -> Cell {
     Cell::number(ends.map(|ends| ends[index]), |value| significant(value, 3))
 }
 
-fn series(name: &str, mark: PointMark, colour: usize, points: Vec<(f64, f64)>) -> Series {
-    Series {
-        name: name.into(),
-        mark,
-        class: run_class(colour),
-        points,
-    }
-}
-
-fn excess_by_length(record: &ExposureRecord) -> Figure {
-    let mut all = Vec::new();
-    for (index, strategy) in record.strategies.iter().enumerate() {
-        let name = &strategy.strategy.name;
-        let accumulated = strategy.accumulated.iter();
-        let excess = accumulated.filter_map(|at| Some((at.length as f64, at.excess?)));
-        let bars = excess
-            .clone()
-            .filter_map(|(length, excess)| Some((length, excess.interval?)));
-        let bars = bars.flat_map(|(length, ends)| ends.map(|end| (length, end)));
-        all.push(series(name, PointMark::Bars, index + 1, bars.collect()));
-        let line = excess.map(|(length, excess)| (length, excess.value));
-        all.push(series(name, PointMark::Line, index + 1, line.collect()));
-    }
-    Figure {
-        id: "excess-by-length".into(),
-        caption: "How much larger the errors of l steps are in free running than on the data, on possible contexts. Bars are 95 % \
-                  intervals."
-            .into(),
-        plot: Plot::Scatter(Scatter {
-            label: "Excess of the accumulated errors by length".into(),
-            x: PlotAxis {
-                name: "steps l",
-                log: true,
-            },
-            y: PlotAxis {
-                name: "excess, %",
-                log: false,
-            },
-            width: Width::Full,
-            series: all,
-        }),
-    }
-}
-
 fn impossible(record: &ExposureRecord) -> Vec<Block> {
     let share = |share: Option<Share>, of: fn(Share) -> f64| {
         Cell::number(share.map(of), |value| significant(100.0 * value, 3))
@@ -270,7 +193,7 @@ fn impossible(record: &ExposureRecord) -> Vec<Block> {
         Block::Text(format!(
             "A sequence leaves the support of the oracle with a token that makes the text impossible, and is outside until \
              the next document begins. Shares are of all sequences within {} steps. The errors after the return are over \
-             those of the data at the same steps of the same prompts: 1 is complete recovery (He et al. 2021).",
+             those of the data at the same places of a document: 1 is complete recovery (He et al. 2021).",
             record.method.length
         )),
         Block::Table(Table {
@@ -291,41 +214,6 @@ fn impossible(record: &ExposureRecord) -> Vec<Block> {
         }),
         Block::Figures(vec![outside(record)]),
     ]
-}
-
-fn outside(record: &ExposureRecord) -> Figure {
-    let line = |(index, strategy): (usize, &StrategyRecord)| {
-        let outside = &strategy.support.as_ref()?.outside;
-        let percent = |share: &Option<Share>| share.map_or(f64::NAN, |share| 100.0 * share.value);
-        Some(Line {
-            name: strategy.strategy.name.clone(),
-            kind: LineKind::Run,
-            class: run_class(index + 1),
-            steps: None,
-            values: outside.iter().map(percent).collect(),
-        })
-    };
-    Figure {
-        id: "outside-by-step".into(),
-        caption: "Share of the sequences whose text is impossible before the token of each step."
-            .into(),
-        plot: Plot::Lines(LinePlot {
-            label: "Share of impossible texts by step".into(),
-            axis: "tokens after the prompt",
-            quantity: "impossible, %",
-            log: false,
-            width: Width::Full,
-            lines: record
-                .strategies
-                .iter()
-                .enumerate()
-                .filter_map(line)
-                .collect(),
-            bands: Vec::new(),
-            levels: Vec::new(),
-            marks: Vec::new(),
-        }),
-    }
 }
 
 /// Sets the conventions about impossible contexts side by side.
@@ -375,8 +263,8 @@ fn repetition(record: &ExposureRecord) -> Table {
         };
         vec![
             Cell::from(name.to_owned()),
-            cell(repetition.rep(16).map(|(_, share)| share)),
-            cell(repetition.rep(128).map(|(_, share)| share)),
+            cell(repetition.rep(16)),
+            cell(repetition.rep(128)),
             cell(repetition.seq_rep(4)),
             cell(repetition.seq_rep(16)),
         ]
@@ -387,18 +275,13 @@ fn repetition(record: &ExposureRecord) -> Table {
     ];
     let strategies = record.strategies.iter();
     rows.extend(strategies.map(|strategy| row(&strategy.strategy.name, &strategy.repetition)));
-    let window = record
-        .on_data
-        .repetition
-        .rep(128)
-        .map_or(16, |(window, _)| window);
     Table {
         caption: "Repeated tokens and n-grams (Welleck et al. 2019)",
         layout: Layout::Scrolling,
         headings: headings([
             ("tokens", ""),
             ("rep/16", ""),
-            (&format!("rep/{window}"), ""),
+            ("rep/128", ""),
             ("seq-rep-4", ""),
             ("seq-rep-16", ""),
         ]),

@@ -32,13 +32,10 @@ pub struct Repeated {
 }
 
 impl Repetition {
-    /// Returns rep/ℓ for the largest ℓ up to `window`, with that ℓ.
-    pub fn rep(&self, window: usize) -> Option<(usize, Estimate)> {
-        let fits = self
-            .rep
-            .iter()
-            .rfind(|repeated| repeated.tokens <= window)?;
-        Some((fits.tokens, fits.share?))
+    /// Returns rep/ℓ.
+    pub fn rep(&self, window: usize) -> Option<Estimate> {
+        let found = self.rep.iter().find(|repeated| repeated.tokens == window)?;
+        found.share
     }
 
     /// Returns seq-rep-n.
@@ -130,8 +127,8 @@ mod tests {
         }];
         let found = repetition(bootstrap, &texts);
         // All but the first 1 and 2 are repeated; 8 is in the prompt.
-        let (window, rep) = found.rep(128).unwrap();
-        assert_eq!((window, rep.value), (16, 5.0 / 7.0));
+        assert_eq!(found.rep(16).unwrap().value, 5.0 / 7.0);
+        assert_eq!(found.rep(128), None, "the text is shorter");
         // Of 12, 21, 12, 21, 12, 28 three differ.
         assert!((found.seq_rep(2).unwrap().value - 0.5).abs() < 1e-12);
         assert!((found.seq_rep(4).unwrap().value - (1.0 - 3.0 / 4.0)).abs() < 1e-12);

@@ -28,6 +28,8 @@ pub struct Sequences {
     pub(super) prompt: usize,
     /// Token that ends a sequence; `None` if sequences have no end.
     pub(super) end: Option<u32>,
+    /// Token that ends a document of a world.
+    pub(super) border: Option<u32>,
     /// Where they come from, in words.
     pub(super) origin: String,
 }
@@ -90,6 +92,7 @@ impl Sequences {
             rows,
             prompt: 1 + shape.prompt,
             end: by_document.then_some(end),
+            border: Some(end),
             origin: format!(
                 "fresh documents of the {} world",
                 world.config().kind.name()
@@ -142,6 +145,7 @@ impl Sequences {
             rows: spaced.map(|piece| [start, piece].concat()).collect(),
             prompt,
             end,
+            border: end,
             origin: "the validation text".into(),
         })
     }

@@ -193,7 +193,10 @@ pub(super) fn measure(
             by_step: by_step(&free, walk.length),
             never_left: is_exact.then(|| accumulated(Treatment::NeverLeft)),
             smoothed: is_exact.then(|| [smoothed(0), smoothed(1)]),
-            support: is_exact.then(|| support(bootstrap, &lengths, &free, &data)),
+            support: sequences
+                .border
+                .filter(|_| is_exact)
+                .map(|border| support(bootstrap, &lengths, &free, &data, border)),
             repetition: written(bootstrap, &free),
         });
     }

@@ -3,7 +3,7 @@
 //! A sequence leaves with a token that is impossible after a possible context. It is outside until the next document
 //! begins, where every oracle of a world knows the distribution again. What comes then says whether the model recovers
 //! (He et al. 2021, <https://arxiv.org/abs/1905.10617>): its errors there are compared with those on the data at the same
-//! steps.
+//! places of a document.
 
 use serde::Serialize;
 
@@ -37,8 +37,8 @@ pub struct Recovery {
     /// Median number of tokens between the leaving token and the next document, by Kaplan and Meier's estimate (1958), which
     /// takes into account that a sequence may end before. 0 if the leaving token ends the document.
     pub tokens: Option<Estimate>,
-    /// Mean error of the steps after a return, over that of the data at the same steps of the same prompts: 1 if the
-    /// model has recovered completely.
+    /// Mean error of the steps after a return, over that of the data at the same places of a document: 1 if the model has
+    /// recovered completely.
     pub errors_after: Option<Estimate>,
 }
 
@@ -50,12 +50,13 @@ struct Spell {
     has_ended: bool,
 }
 
-/// Describes the support of free walks, of which each has a walk along the data with the same prompt.
+/// Describes the support of free walks, and compares what follows with walks along the data. `border` ends documents.
 pub(super) fn support(
     bootstrap: Bootstrap,
     lengths: &[usize],
     free: &[Trace],
     data: &[Trace],
+    border: u32,
 ) -> Support {
     let last = lengths.last().copied().unwrap_or(0);
     let has_left = |trace: &Trace, length: usize| trace.leaves.first().is_some_and(|l| *l < length);
@@ -78,7 +79,7 @@ pub(super) fn support(
         per_thousand: per_thousand(bootstrap, free),
         leaving: leaving.collect(),
         outside: outside.collect(),
-        recovery: recovery(bootstrap, free, data),
+        recovery: recovery(bootstrap, free, data, border),
     }
 }
 
@@ -106,7 +107,7 @@ fn per_thousand(bootstrap: Bootstrap, free: &[Trace]) -> Option<Estimate> {
     })
 }
 
-fn recovery(bootstrap: Bootstrap, free: &[Trace], data: &[Trace]) -> Option<Recovery> {
+fn recovery(bootstrap: Bootstrap, free: &[Trace], data: &[Trace], border: u32) -> Option<Recovery> {
     let mut spells: Vec<Spell> = free
         .iter()
         .enumerate()
@@ -116,20 +117,53 @@ fn recovery(bootstrap: Bootstrap, free: &[Trace], data: &[Trace]) -> Option<Reco
         return None;
     }
     spells.sort_by_key(|spell| spell.tokens);
-    let after: Vec<[f64; 2]> = free
+    let after: Vec<_> = free
         .iter()
-        .zip(data)
-        .map(|(free, data)| free.errors_after_return(data))
+        .map(|trace| {
+            let first = trace
+                .leaves
+                .first()
+                .map_or(trace.exact.len(), |leave| leave + 1);
+            trace.errors_by_place(border, first)
+        })
+        .collect();
+    let of_data: Vec<_> = data
+        .iter()
+        .map(|trace| trace.errors_by_place(border, 0))
         .collect();
     Some(Recovery {
         leaves: spells.len(),
         returns: spells.iter().filter(|spell| spell.has_ended).count(),
         tokens: bootstrap.estimate(free.len(), |weights| median(&spells, weights)),
         errors_after: bootstrap.estimate(free.len(), |weights| {
-            let [free, data] = weighted(weights, &after);
-            free / data
+            let (free, data) = (by_place(weights, &after), by_place(weights, &of_data));
+            let mut sums = [0.0; 2];
+            for ([nats, steps], [data_nats, data_steps]) in free.into_iter().zip(data) {
+                if data_steps > 0.0 {
+                    sums[0] += nats;
+                    sums[1] += steps * data_nats / data_steps;
+                }
+            }
+            sums[0] / sums[1]
         }),
     })
+}
+
+/// Adds up weighted sums of each place of a document.
+fn by_place(weights: &[f64], sequences: &[Vec<[f64; 2]>]) -> Vec<[f64; 2]> {
+    let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
+    let mut sums = vec![[0.0; 2]; longest];
+    for (weight, sequence) in weights
+        .iter()
+        .zip(sequences)
+        .filter(|(weight, _)| **weight > 0.0)
+    {
+        for (sum, [nats, steps]) in sums.iter_mut().zip(sequence) {
+            sum[0] += weight * nats;
+            sum[1] += weight * steps;
+        }
+    }
+    sums
 }
 
 fn weighted(weights: &[f64], numbers: &[[f64; 2]]) -> [f64; 2] {
@@ -154,18 +188,26 @@ impl Trace {
         })
     }
 
-    /// Returns the sums of the errors of all steps inside after the first return, and of the data's at the same steps.
-    fn errors_after_return(&self, data: &Trace) -> [f64; 2] {
-        let first = self
-            .leaves
-            .first()
-            .map_or(self.exact.len(), |leave| leave + 1);
-        let mut sums = [0.0; 2];
-        for (free, data) in self.exact.iter().zip(&data.exact).skip(first) {
-            if !free.is_nan() {
-                sums[0] += free;
-                sums[1] += data;
+    /// Returns the sum of the errors and the number of possible contexts, from a step on, by the number of tokens since the
+    /// last end of a document.
+    fn errors_by_place(&self, border: u32, first: usize) -> Vec<[f64; 2]> {
+        let mut sums = Vec::new();
+        let before = &self.tokens[..self.prompt];
+        let mut place = before
+            .iter()
+            .rev()
+            .take_while(|token| **token != border)
+            .count();
+        for (step, nats) in self.exact.iter().enumerate() {
+            if step >= first && !nats.is_nan() {
+                sums.resize(sums.len().max(place + 1), [0.0; 2]);
+                sums[place][0] += nats;
+                sums[place][1] += 1.0;
             }
+            place = match self.tokens[self.prompt + step] == border {
+                true => 0,
+                false => place + 1,
+            };
         }
         sums
     }
@@ -203,10 +245,15 @@ mod tests {
         seed: 0,
     };
 
+    const BORDER: u32 = 9;
+
+    /// A walk of one document after its border.
     fn trace(exact: &[f64], leaves: &[usize]) -> Trace {
         Trace {
-            tokens: Vec::new(),
-            prompt: 0,
+            tokens: std::iter::once(BORDER)
+                .chain(exact.iter().map(|_| 1))
+                .collect(),
+            prompt: 1,
             exact: exact.to_vec(),
             smoothed: [Vec::new(), Vec::new()],
             best: Vec::new(),
@@ -229,7 +276,7 @@ mod tests {
             trace(&[1.0; 6], &[]),
             trace(&[1.0; 6], &[]),
         ];
-        let found = support(BOOTSTRAP, &[1, 2, 6], &free, &data);
+        let found = support(BOOTSTRAP, &[1, 2, 6], &free, &data, BORDER);
         let counts = |shares: &[Option<Share>]| -> Vec<[u64; 2]> {
             let shares = shares.iter().flatten();
             shares.map(|share| [share.count, share.trials]).collect()
@@ -249,8 +296,27 @@ mod tests {
         assert_eq!((recovery.leaves, recovery.returns), (3, 2));
         // Spells of 0 and 2 that have ended, and of at least 1.
         assert_eq!(recovery.tokens.unwrap().value, 2.0);
-        let ratio = (3.0 + 3.0 + 1.0 + 2.0 + 2.0) / (2.0 + 2.0 + 1.0 + 1.0 + 1.0);
+        // The data have (2 + 1 + 1) / 3 nats at each place.
+        let ratio = (3.0 + 3.0 + 1.0 + 2.0 + 2.0) / (5.0 * 4.0 / 3.0);
         assert!((recovery.errors_after.unwrap().value - ratio).abs() < 1e-12);
+    }
+
+    #[test]
+    fn errors_are_those_of_a_place_of_a_document() {
+        let walk = Trace {
+            tokens: vec![BORDER, 1, 1, BORDER, 1, 1],
+            prompt: 2,
+            ..trace(&[1.0, 2.0, f64::NAN, 8.0], &[])
+        };
+        // Contexts of 1, 2, 0 and 1 tokens of a document.
+        assert_eq!(
+            walk.errors_by_place(BORDER, 0),
+            [[0.0; 2], [9.0, 2.0], [2.0, 1.0]]
+        );
+        assert_eq!(
+            walk.errors_by_place(BORDER, 1),
+            [[0.0; 2], [8.0, 1.0], [2.0, 1.0]]
+        );
     }
 
     #[test]
@@ -275,7 +341,7 @@ mod tests {
     #[test]
     fn a_rate_of_zero_has_an_upper_end() {
         let free = vec![trace(&[1.0; 10], &[]); 100];
-        let found = support(BOOTSTRAP, &[10], &free, &free);
+        let found = support(BOOTSTRAP, &[10], &free, &free, BORDER);
         let [low, high] = found.per_thousand.unwrap().interval.unwrap();
         assert_eq!(low, 0.0);
         // 1000 tokens without a leave: at most 1 − 0.025^(1/1000) of them leave.

@@ -62,6 +62,8 @@ impl Chain {
             rows: (0..count).map(|_| text()).collect(),
             prompt: 1,
             end: None,
+            // Neither token: the whole text is one document.
+            border: Some(2),
             origin: "a chain".into(),
         }
     }

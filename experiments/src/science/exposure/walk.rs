@@ -10,6 +10,9 @@ use crate::science::check;
 /// Weights of the uniform distribution with which an oracle is smoothed.
 pub(super) type Weights = [f64; 2];
 
+/// Chooses the next token of a text, given the number of the text, its tokens, and the logits after them.
+pub(super) type Choose<'c> = dyn FnMut(usize, &[u32], &[f32]) -> Result<u32, Error> + 'c;
+
 /// A text and its steps. Step t draws a token after the context of the prompt and t tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trace {
@@ -58,8 +61,7 @@ pub(super) struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    /// Continues every prompt. `choose(text, tokens, logits)` chooses the next token of a text, given its number and its
-    /// tokens. `progress` is called with the number of tokens after each step.
+    /// Continues every prompt. `progress` is called with the number of tokens after each step.
     ///
     /// # Errors
     ///
@@ -69,7 +71,7 @@ impl Walk<'_> {
         predictor: &mut dyn Predictor,
         oracle: &mut dyn Oracle,
         prompts: &[&[u32]],
-        choose: &mut dyn FnMut(usize, &[u32], &[f32]) -> Result<u32, Error>,
+        choose: &mut Choose<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Trace>, Error> {
         let mut traces = Vec::with_capacity(prompts.len());
@@ -89,7 +91,7 @@ impl Walk<'_> {
         predictor: &mut dyn Predictor,
         oracle: &mut dyn Oracle,
         prompts: &[&[u32]],
-        choose: &mut dyn FnMut(usize, &[u32], &[f32]) -> Result<u32, Error>,
+        choose: &mut Choose<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Trace>, Error> {
         let mut traces: Vec<Trace> = prompts.iter().map(|prompt| Trace::new(prompt)).collect();

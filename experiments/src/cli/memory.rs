@@ -1,0 +1,28 @@
+//! The command `foretoken memory`.
+
+mod extract;
+mod gap;
+mod texts;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use foretoken::Error;
+
+/// Measure what a run has memorised: extraction of training text, and the gap to text that it has not seen
+#[derive(Subcommand)]
+#[command(after_help = "\
+Examples:
+  foretoken memory extract runs/world-flex-1        which training text does greedy decoding give after its beginning?
+  foretoken memory gap runs/world-flex-1            how much cheaper is training text, in bits per byte?")]
+pub(super) enum MemoryCommand {
+    Extract(extract::ExtractArgs),
+    Gap(gap::GapArgs),
+}
+
+pub(super) fn run(command: MemoryCommand) -> Result<ExitCode, Error> {
+    match command {
+        MemoryCommand::Extract(args) => extract::run(args),
+        MemoryCommand::Gap(args) => gap::run(args),
+    }
+}

@@ -1,0 +1,17 @@
+//! Memorisation against generalisation: what a model can say of its training text, beside what it can say of text that it
+//! has not seen.
+
+mod extract;
+mod gap;
+mod groups;
+mod page;
+mod record;
+mod sample;
+mod sequences;
+
+pub use extract::{ExtractSettings, Extraction};
+pub use gap::{GapMeasurement, GapRecord, GapSettings};
+pub use groups::{Discoverable, Group};
+pub use record::{ExtractRecord, Item, PrefixRecord, SetRecord};
+pub use sample::Texts;
+pub use sequences::Sequences;
