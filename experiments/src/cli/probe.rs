@@ -249,7 +249,7 @@ fn paragraph(text: String) -> String {
 
 fn signal_table(signal: &Signal) -> String {
     let mut text = format!(
-        "\nsignal to noise over {} of {}\n{:<36}{:>9}{:>9}{:>8}   95 %\n",
+        "\nsignal to noise over {} of {}\n{:<33}{:>8}{:>8}{:>8}  95 %\n",
         plural(signal.runs.len(), "run"),
         signal.sweep.display(),
         "",
@@ -260,7 +260,7 @@ fn signal_table(signal: &Signal) -> String {
     for row in &signal.rows {
         let number = |value: f64| format::significant(value, 3);
         text += &format!(
-            "{:<36}{:>9}{:>9}{:>8}   {}\n",
+            "{:<33}{:>8}{:>8}{:>8}  {}\n",
             format!("{}, {}", row.family, row.measure.words()),
             number(row.signal),
             number(row.noise),

@@ -360,7 +360,7 @@ fn wrong_arguments_are_refused_in_one_line() {
         (&["run", "--items", "0"], &["--items", "from 1 to 10000"]),
         (&["run", "--families", "recall"], &["context of 64 tokens"]),
         (
-            &["run", "--sweep", "nowhere"],
+            &["run", "--families", "agreement", "--sweep", "nowhere"],
             &["nowhere: is not a directory"],
         ),
     ] {

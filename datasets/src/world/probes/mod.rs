@@ -9,6 +9,7 @@ mod grammar;
 mod retrieval;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -18,6 +18,5 @@ pub use measures::{ClusterKind, DocumentResult, Evaluation, Evaluator, Measures,
 pub use paired::{PairedDifference, Rounding, RoundingVerdict, with_rounded_weights};
 pub use record::{EvaluationRecord, Second};
 pub use score::Settings;
-pub(in crate::science) use score::{BatchLimit, TargetScore, score_padded};
-pub(in crate::science) use score::score;
+pub(in crate::science) use score::{BatchLimit, TargetScore, score, score_padded};
 pub use text::{Document, Encoder, Segment, Text, TextSize};

@@ -273,10 +273,27 @@ mod tests {
 
     #[test]
     fn accuracy_that_follows_from_bits_per_byte_is_predicted() {
-        let scores = steady();
+        let law = Logistic {
+            a: 0.65,
+            k: -3.0,
+            l0: 2.2,
+            b: 0.3,
+        };
+        let checkpoint = |time: usize| -> Vec<ItemScore> {
+            let bits_per_byte = 3.5 - 0.28 * time as f64;
+            let right = (200.0 * law.accuracy(bits_per_byte)).round() as usize;
+            let item = |item: usize| {
+                let mut score = scored(0.5, 0.25);
+                score.log_likelihood = -bits_per_byte * 2.0 * std::f64::consts::LN_2;
+                score.is_right = item < right;
+                score
+            };
+            (0..200).map(item).collect()
+        };
+        let scores: Vec<Vec<ItemScore>> = (0..12).map(checkpoint).collect();
         let emergence = Emergence::of(Family::Sums, &checkpoints(&scores));
         let Prediction::Predicted {
-            law,
+            law: fitted_law,
             fitted,
             held_out,
             error,
@@ -289,12 +306,13 @@ mod tests {
         };
         assert_eq!((fitted, held_out.len()), (8, 4));
         assert_eq!(held_out[0].step, 1 << 8);
-        assert!(law.k < 0.0);
-        assert!(absolute_error < 0.06, "{held_out:?}");
-        assert!(
-            persistence_error > 3.0 * absolute_error,
-            "{persistence_error}"
-        );
+        let difference = fitted_law.accuracy(2.0) - law.accuracy(2.0);
+        assert!(difference.abs() < 0.02, "{fitted_law:?}");
+        assert!(absolute_error < 0.02, "{held_out:?}");
+        let last = law.accuracy(3.5 - 0.28 * 7.0);
+        let rise = (8..12).map(|time| law.accuracy(3.5 - 0.28 * f64::from(time)) - last);
+        assert!((persistence_error - rise.sum::<f64>() / 4.0).abs() < 0.005);
+        assert!(persistence_error > 2.0 * absolute_error);
         let [low, high] = error_interval.unwrap();
         assert!(
             low <= error && error <= high && high - low < 0.4,
