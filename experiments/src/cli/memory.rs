@@ -1,5 +1,6 @@
 //! The command `foretoken memory`.
 
+mod capacity;
 mod extract;
 mod gap;
 mod texts;
@@ -9,20 +10,23 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use foretoken::Error;
 
-/// Measure what a run has memorised: extraction of training text, and the gap to text that it has not seen
+/// Measure what a run has memorised: extraction of training text, the gap to text that it has not seen, and capacity
 #[derive(Subcommand)]
 #[command(after_help = "\
 Examples:
   foretoken memory extract runs/world-flex-1        which training text does greedy decoding give after its beginning?
-  foretoken memory gap runs/world-flex-1            how much cheaper is training text, in bits per byte?")]
+  foretoken memory gap runs/world-flex-1            how much cheaper is training text, in bits per byte?
+  foretoken memory capacity sweeps/capacity         how many bits of random text does a parameter hold?")]
 pub(super) enum MemoryCommand {
     Extract(extract::ExtractArgs),
     Gap(gap::GapArgs),
+    Capacity(Box<capacity::CapacityArgs>),
 }
 
 pub(super) fn run(command: MemoryCommand) -> Result<ExitCode, Error> {
     match command {
         MemoryCommand::Extract(args) => extract::run(args),
         MemoryCommand::Gap(args) => gap::run(args),
+        MemoryCommand::Capacity(args) => capacity::run(*args),
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use foretoken::backend;
 use foretoken::science::sweep::view::Curves;
 use foretoken::science::sweep::{
-    self, BUSY, Entry, ExecuteOptions, Plan, Run, Shard, Shared, Speeds, State, Status,
+    self, BUSY, Entry, ExecuteOptions, Executed, Plan, Run, Shard, Shared, Speeds, State, Status,
     SweepDirectory, Worked, WorkerArgs, slurm, view,
 };
 use foretoken::show::dashboard::Dashboard;
@@ -19,6 +19,7 @@ use foretoken::show::format::plural;
 use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
+use foretoken_datasets::DataError;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
@@ -197,6 +198,44 @@ fn planned(
 }
 
 impl Planned {
+    fn headline(&self, jobs: usize, threads: usize, directory: &SweepDirectory) -> String {
+        format!(
+            "{}: {}, {} of {}; writing {}",
+            self.plan.name,
+            plural(self.runs.len(), "run"),
+            plural(jobs, "job"),
+            plural(threads, "thread"),
+            directory.path().display()
+        )
+    }
+
+    /// Trains the runs that have no result yet, and shows how far they are.
+    fn execute(
+        &self,
+        directory: &SweepDirectory,
+        options: &ExecuteOptions,
+        speeds: &Speeds,
+        (display, headline): (Dashboard, String),
+    ) -> Result<Executed, Error> {
+        measure_peaks(&self.runs);
+        let mut view: Box<dyn view::View> = match display {
+            Dashboard::None => Box::new(view::Nothing),
+            Dashboard::Tui => {
+                let rows = view::Rows::new(options.interrupted.clone());
+                Box::new(rows.map_err(|source| {
+                    let message =
+                        format!("the terminal cannot be used: {source}; use --dashboard plain");
+                    refused("--dashboard", message)
+                })?)
+            }
+            display => Box::new(view::Lines::new(
+                headline,
+                display == Dashboard::PlainOnStderr,
+            )),
+        };
+        sweep::execute(directory, options, speeds, &mut *view)
+    }
+
     /// Estimates the times of the runs, and measures models for which that is not possible otherwise.
     fn speeds(&self, interrupted: &Arc<AtomicBool>) -> Result<Speeds, Error> {
         let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
@@ -259,41 +298,15 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    measure_peaks(&planned.runs);
+    let headline = planned.headline(jobs, threads, &directory);
     let options = ExecuteOptions {
-        program: std::env::current_exe().map_err(|source| Error::Io {
-            action: "find",
-            path: "foretoken".into(),
-            source,
-        })?,
+        program: own_program()?,
         jobs,
         threads,
         shard: args.shard,
-        interrupted: interrupted.clone(),
+        interrupted,
     };
-    let headline = format!(
-        "{}: {}, {} of {}; writing {}",
-        planned.plan.name,
-        plural(entries.len(), "run"),
-        plural(jobs, "job"),
-        plural(threads, "thread"),
-        directory.path().display()
-    );
-    let executed = {
-        let mut view: Box<dyn view::View> = match display {
-            Dashboard::None => Box::new(view::Nothing),
-            Dashboard::Tui => Box::new(view::Rows::new(interrupted).map_err(|source| {
-                let message =
-                    format!("the terminal cannot be used: {source}; use --dashboard plain");
-                refused("--dashboard", message)
-            })?),
-            display => Box::new(view::Lines::new(
-                headline,
-                display == Dashboard::PlainOnStderr,
-            )),
-        };
-        sweep::execute(&directory, &options, &speeds, &mut *view)?
-    };
+    let executed = planned.execute(&directory, &options, &speeds, (display, headline))?;
     let curves = Curves::of_sweep(&directory, &executed.entries);
     let status = status(&executed.entries, &curves);
     match args.display.json {
@@ -304,8 +317,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         }
     }
     if executed.interrupted {
-        let directory = directory.path().display();
-        errln!("interrupted; to go on:\n  foretoken sweep {directory} --run");
+        say_how_to_go_on(&directory);
         return Ok(ExitCode::from(130));
     }
     let has_failed = |entry: &Entry| entry.state == State::Failed;
@@ -313,6 +325,49 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Trains the runs of a plan that have no result yet, `jobs` of them side by side. Returns the directory of the sweep.
+///
+/// # Errors
+///
+/// Returns an error if the plan is wrong, the directory cannot be written, or the user interrupts it. A run that fails is no
+/// error: it has no result.
+pub(super) fn train(file: &Path, jobs: usize, display: DisplayArgs) -> Result<PathBuf, Error> {
+    let display = display.dashboard()?;
+    let threads = sweep::divide_threads(jobs);
+    let interrupted = on_ctrl_c(|| {});
+    let planned = planned(file, None, &interrupted)?;
+    refuse_without_runs(file, &planned.runs)?;
+    let directory = SweepDirectory::prepare(&planned.out, &planned.plan, &planned.runs)?;
+    let speeds = planned.speeds(&interrupted)?;
+    let headline = planned.headline(jobs, threads, &directory);
+    let options = ExecuteOptions {
+        program: own_program()?,
+        jobs,
+        threads,
+        shard: None,
+        interrupted,
+    };
+    let executed = planned.execute(&directory, &options, &speeds, (display, headline))?;
+    if executed.interrupted {
+        say_how_to_go_on(&directory);
+        return Err(DataError::Interrupted.into());
+    }
+    Ok(directory.path().into())
+}
+
+fn own_program() -> Result<PathBuf, Error> {
+    std::env::current_exe().map_err(|source| Error::Io {
+        action: "find",
+        path: "foretoken".into(),
+        source,
+    })
+}
+
+fn say_how_to_go_on(directory: &SweepDirectory) {
+    let directory = directory.path().display();
+    errln!("interrupted; to go on:\n  foretoken sweep {directory} --run");
 }
 
 /// Refuses a plan of which no run can be trained.

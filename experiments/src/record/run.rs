@@ -353,6 +353,25 @@ pub(crate) fn runs_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
+/// Returns a run directory itself, or the runs of the directory of a sweep, or those in a directory of runs, by name.
+///
+/// # Errors
+///
+/// Returns an error if the directory cannot be read, or there is no run.
+pub fn runs_of(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    if directory.join(EXPERIMENT).is_file() {
+        return Ok(vec![directory.into()]);
+    }
+    let runs = runs_in(directory)?;
+    match runs.is_empty() {
+        true => Err(Error::run_directory(
+            directory,
+            "is neither a run directory nor a directory with runs in it or in runs/; give directories of runs",
+        )),
+        false => Ok(runs),
+    }
+}
+
 /// Refuses a directory that is named twice.
 ///
 /// # Errors

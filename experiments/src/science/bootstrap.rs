@@ -19,6 +19,40 @@ pub(super) struct Bootstrap {
 }
 
 impl Bootstrap {
+    /// Draws units with replacement, and returns the results of `statistic` on the drawn ones, those that exist. Draw `n` is
+    /// the same for every number of draws.
+    pub(super) fn draws<T: Send>(
+        &self,
+        units: usize,
+        statistic: impl Fn(&[usize]) -> Option<T> + Sync,
+    ) -> Vec<T> {
+        (0..self.draws)
+            .into_par_iter()
+            .filter_map(|number| {
+                let mut random = Random::stream(self.seed, number as u64);
+                let drawn: Vec<usize> = (0..units).map(|_| random.index(units)).collect();
+                statistic(&drawn)
+            })
+            .collect()
+    }
+
+    /// Returns the percentiles at 2.5 and 97.5 % of a number of each draw; `None` if too few draws determine it.
+    pub(super) fn interval(&self, numbers: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+        let determined = self.determined(numbers)?;
+        let quantile = |share| quantile_of_sorted(&determined, share);
+        quantile(0.025)
+            .zip(quantile(0.975))
+            .map(|(low, high)| [low, high])
+    }
+
+    /// Returns the numbers in ascending order; `None` if too few of them are numbers.
+    fn determined(&self, numbers: impl Iterator<Item = f64>) -> Option<Vec<f64>> {
+        let mut determined: Vec<f64> = numbers.filter(|number| number.is_finite()).collect();
+        let is_enough = determined.len() as f64 >= DETERMINED * self.draws as f64;
+        determined.sort_by(f64::total_cmp);
+        (is_enough && !determined.is_empty()).then_some(determined)
+    }
+
     /// Estimates numbers from `units` independent units, all of them from the same draws. `statistic` computes them from
     /// the weight of each unit, which is how often it was drawn; a number that is not finite is not determined by these
     /// units. Intervals are the percentiles at 2.5 and 97.5 %, and are `None` with fewer than two units.
@@ -28,21 +62,17 @@ impl Bootstrap {
         statistic: impl Fn(&[f64]) -> Vec<f64> + Sync,
     ) -> Vec<Option<Estimate>> {
         let values = statistic(&vec![1.0; units]);
-        let draws = if units < 2 { 0 } else { self.draws };
-        let drawn: Vec<Vec<f64>> = (0..draws)
-            .into_par_iter()
-            .map(|number| {
-                let mut random = Random::stream(self.seed, number as u64);
+        let drawn = match units {
+            0 | 1 => Vec::new(),
+            _ => self.draws(units, |drawn| {
                 let mut weights = vec![0.0; units];
-                for _ in 0..units {
-                    weights[random.index(units)] += 1.0;
-                }
-                statistic(&weights)
-            })
-            .collect();
+                drawn.iter().for_each(|unit| weights[*unit] += 1.0);
+                Some(statistic(&weights))
+            }),
+        };
         let estimate = |(index, value): (usize, f64)| {
             let drawn = drawn.iter().map(|numbers| numbers[index]);
-            value.is_finite().then(|| with_spread(value, drawn))
+            value.is_finite().then(|| self.with_spread(value, drawn))
         };
         values.into_iter().enumerate().map(estimate).collect()
     }
@@ -57,29 +87,23 @@ impl Bootstrap {
             .pop()
             .flatten()
     }
-}
 
-fn with_spread(value: f64, drawn: impl ExactSizeIterator<Item = f64>) -> Estimate {
-    let draws = drawn.len();
-    let mut determined: Vec<f64> = drawn.filter(|number| number.is_finite()).collect();
-    determined.sort_by(f64::total_cmp);
-    if draws == 0 || (determined.len() as f64) < DETERMINED * draws as f64 {
-        return Estimate {
-            value,
-            standard_error: None,
-            interval: None,
+    fn with_spread(&self, value: f64, drawn: impl Iterator<Item = f64> + Clone) -> Estimate {
+        let Some(determined) = self.determined(drawn.clone()) else {
+            return Estimate {
+                value,
+                standard_error: None,
+                interval: None,
+            };
         };
-    }
-    let count = determined.len() as f64;
-    let mean = determined.iter().sum::<f64>() / count;
-    let squares: f64 = determined.iter().map(|x| (x - mean).powi(2)).sum();
-    let quantile = |share| quantile_of_sorted(&determined, share);
-    Estimate {
-        value,
-        standard_error: Some((squares / (count - 1.0).max(1.0)).sqrt()),
-        interval: quantile(0.025)
-            .zip(quantile(0.975))
-            .map(|(low, high)| [low, high]),
+        let count = determined.len() as f64;
+        let mean = determined.iter().sum::<f64>() / count;
+        let squares: f64 = determined.iter().map(|x| (x - mean).powi(2)).sum();
+        Estimate {
+            value,
+            standard_error: Some((squares / (count - 1.0).max(1.0)).sqrt()),
+            interval: self.interval(drawn),
+        }
     }
 }
 

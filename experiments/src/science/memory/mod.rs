@@ -1,6 +1,8 @@
 //! Memorisation against generalisation: what a model can say of its training text, beside what it can say of text that it
 //! has not seen.
 
+mod capacity;
+mod capacity_page;
 mod extract;
 mod gap;
 mod groups;
@@ -9,6 +11,8 @@ mod record;
 mod sample;
 mod sequences;
 
+pub use capacity::{Capacities, Capacity, CapacitySettings, Halfway, Memorised};
+pub use capacity_page::CapacityRecord;
 pub use extract::{ExtractSettings, Extraction};
 pub use gap::{GapMeasurement, GapRecord, GapSettings};
 pub use groups::{Discoverable, Group};

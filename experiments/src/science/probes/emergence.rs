@@ -10,8 +10,14 @@ use serde::Serialize;
 
 use super::logistic::{Logistic, PARAMETERS};
 use super::means::Measure;
-use super::resample::{draws, interval};
 use super::score::ItemScore;
+use crate::science::bootstrap::Bootstrap;
+
+/// Bootstrap over items: intervals of numbers that are no means, such as a prediction or a ratio of spreads.
+pub(super) const BOOTSTRAP: Bootstrap = Bootstrap {
+    draws: 400,
+    seed: 0,
+};
 
 /// Least checkpoints of which the largest step between two is reported. Of fewer, one step is most of the change anyway.
 const LEAST_FOR_JUMPS: usize = 4;
@@ -150,13 +156,13 @@ fn jumps(checkpoints: &[Checkpoint<'_>]) -> Vec<Jump> {
         };
         let measured = values(&every);
         let (number, share) = largest(&measured)?;
-        let all = draws(items, |chosen| {
+        let all = BOOTSTRAP.draws(items, |chosen| {
             let values = values(chosen);
             let share = largest(&values)?.1;
             Some((share, values[values.len() - 1] - values[0]))
         });
         // A share of a change whose sign is not clear has no meaning.
-        let change = interval(all.iter().map(|(_, change)| *change));
+        let change = BOOTSTRAP.interval(all.iter().map(|(_, change)| *change));
         let is_clear = change.is_some_and(|[low, high]| low > 0.0 || high < 0.0);
         let shares = all.iter().map(|(share, _)| *share);
         Some(Jump {
@@ -164,7 +170,7 @@ fn jumps(checkpoints: &[Checkpoint<'_>]) -> Vec<Jump> {
             from: checkpoints[number].step,
             to: checkpoints[number + 1].step,
             share,
-            interval: is_clear.then(|| interval(shares)).flatten(),
+            interval: is_clear.then(|| BOOTSTRAP.interval(shares)).flatten(),
         })
     };
     COMPARED.into_iter().filter_map(jump).collect()
@@ -206,7 +212,7 @@ impl Prediction {
             return Self::Unchanged { accuracy };
         };
         // The items of a draw are the same at all checkpoints, as in the measurement.
-        let drawn: Vec<Vec<(f64, f64)>> = draws(items, |chosen| {
+        let drawn: Vec<Vec<(f64, f64)>> = BOOTSTRAP.draws(items, |chosen| {
             let points = points(chosen);
             let law = Logistic::fit(&points[..fitted])?;
             let held_out = points[fitted..].iter();
@@ -219,7 +225,7 @@ impl Prediction {
                 bits_per_byte: *bits_per_byte,
                 measured: *measured,
                 predicted: law.accuracy(*bits_per_byte),
-                interval: interval(drawn.iter().map(|draw| draw[number].0)),
+                interval: BOOTSTRAP.interval(drawn.iter().map(|draw| draw[number].0)),
             })
             .collect();
         let n = held_out.len() as f64;
@@ -235,7 +241,7 @@ impl Prediction {
             law,
             fitted,
             error: over(&|point| point.measured - point.predicted),
-            error_interval: interval(errors),
+            error_interval: BOOTSTRAP.interval(errors),
             absolute_error: over(&|point| (point.measured - point.predicted).abs()),
             persistence_error: over(&|point| (point.measured - last).abs()),
             held_out,

@@ -13,7 +13,6 @@ mod means;
 mod page;
 mod questions;
 mod record;
-mod resample;
 mod score;
 mod signal;
 mod study;

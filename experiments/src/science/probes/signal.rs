@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use foretoken_datasets::world::Family;
 use serde::Serialize;
 
-use super::emergence::mean;
+use super::emergence::{BOOTSTRAP, mean};
 use super::means::Measure;
-use super::resample::{draws, interval};
 use super::score::ItemScore;
 use crate::json;
 
@@ -77,14 +76,14 @@ pub(super) fn rows(family: Family, runs: &LastScores<'_>) -> Vec<SignalRow> {
     let row = |measure: Measure| {
         let [signal, noise] = parts(measure, runs, &every)?;
         let ratio = |[signal, noise]: [f64; 2]| (noise > 0.0).then(|| signal / noise);
-        let ratios = draws(items, |chosen| ratio(parts(measure, runs, chosen)?));
+        let ratios = BOOTSTRAP.draws(items, |chosen| ratio(parts(measure, runs, chosen)?));
         Some(SignalRow {
             family,
             measure,
             signal,
             noise,
             ratio: ratio([signal, noise]),
-            interval: interval(ratios.into_iter()),
+            interval: BOOTSTRAP.interval(ratios.into_iter()),
         })
     };
     COMPARED.into_iter().filter_map(row).collect()

@@ -9,7 +9,7 @@ use super::run::{Floor, Run, refused};
 use crate::Error;
 use crate::record::identity::{Identity, Origin};
 use crate::record::result::RunResult;
-use crate::record::run::{EXPERIMENT, Record, RunDirectory, read_metrics, runs_in};
+use crate::record::run::{Record, RunDirectory, read_metrics, runs_of};
 
 /// Reads a run directory, or every run under `runs/` of a sweep directory, or in a directory of runs. Runs that are not
 /// finished are listed in `skipped`.
@@ -18,17 +18,7 @@ pub(super) fn read(
     runs: &mut Vec<Run>,
     skipped: &mut Vec<String>,
 ) -> Result<(), Error> {
-    if directory.join(EXPERIMENT).is_file() {
-        return read_run(directory, runs, skipped);
-    }
-    let paths = runs_in(directory)?;
-    if paths.is_empty() {
-        return Err(refused(
-            directory.display().to_string(),
-            "is neither a run directory nor a directory with runs in it or in runs/; give a CSV file or directories of runs",
-        ));
-    }
-    for path in paths {
+    for path in runs_of(directory)? {
         read_run(&path, runs, skipped)?;
     }
     Ok(())
