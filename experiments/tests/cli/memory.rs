@@ -189,3 +189,84 @@ fn requests_without_meaning_are_refused() {
     bench.succeed(&["export", "run", "--out", "hf"]);
     refused(&["gap", "hf"], &["MODEL", "is not a run"]);
 }
+
+#[test]
+fn capacity_is_what_a_model_saves_on_random_text() {
+    let bench = Bench::new();
+    std::fs::write(
+        bench.path("plan.toml"),
+        "[set]\ndata.windows = \"documents\"\ndata.world.kind = \"markov\"\ndata.world.order = 0\ndata.world.symbols = 8\n\
+         data.world.branches = 8\ndata.world.length = 15\ndata.world.valid_documents = 8\nmodel.layers = 1\nmodel.heads = 2\n\
+         model.width = 16\nmodel.context = 16\ntrain.batch = 8\ntrain.steps = 400\ntrain.keep = [200]\ntrain.eval_every = 400\n\
+         train.eval_windows = 8\ntrain.sample_tokens = 0\noptimizer.learning_rate = 0.01\noptimizer.warmup = 20\n\
+         [axes]\ndata.world.train_documents = [10, 1000]\n",
+    )
+    .unwrap();
+    let record = json(&bench, &["capacity", "--plan", "plan.toml"]);
+    let [small, large] = &record["runs"].as_array().unwrap()[..] else {
+        panic!("two runs: {record}")
+    };
+    // Ten documents are learned by heart, of a thousand a small part.
+    let share = |run: &Value| number(&run["bits"]["value"]) / number(&run["text_bits"]);
+    assert!(share(small) > 0.9, "{small}");
+    assert!(share(large) < 0.3, "{large}");
+    assert_eq!(small["documents"], 10);
+    assert_eq!(small["halfway"]["step"], 200);
+    assert!(number(&small["halfway"]["bits"]) < number(&small["bits"]["value"]));
+    // 15 letters of less than 3 bits each.
+    assert!(
+        (300.0..450.0).contains(&number(&small["text_bits"])),
+        "{small}"
+    );
+    let [model] = &record["models"].as_array().unwrap()[..] else {
+        panic!("one size: {record}")
+    };
+    assert_eq!(model["is_reached"], true);
+    assert!(record["slope"].is_null());
+
+    // The sweep is measured again without training, with a report.
+    let printed = bench.succeed(&["memory", "capacity", "sweeps/plan", "--out", "capacity"]);
+    assert!(
+        printed.contains("Report: capacity/report.html"),
+        "{printed}"
+    );
+    let page = std::fs::read_to_string(bench.path("capacity/report.md")).unwrap();
+    assert!(page.contains("bits per parameter"), "{page}");
+    let kept = std::fs::read_to_string(bench.path("capacity/capacity.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["runs"], record["runs"]);
+}
+
+#[test]
+fn runs_without_capacity_are_refused() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    bench.succeed(&[
+        "train",
+        "--out",
+        "stream",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.eval_every=2",
+        "--set",
+        "data.world.train_bytes=20000",
+        "--set",
+        "train.sample_tokens=0",
+    ]);
+    for (args, part) in [
+        (&["empty"][..], "empty: is neither a run directory nor"),
+        (&["absent"], "absent"),
+        (
+            &["stream"],
+            "stream: was not trained on documents by themselves",
+        ),
+        (&["--plan", "absent.toml"], "absent.toml: no such plan"),
+        (&["stream", "--plan", "plan.toml"], "--plan"),
+    ] {
+        let output = bench.run(&[&["memory", "capacity"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(part), "{args:?}: {message}");
+    }
+}
