@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use ::parquet::{
+    basic::Repetition,
     column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader},
     data_type::{ByteArray, DataType},
     errors::{ParquetError, Result as ParquetResult},
@@ -221,7 +222,8 @@ impl Cell {
             return Err("holds lists of lists".into());
         }
         // The level at which a list has an element, which may be null.
-        let element = present - i16::from(column.self_type().is_optional());
+        let repetition = column.self_type().get_basic_info().repetition();
+        let element = present - i16::from(repetition == Repetition::OPTIONAL);
         let mut list = Vec::new();
         for level in self.definitions {
             if level == present {

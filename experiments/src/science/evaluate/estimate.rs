@@ -117,7 +117,11 @@ impl Estimate {
         Some(Self {
             value: share,
             standard_error: (total > 1).then(|| (share * (1.0 - share) / (n - 1.0)).sqrt()),
-            interval: Some([(centre - margin).max(0.0), (centre + margin).min(1.0)]),
+            // Both ends are exact where rounding would leave a trace.
+            interval: Some([
+                if hits == 0.0 { 0.0 } else { centre - margin },
+                if hits == n { 1.0 } else { centre + margin },
+            ]),
         })
     }
 
@@ -277,6 +281,10 @@ mod tests {
         ] {
             let share = Estimate::of_share(hits, total).unwrap();
             let interval = share.interval.unwrap();
+            assert_eq!(
+                (interval[0] == 0.0, interval[1] == 1.0),
+                (hits == 0, hits == total)
+            );
             assert!((interval[0] - low).abs() < 1e-6, "{interval:?}");
             assert!((interval[1] - high).abs() < 1e-6, "{interval:?}");
             let numbers = (0..total).map(|place| f64::from(u8::from(place < hits)));
