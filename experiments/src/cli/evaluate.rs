@@ -24,7 +24,6 @@ use foretoken::science::evaluate::{
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, plural};
-use foretoken::show::output;
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken_datasets::files::printable;
 use foretoken_datasets::world::{WindowFloor, WorldCorpus};
@@ -34,7 +33,7 @@ use foretoken_model::Transformer;
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, experiment_of_data, refused};
 use super::read::ReadArgs;
-use super::report_args::ReportArgs;
+use super::report_args::{ReportArgs, print_and_write};
 
 /// Tokens that are computed at once by default.
 const BATCH_TOKENS: usize = 4096;
@@ -237,16 +236,13 @@ fn finish(
     if args.by != By::Document {
         record.evaluation.documents.clear();
     }
-    output::write(&match args.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(
+        &record,
+        args.json,
+        shown,
+        directory,
+        EvaluationRecord::write,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,14 +15,14 @@ use foretoken::science::exposure::{
     DEFAULT_STRATEGIES, ExposureRecord, Judge, Sequences, Settings, Shape, Strategy, Study,
 };
 use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format;
 use foretoken::show::progress::{BuildReporter, targets_bar};
-use foretoken::show::{format, output};
 use foretoken::{Error, Experiment};
 use foretoken_datasets::world::{TokenOracle, World, WorldConfig};
 
 use super::interrupt::on_ctrl_c;
 use super::model::{ModelArgs, experiment_of_data, refused};
-use super::report_args::ReportArgs;
+use super::report_args::{ReportArgs, print_and_write};
 
 /// Largest number of steps by default.
 const LENGTH: usize = 512;
@@ -149,16 +149,13 @@ pub(super) fn run(args: ExposureArgs) -> Result<ExitCode, Error> {
         strategies,
         seconds: began.elapsed().as_secs_f64(),
     };
-    output::write(&match args.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(words::shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(
+        &record,
+        args.json,
+        words::shown,
+        directory,
+        ExposureRecord::write,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

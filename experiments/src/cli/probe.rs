@@ -11,14 +11,13 @@ use foretoken::science::probes::{
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, NONE, plural};
-use foretoken::show::output;
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken::{Error, errln};
 use foretoken_datasets::world::Family;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
-use super::report_args::ReportArgs;
+use super::report_args::{ReportArgs, print_and_write};
 use super::required::BackendName;
 use super::screen::wrapped;
 
@@ -126,16 +125,7 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
     let record = study.run(&steps, sweep, &interrupt, &mut |rows| bar.inc(rows as u64));
     bar.finish_and_clear();
     let record = record?;
-    output::write(&match args.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(&record, args.json, shown, directory, ProbeRecord::write)?;
     Ok(ExitCode::SUCCESS)
 }
 

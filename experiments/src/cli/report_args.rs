@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use foretoken::Error;
 use foretoken::record::run::ReportDirectory;
+use foretoken::show::{format, output};
+use serde::Serialize;
 
 #[derive(Args)]
 pub(super) struct ReportArgs {
@@ -14,6 +16,31 @@ pub(super) struct ReportArgs {
     /// Directory of the report, which implies --report [default: the next free one in runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Prints a record, as JSON or as text, and writes its report if a directory was claimed for one.
+///
+/// # Errors
+///
+/// Returns an error if the report cannot be written.
+pub(super) fn print_and_write<R: Serialize>(
+    record: &R,
+    json: bool,
+    shown: impl FnOnce(&R) -> String,
+    directory: Option<ReportDirectory>,
+    write: impl FnOnce(&R, ReportDirectory) -> Result<PathBuf, Error>,
+) -> Result<(), Error> {
+    output::write(&match json {
+        true => serde_json::to_string(record)? + "\n",
+        false => format::plain(shown(record)),
+    });
+    if let Some(directory) = directory {
+        let page = write(record, directory)?;
+        if !json {
+            output::write(&format!("Report: {}\n", page.display()));
+        }
+    }
+    Ok(())
 }
 
 impl ReportArgs {

@@ -12,12 +12,11 @@ use foretoken::science::tasks::{
     PairEncoder, Task, TaskData, TaskResult, TaskSettings, TasksAgainst, TasksModel, TasksRecord,
     differences, evaluate,
 };
-use foretoken::show::format;
-use foretoken::show::output;
 use foretoken::show::progress::targets_bar;
 
 use super::super::interrupt::on_ctrl_c;
 use super::super::model::{ModelArgs, refused};
+use super::super::report_args::print_and_write;
 use super::task_words::shown;
 use super::{EvaluateArgs, context};
 
@@ -108,16 +107,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode, Error> {
         seconds: began.elapsed().as_secs_f64(),
         against,
     };
-    output::write(&match args.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(&record, args.json, shown, directory, TasksRecord::write)?;
     Ok(ExitCode::SUCCESS)
 }
 

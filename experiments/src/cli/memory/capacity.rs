@@ -13,13 +13,12 @@ use foretoken::science::memory::{
 };
 use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, count, significant};
-use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln};
 
 use super::super::interrupt::on_ctrl_c;
 use super::super::model::refused;
-use super::super::report_args::ReportArgs;
+use super::super::report_args::{ReportArgs, print_and_write};
 use super::super::required::BackendName;
 use super::super::sweep;
 use super::super::train::DisplayArgs;
@@ -113,16 +112,13 @@ pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
         runs,
         seconds: began.elapsed().as_secs_f64(),
     };
-    output::write(&match args.display.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.display.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(
+        &record,
+        args.display.json,
+        shown,
+        directory,
+        CapacityRecord::write,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

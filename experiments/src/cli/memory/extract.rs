@@ -10,12 +10,11 @@ use foretoken::science::memory::{
     ExtractRecord, ExtractSettings, Extraction, Group, PrefixRecord, SetRecord,
 };
 use foretoken::show::format::{self, count, significant};
-use foretoken::show::output;
 use foretoken::show::progress::targets_bar;
 
 use super::super::interrupt::on_ctrl_c;
 use super::super::model::{ModelArgs, refused};
-use super::super::report_args::ReportArgs;
+use super::super::report_args::{ReportArgs, print_and_write};
 use super::texts::RunTexts;
 
 /// Largest suffix by default, that of the literature.
@@ -121,16 +120,7 @@ pub(super) fn run(args: ExtractArgs) -> Result<ExitCode, Error> {
         held_out,
         seconds: began.elapsed().as_secs_f64(),
     };
-    output::write(&match args.json {
-        true => serde_json::to_string(&record)? + "\n",
-        false => format::plain(shown(&record)),
-    });
-    if let Some(directory) = directory {
-        let page = record.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(&record, args.json, shown, directory, ExtractRecord::write)?;
     Ok(ExitCode::SUCCESS)
 }
 

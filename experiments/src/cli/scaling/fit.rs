@@ -9,11 +9,11 @@ use foretoken::science::scaling::{
     Columns, Convention, FitRecord, Fits, Fitted, Floor, Law, Method, Observations, Quantity,
     Settings, THRESHOLD, Variable, hold_out,
 };
+use foretoken::show::format;
 use foretoken::show::format::plural;
-use foretoken::show::{format, output};
 
 use super::super::model::refused;
-use super::super::report_args::ReportArgs;
+use super::super::report_args::{ReportArgs, print_and_write};
 use super::{LawName, Params, words};
 
 /// Factor below the largest FLOPs from which a run is held out by default.
@@ -159,16 +159,7 @@ pub(super) fn run(args: FitArgs) -> Result<ExitCode, Error> {
         dropped: args.drop_largest,
         fits,
     };
-    output::write(&match args.json {
-        true => serde_json::to_string(&fits)? + "\n",
-        false => format::plain(words::fits(&fits)),
-    });
-    if let Some(directory) = directory {
-        let page = fits.write(directory)?;
-        if !args.json {
-            output::write(&format!("Report: {}\n", page.display()));
-        }
-    }
+    print_and_write(&fits, args.json, words::fits, directory, Fits::write)?;
     Ok(ExitCode::SUCCESS)
 }
 
