@@ -14,9 +14,9 @@ use foretoken::Error;
 #[derive(Subcommand)]
 #[command(after_help = "\
 Examples:
-  foretoken memory extract runs/world-flex-1        which training text does greedy decoding give after its beginning?
-  foretoken memory gap runs/world-flex-1            how much cheaper is training text, in bits per byte?
-  foretoken memory capacity sweeps/capacity         how many bits of random text does a parameter hold?")]
+  foretoken memory extract runs/world-flex-1        which training text comes back?
+  foretoken memory gap runs/world-flex-1            how much cheaper is training text?
+  foretoken memory capacity sweeps/capacity         how many bits does a parameter hold?")]
 pub(super) enum MemoryCommand {
     Extract(extract::ExtractArgs),
     Gap(gap::GapArgs),

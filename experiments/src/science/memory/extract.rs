@@ -208,7 +208,7 @@ mod tests {
     fn what_is_called_extractable_is_what_greedy_decoding_gives() {
         let device = burn::tensor::Device::default();
         let model = ModelConfig::new(4, 16, 2, 2, 8).init(1, &device).unwrap();
-        let ids: Vec<u32> = (0..400u32).map(|i| i * i % 7 % 4).collect();
+        let ids: Vec<u32> = (0..400u32).map(|i| (i * i + 3 * i) % 11 % 4).collect();
         let split = Split::from_ids(ids.clone(), vec![1; 4].into());
         let extraction = Extraction {
             model: &model,
@@ -265,8 +265,8 @@ mod tests {
                     })
                     .sum();
                 assert!((item.log_probability - log_p).abs() < 1e-4);
-                // The text has a period of 7 tokens.
-                assert!(item.occurrences >= 50, "{item:?}");
+                // The text has a period of 11 tokens.
+                assert!(item.occurrences >= 30, "{item:?}");
             }
         }
         assert!(extracted > 0 && extracted < 80, "{extracted}");
