@@ -47,9 +47,15 @@ impl CapacityRecord {
 
     /// Says what the runs show.
     pub fn verdict(&self) -> String {
-        let reached = self.capacities.models.iter();
-        let reached = reached.filter(|model| model.is_reached).count();
+        let models = self.capacities.models.iter();
+        let models = models.filter(|model| model.is_reached);
+        let reached = models.clone().count();
         let per_parameter = self.capacities.per_parameter;
+        let each = models.map(|model| model.per_parameter.value);
+        let least = each.clone().fold(f64::NAN, f64::min);
+        let most = each.fold(f64::NAN, f64::max);
+        // An interval that contains 0 says nothing of the mean.
+        let is_known = |mean: &Estimate| mean.interval.is_some_and(|[low, _]| low > 0.0);
         match (reached, per_parameter) {
             (0, _) | (_, None) => {
                 "No model was given more than it holds, so that no capacity is known; train on larger texts.".into()
@@ -57,6 +63,12 @@ impl CapacityRecord {
             (1, Some(mean)) => format!(
                 "The models of one size, whose text was too large for them, hold {} bits per parameter.",
                 significant(mean.value, 3)
+            ),
+            (sizes, Some(mean)) if !is_known(&mean) => format!(
+                "Models of {} hold {} to {} bits per parameter; more sizes would tell what they have in common.",
+                plural(sizes, "size"),
+                significant(least, 3),
+                significant(most, 3)
             ),
             (sizes, Some(mean)) => format!(
                 "Models of {} hold {} bits per parameter{}.",
