@@ -202,7 +202,7 @@ fn shown(record: &ProbeRecord) -> String {
 
 fn heading(name: &str) -> String {
     let line = format!(
-        "{name:<29}{:>5}{:>7}  {:<12}{:>7}{:>6}{:>6}{:>6}",
+        "{name:<29}{:>5}{:>7}  {:<13}{:>6}{:>6}{:>6}{:>6}",
         "items", "right", "95 %", "exact", "of", "Brier", "bits"
     );
     // A long name has a line of its own.
@@ -221,7 +221,7 @@ fn row(name: &str, items: usize, means: &Means, best: Option<f64>) -> String {
     });
     let value = |measure| means.get(measure).value;
     format!(
-        "{name:<29}{items:>5}{:>7}  {interval:<12}{:>7}{:>6}{:>6.2}{:>6}\n",
+        "{name:<29}{items:>5}{:>7}  {interval:<13}{:>6}{:>6}{:>6.2}{:>6}\n",
         percent(accuracy.value),
         percent(value(Measure::ExactMatch)),
         best.map_or(NONE.into(), percent),
@@ -259,8 +259,8 @@ fn signal_table(signal: &Signal) -> String {
     );
     for row in &signal.rows {
         let number = |value: f64| format::significant(value, 3);
-        text += &format!(
-            "{:<33}{:>8}{:>8}{:>8}  {}\n",
+        let line = format!(
+            "{:<33}{:>8}{:>8}{:>8}  {}",
             format!("{}, {}", row.family, row.measure.words()),
             number(row.signal),
             number(row.noise),
@@ -271,6 +271,7 @@ fn signal_table(signal: &Signal) -> String {
                 number(high)
             ))
         );
+        text += &format!("{}\n", line.trim_end());
     }
     for run in &signal.skipped {
         text += &paragraph(format!("left out: {run}"));

@@ -156,7 +156,7 @@ fn table_and_report_show_levels_and_say_what_few_checkpoints_cannot() {
         "not in the training text",
         "Emergence or artefact: sums",
         "Brier",
-        "exact bits",
+        "exact match of the world",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -338,7 +338,14 @@ fn a_sweep_gives_signal_to_noise() {
         assert!((number(&row["ratio"]) - ratio).abs() < 1e-9);
         assert!(number(&row["interval"][0]) < number(&row["interval"][1]));
     }
-    let output = bench.run(&["probe", "runs/a", "--sweep", "runs/a/checkpoints"]);
+    let output = bench.run(&[
+        "probe",
+        "runs/a",
+        "--families",
+        "agreement",
+        "--sweep",
+        "runs/a/checkpoints",
+    ]);
     assert_refused(&output, 2, &["has 0 runs with two checkpoints"]);
 }
 
