@@ -249,8 +249,8 @@ fn signal_table(signal: &Signal) -> String {
     );
     for row in &signal.rows {
         let number = |value: f64| format::significant(value, 3);
-        text += &format!(
-            "{:<33}{:>8}{:>8}{:>8}  {}\n",
+        let line = format!(
+            "{:<33}{:>8}{:>8}{:>8}  {}",
             format!("{}, {}", row.family, row.measure.words()),
             number(row.signal),
             number(row.noise),
@@ -261,6 +261,7 @@ fn signal_table(signal: &Signal) -> String {
                 number(high)
             ))
         );
+        text += &format!("{}\n", line.trim_end());
     }
     for run in &signal.skipped {
         text += &paragraph(format!("left out: {run}"));

@@ -156,6 +156,7 @@ fn table_and_report_show_levels_and_say_what_few_checkpoints_cannot() {
         "not in the training text",
         "Emergence or artefact: sums",
         "Brier",
+        "exact match of the world",
     ] {
         assert!(page.contains(part), "{part}");
     }
