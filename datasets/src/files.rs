@@ -157,16 +157,15 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Returns whether a file is a device, which may have no end.
-pub fn is_device(metadata: &fs::Metadata) -> bool {
+pub fn is_device(file_type: fs::FileType) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
-        let kind = metadata.file_type();
-        kind.is_char_device() || kind.is_block_device()
+        file_type.is_char_device() || file_type.is_block_device()
     }
     #[cfg(not(unix))]
     {
-        let _ = metadata;
+        let _ = file_type;
         false
     }
 }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use crate::{
-    DataError, Format, SourceFile, reader,
+    DataError, Format, SourceFile,
+    files::is_device,
+    reader,
     source::{DATA_EXTENSIONS, ExtensionKind, extension},
 };
 
@@ -215,10 +217,9 @@ fn kind(file_type: FileType) -> &'static str {
         if file_type.is_socket() {
             return "a socket";
         }
-        if file_type.is_char_device() || file_type.is_block_device() {
-            return "a device";
-        }
     }
-    let _ = file_type;
-    "not a regular file"
+    match is_device(file_type) {
+        true => "a device",
+        false => "not a regular file",
+    }
 }

@@ -13,7 +13,7 @@ pub(super) struct NumberedLines {
     path: PathBuf,
     reader: BufReader<compression::Reader>,
     limit: u64,
-    /// What to do about a line that is too long.
+    /// Advice in the message about a line that is too long.
     advice: &'static str,
     line: Vec<u8>,
     number: u64,

@@ -368,7 +368,7 @@ fn check(path: &Path) -> Result<(), Error> {
     };
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(refuse("is a directory; name files".into())),
-        Ok(metadata) if is_device(&metadata) => Err(refuse(
+        Ok(metadata) if is_device(metadata.file_type()) => Err(refuse(
             "is a device, which may have no end; name files".into(),
         )),
         Ok(_) => Ok(()),

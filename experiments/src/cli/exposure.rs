@@ -184,7 +184,7 @@ fn settings(args: &ExposureArgs) -> Result<Settings, Error> {
     })
 }
 
-/// What the model is compared with, and the data.
+/// Oracle that the model is compared with, and sequences of the data.
 struct Prepared {
     oracle: Oracle,
     sequences: Sequences,

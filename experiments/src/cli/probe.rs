@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::backend::Backend;
 use foretoken::experiment::ProbesSection;
 use foretoken::science::probes::{
     Emergence, Means, Measure, ProbeRecord, Selection, Signal, Study,
@@ -90,13 +89,6 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
         );
         return Err(refused("--items", message));
     }
-    let backend = args
-        .backend
-        .map_or(Backend::default_backend(), |named| named.name);
-    let precision = args
-        .backend
-        .and_then(|named| named.dtype)
-        .unwrap_or_default();
     let interrupt = on_ctrl_c(|| {});
     let directory = args.report.claim("probes-")?;
     let reporter = BuildReporter::new(Dashboard::Plain);
@@ -104,7 +96,7 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
         &args.run,
         &args.families,
         args.items,
-        (backend, precision),
+        BackendName::or_default(args.backend),
         reporter.monitor(&interrupt),
     )?;
     let steps = study.steps(&args.checkpoints)?;
@@ -177,14 +169,7 @@ fn shown(record: &ProbeRecord) -> String {
     }
     text + &format!(
         "\n{} at {} in {}\n",
-        plural(
-            record
-                .families
-                .iter()
-                .map(|family| family.items.len())
-                .sum(),
-            "item"
-        ),
+        plural(record.item_count(), "item"),
         plural(record.checkpoints.len(), "checkpoint"),
         format::seconds(record.seconds)
     )

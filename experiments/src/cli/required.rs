@@ -16,6 +16,15 @@ pub(super) struct BackendName {
     pub(super) dtype: Option<Precision>,
 }
 
+impl BackendName {
+    /// Returns the backend and the precision of a name, or the first backend compiled in, in f32, without one.
+    pub(super) fn or_default(named: Option<Self>) -> (Backend, Precision) {
+        let backend = named.map_or(Backend::default_backend(), |named| named.name);
+        let precision = named.and_then(|named| named.dtype);
+        (backend, precision.unwrap_or_default())
+    }
+}
+
 impl FromStr for BackendName {
     type Err = String;
 

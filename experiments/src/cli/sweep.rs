@@ -198,26 +198,36 @@ fn planned(
 }
 
 impl Planned {
-    fn headline(&self, jobs: usize, threads: usize, directory: &SweepDirectory) -> String {
-        format!(
+    /// Trains the runs that have no result yet, `jobs` of them side by side with `threads` each, and shows how far they are.
+    fn execute(
+        &self,
+        directory: &SweepDirectory,
+        speeds: &Speeds,
+        (jobs, threads): (usize, usize),
+        shard: Option<Shard>,
+        display: Dashboard,
+        interrupted: Arc<AtomicBool>,
+    ) -> Result<Executed, Error> {
+        measure_peaks(&self.runs);
+        let options = ExecuteOptions {
+            program: std::env::current_exe().map_err(|source| Error::Io {
+                action: "find",
+                path: "foretoken".into(),
+                source,
+            })?,
+            jobs,
+            threads,
+            shard,
+            interrupted,
+        };
+        let headline = format!(
             "{}: {}, {} of {}; writing {}",
             self.plan.name,
             plural(self.runs.len(), "run"),
             plural(jobs, "job"),
             plural(threads, "thread"),
             directory.path().display()
-        )
-    }
-
-    /// Trains the runs that have no result yet, and shows how far they are.
-    fn execute(
-        &self,
-        directory: &SweepDirectory,
-        options: &ExecuteOptions,
-        speeds: &Speeds,
-        (display, headline): (Dashboard, String),
-    ) -> Result<Executed, Error> {
-        measure_peaks(&self.runs);
+        );
         let mut view: Box<dyn view::View> = match display {
             Dashboard::None => Box::new(view::Nothing),
             Dashboard::Tui => {
@@ -233,7 +243,7 @@ impl Planned {
                 display == Dashboard::PlainOnStderr,
             )),
         };
-        sweep::execute(directory, options, speeds, &mut *view)
+        sweep::execute(directory, &options, speeds, &mut *view)
     }
 
     /// Estimates the times of the runs, and measures models for which that is not possible otherwise.
@@ -298,15 +308,14 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let headline = planned.headline(jobs, threads, &directory);
-    let options = ExecuteOptions {
-        program: own_program()?,
-        jobs,
-        threads,
-        shard: args.shard,
+    let executed = planned.execute(
+        &directory,
+        &speeds,
+        (jobs, threads),
+        args.shard,
+        display,
         interrupted,
-    };
-    let executed = planned.execute(&directory, &options, &speeds, (display, headline))?;
+    )?;
     let curves = Curves::of_sweep(&directory, &executed.entries);
     let status = status(&executed.entries, &curves);
     match args.display.json {
@@ -341,28 +350,19 @@ pub(super) fn train(file: &Path, jobs: usize, display: DisplayArgs) -> Result<Pa
     refuse_without_runs(file, &planned.runs)?;
     let directory = SweepDirectory::prepare(&planned.out, &planned.plan, &planned.runs)?;
     let speeds = planned.speeds(&interrupted)?;
-    let headline = planned.headline(jobs, threads, &directory);
-    let options = ExecuteOptions {
-        program: own_program()?,
-        jobs,
-        threads,
-        shard: None,
+    let executed = planned.execute(
+        &directory,
+        &speeds,
+        (jobs, threads),
+        None,
+        display,
         interrupted,
-    };
-    let executed = planned.execute(&directory, &options, &speeds, (display, headline))?;
+    )?;
     if executed.interrupted {
         say_how_to_go_on(&directory);
         return Err(DataError::Interrupted.into());
     }
     Ok(directory.path().into())
-}
-
-fn own_program() -> Result<PathBuf, Error> {
-    std::env::current_exe().map_err(|source| Error::Io {
-        action: "find",
-        path: "foretoken".into(),
-        source,
-    })
 }
 
 fn say_how_to_go_on(directory: &SweepDirectory) {

@@ -137,21 +137,7 @@ fn tables_fit_a_terminal_and_the_report_has_the_numbers() {
 #[test]
 fn documents_by_themselves_end_their_sequences() {
     let bench = Bench::new();
-    let facts = set(&[
-        "data.windows=\"documents\"",
-        "data.world.kind=\"facts\"",
-        "data.world.facts=100",
-        "data.world.train_documents=500",
-        "data.world.valid_documents=50",
-        "model.context=10",
-    ]);
-    let mut command = bench.command(&["train", "--out", "run"]);
-    let kept = |key: &&str| !key.starts_with("data.") && !key.starts_with("model.context");
-    for assignment in TINY.into_iter().filter(kept) {
-        command.args(["--set", assignment]);
-    }
-    let output = command.args(&facts).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    bench.tiny_run_on_documents("run");
     let study = study(
         &bench,
         &["run", "--sequences", "20", "--strategies", "greedy"],

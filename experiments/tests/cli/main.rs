@@ -129,6 +129,25 @@ impl Bench {
         assert!(output.status.success(), "{}", text(&output));
         self.path(out)
     }
+
+    /// Trains a tiny run on documents of a world of facts by themselves.
+    fn tiny_run_on_documents(&self, out: &str) {
+        let facts = set(&[
+            "data.windows=\"documents\"",
+            "data.world.kind=\"facts\"",
+            "data.world.facts=100",
+            "data.world.train_documents=500",
+            "data.world.valid_documents=50",
+            "model.context=10",
+        ]);
+        let mut command = self.command(&["train", "--out", out]);
+        let kept = |key: &&str| !key.starts_with("data.") && !key.starts_with("model.context");
+        for assignment in TINY.into_iter().filter(kept) {
+            command.args(["--set", assignment]);
+        }
+        let output = command.args(&facts).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
 }
 
 /// Arguments that resume the run in `run` with 30 steps.

@@ -103,21 +103,7 @@ fn random_text_is_extracted_only_if_it_was_trained_on() {
 #[test]
 fn a_run_of_documents_is_asked_for_the_ends_of_its_documents() {
     let bench = Bench::new();
-    let facts = set(&[
-        "data.windows=\"documents\"",
-        "data.world.kind=\"facts\"",
-        "data.world.facts=100",
-        "data.world.train_documents=500",
-        "data.world.valid_documents=50",
-        "model.context=10",
-    ]);
-    let mut command = bench.command(&["train", "--out", "run"]);
-    let kept = |key: &&str| !key.starts_with("data.") && !key.starts_with("model.context");
-    for assignment in TINY.into_iter().filter(kept) {
-        command.args(["--set", assignment]);
-    }
-    let output = command.args(&facts).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    bench.tiny_run_on_documents("run");
     let record = json(
         &bench,
         &["extract", "run", "--prefixes", "4", "--suffix", "4"],

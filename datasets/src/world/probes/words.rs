@@ -63,7 +63,7 @@ pub(super) struct Subject {
 pub(super) struct Words<'w> {
     pub(super) animals: [Vec<&'w str>; 2],
     pub(super) moods: Vec<&'w str>,
-    /// The same verbs for "he" and for "they".
+    /// Verbs in the forms for "he" and for "they", in the same order.
     pub(super) likes: [Vec<&'w str>; 2],
     pub(super) things: Vec<&'w str>,
     /// Country, capital and river.

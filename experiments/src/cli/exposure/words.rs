@@ -1,4 +1,4 @@
-//! What a study of free running prints.
+//! Text that a study of free running prints.
 
 use foretoken::science::Share;
 use foretoken::science::evaluate::Estimate;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use foretoken::backend::Backend;
 use foretoken::record::run::runs_of;
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::memory::{
@@ -73,14 +72,10 @@ pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
         }
         None => args.runs,
     };
+    let (backend, precision) = BackendName::or_default(args.backend);
     let settings = CapacitySettings {
-        backend: args
-            .backend
-            .map_or(Backend::default_backend(), |named| named.name),
-        precision: args
-            .backend
-            .and_then(|named| named.dtype)
-            .unwrap_or_default(),
+        backend,
+        precision,
         batch: args.batch as usize,
     };
     let mut paths = Vec::new();

@@ -30,7 +30,8 @@ const SHORTEST: usize = 4;
 /// (n, p)-discoverable if it is among n samples with probability p or more, 1 − (1 − p_z)^n ≥ p, where p_z is the probability
 /// of the suffix (Hayes et al. 2024). Both are computed from the probabilities of the suffix; nothing is generated.
 ///
-/// What is extracted of held-out text was not memorised: it is predictable. Only what training text has more is memory.
+/// Suffixes of held-out text that are extracted were not memorised: they are predictable. Only the excess of training text
+/// over them is memory.
 /// Sequences are grouped by how often prefix and suffix occur in the training text. Prefixes of all lengths end at the same
 /// suffix; with data.windows = "documents" they begin with the document. Intervals of shares are exact (Clopper and Pearson).
 #[derive(Args)]

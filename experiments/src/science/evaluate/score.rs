@@ -48,9 +48,9 @@ pub struct Settings {
 /// Number of windows that are computed at once.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::science) enum BatchLimit {
-    /// This many, whatever their length.
+    /// A number of windows, whatever their length.
     Windows(usize),
-    /// As many as have this many tokens together, and at least one.
+    /// A number of tokens, which the windows have together at most. One window is always computed.
     Tokens(usize),
 }
 

@@ -20,7 +20,7 @@ use crate::science::evaluate::Estimate;
 /// Errors of a step below this, in nats, cannot be told from the rounding of logits in f32.
 const RESOLUTION: f64 = 1e-6;
 
-/// What counts as the error of a step whose context is impossible.
+/// Convention for the error of a step whose context is impossible.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Treatment {
     /// It is left out: R(l) is l times the mean over the other steps.

@@ -1,4 +1,4 @@
-//! What is asked for the next token of growing texts: a model, and an oracle.
+//! Distributions of the next token of growing texts, by a model and by an oracle.
 
 use foretoken_datasets::world::TokenOracle;
 use foretoken_model::{BatchReader, Transformer};

@@ -1,4 +1,4 @@
-//! What a study of free running leaves: a JSON object, and a report of it.
+//! Results of a study of free running, as a JSON object.
 
 use serde::Serialize;
 
@@ -40,12 +40,12 @@ impl OracleRecord {
     }
 }
 
-/// How errors were measured.
+/// Method by which errors were measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Method {
     /// The distribution that the model is compared with.
     pub oracle: OracleRecord,
-    /// Where the prompts come from, and what continues them as data.
+    /// Source of the prompts and of their continuations in the data.
     pub data: String,
     /// Number of sequences.
     pub sequences: usize,
@@ -67,12 +67,12 @@ pub struct Method {
     pub lengths: Vec<usize>,
 }
 
-/// What the model does on contexts of the data.
+/// Errors and repetition of the model on contexts of the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataRecord {
     /// ε(l): mean KL(o‖p) of the first l steps, in nats, at each of the lengths.
     pub per_step: Vec<Option<Estimate>>,
-    /// The same for the oracle smoothed with each of the weights.
+    /// Mean KL of the first l steps from the oracle smoothed with each of the weights, in nats, at each of the lengths.
     pub smoothed_per_step: [Vec<Option<Estimate>>; 2],
     /// Mean KL(o‖p) of each step, in nats; null without a sequence that is as long.
     pub by_step: Vec<f64>,
@@ -91,7 +91,7 @@ pub struct SmoothedRecord {
     pub accumulated: Vec<Accumulated>,
 }
 
-/// What the model does on contexts that it has written.
+/// Errors, support and repetition of the model on contexts that it has written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StrategyRecord {
     /// How tokens are chosen.
@@ -121,7 +121,7 @@ pub struct ExposureRecord {
     pub backend: &'static str,
     /// Precision of the weights.
     pub precision: &'static str,
-    /// How errors were measured.
+    /// Method by which errors were measured.
     #[serde(flatten)]
     pub method: Method,
     /// Contexts of the data.

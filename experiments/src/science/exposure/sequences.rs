@@ -30,7 +30,7 @@ pub struct Sequences {
     pub(super) end: Option<u32>,
     /// Token that ends a document of a world.
     pub(super) border: Option<u32>,
-    /// Where they come from, in words.
+    /// Source of the sequences, in words.
     pub(super) origin: String,
 }
 

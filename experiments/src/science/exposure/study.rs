@@ -32,7 +32,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// What a model is compared with.
+/// Oracle that a model is compared with.
 pub enum Judge<'j> {
     /// The exact oracle of a world, at the start of a document, and the name of the world.
     Exact(Box<TokenOracle>, String),
@@ -44,7 +44,7 @@ pub enum Judge<'j> {
 pub struct Study<'s> {
     /// The model.
     pub model: &'s Transformer,
-    /// What it is compared with.
+    /// Oracle that the model is compared with.
     pub judge: Judge<'s>,
     /// The data.
     pub sequences: &'s Sequences,

@@ -23,11 +23,11 @@ pub struct Support {
     pub leaving: Vec<Option<Share>>,
     /// Share of the sequences that are outside before the token of each step.
     pub outside: Vec<Option<Share>>,
-    /// How they come back; `None` if no sequence has left.
+    /// Return to the support; `None` if no sequence has left.
     pub recovery: Option<Recovery>,
 }
 
-/// What follows when a sequence has left the support.
+/// Return of sequences that have left the support, and their errors afterwards.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recovery {
     /// How often sequences have left.

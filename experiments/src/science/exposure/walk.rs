@@ -22,7 +22,7 @@ pub(super) struct Trace {
     pub(super) prompt: usize,
     /// KL(o‖p) of each step in nats; NaN where the context is impossible.
     pub(super) exact: Vec<f64>,
-    /// The same for the oracle smoothed with each of the weights.
+    /// KL from the oracle smoothed with each of the weights, of each step in nats.
     pub(super) smoothed: [Vec<f64>; 2],
     /// Token that the model ranks first at each step.
     pub(super) best: Vec<u32>,

@@ -33,7 +33,7 @@ use crate::science::evaluate::{
 /// Share of a text that a model must not hold for the text to be too large for it.
 const OVERFLOW: f64 = 0.1;
 
-/// What a run has memorised of its training text.
+/// Bits of its training text that a run has memorised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Memorised {
     /// The run directory.
@@ -54,7 +54,7 @@ pub struct Memorised {
     pub halfway: Option<Halfway>,
 }
 
-/// What a run had memorised at an earlier checkpoint.
+/// Bits that a run had memorised at an earlier checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Halfway {
     /// Optimizer steps before the checkpoint.
@@ -148,8 +148,7 @@ impl CapacitySettings {
             step,
         };
         let information = information(corpus, &text);
-        let held = |checkpoint: Checkpoint| -> Result<Option<Estimate>, Error> {
-            let source = Source::open(path, checkpoint, None)?;
+        let held = |source: &Source| -> Result<Option<Estimate>, Error> {
             let model =
                 source.load_in(&self.backend.device_for(self.precision)?, self.precision)?;
             self.memorised(&model, &text, &information, context, interrupt)
@@ -162,12 +161,15 @@ impl CapacitySettings {
             text_bits: information.iter().sum(),
             steps: step,
             epochs: texts.epochs()?,
-            bits: held(Checkpoint::Last)?,
+            bits: held(&source)?,
             halfway: match halfway {
-                Some(step) => held(Checkpoint::Step(step))?.map(|bits| Halfway {
-                    step,
-                    bits: bits.value,
-                }),
+                Some(step) => {
+                    let earlier = Source::open(path, Checkpoint::Step(step), None)?;
+                    held(&earlier)?.map(|bits| Halfway {
+                        step,
+                        bits: bits.value,
+                    })
+                }
                 None => None,
             },
         }))

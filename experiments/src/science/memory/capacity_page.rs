@@ -21,7 +21,7 @@ pub struct CapacityRecord {
     pub backend: &'static str,
     /// Precision of the weights.
     pub precision: &'static str,
-    /// What each run has memorised.
+    /// Memorised bits of each run.
     pub runs: Vec<Memorised>,
     /// Capacities by the size of the model.
     #[serde(flatten)]

@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 use foretoken_datasets::{Split, occurrences};
 use foretoken_model::Transformer;
 
-use super::groups::Criterion;
-use super::record::{Item, PrefixRecord, SetRecord};
+use super::groups::{Criterion, Item};
+use super::record::{PrefixRecord, SetRecord};
 use super::sample::Texts;
 use super::sequences::Sequences;
 use crate::Error;

@@ -46,7 +46,7 @@ pub struct GapRecord {
     pub held_out: Evaluation,
     /// Bits per byte of the held-out windows less those of the training windows.
     pub gap: Option<Estimate>,
-    /// The same in nats per token.
+    /// Loss of the held-out windows less that of the training windows, in nats per token.
     pub loss_gap: Option<Estimate>,
     /// Duration of reading and scoring.
     pub seconds: f64,

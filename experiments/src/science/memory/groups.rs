@@ -2,10 +2,22 @@
 
 use serde::Serialize;
 
-use super::record::Item;
 use crate::science::Share;
 use crate::science::bootstrap::Bootstrap;
 use crate::science::evaluate::Estimate;
+
+/// A sequence with a prefix of one length.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Item {
+    /// Number of the sequence in its set.
+    pub sequence: usize,
+    /// How often prefix and suffix occur in the training text.
+    pub occurrences: u64,
+    /// ln p of the suffix after the prefix, for sampling from the model's own distribution.
+    pub log_probability: f64,
+    /// Whether greedy decoding gives the suffix after the prefix.
+    pub greedy: bool,
+}
 
 /// Sequences that occur about equally often in the training text.
 #[derive(Debug, Clone, PartialEq, Serialize)]

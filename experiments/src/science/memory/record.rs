@@ -1,21 +1,8 @@
-//! What an attempt at extraction leaves: a JSON object, and a report of it.
+//! Results of an attempt at extraction, as a JSON object.
 
 use serde::Serialize;
 
-use super::groups::Group;
-
-/// A sequence with a prefix of one length.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Item {
-    /// Number of the sequence in its set.
-    pub sequence: usize,
-    /// How often prefix and suffix occur in the training text.
-    pub occurrences: u64,
-    /// ln p of the suffix after the prefix, for sampling from the model's own distribution.
-    pub log_probability: f64,
-    /// Whether greedy decoding gives the suffix after the prefix.
-    pub greedy: bool,
-}
+use super::groups::{Group, Item};
 
 /// Sequences with prefixes of one length.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,7 +11,7 @@ pub struct PrefixRecord {
     pub prefix: usize,
     /// All sequences; `None` if none is as long.
     pub all: Option<Group>,
-    /// The same by the number of occurrences in the training text, in ascending order.
+    /// Groups by the number of occurrences in the training text, in ascending order.
     pub by_occurrences: Vec<Group>,
     /// Every sequence.
     pub items: Vec<Item>,

@@ -1,6 +1,6 @@
 //! Emergence or artefact: whether a measure changes suddenly along training, and whether bits per byte predict accuracy.
 //!
-//! The same items at the same checkpoints are measured smoothly and by all-or-nothing. If exact match jumps where
+//! Items are measured smoothly and by all-or-nothing at the same checkpoints. If exact match jumps where
 //! log-likelihood and Brier score move steadily, the jump is one of the measure (Schaeffer et al. 2023). If the accuracy of
 //! later checkpoints follows from their bits per byte by a curve that is fitted to earlier ones, it is no surprise either
 //! (Bhagia et al. 2024).

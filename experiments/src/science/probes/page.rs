@@ -64,14 +64,7 @@ fn page(record: &ProbeRecord) -> Page {
             record.run,
             record.backend,
             record.precision,
-            plural(
-                record
-                    .families
-                    .iter()
-                    .map(|family| family.items.len())
-                    .sum(),
-                "item"
-            ),
+            plural(record.item_count(), "item"),
             plural(record.checkpoints.len(), "checkpoint")
         ),
         sections,

@@ -1,4 +1,4 @@
-//! What probes of a run leave: a JSON object, and a report of it.
+//! Results of probes of a run, as a JSON object.
 
 use foretoken_datasets::world::Family;
 use serde::Serialize;
@@ -74,6 +74,11 @@ impl FamilyScores {
 impl ProbeRecord {
     /// Name of the file with the record.
     pub const FILE: &str = "probes.json";
+
+    /// Returns the number of items of all families.
+    pub fn item_count(&self) -> usize {
+        self.families.iter().map(|family| family.items.len()).sum()
+    }
 
     /// Returns the results of a family at each checkpoint.
     pub fn of_family(

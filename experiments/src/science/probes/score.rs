@@ -21,7 +21,7 @@ pub struct ItemScore {
     pub is_exact: bool,
     /// Bytes of the right answer.
     pub bytes: usize,
-    /// What greedy decoding writes, in as many tokens as the right answer has.
+    /// Text that greedy decoding writes, in as many tokens as the right answer has.
     pub greedy: String,
     /// Insertions, deletions and substitutions of characters between the greedy and the right answer (Levenshtein 1966).
     pub edit_distance: usize,

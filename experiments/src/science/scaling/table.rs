@@ -177,7 +177,7 @@ pub(super) fn read(path: &Path, columns: &Columns, runs: &mut Vec<Run>) -> Resul
         _ => Error::io("read", path)(error),
     })?;
     let metadata = file.metadata().map_err(Error::io("read", path))?;
-    if files::is_device(&metadata) {
+    if files::is_device(metadata.file_type()) {
         return Err(refused(origin, "is a device; give a CSV file"));
     }
     let size = metadata.len();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::question::MAX_CHOICES;
+/// Maximum number of choices of an item. Every choice is read by the model by itself.
+pub const MAX_CHOICES: usize = 128;
 
 /// Values of a record.
 pub(super) struct Fields<'r>(pub(super) &'r BTreeMap<&'static str, Value>);

@@ -22,8 +22,9 @@ mod text;
 
 pub use data::{MAX_ITEMS, MAX_TEXT_BYTES, TaskData};
 pub use evaluate::{TaskSettings, evaluate};
+pub use fields::MAX_CHOICES;
 pub use paired::{McNemar, RESAMPLES, TaskDifference, differences};
-pub use question::{Choice, Item, MAX_CHOICES};
+pub use question::{Choice, Item};
 pub use record::{TasksAgainst, TasksModel, TasksRecord};
 pub use request::PairEncoder;
 pub use result::{ChoiceResult, GroupResult, ItemResult, TaskResult};

@@ -223,7 +223,7 @@ mod tests {
         assert!((many.p_value - 0.000_967).abs() < 2e-5, "{many:?}");
     }
 
-    /// Of 400 items 40 differ: the standard error of the difference is √(n(b + c) − (b − c)²) / n^1.5.
+    /// 40 of 400 items differ: the standard error of the difference is √(n(b + c) − (b − c)²) / n^1.5.
     #[test]
     fn the_bootstrap_has_the_error_of_the_formula() {
         let found = &of(&[

@@ -3,12 +3,9 @@
 
 use foretoken_datasets::Record;
 
-use super::fields::Fields;
+use super::fields::{Fields, MAX_CHOICES};
 use super::task::Task;
 use super::text::{capitalize, strip, without_markup};
-
-/// Maximum number of choices of an item. Every choice is read by the model by itself.
-pub const MAX_CHOICES: usize = 128;
 
 /// One choice of an item: the model's log-likelihood of `continuation` after `context` is its score.
 #[derive(Debug, Clone, PartialEq, Eq)]
