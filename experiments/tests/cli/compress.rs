@@ -63,16 +63,17 @@ fn the_size_is_the_information_and_the_loss_of_evaluate() {
     let text = text(6000);
     for streams in ["1", "3", "16"] {
         let file = round_trip(&bench, "a.txt", text.as_bytes(), streams);
-        let (bits, stream_bytes) = (number(&file["model_bits"]), number(&file["stream_bytes"]));
+        let (bits, stream_bits) = (number(&file["model_bits"]), number(&file["stream_bits"]));
         let streams = number(&file["streams"]);
-        let excess = 8.0 * stream_bytes - bits;
-        let bound = 9.0 * streams + number(&file["tokens"]) * 2f64.powi(-24);
+        let excess = stream_bits - bits;
+        let bound = 2.0 * streams + number(&file["tokens"]) * 2f64.powi(-24);
         assert!(
             excess <= bound && excess > -8.0 * streams,
             "{excess} {bound}"
         );
         let parts = ["header_bytes", "edit_bytes", "stream_bytes"].map(|name| number(&file[name]));
         assert_eq!(parts.iter().sum::<f64>(), number(&file["compressed_bytes"]));
+        assert_eq!(number(&file["stream_bytes"]), (stream_bits / 8.0).ceil());
         assert_eq!(file["edit_bytes"], 0);
         if streams == 1.0 {
             // A context of 16 tokens moves by 8. The first token is coded as one of equally probable ones.

@@ -11,6 +11,7 @@ use foretoken_model::{
 };
 use rayon::prelude::*;
 
+use super::bits::Bits;
 use super::coder::{Decoder, Encoder};
 use super::format::BLOCK;
 use crate::Error;
@@ -40,8 +41,7 @@ enum Reader<'c> {
 
 /// Coded streams.
 pub(super) struct Coded {
-    /// Bytes of each stream.
-    pub(super) streams: Vec<Vec<u8>>,
+    pub(super) streams: Vec<Bits>,
     /// Sum of −log₂ of the probabilities that were coded.
     pub(super) bits: f64,
     /// Bits that the beginnings of streams took more than as many tokens after them, an estimate of what starting without
@@ -136,7 +136,7 @@ impl Codec<'_> {
     /// says whether it is what was encoded; the first block that is not ends the decoding.
     pub(super) fn decode(
         &self,
-        streams: &[&[u8]],
+        streams: &[Vec<u8>],
         lengths: &[usize],
         matches: &dyn Fn(Mismatch, &[u32]) -> bool,
         progress: &mut dyn FnMut(usize),

@@ -1,19 +1,22 @@
 //! The file format of compressed files. All numbers are LEB128 unless a size is given.
 //!
 //! ```text
-//! 4 bytes    "FTZ" and the version, 2
+//! 4 bytes    "FTZ" and the version, 3
 //! 4 bytes    length of the header, little-endian: of everything before the edits
 //! 8 bytes    beginning of the SHA-256 of the weights
 //! 8 bytes    beginning of the SHA-256 of the tokenizer
 //! text       backend and precision, such as "flex:f32", after its length
-//! numbers    bytes of the file, tokens, context, streams, bytes of the edits, and bytes of each stream
+//! numbers    bytes of the file, tokens, context, streams, bytes of the edits, and bits of each stream
 //! 4 bytes    CRC-32 of each block of tokens of each stream, then of the file
 //! 4 bytes    CRC-32 of everything before
-//! bytes      edits, and the streams
+//! bytes      edits
+//! bits       the streams, one behind the other, and zeros up to the next byte
 //! ```
 
+use super::bits::Bits;
+
 /// First bytes of a compressed file.
-const MAGIC: [u8; 4] = *b"FTZ\x02";
+const MAGIC: [u8; 4] = *b"FTZ\x03";
 
 /// Tokens in a block, which has a checksum of its own.
 pub(super) const BLOCK: usize = 4096;
@@ -46,7 +49,7 @@ pub(super) struct Header {
     pub(super) crc: u32,
     /// Bytes of the edits.
     pub(super) edits: u64,
-    /// Bytes of each stream.
+    /// Bits of each stream.
     pub(super) streams: Vec<u64>,
     /// CRC-32 of the bytes of the tokens of each block of each stream, stream by stream.
     pub(super) blocks: Vec<u32>,
@@ -58,8 +61,8 @@ pub(super) struct Parts<'f> {
     pub(super) header: Header,
     /// Edits, compressed.
     pub(super) edits: &'f [u8],
-    /// Bytes of each stream.
-    pub(super) streams: Vec<&'f [u8]>,
+    /// Bytes of each stream, as a decoder reads them.
+    pub(super) streams: Vec<Vec<u8>>,
 }
 
 /// Returns the number of tokens in each of `streams` streams: equal numbers, except that the last ones have fewer.
@@ -135,16 +138,25 @@ impl Header {
         let mut reader = Reader::new(rest);
         let mut part = |length: u64| reader.take(usize::try_from(length).ok()?);
         let edits = part(header.edits).ok_or_else(damaged)?;
-        let streams = header.streams.iter().map(|length| part(*length));
-        let streams = streams.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
-        match reader.rest().is_empty() {
-            true => Ok(Parts {
-                header,
-                edits,
-                streams,
-            }),
-            false => Err("has bytes behind its end".into()),
+        let mut lengths = header.streams.iter();
+        let bits = lengths.try_fold(0u64, |bits, length| bits.checked_add(*length));
+        let coded = bits.and_then(|bits| part(bits.div_ceil(8)));
+        let coded = coded.ok_or_else(damaged)?;
+        if !reader.rest().is_empty() {
+            return Err("has bytes behind its end".into());
         }
+        let mut start = 0;
+        let stream = |length: &u64| {
+            let stream = Bits::part(coded, start, *length)?;
+            start += length;
+            Some(stream.bytes)
+        };
+        let streams = header.streams.iter().map(stream);
+        Ok(Parts {
+            streams: streams.collect::<Option<_>>().ok_or_else(damaged)?,
+            header,
+            edits,
+        })
     }
 
     fn fields(reader: &mut Reader<'_>) -> Option<Self> {
@@ -261,7 +273,8 @@ mod tests {
     fn file(header: &Header) -> Vec<u8> {
         let streams: u64 = header.streams.iter().sum();
         let mut file = header.to_bytes();
-        file.resize(file.len() + (header.edits + streams) as usize, 7);
+        file.resize(file.len() + header.edits as usize, 7);
+        file.resize(file.len() + streams.div_ceil(8) as usize, 7);
         file
     }
 

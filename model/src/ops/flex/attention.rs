@@ -8,8 +8,9 @@ use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
-use super::math::{exp, exp_in_place, largest, sum};
+use super::math::{add_weighted, exp, exp_in_place, largest, sum};
 use super::matrix::{Matrix, Shared, contiguous, elements, made, product_into};
+use super::row_product::dots;
 use crate::ops::Heads;
 use crate::vectors::vectorized;
 
@@ -18,6 +19,9 @@ const QUERIES: usize = 64;
 
 /// Keys of a tile.
 const KEYS: usize = 256;
+
+/// Multiplications of the scores that a task has at least, where there are so many.
+const GRAIN: usize = 1 << 14;
 
 /// Where heads lie in `qkv`, and in what attention makes of it.
 #[derive(Clone, Copy)]
@@ -140,6 +144,32 @@ fn into(target: &mut [f32], add: bool, a: Matrix<'_>, b: Matrix<'_>, scale: f32)
     product_into(target, add, a, b, scale, Parallelism::None);
 }
 
+/// `scores ← scale · queries keysᵀ`, on this thread. One query takes dot products, which a product of matrices would first
+/// copy its keys for.
+fn score(scores: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, scale: f32) {
+    if queries.rows > 1 || !queries.has_contiguous_rows() || !keys.has_contiguous_rows() {
+        return into(scores, false, queries, keys.t(), scale);
+    }
+    dots(scores, queries.row(0), keys.t());
+    scores.iter_mut().for_each(|score| *score *= scale);
+}
+
+/// `mixed ← [mixed +] weights values`, on this thread.
+fn mix(mixed: &mut [f32], add: bool, weights: Matrix<'_>, values: Matrix<'_>) {
+    if weights.rows > 1 || !values.has_contiguous_rows() {
+        return into(mixed, add, weights, values, 1.0);
+    }
+    let mixed = &mut mixed[..values.columns];
+    if !add {
+        mixed.fill(0.0);
+    }
+    let weights = weights.row(0);
+    vectorized(
+        #[inline(always)]
+        || add_weighted(mixed, weights, |number| values.row(number)),
+    );
+}
+
 /// Some queries of one head, `[rows, head_width]`, and what they look at.
 struct Sources<'a, F> {
     queries: Matrix<'a>,
@@ -165,9 +195,13 @@ pub(super) fn cached(
     let [_, kv_heads, ..]: [usize; 4] = keys.layout().shape().dims();
     let blocks = length.div_ceil(QUERIES);
     let scale = (width as f64).powf(-0.5) as f32;
+    let [.., all, _]: [usize; 4] = keys.layout().shape().dims();
+    // A head of one query is less than a thread is worth.
+    let together = GRAIN.div_ceil(QUERIES.min(length) * all * width);
     let write = |output: &mut [MaybeUninit<f32>]| {
         let output = Shared::new(output);
-        let tasks = (0..batch * heads * blocks).into_par_iter().with_max_len(1);
+        let tasks = (0..batch * heads * blocks).into_par_iter();
+        let tasks = tasks.with_min_len(together).with_max_len(together);
         tasks.for_each_init(Queries::new, |state, task| {
             let (of, start) = (task / blocks, task % blocks * QUERIES);
             let (sequence, head) = (of / heads, of % heads);
@@ -245,7 +279,7 @@ struct Queries {
 impl Queries {
     fn new() -> Self {
         Self {
-            scores: vec![0.0; QUERIES * KEYS],
+            scores: Vec::new(),
             mixed: Vec::new(),
             maxima: [0.0; QUERIES],
             totals: [0.0; QUERIES],
@@ -254,8 +288,12 @@ impl Queries {
 
     fn attend(&mut self, of: &Sources<'_, impl Fn(usize) -> Range<usize>>) {
         let (rows, width) = (of.queries.rows, of.queries.columns);
-        self.mixed.resize(QUERIES * width, 0.0);
+        self.mixed.resize(rows * width, 0.0);
         let (first, end) = ((of.seen)(0).start, (of.seen)(rows - 1).end);
+        let most = rows * KEYS.min(end.saturating_sub(first));
+        if self.scores.len() < most {
+            self.scores.resize(most, 0.0);
+        }
         if first >= end {
             // What sees nothing finds nothing.
             self.totals[..rows].fill(0.0);
@@ -265,7 +303,7 @@ impl Queries {
             let within = |position: usize| position.saturating_sub(first).min(count);
             let scores = &mut self.scores[..rows * count];
             let keys = of.keys.rows_from(first, count);
-            into(scores, false, of.queries, keys.t(), of.scale);
+            score(scores, of.queries, keys, of.scale);
             vectorized(
                 #[inline(always)]
                 || {
@@ -303,7 +341,7 @@ impl Queries {
             );
             let scores = Matrix::dense(scores, rows, count);
             let values = of.values.rows_from(first, count);
-            into(&mut self.mixed, number > 0, scores, values, 1.0);
+            mix(&mut self.mixed, number > 0, scores, values);
         }
     }
 

@@ -105,6 +105,48 @@ pub(super) fn sum<const N: usize>(slices: [&[f32]; N], of: impl Fn([f32; N]) -> 
     total
 }
 
+/// `to[i] ← to[i] + Σ_j weights[j] row(j)[i]`, in the order of the rows.
+#[inline(always)]
+pub(super) fn add_weighted<'r>(
+    to: &mut [f32],
+    weights: &[f32],
+    row: impl Fn(usize) -> &'r [f32] + Copy,
+) {
+    // As many lanes at a time as there are, so that rows are read once.
+    let (to, rest) = to.split_at_mut(to.len() / (4 * LANES) * (4 * LANES));
+    add_weighted_blocks::<{ 4 * LANES }>(to, 0, weights, row);
+    let start = to.len();
+    let (to, rest) = rest.split_at_mut(rest.len() / LANES * LANES);
+    match to.len() / LANES {
+        3 => add_weighted_blocks::<{ 3 * LANES }>(to, start, weights, row),
+        2 => add_weighted_blocks::<{ 2 * LANES }>(to, start, weights, row),
+        _ => add_weighted_blocks::<LANES>(to, start, weights, row),
+    }
+    add_weighted_blocks::<1>(rest, start + to.len(), weights, row);
+}
+
+/// [`add_weighted`], `N` columns at a time, to columns from `start` on.
+#[inline(always)]
+fn add_weighted_blocks<'r, const N: usize>(
+    to: &mut [f32],
+    start: usize,
+    weights: &[f32],
+    row: impl Fn(usize) -> &'r [f32],
+) {
+    for (block, to) in to.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        let start = start + block * N;
+        // In registers while the rows pass by.
+        let mut sums = *to;
+        for (number, weight) in weights.iter().enumerate() {
+            let x = &row(number)[start..start + N];
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum += weight * x;
+            }
+        }
+        *to = sums;
+    }
+}
+
 /// `to[i] ← of(x[i])`
 #[inline(always)]
 pub(super) fn map(to: &mut [MaybeUninit<f32>], x: &[f32], of: impl Fn(f32) -> f32) {
@@ -241,6 +283,20 @@ mod tests {
         assert_eq!(normal(-1e9), [0.0, 0.0]);
         let all = [exp, tanh, sigmoid, |x| normal(x)[0], |x| normal(x)[1]];
         assert!(all.iter().all(|f| f(f32::NAN).is_nan()));
+    }
+
+    #[test]
+    fn weighted_rows_are_added_to_what_is_there() {
+        for width in [1, 15, 16, 40, 48, 64, 101, 128] {
+            let rows: Vec<Vec<f32>> = (0..3)
+                .map(|row| (0..width).map(|i| (row * width + i) as f32).collect())
+                .collect();
+            let mut to = vec![1.0; width];
+            add_weighted(&mut to, &[2.0, 0.0, -1.0], |row| &rows[row]);
+            for (i, to) in to.into_iter().enumerate() {
+                assert_eq!(to, 1.0 + 2.0 * rows[0][i] - rows[2][i]);
+            }
+        }
     }
 
     #[test]

@@ -61,6 +61,16 @@ impl<'a> Matrix<'a> {
         [self.row_stride, self.column_stride]
     }
 
+    /// Whether each row is a slice of the data.
+    pub(super) fn has_contiguous_rows(self) -> bool {
+        self.column_stride == 1
+    }
+
+    /// A contiguous row.
+    pub(super) fn row(self, row: usize) -> &'a [f32] {
+        &self.data[row * self.row_stride..][..self.columns]
+    }
+
     /// The data from an element on.
     pub(super) fn data_from(self, row: usize, column: usize) -> &'a [f32] {
         &self.data[row * self.row_stride + column * self.column_stride..]

@@ -13,12 +13,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use gemm::Parallelism;
 use pulp::{Simd, WithSimd};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
-use super::math::map;
-use super::matrix::{Matrix, Shared, contiguous, elements, made_by_rows, product_into};
+use super::matrix::{Matrix, Shared, contiguous, elements, made};
 use crate::vectors::vectorized;
 
 /// Rows of the weight that are multiplied together.
@@ -27,8 +25,9 @@ const QUAD: usize = 4;
 /// Vectors of a panel: with a quad's weights and a row's sums, as many as 16 registers hold.
 const VECTORS: usize = 3;
 
-/// Rows of `x` that share a pass over the weight.
+/// Rows of `x` that share a pass over the weight, at most and at least.
 const ROWS: usize = 64;
+const LEAST_ROWS: usize = 16;
 
 /// Sums of a tile: three quarters of 32 KiB.
 const TILE: usize = 6144;
@@ -58,47 +57,57 @@ pub(super) fn few_rows(
     weight: &FlexTensor,
     bias: Option<FlexTensor>,
 ) -> Option<FlexTensor> {
-    let x = contiguous(x.clone());
     let [rows, _]: [usize; 2] = x.layout().shape().dims();
-    if rows > ROWS {
+    let weight = Matrix::of(weight);
+    if rows > ROWS || !weight.strides().contains(&1) {
         return None;
     }
-    let weight = Matrix::of(weight);
+    let x = contiguous(x.clone());
     let bias = bias.map(contiguous);
     let bias = bias.as_ref().map(elements);
-    let write = |_, row: &mut [_]| match bias {
-        Some(bias) => map(row, bias, |bias| bias),
-        None => row.fill(MaybeUninit::new(0.0)),
-    };
-    // SAFETY: a row is as wide as the bias.
-    let mut product = unsafe { made_by_rows([rows, weight.columns], write) };
-    add_row_product(product.storage_mut::<f32>(), elements(&x), weight);
-    Some(product)
+    let write = |target: &mut [MaybeUninit<f32>]| row_product(target, elements(&x), weight, bias);
+    // SAFETY: a product writes every element.
+    Some(unsafe { made([rows, weight.columns], write) })
 }
 
-/// `target ← target + x weight`, the target `[x.rows, weight.columns]`, on all threads.
-pub(super) fn add_row_product(target: &mut [f32], x: &[f32], weight: Matrix<'_>) {
+/// Writes `x weight + bias`, `[rows, weight.columns]`, on all threads. The weight has contiguous rows or columns.
+fn row_product(
+    target: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    weight: Matrix<'_>,
+    bias: Option<&[f32]>,
+) {
     let (inputs, outputs) = (weight.rows, weight.columns);
-    if inputs == 0 || outputs == 0 {
+    if outputs == 0 {
         return;
     }
     let rows = target.len() / outputs;
     assert_eq!(target.len(), rows * outputs, "the target has whole rows");
     assert_eq!(x.len(), rows * inputs, "inner sizes of a product");
-    let small = rows * inputs * outputs < SMALL;
-    let threads = if small {
-        1
-    } else {
-        rayon::current_num_threads()
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    let threads = match rows * inputs * outputs < SMALL {
+        true => 1,
+        false => rayon::current_num_threads(),
     };
+    let target = Shared::new(target);
     match weight.strides() {
-        [_, 1] => by_columns(Shared::over(target), x, weight, rows, threads),
-        [1, _] => by_dots(Shared::over(target), x, weight, rows, threads),
-        _ => {
-            let x = Matrix::dense(x, rows, inputs);
-            product_into(target, true, x, weight, 1.0, Parallelism::Rayon(0));
-        }
+        [_, 1] => by_columns(target, x, weight, bias, rows, threads),
+        _ => by_dots(target, x, weight, bias, rows, threads),
     }
+}
+
+/// Writes `x weight` on this thread, for one row and a weight with contiguous columns: a dot product for each.
+pub(super) fn dots(target: &mut [f32], x: &[f32], weight: Matrix<'_>) {
+    assert_eq!(weight.strides()[0], 1, "columns are contiguous");
+    assert_eq!([x.len(), target.len()], [weight.rows, weight.columns]);
+    vectorized(Dots {
+        target: Shared::over(target),
+        x,
+        weight,
+        bias: None,
+        rows: 1,
+        columns: 0..weight.columns,
+    });
 }
 
 /// Runs `work` for every number below `count`.
@@ -109,30 +118,40 @@ fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync + Send) {
     }
 }
 
-fn by_columns(target: Shared, x: &[f32], weight: Matrix<'_>, rows: usize, threads: usize) {
+fn by_columns(
+    target: Shared,
+    x: &[f32],
+    weight: Matrix<'_>,
+    bias: Option<&[f32]>,
+    rows: usize,
+    threads: usize,
+) {
     let outputs = weight.columns;
-    let together = rows.div_ceil(rows.div_ceil(ROWS));
-    let blocks = rows.div_ceil(together);
-    let most = (TILE / together).clamp(COLUMNS, MOST_COLUMNS);
-    // Enough tasks that threads end together.
-    let width = outputs.div_ceil((4 * threads).div_ceil(blocks));
-    let width = width
-        .next_multiple_of(COLUMNS)
-        .min(most / COLUMNS * COLUMNS);
+    let most = (TILE / rows.max(1)).clamp(COLUMNS, MOST_COLUMNS);
+    // Enough tasks that threads end together, of fewer rows where there are few columns.
+    let tasks = match threads {
+        1 => 1,
+        _ => 4 * threads,
+    };
+    let width = outputs.div_ceil(tasks).next_multiple_of(COLUMNS);
+    let width = width.min(most / COLUMNS * COLUMNS);
+    let parts = outputs.div_ceil(width);
+    let blocks = tasks.div_ceil(parts).min(rows / LEAST_ROWS).max(1);
+    let together = rows.div_ceil(blocks);
     let quads = match together {
         1 => None,
         _ => Some(quads(x, weight.rows, together)),
     };
     let x = quads.as_deref().unwrap_or(x);
-    let parts = outputs.div_ceil(width);
-    for_each(blocks * parts, threads, |task| {
-        let (block, part) = (task % blocks, task / blocks);
+    for_each(rows.div_ceil(together) * parts, threads, |task| {
+        let (block, part) = (task / parts, task % parts);
         let first = block * together;
         let count = together.min(rows - first);
         let tile = Tile {
             target,
             x: &x[first * weight.rows..][..count * weight.rows],
             weight,
+            bias,
             rows: first..first + count,
             columns: part * width..outputs.min((part + 1) * width),
         };
@@ -172,12 +191,13 @@ fn floats(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LINE) }
 }
 
-/// Some columns of some rows of the target, and what is added to them.
+/// Some columns of some rows of the target.
 struct Tile<'a> {
     target: Shared,
     /// The rows as [`quads`].
     x: &'a [f32],
     weight: Matrix<'a>,
+    bias: Option<&'a [f32]>,
     rows: Range<usize>,
     columns: Range<usize>,
 }
@@ -187,59 +207,78 @@ impl WithSimd for Tile<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let [stride, _] = self.weight.strides();
         let panel = VECTORS * S::F32_LANES;
-        let (inputs, outputs) = (self.weight.rows, self.weight.columns);
-        let count = self.rows.len();
-        let panels = self.columns.len().div_ceil(panel);
+        let whole = self.columns.len() / panel * panel;
+        let first = self.columns.start;
+        let weight = self.weight.data_from(0, first);
+        self.panels::<S, VECTORS>(simd, first..first + whole, weight, stride);
+        // The last columns, made whole vectors.
+        let (first, rest) = (first + whole, self.columns.len() - whole);
+        let lanes = rest.next_multiple_of(S::F32_LANES);
+        let mut padded = Vec::new();
+        let (weight, stride) = match rest {
+            0 => return,
+            _ if rest == lanes => (self.weight.data_from(0, first), stride),
+            _ => {
+                padded.resize(self.weight.rows * lanes, 0.0);
+                for (input, to) in padded.chunks_exact_mut(lanes).enumerate() {
+                    to[..rest].copy_from_slice(&self.weight.data_from(input, first)[..rest]);
+                }
+                (&padded[..], lanes)
+            }
+        };
+        let columns = first..self.columns.end;
+        match lanes / S::F32_LANES {
+            1 => self.panels::<S, 1>(simd, columns, weight, stride),
+            2 => self.panels::<S, 2>(simd, columns, weight, stride),
+            _ => self.panels::<S, VECTORS>(simd, columns, weight, stride),
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// Writes columns in panels of `V` vectors, the last of which may be beyond their end. The weight's rows, `stride`
+    /// elements apart, begin with the first column.
+    #[inline(always)]
+    fn panels<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        columns: Range<usize>,
+        weight: &[f32],
+        stride: usize,
+    ) {
+        let (panel, count) = (V * S::F32_LANES, self.rows.len());
+        let panels = columns.len().div_ceil(panel);
         let mut sums = vec![Line::default(); (panels * panel * count).div_ceil(LINE)];
         let sums = &mut floats(&mut sums)[..panels * panel * count];
-        let place = |number: usize, row: usize| {
-            let columns = self.columns.start + number * panel..self.columns.end;
-            let columns = columns.start..columns.end.min(columns.start + panel);
-            let start = (self.rows.start + row) * outputs + columns.start;
-            // SAFETY: no other task has these columns of these rows.
-            unsafe { self.target.part(start, columns.len()) }
+        let of_panel = |number: usize| {
+            let start = columns.start + number * panel;
+            start..columns.end.min(start + panel)
         };
-        for (index, sums) in sums.chunks_exact_mut(panel).enumerate() {
-            for (sum, target) in sums.iter_mut().zip(place(index / count, index % count)) {
-                // SAFETY: the target holds numbers.
-                *sum = unsafe { target.assume_init() };
+        if let Some(bias) = self.bias {
+            for (index, sums) in sums.chunks_exact_mut(panel).enumerate() {
+                let bias = &bias[of_panel(index / count)];
+                sums[..bias.len()].copy_from_slice(bias);
             }
         }
-        let whole = self.columns.len() / panel;
-        let [stride, _] = self.weight.strides();
-        let from = self.weight.data_from(0, self.columns.start);
-        multiply(
-            simd,
-            &mut sums[..whole * panel * count],
-            self.x,
-            from,
-            stride,
-            inputs,
-        );
-        if whole < panels {
-            // The last columns, made a whole panel.
-            let rest = self.columns.len() - whole * panel;
-            let mut weight = vec![0.0f32; inputs * panel];
-            for (input, to) in weight.chunks_exact_mut(panel).enumerate() {
-                let from = &from[input * stride + whole * panel..][..rest];
-                to[..rest].copy_from_slice(from);
-            }
-            let sums = &mut sums[whole * panel * count..];
-            multiply(simd, sums, self.x, &weight, panel, inputs);
-        }
+        multiply::<S, V>(simd, sums, self.x, weight, stride, self.weight.rows);
         for (index, sums) in sums.chunks_exact(panel).enumerate() {
-            for (sum, target) in sums.iter().zip(place(index / count, index % count)) {
+            let columns = of_panel(index / count);
+            let start = (self.rows.start + index % count) * self.weight.columns + columns.start;
+            // SAFETY: no other task has these columns of these rows.
+            let target = unsafe { self.target.part(start, columns.len()) };
+            for (target, sum) in target.iter_mut().zip(sums) {
                 target.write(*sum);
             }
         }
     }
 }
 
-/// Adds products to panels of sums, each `[rows, panel]`: of `x` as [`quads`] and a weight of `inputs` rows, `stride`
-/// elements apart.
+/// Adds products to panels of sums, each `[rows, panel]` with `V` vectors to a panel: of `x` as [`quads`] and a weight of
+/// `inputs` rows, `stride` elements apart.
 #[inline(always)]
-fn multiply<S: Simd>(
+fn multiply<S: Simd, const V: usize>(
     simd: S,
     sums: &mut [f32],
     x: &[f32],
@@ -247,12 +286,12 @@ fn multiply<S: Simd>(
     stride: usize,
     inputs: usize,
 ) {
-    let panel = VECTORS * S::F32_LANES;
-    let rows = x.len() / inputs;
-    let columns = sums.len() / rows;
-    if columns == 0 {
+    if sums.is_empty() || inputs == 0 {
         return;
     }
+    let panel = V * S::F32_LANES;
+    let rows = x.len() / inputs;
+    let columns = sums.len() / rows;
     assert!(columns.is_multiple_of(panel) && sums.len() == rows * columns);
     assert!(weight.len() >= (inputs - 1) * stride + columns);
     let whole = inputs / QUAD * QUAD;
@@ -260,12 +299,12 @@ fn multiply<S: Simd>(
     for (number, x) in quads.chunks_exact(QUAD * rows).enumerate() {
         let weight = &weight[number * QUAD * stride..];
         // SAFETY: the weight has a quad of rows from here on, each of them as long as the sums'.
-        unsafe { add::<S, QUAD>(simd, sums, x, weight, stride, rows) };
+        unsafe { add::<S, QUAD, V>(simd, sums, x, weight, stride, rows) };
     }
     for (number, x) in singles.chunks_exact(rows).enumerate() {
         let weight = &weight[(whole + number) * stride..];
         // SAFETY: the weight has a row from here on, as long as the sums'.
-        unsafe { add::<S, 1>(simd, sums, x, weight, stride, rows) };
+        unsafe { add::<S, 1, V>(simd, sums, x, weight, stride, rows) };
     }
 }
 
@@ -275,7 +314,7 @@ fn multiply<S: Simd>(
 /// Sums are panels of `rows` rows, `x` has `Q` elements for each row, and each of the `Q` rows of the weight, `stride` elements apart,
 /// has an element for each column.
 #[inline(always)]
-unsafe fn add<S: Simd, const Q: usize>(
+unsafe fn add<S: Simd, const Q: usize, const V: usize>(
     simd: S,
     sums: &mut [f32],
     x: &[f32],
@@ -283,26 +322,26 @@ unsafe fn add<S: Simd, const Q: usize>(
     stride: usize,
     rows: usize,
 ) {
-    let panel = VECTORS * S::F32_LANES;
+    let panel = V * S::F32_LANES;
     let at = |start: *const f32, vector: usize| start.wrapping_add(vector * S::F32_LANES);
     let panels = sums.len() / (rows * panel);
     let mut sum = sums.as_mut_ptr();
     for number in 0..panels {
         let weight = weight.as_ptr().wrapping_add(number * panel);
-        let mut weights = [[simd.splat_f32s(0.0); VECTORS]; Q];
+        let mut weights = [[simd.splat_f32s(0.0); V]; Q];
         for (input, weights) in weights.iter_mut().enumerate() {
             let weight = weight.wrapping_add(input * stride);
             for (vector, weights) in weights.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 *weights = unsafe { at(weight, vector).cast::<S::f32s>().read_unaligned() };
             }
-            prefetch::<S>(weight.wrapping_add(AHEAD * stride));
+            prefetch(weight.wrapping_add(AHEAD * stride), panel);
         }
         let mut x = x.as_ptr();
         for _ in 0..rows {
             // SAFETY: the caller's promise.
             unsafe {
-                let mut row = [simd.splat_f32s(0.0); VECTORS];
+                let mut row = [simd.splat_f32s(0.0); V];
                 for (vector, row) in row.iter_mut().enumerate() {
                     *row = at(sum, vector).cast::<S::f32s>().read_unaligned();
                 }
@@ -325,20 +364,27 @@ unsafe fn add<S: Simd, const Q: usize>(
     }
 }
 
-/// Asks memory for a panel of a row of the weight, which may lie beyond its end.
+/// Asks memory for `count` elements of a row of the weight, which may lie beyond its end.
 #[inline(always)]
-fn prefetch<S: Simd>(weight: *const f32) {
+fn prefetch(weight: *const f32, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    for start in (0..VECTORS * S::F32_LANES).step_by(16) {
+    for start in (0..count).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(weight.wrapping_add(start).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = weight;
+    let _ = (weight, count);
 }
 
-fn by_dots(target: Shared, x: &[f32], weight: Matrix<'_>, rows: usize, threads: usize) {
+fn by_dots(
+    target: Shared,
+    x: &[f32],
+    weight: Matrix<'_>,
+    bias: Option<&[f32]>,
+    rows: usize,
+    threads: usize,
+) {
     let outputs = weight.columns;
     for_each(outputs.div_ceil(DOTS), threads, |part| {
         let columns = part * DOTS..outputs.min((part + 1) * DOTS);
@@ -346,6 +392,7 @@ fn by_dots(target: Shared, x: &[f32], weight: Matrix<'_>, rows: usize, threads: 
             target,
             x,
             weight,
+            bias,
             rows,
             columns,
         };
@@ -353,11 +400,12 @@ fn by_dots(target: Shared, x: &[f32], weight: Matrix<'_>, rows: usize, threads: 
     });
 }
 
-/// Some columns of the target, and what is added to them.
+/// Some columns of the target.
 struct Dots<'a> {
     target: Shared,
     x: &'a [f32],
     weight: Matrix<'a>,
+    bias: Option<&'a [f32]>,
     rows: usize,
     columns: Range<usize>,
 }
@@ -434,9 +482,7 @@ impl Dots<'_> {
                 for input in vectors * S::F32_LANES..inputs {
                     sum = x[r][input].mul_add(weights[c][input], sum);
                 }
-                // SAFETY: the target holds numbers.
-                let before = unsafe { target[c].assume_init() };
-                target[c].write(before + sum);
+                target[c].write(self.bias.map_or(0.0, |bias| bias[column + c]) + sum);
             }
         }
     }
@@ -463,10 +509,13 @@ mod tests {
         ]
     }
 
-    fn product(x: &[f32], weight: Matrix<'_>, before: &[f32]) -> Vec<f32> {
-        let mut target = before.to_vec();
-        add_row_product(&mut target, x, weight);
-        target
+    fn product(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+        let rows = x.len() / weight.rows;
+        let mut target = vec![MaybeUninit::new(f32::NAN); rows * weight.columns];
+        row_product(&mut target, x, weight, bias);
+        // SAFETY: numbers were there before the product.
+        let number = |number: MaybeUninit<f32>| unsafe { number.assume_init() };
+        target.into_iter().map(number).collect()
     }
 
     /// Rows, inputs and outputs: one of each, less than a quad and a panel, blocks and panels that are not whole.
@@ -485,10 +534,10 @@ mod tests {
     fn sums_are_those_in_f64() {
         for [rows, inputs, outputs] in SHAPES {
             let x = numbers("x", rows * inputs);
-            let before = numbers("before", rows * outputs);
+            let bias = numbers("bias", outputs);
             let w = numbers("w", inputs * outputs);
             for weight in weights(&w, inputs, outputs) {
-                let product = product(&x, weight, &before);
+                let product = product(&x, weight, Some(&bias));
                 for (at, product) in product.into_iter().enumerate() {
                     let (row, output) = (at / outputs, at % outputs);
                     let terms = (0..inputs)
@@ -496,7 +545,7 @@ mod tests {
                             let weight = weight.data_from(i, output)[0];
                             f64::from(x[row * inputs + i]) * f64::from(weight)
                         })
-                        .chain([f64::from(before[at])]);
+                        .chain([f64::from(bias[output])]);
                     let exact: f64 = terms.clone().sum();
                     // Whatever the order, each term is rounded at most once for each of the others.
                     let magnitude: f64 = terms.map(f64::abs).sum();
@@ -512,13 +561,13 @@ mod tests {
     fn a_row_has_the_same_bits_whatever_is_beside_it() {
         for [rows, inputs, outputs] in SHAPES {
             let x = numbers("x", rows * inputs);
-            let before = numbers("before", rows * outputs);
+            let bias = numbers("bias", outputs);
             let w = numbers("w", inputs * outputs);
             for weight in weights(&w, inputs, outputs) {
-                let together = product(&x, weight, &before);
+                let together = product(&x, weight, Some(&bias));
                 for row in 0..rows {
                     let x = &x[row * inputs..][..inputs];
-                    let alone = product(x, weight, &before[row * outputs..][..outputs]);
+                    let alone = product(x, weight, Some(&bias));
                     assert_eq!(alone, together[row * outputs..][..outputs]);
                 }
             }
@@ -527,18 +576,19 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit() {
-        let (rows, inputs, outputs) = (3, 300, 1000);
-        let (x, w) = (numbers("x", rows * inputs), numbers("w", inputs * outputs));
-        let before = vec![0.0; rows * outputs];
-        for weight in weights(&w, inputs, outputs) {
-            let on = |threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                let pool = pool.build().unwrap();
-                pool.install(|| product(&x, weight, &before))
-            };
-            let one = on(1);
-            for threads in [2, 3, 7] {
-                assert_eq!(on(threads), one, "{threads} threads");
+        // Of few columns, parts of the rows are tasks.
+        for [rows, inputs, outputs] in [[3, 300, 1000], [40, 200, 50]] {
+            let (x, w) = (numbers("x", rows * inputs), numbers("w", inputs * outputs));
+            for weight in weights(&w, inputs, outputs) {
+                let on = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                    let pool = pool.build().unwrap();
+                    pool.install(|| product(&x, weight, None))
+                };
+                let one = on(1);
+                for threads in [2, 3, 7] {
+                    assert_eq!(on(threads), one, "{threads} threads");
+                }
             }
         }
     }
@@ -546,15 +596,14 @@ mod tests {
     #[test]
     fn a_weight_amid_another_matrix_is_read_where_it_lies() {
         let (x, w) = (numbers("x", 2 * 20), numbers("w", 30 * 90));
-        let before = vec![0.0; 2 * 50];
         let around = Matrix::dense(&w, 30, 90);
         let rows = Matrix::new(around.data_from(4, 7), [20, 50], [90, 1]);
         let dense: Vec<f32> = (0..20)
             .flat_map(|row| rows.data_from(row, 0)[..50].to_vec())
             .collect();
         assert_eq!(
-            product(&x, rows, &before),
-            product(&x, Matrix::dense(&dense, 20, 50), &before)
+            product(&x, rows, None),
+            product(&x, Matrix::dense(&dense, 20, 50), None)
         );
     }
 
