@@ -754,6 +754,10 @@ fn mistakes_in_plans_are_one_line() {
             "line 15: tied: train.seed has 2 values",
         ),
         (
+            "[[tied]]\nmodel.dropout = [0, 0]\ntrain.seed = [1, 2]\n",
+            "line 16: model.dropout: has 0 twice, and names the runs; put a key first whose values differ",
+        ),
+        (
             "[derive]\nmodel.dropout = 3\n",
             "line 16: model.dropout: expected a formula as text",
         ),

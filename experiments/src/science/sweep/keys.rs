@@ -87,7 +87,7 @@ impl Keys<'_> {
     }
 
     /// Returns the values of one key or variable of an axis.
-    pub(super) fn column(&self, leaf: &Leaf) -> Result<Column, Error> {
+    fn column(&self, leaf: &Leaf) -> Result<Column, Error> {
         let refused = |message: &str| self.refused(leaf, message);
         let kind = self.kind_of(leaf)?;
         let values = match leaf.value.get_ref() {
@@ -127,15 +127,6 @@ impl Keys<'_> {
                 "is a variable for formulas, so that its values must be numbers",
             ));
         }
-        for (index, value) in values.iter().enumerate() {
-            if values[..index].contains(value) {
-                let advice = match leaf.value.get_ref() {
-                    DeValue::Table(_) => "; ask for fewer points",
-                    _ => "",
-                };
-                return Err(refused(&format!("has {value} twice{advice}")));
-            }
-        }
         Ok(Column {
             key: leaf.key.clone(),
             values,
@@ -171,20 +162,37 @@ impl Keys<'_> {
         }
     }
 
-    pub(super) fn tied(&self, at: usize, columns: Vec<Column>) -> Result<Axis, Error> {
-        let length = columns[0].values.len();
-        match columns.iter().find(|column| column.values.len() != length) {
-            None => Ok(Axis::new(columns)),
-            Some(other) => {
-                let message = format!(
-                    "tied: {} has {length} values and {} has {}; they must have as many",
-                    columns[0].key,
-                    other.key,
-                    other.values.len()
-                );
-                Err(self.file.refused(at, &message))
-            }
+    /// Returns the axis of one key or variable, or of several that change together. Runs are named after the first one,
+    /// so that its values must differ. `at` is the place of the axis in the file.
+    pub(super) fn axis(&self, at: usize, leaves: &[Leaf]) -> Result<Axis, Error> {
+        let columns = leaves.iter().map(|leaf| self.column(leaf));
+        let columns: Vec<Column> = columns.collect::<Result<_, _>>()?;
+        let values = &columns[0].values;
+        if let Some(other) = columns
+            .iter()
+            .find(|column| column.values.len() != values.len())
+        {
+            let message = format!(
+                "tied: {} has {} values and {} has {}; they must have as many",
+                columns[0].key,
+                values.len(),
+                other.key,
+                other.values.len()
+            );
+            return Err(self.file.refused(at, &message));
         }
+        let is_repeated = |at: &usize| values[..*at].contains(&values[*at]);
+        if let Some(at) = (0..values.len()).find(is_repeated) {
+            let advice = match leaves[0].value.get_ref() {
+                DeValue::Table(_) => "; ask for fewer points",
+                _ if leaves.len() > 1 => {
+                    ", and names the runs; put a key first whose values differ"
+                }
+                _ => "",
+            };
+            return Err(self.refused(&leaves[0], &format!("has {} twice{advice}", values[at])));
+        }
+        Ok(Axis::new(columns))
     }
 
     pub(super) fn derived(&self, leaf: &Leaf) -> Result<Derived, Error> {

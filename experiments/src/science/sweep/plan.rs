@@ -153,11 +153,10 @@ impl Plan {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut grid = Vec::new();
         for leaf in &axes {
-            grid.push(Axis::new(vec![keys.column(leaf)?]));
+            grid.push(keys.axis(leaf.at, std::slice::from_ref(leaf))?);
         }
         for (at, leaves) in &tied {
-            let columns = leaves.iter().map(|leaf| keys.column(leaf));
-            grid.push(keys.tied(*at, columns.collect::<Result<_, _>>()?)?);
+            grid.push(keys.axis(*at, leaves)?);
         }
         let derived = derived
             .iter()

@@ -70,6 +70,11 @@ fn names_tell_runs_apart() {
         names("[axes]\ndata.windows = [\"random\", \"epoch\"]\ntrain.steps = [9000]\n"),
         ["windows-random-steps9000", "windows-epoch-steps9000"]
     );
+    // Only the first of keys that are tied names the runs, and others may repeat a value.
+    assert_eq!(
+        names("[[tied]]\ntrain.seed = [1, 2]\ntrain.steps = [9000, 9000]\n"),
+        ["seed1", "seed2"]
+    );
     assert_eq!(names(""), ["run"]);
     let variable = "v".repeat(100);
     let long = names(&format!(
