@@ -48,6 +48,34 @@ fn the_shipped_plan_covers_three_decades_of_compute() {
 }
 
 #[test]
+fn the_shipped_plan_of_capacity_gives_each_parameter_three_bits() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/capacity.toml");
+    let runs = runs_of(&Plan::read(Path::new(path)).unwrap());
+    assert!(runs.iter().all(|run| run.refusal.is_none()));
+    let bits_of_largest_text = |width: usize| {
+        let of_width = runs
+            .iter()
+            .filter(|run| run.experiment.model.width == Some(width));
+        let bits = of_width.map(|run| {
+            let documents = run
+                .experiment
+                .data
+                .world
+                .as_ref()
+                .unwrap()
+                .train_documents
+                .unwrap() as f64;
+            362.0 * documents / run.cost.unwrap().parameters as f64
+        });
+        bits.fold(0.0, f64::max)
+    };
+    for width in [64, 96, 128] {
+        let bits = bits_of_largest_text(width);
+        assert!((2.9..3.1).contains(&bits), "{bits} bits for each parameter");
+    }
+}
+
+#[test]
 fn names_tell_runs_apart() {
     assert_eq!(
         names("[axes]\ntrain.seed = [7, 8]\noptimizer.clip = [0.5, 1e-5, 2]\n"),
