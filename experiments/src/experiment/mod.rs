@@ -532,7 +532,10 @@ mod tests {
             let path = entry.unwrap().path();
             // Plans of sweeps have tests of their own.
             let text = std::fs::read_to_string(&path).unwrap();
-            if ["[axes]", "[[tied]]"].iter().any(|table| text.contains(table)) {
+            if ["[axes]", "[[tied]]"]
+                .iter()
+                .any(|table| text.contains(table))
+            {
                 continue;
             }
             let experiment = Experiment::load(&path, &[]).unwrap();
