@@ -241,6 +241,10 @@ fn models_with_different_tokenizers_are_compared_by_bytes() {
         number(&against["difference"]["clusters"]),
         number(&against["clusters"])
     );
+    // Only the first model has bytes for this character.
+    std::fs::write(bench.path("strange.txt"), "the cat 猫").unwrap();
+    let output = bench.output(&["evaluate", "bytes", "strange.txt", "--against", "run"]);
+    assert_refused(&output, 2, &["--against", "strange.txt", "猫"]);
 }
 
 /// Losses are those of a plain computation in PyTorch, to 1e-5 nats per token: both compute in f32, with some 1e-6 of

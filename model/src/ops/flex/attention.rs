@@ -9,7 +9,7 @@ use gemm::Parallelism;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::math::{add_weighted, exp, exp_in_place, largest, sum};
-use super::matrix::{Matrix, Shared, contiguous, elements, made, product_into};
+use super::matrix::{GRAIN, Matrix, Shared, contiguous, elements, made, product_into};
 use super::row_product::dots;
 use crate::ops::Heads;
 use crate::vectors::vectorized;
@@ -19,9 +19,6 @@ const QUERIES: usize = 64;
 
 /// Keys of a tile.
 const KEYS: usize = 256;
-
-/// Multiplications of the scores that a task has at least, where there are so many.
-const GRAIN: usize = 1 << 14;
 
 /// Where heads lie in `qkv`, and in what attention makes of it.
 #[derive(Clone, Copy)]
@@ -197,7 +194,7 @@ pub(super) fn cached(
     let scale = (width as f64).powf(-0.5) as f32;
     let [.., all, _]: [usize; 4] = keys.layout().shape().dims();
     // A head of one query is less than a thread is worth.
-    let together = GRAIN.div_ceil(QUERIES.min(length) * all * width);
+    let together = GRAIN.div_ceil((QUERIES.min(length) * all * width).max(1));
     let write = |output: &mut [MaybeUninit<f32>]| {
         let output = Shared::new(output);
         let tasks = (0..batch * heads * blocks).into_par_iter();

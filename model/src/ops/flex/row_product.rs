@@ -57,9 +57,9 @@ pub(super) fn few_rows(
     weight: &FlexTensor,
     bias: Option<FlexTensor>,
 ) -> Option<FlexTensor> {
-    let [rows, _]: [usize; 2] = x.layout().shape().dims();
+    let [rows, inputs]: [usize; 2] = x.layout().shape().dims();
     let weight = Matrix::of(weight);
-    if rows > ROWS || !weight.strides().contains(&1) {
+    if rows > ROWS || inputs == 0 || !weight.strides().contains(&1) {
         return None;
     }
     let x = contiguous(x.clone());
@@ -77,10 +77,10 @@ fn row_product(
     weight: Matrix<'_>,
     bias: Option<&[f32]>,
 ) {
-    let (inputs, outputs) = (weight.rows, weight.columns);
-    if outputs == 0 {
+    if target.is_empty() {
         return;
     }
+    let (inputs, outputs) = (weight.rows, weight.columns);
     let rows = target.len() / outputs;
     assert_eq!(target.len(), rows * outputs, "the target has whole rows");
     assert_eq!(x.len(), rows * inputs, "inner sizes of a product");
@@ -89,10 +89,16 @@ fn row_product(
         true => 1,
         false => rayon::current_num_threads(),
     };
-    let target = Shared::new(target);
+    let product = Product {
+        target: Shared::new(target),
+        x,
+        weight,
+        bias,
+        rows,
+    };
     match weight.strides() {
-        [_, 1] => by_columns(target, x, weight, bias, rows, threads),
-        _ => by_dots(target, x, weight, bias, rows, threads),
+        [_, 1] => product.by_columns(threads),
+        _ => product.by_dots(threads),
     }
 }
 
@@ -100,12 +106,15 @@ fn row_product(
 pub(super) fn dots(target: &mut [f32], x: &[f32], weight: Matrix<'_>) {
     assert_eq!(weight.strides()[0], 1, "columns are contiguous");
     assert_eq!([x.len(), target.len()], [weight.rows, weight.columns]);
-    vectorized(Dots {
+    let product = Product {
         target: Shared::over(target),
         x,
         weight,
         bias: None,
         rows: 1,
+    };
+    vectorized(Dots {
+        product,
         columns: 0..weight.columns,
     });
 }
@@ -118,45 +127,57 @@ fn for_each(count: usize, threads: usize, work: impl Fn(usize) + Sync + Send) {
     }
 }
 
-fn by_columns(
+/// `target ← x weight + bias`
+#[derive(Clone, Copy)]
+struct Product<'a> {
     target: Shared,
-    x: &[f32],
-    weight: Matrix<'_>,
-    bias: Option<&[f32]>,
+    x: &'a [f32],
+    weight: Matrix<'a>,
+    bias: Option<&'a [f32]>,
     rows: usize,
-    threads: usize,
-) {
-    let outputs = weight.columns;
-    let most = (TILE / rows.max(1)).clamp(COLUMNS, MOST_COLUMNS);
-    // Enough tasks that threads end together, of fewer rows where there are few columns.
-    let tasks = match threads {
-        1 => 1,
-        _ => 4 * threads,
-    };
-    let width = outputs.div_ceil(tasks).next_multiple_of(COLUMNS);
-    let width = width.min(most / COLUMNS * COLUMNS);
-    let parts = outputs.div_ceil(width);
-    let blocks = tasks.div_ceil(parts).min(rows / LEAST_ROWS).max(1);
-    let together = rows.div_ceil(blocks);
-    let quads = match together {
-        1 => None,
-        _ => Some(quads(x, weight.rows, together)),
-    };
-    let x = quads.as_deref().unwrap_or(x);
-    for_each(rows.div_ceil(together) * parts, threads, |task| {
-        let (block, part) = (task / parts, task % parts);
-        let first = block * together;
-        let count = together.min(rows - first);
-        let tile = Tile {
-            target,
-            x: &x[first * weight.rows..][..count * weight.rows],
-            weight,
-            bias,
-            rows: first..first + count,
-            columns: part * width..outputs.min((part + 1) * width),
+}
+
+impl Product<'_> {
+    fn by_columns(self, threads: usize) {
+        let (inputs, outputs) = (self.weight.rows, self.weight.columns);
+        let most = (TILE / self.rows).clamp(COLUMNS, MOST_COLUMNS);
+        // Enough tasks that threads end together, of fewer rows where there are few columns.
+        let tasks = match threads {
+            1 => 1,
+            _ => 4 * threads,
         };
-        vectorized(tile);
-    });
+        let width = outputs.div_ceil(tasks).next_multiple_of(COLUMNS);
+        let width = width.min(most / COLUMNS * COLUMNS);
+        let parts = outputs.div_ceil(width);
+        let blocks = tasks.div_ceil(parts).min(self.rows / LEAST_ROWS).max(1);
+        let together = self.rows.div_ceil(blocks);
+        let quads = match together {
+            1 => None,
+            _ => Some(quads(self.x, inputs, together)),
+        };
+        let x = quads.as_deref().unwrap_or(self.x);
+        for_each(self.rows.div_ceil(together) * parts, threads, |task| {
+            let (block, part) = (task / parts, task % parts);
+            let first = block * together;
+            let count = together.min(self.rows - first);
+            vectorized(Tile {
+                product: self,
+                quads: &x[first * inputs..][..count * inputs],
+                rows: first..first + count,
+                columns: part * width..outputs.min((part + 1) * width),
+            });
+        });
+    }
+
+    fn by_dots(self, threads: usize) {
+        let outputs = self.weight.columns;
+        for_each(outputs.div_ceil(DOTS), threads, |part| {
+            vectorized(Dots {
+                product: self,
+                columns: part * DOTS..outputs.min((part + 1) * DOTS),
+            });
+        });
+    }
 }
 
 /// Rows as tiles read them: of `together` rows at a time the first [`QUAD`] elements of each, the next of each, and so on;
@@ -193,11 +214,9 @@ fn floats(lines: &mut [Line]) -> &mut [f32] {
 
 /// Some columns of some rows of the target.
 struct Tile<'a> {
-    target: Shared,
+    product: Product<'a>,
     /// The rows as [`quads`].
-    x: &'a [f32],
-    weight: Matrix<'a>,
-    bias: Option<&'a [f32]>,
+    quads: &'a [f32],
     rows: Range<usize>,
     columns: Range<usize>,
 }
@@ -207,11 +226,12 @@ impl WithSimd for Tile<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let [stride, _] = self.weight.strides();
+        let full_weight = self.product.weight;
+        let [stride, _] = full_weight.strides();
         let panel = VECTORS * S::F32_LANES;
         let whole = self.columns.len() / panel * panel;
         let first = self.columns.start;
-        let weight = self.weight.data_from(0, first);
+        let weight = full_weight.data_from(0, first);
         self.panels::<S, VECTORS>(simd, first..first + whole, weight, stride);
         // The last columns, made whole vectors.
         let (first, rest) = (first + whole, self.columns.len() - whole);
@@ -219,11 +239,11 @@ impl WithSimd for Tile<'_> {
         let mut padded = Vec::new();
         let (weight, stride) = match rest {
             0 => return,
-            _ if rest == lanes => (self.weight.data_from(0, first), stride),
+            _ if rest == lanes => (full_weight.data_from(0, first), stride),
             _ => {
-                padded.resize(self.weight.rows * lanes, 0.0);
+                padded.resize(full_weight.rows * lanes, 0.0);
                 for (input, to) in padded.chunks_exact_mut(lanes).enumerate() {
-                    to[..rest].copy_from_slice(&self.weight.data_from(input, first)[..rest]);
+                    to[..rest].copy_from_slice(&full_weight.data_from(input, first)[..rest]);
                 }
                 (&padded[..], lanes)
             }
@@ -256,18 +276,23 @@ impl Tile<'_> {
             let start = columns.start + number * panel;
             start..columns.end.min(start + panel)
         };
-        if let Some(bias) = self.bias {
+        if let Some(bias) = self.product.bias {
             for (index, sums) in sums.chunks_exact_mut(panel).enumerate() {
                 let bias = &bias[of_panel(index / count)];
                 sums[..bias.len()].copy_from_slice(bias);
             }
         }
-        multiply::<S, V>(simd, sums, self.x, weight, stride, self.weight.rows);
+        let Matrix {
+            rows,
+            columns: outputs,
+            ..
+        } = self.product.weight;
+        multiply::<S, V>(simd, sums, self.quads, weight, stride, rows);
         for (index, sums) in sums.chunks_exact(panel).enumerate() {
             let columns = of_panel(index / count);
-            let start = (self.rows.start + index % count) * self.weight.columns + columns.start;
+            let start = (self.rows.start + index % count) * outputs + columns.start;
             // SAFETY: no other task has these columns of these rows.
-            let target = unsafe { self.target.part(start, columns.len()) };
+            let target = unsafe { self.product.target.part(start, columns.len()) };
             for (target, sum) in target.iter_mut().zip(sums) {
                 target.write(*sum);
             }
@@ -377,36 +402,9 @@ fn prefetch(weight: *const f32, count: usize) {
     let _ = (weight, count);
 }
 
-fn by_dots(
-    target: Shared,
-    x: &[f32],
-    weight: Matrix<'_>,
-    bias: Option<&[f32]>,
-    rows: usize,
-    threads: usize,
-) {
-    let outputs = weight.columns;
-    for_each(outputs.div_ceil(DOTS), threads, |part| {
-        let columns = part * DOTS..outputs.min((part + 1) * DOTS);
-        let dots = Dots {
-            target,
-            x,
-            weight,
-            bias,
-            rows,
-            columns,
-        };
-        vectorized(dots);
-    });
-}
-
 /// Some columns of the target.
 struct Dots<'a> {
-    target: Shared,
-    x: &'a [f32],
-    weight: Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    rows: usize,
+    product: Product<'a>,
     columns: Range<usize>,
 }
 
@@ -437,8 +435,8 @@ impl Dots<'_> {
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(&self, simd: S, column: usize) {
         let mut row = 0;
-        while row < self.rows {
-            let next = match self.rows - row {
+        while row < self.product.rows {
+            let next = match self.product.rows - row {
                 DOT_ROWS.. => {
                     self.tile::<S, DOT_ROWS, C>(simd, row, column);
                     DOT_ROWS
@@ -454,10 +452,11 @@ impl Dots<'_> {
 
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, row: usize, column: usize) {
-        let (inputs, outputs) = (self.weight.rows, self.weight.columns);
-        let x: [&[f32]; R] = std::array::from_fn(|r| &self.x[(row + r) * inputs..][..inputs]);
+        let (inputs, outputs) = (self.product.weight.rows, self.product.weight.columns);
+        let x: [&[f32]; R] =
+            std::array::from_fn(|r| &self.product.x[(row + r) * inputs..][..inputs]);
         let weights: [&[f32]; C] =
-            std::array::from_fn(|c| &self.weight.data_from(0, column + c)[..inputs]);
+            std::array::from_fn(|c| &self.product.weight.data_from(0, column + c)[..inputs]);
         let vectors = inputs / S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); C]; R];
         for vector in 0..vectors {
@@ -476,13 +475,13 @@ impl Dots<'_> {
         }
         for (r, sums) in sums.into_iter().enumerate() {
             // SAFETY: no other task has these columns.
-            let target = unsafe { self.target.part((row + r) * outputs + column, C) };
+            let target = unsafe { self.product.target.part((row + r) * outputs + column, C) };
             for (c, sum) in sums.into_iter().enumerate() {
                 let mut sum = simd.reduce_sum_f32s(sum);
                 for input in vectors * S::F32_LANES..inputs {
                     sum = x[r][input].mul_add(weights[c][input], sum);
                 }
-                target[c].write(self.bias.map_or(0.0, |bias| bias[column + c]) + sum);
+                target[c].write(self.product.bias.map_or(0.0, |bias| bias[column + c]) + sum);
             }
         }
     }
