@@ -176,7 +176,7 @@ pub(super) fn run(args: EvaluateArgs) -> Result<ExitCode, Error> {
         .evaluate(&model, &texts, &interrupt)
         .map_err(|error| match error {
             // Such as a character that only the first tokenizer has.
-            Error::Data(error) => refused("--against", error),
+            Error::Experiment { .. } => refused("--against", error),
             other => other,
         })?;
     if asks_rounding && !first_is_coarser {

@@ -243,7 +243,7 @@ fn models_with_different_tokenizers_are_compared_by_bytes() {
     );
     // Only the first model has bytes for this character.
     std::fs::write(bench.path("strange.txt"), "the cat 猫").unwrap();
-    let output = bench.output(&["evaluate", "bytes", "strange.txt", "--against", "run"]);
+    let output = bench.run(&["evaluate", "bytes", "strange.txt", "--against", "run"]);
     assert_refused(&output, 2, &["--against", "strange.txt", "猫"]);
 }
 
