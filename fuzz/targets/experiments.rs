@@ -63,7 +63,9 @@ fn configs() -> Vec<String> {
 }
 
 fn is_plan(text: &str) -> bool {
-    text.contains("[axes]")
+    ["[axes]", "[[tied]]"]
+        .iter()
+        .any(|table| text.contains(table))
 }
 
 fn plan_seeds() -> Vec<Vec<u8>> {
