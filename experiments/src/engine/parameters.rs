@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData};
-use foretoken_model::Transformer;
 
 use crate::Error;
 use crate::backend::precision::Precision;
@@ -14,21 +13,21 @@ use crate::backend::precision::Precision;
 pub(crate) type Parameters = BTreeMap<String, Vec<f64>>;
 
 /// Reads the weights.
-pub(crate) fn weights(model: &Transformer) -> Result<Parameters, Error> {
+pub(crate) fn weights<M: Module>(model: &M) -> Result<Parameters, Error> {
     read(model, None, 1.0)
 }
 
 /// Reads the gradients, multiplied by `factor`. Parameters without a gradient are omitted.
-pub(crate) fn gradients(
-    model: &Transformer,
+pub(crate) fn gradients<M: Module>(
+    model: &M,
     gradients: &GradientsParams,
     factor: f64,
 ) -> Result<Parameters, Error> {
     read(model, Some(gradients), factor)
 }
 
-fn read(
-    model: &Transformer,
+fn read<M: Module>(
+    model: &M,
     gradients: Option<&GradientsParams>,
     factor: f64,
 ) -> Result<Parameters, Error> {
@@ -78,8 +77,8 @@ impl ModuleVisitor for Read<'_> {
 }
 
 /// Returns gradients for a network's optimizer, rounded to `precision`. Parameters without values have no gradient.
-pub(crate) fn to_gradients(
-    model: &Transformer,
+pub(crate) fn to_gradients<M: Module>(
+    model: &M,
     values: &Parameters,
     precision: Precision,
 ) -> GradientsParams {

@@ -1,6 +1,6 @@
 //! Weights moved by one unit in the last place: how far rounding alone carries a result.
 
-use foretoken_model::Transformer;
+use burn::module::Module;
 use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -14,9 +14,9 @@ pub(crate) const FACTOR: f64 = 16.0;
 
 /// Moves each weight by one unit in the last place of its precision, in random directions with the seed `member`. Zeros
 /// stay, because the neighbours of 0 are farther away than a rounding.
-pub(crate) fn nudged(transformer: Transformer, precision: Precision, member: u64) -> Transformer {
+pub(crate) fn nudged<M: Module>(module: M, precision: Precision, member: u64) -> M {
     let mut random = ChaCha8Rng::seed_from_u64(member);
-    parameters::changed(transformer, |mut values| {
+    parameters::changed(module, |mut values| {
         for value in &mut values {
             *value = next_to(*value, precision, random.next_u32() & 1 == 0);
         }

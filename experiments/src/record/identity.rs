@@ -109,13 +109,13 @@ impl Origin {
 }
 
 /// Returns the SHA-256 of all weights with their paths.
-pub(crate) fn weights_hash(transformer: &Transformer) -> Result<String, Error> {
+pub(crate) fn weights_hash<M: Module>(module: &M) -> Result<String, Error> {
     let mut hash = Hash {
         path: Vec::new(),
         hasher: Sha256::new(),
         result: Ok(()),
     };
-    transformer.visit(&mut hash);
+    module.visit(&mut hash);
     hash.result?;
     Ok(format!("{:x}", hash.hasher.finalize()))
 }

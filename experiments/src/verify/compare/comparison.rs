@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::statistics;
-use super::{Invariance, Verdict};
+use super::{Invariance, Unit, Verdict};
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::experiment::BackendSection;
@@ -40,7 +40,7 @@ pub struct Check {
     pub step: usize,
     /// The kind of quantity.
     pub of: Checked,
-    /// Path of the parameter; `None` unless the quantity is a gradient or an update.
+    /// Path of the parameter of a gradient or update, or name of an output; `None` for other quantities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// ‖backend − reference‖ / ‖reference‖, in the Euclidean norm.
@@ -74,6 +74,8 @@ pub enum Checked {
     Loss,
     /// The logits.
     Logits,
+    /// A named output of a caller's module.
+    Output,
     /// The gradient of a parameter.
     Gradient,
     /// The change of a parameter by the optimizer, given the reference's gradients.
@@ -398,11 +400,14 @@ pub struct Comparison {
     pub initial_weights: String,
     /// Fingerprint of the data.
     pub data: String,
-    /// The experiment file, resolved.
+    /// The experiment file, resolved; empty for a caller's module.
     pub experiment: String,
     /// Optimizer steps compared.
     pub steps: usize,
-    /// Training tokens in a step.
+    /// What a step counts.
+    #[serde(default)]
+    pub unit: Unit,
+    /// Number of these in a step.
     pub tokens_per_step: usize,
     /// Whether all backends took each step together.
     pub lockstep: bool,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::live::measure;
 use super::page::write_report;
 use super::plan::{CompareOptions, plan};
+use super::training::Training;
 use super::{Comparison, Recorded, Watcher};
 use crate::engine::setup::Setup;
 use crate::record::run::{RunDirectory, create_directory, write_atomically};
@@ -53,17 +54,40 @@ pub fn compare(
     // The directory is claimed before anything is read, so that a second process is refused at once.
     let prefix = format!("compare-{}-", experiment.name);
     let claim = create_directory(options.out.as_deref(), &prefix)?;
-    let directory = claim.path.clone();
     let setup = prepare(experiment, options)?;
-    let plan = plan(&setup, options)?;
-    match measure(&setup, options, plan, Some(&directory), watcher)? {
+    compare_in(&claim.path, &setup, options, watcher)
+}
+
+/// Compares backends on any training, and writes a directory.
+pub(super) fn compare_training<T: Training>(
+    training: &T,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Compared, Error> {
+    let prefix = format!("compare-{}-", training.outline().name);
+    let claim = create_directory(options.out.as_deref(), &prefix)?;
+    compare_in(&claim.path, training, options, watcher)
+}
+
+fn compare_in<T: Training>(
+    directory: &Path,
+    training: &T,
+    options: &CompareOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Compared, Error> {
+    let plan = plan(&training.outline(), options)?;
+    let directory = directory.to_owned();
+    match measure(training, options, plan, Some(&directory), watcher)? {
         None => Ok(Compared::Interrupted { directory }),
         Some(comparison) => {
             let _unsaved = Unsaved::begin();
-            let recorded = Recorded::of(&comparison)?;
-            for run in comparison.backends.iter().filter_map(|e| e.run.as_ref()) {
-                let run = RunDirectory::open(&directory.join(run))?;
-                run.write(Recorded::FILE, serde_json::to_vec(&recorded)?)?;
+            let runs = comparison.backends.iter().filter_map(|e| e.run.as_ref());
+            let runs: Vec<PathBuf> = runs.map(|run| directory.join(run)).collect();
+            if !runs.is_empty() {
+                let recorded = serde_json::to_vec(&Recorded::of(&comparison)?)?;
+                for run in runs {
+                    RunDirectory::open(&run)?.write(Recorded::FILE, &recorded)?;
+                }
             }
             let report = write_in(&comparison, &directory)?;
             Ok(Compared::Complete {
@@ -99,7 +123,7 @@ pub fn compare_unwritten(
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Comparison>, Error> {
     let setup = prepare(experiment, options)?;
-    let plan = plan(&setup, options)?;
+    let plan = plan(&setup.outline(), options)?;
     measure(&setup, options, plan, None, watcher)
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::judge::{Case, Curve};
-use super::{Comparison, Entrant, Entry, Recorded, Reference, Verdict};
+use super::{Comparison, Entrant, Entry, Recorded, Reference, Unit, Verdict};
 use crate::Error;
 use crate::experiment::BackendSection;
 use crate::record::environment::{self, Environment, History};
@@ -290,6 +290,7 @@ pub fn of_runs(paths: &[PathBuf], envelope: Option<&Path>) -> Result<Comparison,
         data: identity.data.clone(),
         experiment: experiment.to_toml(),
         steps,
+        unit: Unit::Tokens,
         tokens_per_step: first.tokens_per_step,
         lockstep: false,
         reference,

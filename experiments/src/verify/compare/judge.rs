@@ -8,6 +8,7 @@
 use super::statistics::{
     self, ENVELOPE_LEVEL, difference_bound, prediction_half_width, standard_deviation,
 };
+use super::training::TakenStep;
 use super::{
     Check, Checked, Entrant, Entry, Envelope, Interval, Invariance, Judge, Outcome, Outcomes,
     Seeds, Verdict,
@@ -37,6 +38,13 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
+    /// Adds a step.
+    pub(super) fn push(&mut self, taken: TakenStep) {
+        self.losses.push(taken.loss);
+        self.gradient_norms.push(taken.gradient_norm);
+        self.seconds.push(taken.seconds);
+    }
+
     /// Returns a step's tokens over the median time of a step, which ignores slow first steps that compile kernels.
     pub(crate) fn tokens_per_second(&self, tokens_per_step: usize) -> Option<f64> {
         let median = median(self.seconds.iter().copied())?;
@@ -503,6 +511,7 @@ fn subject(check: &Check) -> String {
     let of = match check.of {
         Checked::Loss => "the loss",
         Checked::Logits => "the logits",
+        Checked::Output => "the output",
         Checked::Gradient => "the gradient of",
         Checked::Update => "the update of",
         Checked::Movement => "the movement of the weights",

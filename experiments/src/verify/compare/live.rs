@@ -6,42 +6,34 @@ use std::path::{Path, PathBuf};
 use super::judge::{Case, Curve, Judgement};
 use super::memory::Peak;
 use super::plan::CompareOptions;
-use super::runs::{free_name, open_run};
+use super::runs::free_name;
 use super::statistics::prediction_half_width;
 use super::step_checks::{MeasuredStep, Rounding, StepInputs, checked_steps};
+use super::training::{Outline, Training, TrainingRun};
 use super::variant::Variant;
 use super::{
     Check, Comparison, Entrant, Entry, Envelope, Event, Invariance, Plan, PlannedRun, Reference,
-    Role, Seeds, Verdict, Watcher, invariance,
+    Role, Seeds, Verdict, Watcher,
 };
 use crate::Error;
 use crate::backend::panics::caught;
 use crate::backend::precision::Precision;
-use crate::engine::event::{self, Evaluated, Scope, Stepped};
 use crate::engine::parameters::{Parameters, total_distance};
-use crate::engine::session::{Observer, Session};
-use crate::engine::setup::Setup;
 use crate::record::environment::{self, Environment};
 use crate::record::identity::Identity;
 use crate::record::run::MetricsLog;
 
 /// Runs the plan; returns `None` if the watcher stops it.
-pub(super) fn measure(
-    setup: &Setup,
+pub(super) fn measure<T: Training>(
+    training: &T,
     options: &CompareOptions,
     plan: Plan,
     directory: Option<&Path>,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Comparison>, Error> {
-    let identity = {
-        let device = plan.reference.name.device()?.autodiff();
-        Identity::new(
-            setup,
-            &setup.transformer(setup.experiment.train.seed, &device)?,
-        )?
-    };
+    let identity = training.identity(plan.reference)?;
     watcher.event(Event::Planned(plan.clone()));
-    let mut live = Live::new(setup, options, plan, directory, watcher)?;
+    let mut live = Live::new(training, options, plan, directory, watcher)?;
     if !live.run()? {
         return Ok(None);
     }
@@ -51,11 +43,12 @@ pub(super) fn measure(
 /// Index of the reference among the runs.
 const REFERENCE: usize = 0;
 
-/// Run of the plan, with its session while it runs and its results.
-struct Run {
+/// Run of the plan, with its state while it runs and its results.
+struct Run<R> {
     planned: PlannedRun,
     variant: Variant,
-    session: Option<Session>,
+    /// `None` before its first step, after its last, and after a failure.
+    running: Option<R>,
     peak: Option<Peak>,
     curve: Curve,
     checks: Vec<Check>,
@@ -64,43 +57,26 @@ struct Run {
     log: Option<MetricsLog>,
 }
 
-/// Collects the numbers that a comparison judges.
-impl Observer for Curve {
-    fn observe(&mut self, event: &event::Event<'_>, _: &Session) -> Result<(), Error> {
-        match event {
-            event::Event::Stepped(Stepped { figures, .. }) => {
-                self.losses.push(figures.totals.loss());
-                self.gradient_norms.push(figures.gradient_norm);
-                self.seconds.push(figures.seconds);
-            }
-            event::Event::Evaluated(Evaluated { totals, .. }) => {
-                self.final_loss = Some(totals.loss());
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 /// Comparison under way.
-struct Live<'a> {
-    setup: &'a Setup,
+struct Live<'a, T: Training> {
+    training: &'a T,
+    outline: Outline,
     plan: Plan,
     directory: Option<&'a Path>,
     watcher: &'a mut dyn Watcher,
-    runs: Vec<Run>,
+    runs: Vec<Run<T::Run>>,
     seeds: Option<Seeds>,
 }
 
-impl<'a> Live<'a> {
+impl<'a, T: Training> Live<'a, T> {
     fn new(
-        setup: &'a Setup,
+        training: &'a T,
         options: &CompareOptions,
         plan: Plan,
         directory: Option<&'a Path>,
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, Error> {
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<Run<T::Run>> = Vec::new();
         let mut entrants = 0;
         // Indices of the named backends that can run.
         let available: Vec<usize> = (0..options.entrants.len())
@@ -129,7 +105,7 @@ impl<'a> Live<'a> {
             runs.push(Run {
                 planned: *planned,
                 variant,
-                session: None,
+                running: None,
                 peak: None,
                 curve: Curve::default(),
                 checks: Vec::new(),
@@ -139,7 +115,8 @@ impl<'a> Live<'a> {
             });
         }
         Ok(Self {
-            setup,
+            training,
+            outline: training.outline(),
             plan,
             directory,
             watcher,
@@ -200,19 +177,18 @@ impl<'a> Live<'a> {
 
     /// Checks every backend under test at the step that the reference takes next; returns false if interrupted.
     fn check(&mut self) -> Result<bool, Error> {
-        let Some(run) = &self.runs[REFERENCE].session else {
+        let Some(run) = &self.runs[REFERENCE].running else {
             return Ok(true);
         };
         let on = self.plan.reference;
         let (inputs, reference) = attempt(|| {
-            let inputs = StepInputs::new(self.setup, on, run)?;
+            let inputs = StepInputs::new(self.training, on, run)?;
             let variant = Variant::default();
-            let step = MeasuredStep::measure(self.setup, on, &variant, &inputs)?;
+            let step = MeasuredStep::measure(self.training, on, &variant, &inputs)?;
             Ok((inputs, step))
         })
         .map_err(|failure| reference_failed(on, &failure))?;
-        let settings = &self.setup.experiment.train;
-        let terms = settings.batch * self.setup.model.context;
+        let terms = self.outline.terms;
         let mut rounding = HashMap::<Precision, Rounding>::new();
         for number in 0..self.runs.len() {
             if self.watcher.wants_to_stop() {
@@ -220,7 +196,7 @@ impl<'a> Live<'a> {
             }
             let run = &mut self.runs[number];
             let entrant = run.planned.entrant;
-            let measure = || MeasuredStep::measure(self.setup, entrant, &run.variant, &inputs);
+            let measure = || MeasuredStep::measure(self.training, entrant, &run.variant, &inputs);
             match run.planned.role {
                 Role::Rounding => {
                     if let Ok(step) = attempt(measure) {
@@ -245,7 +221,7 @@ impl<'a> Live<'a> {
                         Err(failure) => {
                             run.curve.failure = Some(failure);
                             // In lockstep the run has already started.
-                            if run.session.take().is_some() {
+                            if run.running.take().is_some() {
                                 self.report_end(number);
                             }
                         }
@@ -267,8 +243,9 @@ impl<'a> Live<'a> {
         {
             let name = free_name(directory, entrant);
             let directory = directory.join(&name);
-            match attempt(|| open_run(self.setup, entrant, &directory)) {
-                Ok(log) => (run.directory, run.log) = (Some(name.into()), Some(log)),
+            match attempt(|| self.training.open_log(entrant, &directory)) {
+                Ok(Some(log)) => (run.directory, run.log) = (Some(name.into()), Some(log)),
+                Ok(None) => {}
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
@@ -279,12 +256,12 @@ impl<'a> Live<'a> {
             run.peak = Some(Peak::start(&device));
         }
         if run.curve.failure.is_none() {
-            match attempt(|| run.variant.session(self.setup, entrant)) {
-                Ok(session) => run.session = Some(session),
+            match attempt(|| self.training.start(entrant, &run.variant, None)) {
+                Ok(running) => run.running = Some(running),
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
-        if run.session.is_none() {
+        if run.running.is_none() {
             self.report_end(number);
         }
         Ok(())
@@ -298,21 +275,21 @@ impl<'a> Live<'a> {
     ) -> Result<Option<Parameters>, Error> {
         let lockstep = self.plan.lockstep;
         let run = &mut self.runs[number];
-        let Some(session) = &mut run.session else {
+        let Some(running) = &mut run.running else {
             return Ok(None);
         };
         let taken = attempt(|| {
-            let stepped = session.step()?;
+            let step = running.step()?;
             let weights = match lockstep {
-                true => Some(session.weights()?),
+                true => Some(running.weights()?),
                 false => None,
             };
-            Ok((stepped, weights))
+            Ok((step, weights))
         });
-        let (stepped, weights) = match taken {
+        let (taken, weights) = match taken {
             Ok(taken) => taken,
             Err(failure) => {
-                run.session = None;
+                run.running = None;
                 run.curve.failure = Some(failure);
                 self.report_end(number);
                 return Ok(None);
@@ -325,49 +302,42 @@ impl<'a> Live<'a> {
         if let Some(peak) = &mut run.peak {
             peak.sample();
         }
-        let mut observers = (&mut run.curve, &mut run.log);
-        observers.observe(&event::Event::Stepped(&stepped), session)?;
+        running.record(&mut run.log)?;
+        run.curve.push(taken);
         run.curve.weights_distance.extend(weights_distance);
         self.watcher.event(Event::Step {
             run: number,
-            step: stepped.step,
-            loss: stepped.figures.totals.loss(),
-            seconds: stepped.figures.seconds,
+            step: taken.step,
+            loss: taken.loss,
+            seconds: taken.seconds,
             weights_distance,
         });
         Ok(weights)
     }
 
-    /// Evaluates a run that took all its steps, checks that it computes the same logits in every way, and drops its
-    /// session; returns false if interrupted.
+    /// Evaluates a run that took all its steps, checks that it computes the same outputs in every way, and drops its
+    /// state; returns false if interrupted.
     fn end(&mut self, number: usize) -> Result<bool, Error> {
         let run = &mut self.runs[number];
-        if let Some(session) = &mut run.session {
-            let watcher = &*self.watcher;
-            let mut observers = (&mut run.curve, &mut run.log);
-            let evaluated = attempt(|| {
-                let loader = session.eval_loader(session.experiment().train.eval_windows)?;
-                let stop = || watcher.wants_to_stop();
-                session.evaluate(&loader, Scope::Interval, &mut observers, &stop)
-            });
-            match evaluated {
+        if let Some(running) = &mut run.running {
+            let stop = || self.watcher.wants_to_stop();
+            match attempt(|| running.evaluate(&mut run.log, &stop)) {
                 Ok(None) => return Ok(false),
-                Ok(Some(_)) => {}
+                Ok(loss) => run.curve.final_loss = loss,
                 Err(failure) => run.curve.failure = Some(failure),
             }
         }
-        if self.runs[number].session.is_some() {
+        if self.runs[number].running.is_some() {
             self.report_end(number);
         }
         // After the end is reported, so that the run's peak memory is that of training and evaluation.
         let run = &mut self.runs[number];
         let planned = run.planned;
-        if let Some(session) = &run.session
+        if let Some(running) = &run.running
             && run.curve.failure.is_none()
             && matches!(planned.role, Role::Reference | Role::Entrant)
         {
-            let (dtype, perturbation) = (planned.entrant.dtype, &run.variant.perturbation);
-            match attempt(|| invariance::measure(session, dtype, perturbation)) {
+            match attempt(|| running.invariance()) {
                 Ok(invariance) => run.invariance = invariance,
                 Err(failure) => {
                     let what = "logits with a cache or in a batch could not be computed";
@@ -375,7 +345,7 @@ impl<'a> Live<'a> {
                 }
             }
         }
-        run.session = None;
+        run.running = None;
         if let Some(log) = run.log.take() {
             log.sync()?;
         }
@@ -453,7 +423,7 @@ impl<'a> Live<'a> {
 
     /// Returns the run of the reference's backend in a precision with unchanged weights.
     fn own_curve(&self, dtype: Precision) -> Option<&Curve> {
-        let own = |run: &&Run| {
+        let own = |run: &&Run<T::Run>| {
             matches!(run.planned.role, Role::Reference | Role::Rounding)
                 && run.planned.entrant.dtype == dtype
                 && run.variant.nudge.is_none()
@@ -495,7 +465,7 @@ impl<'a> Live<'a> {
             Role::Seed(seed) if run.curve.failure.is_none() => Some((seed, &run.curve)),
             _ => None,
         });
-        let seed = self.setup.experiment.train.seed;
+        let seed = self.outline.seed;
         let (seeds, curves): (Vec<u64>, Vec<&Curve>) =
             std::iter::once((seed, first)).chain(others).unzip();
         let final_losses: Vec<f64> = curves.iter().filter_map(|curve| curve.final_loss).collect();
@@ -512,7 +482,7 @@ impl<'a> Live<'a> {
     }
 
     fn comparison(&self, identity: Identity) -> Comparison {
-        let fused = self.setup.experiment.backend.fused;
+        let fused = self.outline.fused;
         let entry = |number: usize| {
             let run = &self.runs[number];
             Entry {
@@ -524,7 +494,7 @@ impl<'a> Live<'a> {
                 ..self.judge(number).entry(
                     run.planned.entrant,
                     run.curve.clone(),
-                    self.plan.tokens_per_step,
+                    self.plan.items_per_step,
                 )
             }
         };
@@ -551,9 +521,10 @@ impl<'a> Live<'a> {
             name: self.plan.name.clone(),
             initial_weights: identity.initial_weights,
             data: identity.data,
-            experiment: self.setup.experiment.to_toml(),
+            experiment: self.outline.experiment.clone(),
             steps: self.plan.steps,
-            tokens_per_step: self.plan.tokens_per_step,
+            tokens_per_step: self.plan.items_per_step,
+            unit: self.plan.unit,
             lockstep: self.plan.lockstep,
             envelopes: self.envelopes(),
             seeds: self.seeds.clone(),

@@ -3,6 +3,7 @@
 mod comparison;
 pub mod dashboard;
 mod directory;
+mod experiment;
 mod finished;
 mod invariance;
 mod judge;
@@ -14,6 +15,9 @@ mod progress;
 mod runs;
 mod statistics;
 mod step_checks;
+mod subject;
+mod text;
+mod training;
 mod variant;
 mod verdict;
 
@@ -30,4 +34,6 @@ pub use page::{read, write_report};
 pub use plan::CompareOptions;
 pub use progress::{Event, Plan, PlannedRun, Role, Watcher};
 pub use statistics::OUTCOME_LEVEL;
+pub use subject::{Subject, Target, compare_subject, print_comparison};
+pub use training::Unit;
 pub use verdict::Verdict;

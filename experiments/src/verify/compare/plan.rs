@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::training::Outline;
 use super::{Entrant, Plan, PlannedRun, Role};
 use crate::Error;
+use crate::backend::Backend;
+use crate::backend::precision::Precision;
 use crate::engine::perturbation::Perturbation;
-use crate::engine::setup::Setup;
 use crate::show::dashboard::Dashboard;
 
 /// Options of a comparison.
@@ -43,6 +45,17 @@ impl CompareOptions {
     /// Default number of compared steps.
     pub const STEPS: usize = 100;
 
+    /// Creates options for every backend of this build in f32, compared against the first of them in f64.
+    pub fn for_this_build() -> Self {
+        let entrant = |name, dtype| Entrant { name, dtype };
+        let backends = Backend::ALL.into_iter().filter(|name| name.compiled_in());
+        let entrants = backends.map(|name| entrant(name, Precision::F32)).collect();
+        Self::new(
+            entrants,
+            entrant(Backend::default_backend(), Precision::F64),
+        )
+    }
+
     /// Creates options with the defaults of the command line.
     pub fn new(entrants: Vec<Entrant>, reference: Entrant) -> Self {
         Self {
@@ -61,7 +74,7 @@ impl CompareOptions {
 }
 
 /// Plans the runs of a comparison. Runs that others are judged by come first.
-pub(super) fn plan(setup: &Setup, options: &CompareOptions) -> Result<Plan, Error> {
+pub(super) fn plan(outline: &Outline, options: &CompareOptions) -> Result<Plan, Error> {
     let reference = options.reference;
     reference.name.device_for(reference.dtype)?;
     let mut unavailable = Vec::new();
@@ -91,16 +104,16 @@ pub(super) fn plan(setup: &Setup, options: &CompareOptions) -> Result<Plan, Erro
         }
     }
     let seeded = planned.first().copied().unwrap_or(reference);
-    let first = setup.experiment.train.seed;
+    let first = outline.seed;
     for k in 1..options.seeds {
         runs.push(run(Role::Seed(first.wrapping_add(k as u64)), seeded));
     }
     runs.extend(available.iter().map(|entrant| run(Role::Entrant, *entrant)));
-    let settings = &setup.experiment.train;
     Ok(Plan {
-        name: setup.experiment.name.clone(),
-        steps: options.steps.min(settings.steps),
-        tokens_per_step: settings.batch * settings.accumulation * setup.model.context,
+        name: outline.name.clone(),
+        steps: options.steps.min(outline.steps),
+        unit: outline.unit,
+        items_per_step: outline.items_per_step,
         lockstep: options.lockstep,
         reference,
         runs,

@@ -1,6 +1,6 @@
 //! Plan and events of a comparison, for an observer of its progress.
 
-use super::{Check, Entrant, Envelope, Verdict};
+use super::{Check, Entrant, Envelope, Unit, Verdict};
 
 /// All runs of a comparison, in the order in which they start.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,8 +9,10 @@ pub struct Plan {
     pub name: String,
     /// Optimizer steps of each run.
     pub steps: usize,
-    /// Training tokens in a step.
-    pub tokens_per_step: usize,
+    /// What a step counts.
+    pub unit: Unit,
+    /// Number of these in a step.
+    pub items_per_step: usize,
     /// Whether all runs take each step together.
     pub lockstep: bool,
     /// The reference that all others are compared against.

@@ -4,21 +4,20 @@
 
 use std::collections::BTreeMap;
 
+use super::training::{Output, Training, TrainingRun};
 use super::variant::{Snapshot, Variant};
 use super::{Check, Checked, Entrant};
 use crate::Error;
 use crate::backend::precision::Precision;
-use crate::engine::parameters::{self, Parameters, distance};
+use crate::engine::parameters::{Parameters, distance};
 use crate::engine::rounding::FACTOR;
-use crate::engine::session::Session;
-use crate::engine::setup::Setup;
 
 /// Number of updates from given gradients at step 0. Adam's first update does not depend on its betas; the second does.
 /// Later steps begin with moments, so that one update depends on everything.
 const FIRST_UPDATES: usize = 2;
 
-/// Largest number of compared elements of the logits.
-const MAX_LOGITS: usize = 1 << 22;
+/// Largest number of compared elements of an output.
+const MAX_OUTPUTS: usize = 1 << 22;
 
 /// Returns the checked steps of a comparison of `steps` steps: the first, the last, and three between them at equal
 /// distances. A mistake that begins late acts in every later step, so that one of these shows it.
@@ -40,29 +39,27 @@ pub(crate) struct StepInputs {
 
 impl StepInputs {
     /// Takes the inputs from `run` of the reference, for the step that it takes next.
-    pub(crate) fn new(setup: &Setup, reference: Entrant, run: &Session) -> Result<Self, Error> {
-        let step = run.state().step;
+    pub(super) fn new<T: Training>(
+        training: &T,
+        reference: Entrant,
+        run: &T::Run,
+    ) -> Result<Self, Error> {
+        let step = run.steps();
         let snapshot = match step {
             0 => None,
-            _ => Some(Snapshot::of(run)?),
+            _ => Some(run.snapshot()?),
         };
-        let left = setup.experiment.train.steps - step;
+        let left = training.outline().steps - step;
         let updates = if step == 0 {
             FIRST_UPDATES.min(left)
         } else {
             1
         };
-        let mut session = Variant::default().session_at(setup, reference, snapshot.as_ref())?;
-        let mut all = Vec::with_capacity(updates);
-        for _ in 0..updates {
-            let gradients = session.gradients()?;
-            let model = &session.model().transformer;
-            all.push(parameters::gradients(
-                model,
-                &gradients.sums,
-                gradients.mean,
-            )?);
-            session.apply(gradients)?;
+        let mut run = training.start(reference, &Variant::default(), snapshot.as_ref())?;
+        let mut all = vec![run.gradients()?.1];
+        for _ in 1..updates {
+            run.step()?;
+            all.push(run.gradients()?.1);
         }
         Ok(Self {
             step,
@@ -75,7 +72,7 @@ impl StepInputs {
 /// The quantities of a step, in f64 on the host.
 pub(crate) struct MeasuredStep {
     loss: f64,
-    logits: Vec<f64>,
+    outputs: Vec<Output>,
     gradients: Parameters,
     /// Change of each parameter over the updates.
     updates: Parameters,
@@ -85,25 +82,20 @@ pub(crate) struct MeasuredStep {
 
 impl MeasuredStep {
     /// Computes the step on a backend.
-    pub(crate) fn measure(
-        setup: &Setup,
+    pub(super) fn measure<T: Training>(
+        training: &T,
         entrant: Entrant,
         variant: &Variant,
         inputs: &StepInputs,
     ) -> Result<Self, Error> {
-        let mut session = variant.session_at(setup, entrant, inputs.snapshot.as_ref())?;
-        let before = session.weights()?;
-        let gradients = session.gradients()?;
-        let model = &session.model().transformer;
-        let read = parameters::gradients(model, &gradients.sums, gradients.mean)?;
-        let loss = gradients.into_totals()?.loss();
-        let logits = session.logits(MAX_LOGITS)?;
+        let mut run = training.start(entrant, variant, inputs.snapshot.as_ref())?;
+        let before = run.weights()?;
+        let (loss, gradients) = run.gradients()?;
+        let outputs = run.outputs(MAX_OUTPUTS)?;
         for gradients in &inputs.gradients {
-            let model = &session.model().transformer;
-            let gradients = parameters::to_gradients(model, gradients, entrant.dtype);
-            session.update(gradients)?;
+            run.update(gradients)?;
         }
-        let mut updates = session.weights()?;
+        let mut updates = run.weights()?;
         for (path, update) in &mut updates {
             for (update, before) in update.iter_mut().zip(&before[path]) {
                 *update -= before;
@@ -112,8 +104,8 @@ impl MeasuredStep {
         let square = |values: &Vec<f64>| values.iter().map(|value| value * value).sum::<f64>();
         Ok(Self {
             loss,
-            logits,
-            gradients: read,
+            outputs,
+            gradients,
             updates,
             weights: before
                 .iter()
@@ -132,12 +124,12 @@ impl MeasuredStep {
             minimum,
         };
         let loss = distance([(&[self.loss][..], &[reference.loss][..])]);
-        let logits = distance([(&self.logits[..], &reference.logits[..])]);
         // Every quantity has at least one rounding error of its own.
-        let mut all = vec![
-            deviation(Checked::Loss, None, loss, u),
-            deviation(Checked::Logits, None, logits, u),
-        ];
+        let mut all = vec![deviation(Checked::Loss, None, loss, u)];
+        for (output, expected) in self.outputs.iter().zip(&reference.outputs) {
+            let error = distance([(&output.values[..], &expected.values[..])]);
+            all.push(deviation(output.of, output.name.as_deref(), error, u));
+        }
         let none = Vec::new();
         let error = |of: &Parameters, path: &str, expected: &[f64]| {
             let actual = of.get(path).unwrap_or(&none);
@@ -304,7 +296,11 @@ mod tests {
     fn lucky_run_does_not_narrow_a_bound_and_nan_makes_it_infinite() {
         let step = |gradient: f64| MeasuredStep {
             loss: 4.0,
-            logits: vec![1.0, 2.0],
+            outputs: vec![Output {
+                of: Checked::Logits,
+                name: None,
+                values: vec![1.0, 2.0],
+            }],
             gradients: [("norm.beta".to_owned(), vec![gradient])].into(),
             updates: [("norm.beta".to_owned(), vec![0.5])].into(),
             weights: [("norm.beta".to_owned(), 1.0)].into(),

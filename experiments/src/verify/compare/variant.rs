@@ -1,5 +1,6 @@
 //! Runs of a comparison: sessions that differ from the experiment's own in backend, precision, seed or rounding.
 
+use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bytes, TensorData};
 use burn_pack::{Reader, Tensor, Writer};
 
@@ -25,8 +26,10 @@ pub(crate) struct Variant {
 
 /// Checkpoint of a run in memory.
 pub(crate) struct Snapshot {
-    step: usize,
-    records: Records,
+    pub(super) step: usize,
+    pub(super) records: Records,
+    /// The state of a caller's optimizer as it is, with its backend and precision.
+    pub(super) optimizer: Option<(Entrant, ModuleOptimizer)>,
 }
 
 impl Snapshot {
@@ -35,6 +38,7 @@ impl Snapshot {
         Ok(Self {
             step: session.state().step,
             records: session.to_records()?,
+            optimizer: None,
         })
     }
 }
@@ -88,7 +92,7 @@ impl Variant {
 }
 
 /// Rounds the numbers of a record to another precision.
-fn rounded(part: &[u8], precision: Precision) -> Result<Vec<u8>, Error> {
+pub(super) fn rounded(part: &[u8], precision: Precision) -> Result<Vec<u8>, Error> {
     let failed = |error: burn_pack::Error| Error::Training(error.to_string());
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(part.to_vec())).map_err(failed)?;
     let (metadata, scalars) = (reader.metadata().clone(), reader.scalars().clone());

@@ -13,7 +13,7 @@ use super::scale::{Keep, Scale, Series, downsampled};
 use super::scene::{GREY, Scene, colour_of, frame};
 use super::state::State;
 use super::table::{self, Row};
-use crate::verify::compare::{Envelope, Role};
+use crate::verify::compare::{Envelope, Role, Unit};
 
 /// Draws the loss of every run.
 pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
@@ -38,7 +38,10 @@ pub(super) fn loss(scene: &Scene, area: Rect, buffer: &mut Buffer) {
         false => (Scale::linear(values, labels), ""),
     };
     let chart = Chart {
-        title: format!("Loss, nats/token{kind}"),
+        title: match state.plan.as_ref().map(|plan| plan.unit) {
+            Some(Unit::Items) => format!("Loss{kind}"),
+            _ => format!("Loss, nats/token{kind}"),
+        },
         placeholder: "no step yet",
         legend_names: legend_names(state, &[("seeds", Role::Seed(0))]),
         legend: Corner::TopRight,

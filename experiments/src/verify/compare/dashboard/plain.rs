@@ -110,7 +110,7 @@ impl Lines {
             );
             words.extend(run.worst.map(|(_, worst)| difference(worst)));
             let speed = self.state.tokens_per_second(run);
-            words.extend(speed.map(|speed| format!("{} tokens/s", format::short_rate(speed))));
+            words.extend(speed.map(|speed| self.state.speed(speed)));
         }
         Some(format!(
             "[{:3.0} %] {}; {} elapsed, {}",
@@ -147,7 +147,7 @@ impl Lines {
         let distance = run.weights_distance.map(format::scientific);
         words.extend(distance.map(|distance| format!("weights distance {distance}")));
         let speed = self.state.tokens_per_second(run);
-        words.extend(speed.map(|speed| format!("{} tokens/s", format::short_rate(speed))));
+        words.extend(speed.map(|speed| self.state.speed(speed)));
         let memory = run
             .peak_memory_bytes
             .map(|bytes| format::plain(format::bytes(bytes)));

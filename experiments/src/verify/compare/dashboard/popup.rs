@@ -84,6 +84,7 @@ fn check_line(check: &Check) -> Line<'static> {
     let of = match check.of {
         Checked::Loss => "loss",
         Checked::Logits => "logits",
+        Checked::Output => "output",
         Checked::Gradient => "gradient",
         Checked::Update => "update",
         Checked::Movement => "movement",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::precision::Precision;
+use crate::show::format;
 use crate::show::statistics::median_of_sorted;
 use crate::verify::compare::{Check, Entrant, Envelope, Event, Plan, Role, Verdict};
 
@@ -238,10 +239,16 @@ impl State {
 
     /// Returns training tokens per second at the median step.
     pub(super) fn tokens_per_second(&self, run: &Run) -> Option<f64> {
-        let tokens = self.plan.as_ref()?.tokens_per_step as f64;
+        let tokens = self.plan.as_ref()?.items_per_step as f64;
         run.step_seconds()
             .filter(|&seconds| seconds > 0.0)
             .map(|seconds| tokens / seconds)
+    }
+
+    /// Returns a speed with its unit.
+    pub(super) fn speed(&self, rate: f64) -> String {
+        let unit = self.plan.as_ref().map(|plan| plan.unit).unwrap_or_default();
+        format!("{} {}", format::short_rate(rate), unit.per_second())
     }
 
     /// Returns the envelope of a precision.

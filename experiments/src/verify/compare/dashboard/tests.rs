@@ -13,7 +13,7 @@ use super::view::{Popup, View};
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::verify::compare::{
-    Check, Checked, Entrant, Envelope, Event, Plan, PlannedRun, Role, Verdict,
+    Check, Checked, Entrant, Envelope, Event, Plan, PlannedRun, Role, Unit, Verdict,
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (40, 12)];
@@ -35,7 +35,8 @@ pub(super) fn plan(runs: usize) -> Plan {
     Plan {
         name: "world".into(),
         steps: 4,
-        tokens_per_step: 1024,
+        unit: Unit::Tokens,
+        items_per_step: 1024,
         lockstep: false,
         reference: entrant(0),
         runs: (0..runs)

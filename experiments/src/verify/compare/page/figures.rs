@@ -7,7 +7,7 @@ use crate::report::{
     Band, Bar, Bars, Block, BoxRow, Boxes, Figure, Line, LineKind, LinePlot, Plot, Section, Width,
 };
 use crate::show::format;
-use crate::verify::compare::{Checked, Comparison, Envelope};
+use crate::verify::compare::{Checked, Comparison, Envelope, Unit};
 
 /// Creates the sections with figures for which there are numbers, in the order of the report.
 pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>]) -> Vec<Section> {
@@ -34,7 +34,7 @@ pub(super) fn sections(comparison: &Comparison, runs: &[Run<'_>]) -> Vec<Section
         invariance,
         of("Gradients", errors(&drawn, Checked::Gradient, "gradient")),
         of("Updates", errors(&drawn, Checked::Update, "update")),
-        of("Speed and memory", costs(&drawn)),
+        of("Speed and memory", costs(comparison.unit, &drawn)),
         of("Time per step", times(&drawn)),
     ];
     sections.into_iter().flatten().collect()
@@ -88,7 +88,10 @@ fn loss(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
             reference.entrant
         ),
         axis: "step",
-        quantity: "loss, nats per token",
+        quantity: match comparison.unit {
+            Unit::Tokens => "loss, nats per token",
+            Unit::Items => "loss",
+        },
         log: false,
         width: Width::Full,
         lines,
@@ -139,7 +142,10 @@ fn differences(comparison: &Comparison, runs: &[&Run<'_>]) -> Vec<Figure> {
             reference.entrant
         ),
         axis: "step",
-        quantity: "|loss − reference's loss|, nats per token",
+        quantity: match comparison.unit {
+            Unit::Tokens => "|loss − reference's loss|, nats per token",
+            Unit::Items => "|loss − reference's loss|",
+        },
         log: true,
         width: Width::Full,
         lines,
@@ -217,7 +223,7 @@ fn errors(runs: &[&Run<'_>], of: Checked, name: &str) -> Vec<Figure> {
     runs.iter().filter_map(figure).collect()
 }
 
-fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
+fn costs(unit: Unit, runs: &[&Run<'_>]) -> Vec<Figure> {
     let bar = |value: fn(&Run<'_>) -> Option<f64>| -> Vec<Bar> {
         let bar = |run: &&Run<'_>| Bar {
             name: run.name.clone(),
@@ -229,12 +235,29 @@ fn costs(runs: &[&Run<'_>]) -> Vec<Figure> {
     let figures = [
         (
             "speed",
-            "Training speed in tokens per second: a step's tokens over the median time of a step.",
+            match unit {
+                Unit::Tokens => {
+                    "Training speed in tokens per second: a step's tokens over the median time of a step."
+                }
+                Unit::Items => {
+                    "Training speed in items per second: a step's items over the median time of a step."
+                }
+            },
             Bars {
                 label: "Training speed of each backend",
                 row: "entrant",
-                quantity: "tokens_per_second",
-                shown: |value| format!("{}{}tokens/s", format::rate(value), format::THIN),
+                quantity: match unit {
+                    Unit::Tokens => "tokens_per_second",
+                    Unit::Items => "items_per_second",
+                },
+                shown: match unit {
+                    Unit::Tokens => {
+                        |value| format!("{}{}tokens/s", format::rate(value), format::THIN)
+                    }
+                    Unit::Items => {
+                        |value| format!("{}{}items/s", format::rate(value), format::THIN)
+                    }
+                },
                 rows: bar(|run| run.entry.tokens_per_second),
             },
         ),

@@ -7,6 +7,8 @@ mod table;
 mod tests;
 mod words;
 
+pub(super) use words::preceded;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -95,25 +97,25 @@ fn page(comparison: &Comparison) -> Page {
         let table = Block::Table(environments);
         sections.push(Section::new("Environments", vec![table]));
     }
-    sections.push(Section::new(
-        "Experiment",
-        vec![
-            // Two comparisons are of the same experiment if these are equal.
-            Block::Facts(vec![
-                ("experiment", comparison.experiment_hash.clone()),
-                ("initial weights", comparison.initial_weights.clone()),
-                ("data", comparison.data.clone()),
-                ("foretoken", comparison.foretoken.clone()),
-                ("created", comparison.created.clone()),
-            ]),
-            Block::Code(Code {
-                label: "Experiment file".into(),
-                language: "toml",
-                text: comparison.experiment.clone(),
-                wraps: false,
-            }),
-        ],
-    ));
+    // Two comparisons are of the same experiment if these are equal. A caller's module has no experiment file.
+    let mut facts = vec![
+        ("experiment", comparison.experiment_hash.clone()),
+        ("initial weights", comparison.initial_weights.clone()),
+        ("data", comparison.data.clone()),
+        ("foretoken", comparison.foretoken.clone()),
+        ("created", comparison.created.clone()),
+    ];
+    facts.retain(|(_, value)| !value.is_empty());
+    let mut experiment = vec![Block::Facts(facts)];
+    if !comparison.experiment.is_empty() {
+        experiment.push(Block::Code(Code {
+            label: "Experiment file".into(),
+            language: "toml",
+            text: comparison.experiment.clone(),
+            wraps: false,
+        }));
+    }
+    sections.push(Section::new("Experiment", experiment));
     Page {
         title: format!("{}: comparison of backends", comparison.name),
         headline: words::headline(comparison, &runs),

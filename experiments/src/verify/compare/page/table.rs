@@ -13,6 +13,7 @@ use crate::show::format::{self, NONE, count, loss, significant};
 /// Creates the table of verdicts, with the reference in the first row.
 pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
     let reference = &comparison.reference;
+    let unit = comparison.unit;
     let none = || Cell::number(None, loss);
     let first = vec![
         Cell {
@@ -43,11 +44,11 @@ pub(super) fn verdicts(comparison: &Comparison, runs: &[Run<'_>]) -> Table {
             ("verdict", ""),
             ("first step", "out of bounds"),
             ("comparable", "steps"),
-            ("max |Δloss|", "nats per token"),
+            ("max |Δloss|", unit.of_loss()),
             ("envelope", "at that step"),
-            ("final loss", "nats per token"),
+            ("final loss", unit.of_loss()),
             ("ends as other seeds", ""),
-            ("speed", "tokens/s"),
+            ("speed", unit.per_second()),
             ("peak memory", ""),
             ("reason", ""),
         ]),
@@ -105,6 +106,7 @@ pub(super) fn checks(runs: &[Run<'_>]) -> Option<Table> {
     let kinds = [
         (Checked::Loss, "loss"),
         (Checked::Logits, "logits"),
+        (Checked::Output, "outputs"),
         (Checked::Gradient, "gradients"),
         (Checked::Update, "updates"),
         (Checked::Movement, "movement"),

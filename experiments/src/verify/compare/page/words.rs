@@ -150,6 +150,7 @@ pub(super) fn subject(comparison: &Comparison) -> String {
     let Comparison {
         name,
         steps,
+        unit,
         tokens_per_step,
         created,
         ..
@@ -160,9 +161,10 @@ pub(super) fn subject(comparison: &Comparison) -> String {
         false => "",
     };
     format!(
-        "{name}: {} {plural} of {} tokens{lockstep}; compared with {} on {}.",
+        "{name}: {} {plural} of {} {}{lockstep}; compared with {} on {}.",
         count(*steps as u64),
         count(*tokens_per_step as u64),
+        unit.name(),
         comparison.reference.entrant,
         created.replace('T', " ").replace('Z', " UTC")
     )
@@ -230,14 +232,23 @@ pub(super) fn seeds(comparison: &Comparison) -> String {
     let names: Vec<String> = seeds.seeds.iter().map(u64::to_string).collect();
     let ends: Vec<String> = seeds.final_losses.iter().map(|end| loss(*end)).collect();
     format!(
-        "Seeds {} end at {} nats per token. One more seed ends within ± {} of their mean with probability \
+        "Seeds {} end at {}{}. One more seed ends within ± {} of their mean with probability \
          {OUTCOME_LEVEL} (Student's t). The final loss and the mean loss of the last tenth of the steps are tested \
          in this way. Together these tests reject at most 1 % of runs that are no worse than another seed. A run that \
          ends as runs that differ only in rounding do is never rejected.",
         listed(&names),
         listed(&ends),
+        preceded(" ", comparison.unit.of_loss()),
         significant(seeds.spread, 2)
     )
+}
+
+/// Returns a unit behind a separator; nothing without a unit.
+pub(in crate::verify::compare) fn preceded(separator: &str, unit: &str) -> String {
+    match unit {
+        "" => String::new(),
+        unit => format!("{separator}{unit}"),
+    }
 }
 
 /// Note on the errors and bounds of checks.

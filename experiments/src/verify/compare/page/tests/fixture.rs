@@ -358,6 +358,7 @@ pub(super) fn comparison(steps: usize) -> Comparison {
                      [train]\nsteps = 400\nbatch = 4\n"
             .into(),
         steps,
+        unit: Default::default(),
         tokens_per_step: 512,
         lockstep: true,
         envelopes: vec![
