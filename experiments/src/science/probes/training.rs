@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 
-use super::means::{Means, Measure};
+use super::means::{Means, Measure, chance};
 use super::questions::Questions;
 use crate::Error;
 use crate::engine::event::{Probed, ProbedFamily, ProbedMeasure};
@@ -82,6 +82,7 @@ impl Probe for TrainingProbes {
             Some(ProbedFamily {
                 name: family.family.to_string(),
                 items: scores.len(),
+                chance: Some(chance(family.items.iter())),
                 measures: Measure::ALL.into_iter().map(measure).collect(),
             })
         });
