@@ -31,6 +31,17 @@ pub enum Measure {
 }
 
 impl Measure {
+    /// Measures that need no greedy decoding: all but the edit distance.
+    pub const WITHOUT_DECODING: [Self; 7] = [
+        Self::Accuracy,
+        Self::ExactMatch,
+        Self::LogLikelihood,
+        Self::WrongLogLikelihood,
+        Self::PRight,
+        Self::Brier,
+        Self::BitsPerByte,
+    ];
+
     /// All measures, in the order of tables.
     pub const ALL: [Self; 8] = [
         Self::Accuracy,
@@ -82,7 +93,9 @@ impl Measure {
             Self::PRight => [score.p_right, 1.0],
             Self::Brier => [score.brier, 1.0],
             Self::BitsPerByte => [score.bits(), score.bytes as f64],
-            Self::EditDistance => [score.edit_distance as f64, 1.0],
+            Self::EditDistance => score
+                .edit_distance
+                .map_or([0.0, 0.0], |distance| [distance as f64, 1.0]),
         }
     }
 
@@ -119,12 +132,16 @@ pub struct Means(BTreeMap<Measure, Estimate>);
 impl Means {
     /// Returns the means of some scores; `None` without scores.
     pub(super) fn of<'s>(scores: impl Iterator<Item = &'s ItemScore> + Clone) -> Option<Self> {
-        let mean = |measure: Measure| Some((measure, measure.mean(scores.clone())?));
-        Measure::ALL
-            .into_iter()
-            .map(mean)
-            .collect::<Option<_>>()
-            .map(Self)
+        Self::of_measures(&Measure::ALL, scores)
+    }
+
+    /// Returns the means of some measures of some scores; `None` without scores.
+    pub(super) fn of_measures<'s>(
+        measures: &[Measure],
+        scores: impl Iterator<Item = &'s ItemScore> + Clone,
+    ) -> Option<Self> {
+        let mean = |measure: &Measure| Some((*measure, measure.mean(scores.clone())?));
+        measures.iter().map(mean).collect::<Option<_>>().map(Self)
     }
 
     /// Returns the mean of a measure.
@@ -240,7 +257,8 @@ pub(super) mod tests {
     pub(in super::super) fn scored(right: f64, wrong: f64) -> ItemScore {
         let is_exact = right > 0.5;
         let greedy = if is_exact { "ab" } else { "cd" };
-        ItemScore::new(&[right.ln(), wrong.ln()], is_exact, 2, "ab", greedy.into())
+        let greedy = Some(greedy.into());
+        ItemScore::new(&[right.ln(), wrong.ln()], is_exact, 2, "ab", greedy)
     }
 
     #[test]

@@ -350,7 +350,7 @@ fn items(record: &ProbeRecord) -> Vec<Block> {
                 Cell::from(item.level.clone()),
                 text(&item.right),
                 text(&item.wrong.join(" | ")),
-                text(&score.greedy),
+                text(score.greedy.as_deref().unwrap_or_default()),
                 Cell::number(Some(score.p_right), short),
             ]
         });

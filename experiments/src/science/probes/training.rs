@@ -67,10 +67,10 @@ impl Probe for TrainingProbes {
         let uninterrupted = AtomicBool::new(false);
         let scores = self
             .questions
-            .score(&model.transformer, &uninterrupted, &mut |_| {})?;
+            .score_without_decoding(&model.transformer, &uninterrupted)?;
         let families = self.questions.families.iter().zip(&scores);
         let families = families.filter_map(|(family, scores)| {
-            let means = Means::of(scores.iter())?;
+            let means = Means::of_measures(&Measure::WITHOUT_DECODING, scores.iter())?;
             let measure = |measure: Measure| {
                 let estimate = means.get(measure);
                 let probed = ProbedMeasure {
@@ -83,7 +83,7 @@ impl Probe for TrainingProbes {
                 name: family.family.to_string(),
                 items: scores.len(),
                 chance: Some(chance(family.items.iter())),
-                measures: Measure::ALL.into_iter().map(measure).collect(),
+                measures: Measure::WITHOUT_DECODING.into_iter().map(measure).collect(),
             })
         });
         Ok(Probed {
