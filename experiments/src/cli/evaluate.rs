@@ -51,16 +51,18 @@ const BATCH_TOKENS: usize = 4096;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  foretoken evaluate runs/world-flex-1                          the validation text of the run
-  foretoken evaluate runs/world-flex-1 --stride 16              the same, with more context for each token
+  foretoken evaluate runs/world-flex-1                its validation text
+  foretoken evaluate runs/world-flex-1 --stride 16    more context per token
   foretoken evaluate gpt2/ book.txt 'essays/*.txt' --stride 512
   foretoken evaluate gpt2/ reviews.jsonl --stride documents --by document --json
-  foretoken evaluate gpt2/ --data data/corpus                   the validation tokens of a dataset
-  foretoken evaluate gpt2/ book.txt --against runs/mine         which is better, and is that more than chance?
-  foretoken evaluate gpt2/ book.txt --against-backend libtorch  the same weights elsewhere: is the difference rounding?
-  foretoken evaluate gpt2/ --tasks piqa,lambada --data tasks/   standard benchmarks, from files in tasks/
-  foretoken evaluate gpt2/ --tasks arc_easy --data tasks/ --shots 5 --against runs/mine
+  foretoken evaluate gpt2/ --data data/corpus         text of a dataset
+  foretoken evaluate gpt2/ book.txt --against runs/mine
+  foretoken evaluate gpt2/ book.txt --against-backend libtorch
+  foretoken evaluate gpt2/ --tasks piqa,lambada --data tasks/
+  foretoken evaluate gpt2/ --tasks arc_easy --data tasks/ --shots 5
 
+--against says which model is better, and whether that is more than chance;
+--against-backend says whether the same weights differ by more than rounding.
 The result does not depend on --batch or on the order of the files.")]
 pub(super) struct EvaluateArgs {
     #[command(flatten)]

@@ -36,7 +36,8 @@ const PROMPT_SHARE: usize = 8;
 /// world's next token, the error of a step is KL(o‖p). This command compares the errors on contexts of the data with those
 /// on contexts that the model has written after the same prompts, for each way of choosing tokens: R(l), the sum over l
 /// steps of free running; R(l)/ε(l), where ε(l) is the mean error of a step on the data; and the excess
-/// (R(l)/(l ε(l)) − 1) · 100 % (Arora et al. 2022).
+/// (R(l)/(l ε(l)) − 1) · 100 % (Arora et al. 2022). Each step has the mean over the sequences that have not ended before
+/// it. Their number at step l is in the column alive.
 ///
 /// Texts that the oracle excludes have left its support. The errors above are those on possible contexts; beside them stand
 /// how often sequences leave, when they come back, and what the excess is if an impossible context is charged with a
@@ -49,13 +50,14 @@ const PROMPT_SHARE: usize = 8;
 #[command(after_help = "\
 Examples:
   foretoken exposure runs/world-flex-1
-  foretoken exposure runs/world-flex-1 --strategies greedy,top-k=3,temperature=0.8+top-p=0.9
+  foretoken exposure runs/mine --strategies greedy,temperature=0.8+top-p=0.9
   foretoken exposure runs/world-flex-1 --length 32 --prompt 0 --json
-  foretoken exposure runs/world-flex-1 --checkpoint 400 --out exposure-400       a report with figures
-  foretoken exposure runs/small --oracle runs/large                             text without an exact oracle
+  foretoken exposure runs/world-flex-1 --out page      with figures
+  foretoken exposure runs/small --oracle runs/large    text of any kind
   foretoken exposure gpt2/ --oracle gpt2-large/ --data data/web
 
-The result does not depend on --batch, but for rounding. The same seed draws the same texts.")]
+The result does not depend on --batch, but for rounding. The same seed draws the
+same texts.")]
 pub(super) struct ExposureArgs {
     #[command(flatten)]
     model: ModelArgs,

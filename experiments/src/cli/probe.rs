@@ -23,6 +23,9 @@ use super::screen::wrapped;
 /// Columns of the text.
 const WIDTH: usize = 80;
 
+/// Columns of names in a table.
+const NAME: usize = 26;
+
 /// Measure what a model can, item by item, at each checkpoint of a run on a world
 ///
 /// Items have a right answer and wrong ones, of which the exact distribution of the world says which is which: agreement of
@@ -30,8 +33,9 @@ const WIDTH: usize = 80;
 /// the training text does not contain; register, formal or informal; and recall of facts that only the context states,
 /// which the world itself cannot write.
 ///
-/// right: items whose right answer is more probable than each wrong one. exact: items whose right answer greedy decoding
-/// writes, and of: the same for the exact distribution of the world, which a perfect model has. Brier: squared error of the
+/// right: items whose right answer is more probable than each wrong one; chance: the same for a model that has no preference
+/// among the answers. exact: items whose right answer greedy decoding writes, and of: the same for the exact distribution of
+/// the world, which a perfect model has. Brier: squared error of the
 /// probabilities of the answers, from 0 for the best to 2. bits: bits per byte of the right answers. Intervals are 95 %
 /// confidence intervals over items. A report has more measures.
 ///
@@ -40,13 +44,14 @@ const WIDTH: usize = 80;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  foretoken probe runs/world-flex-1                                  the best weights
-  foretoken probe runs/world-flex-1 --checkpoints all --out probes   every checkpoint, and a report with figures
-  foretoken probe runs/world-flex-1 --checkpoints 200,400,last --families facts,sums
-  foretoken probe runs/mine --checkpoints all --sweep sweeps/sizes   with signal to noise over the runs of a sweep
-  foretoken probe runs/world-flex-1 --json                           every item and its scores
+  foretoken probe runs/world-flex-1                   the best weights
+  foretoken probe runs/world-flex-1 --json            every item and its scores
+  foretoken probe runs/mine --checkpoints 200,400,last --families facts,sums
+  foretoken probe runs/mine --checkpoints all --out probes     with figures
+  foretoken probe runs/mine --sweep sweeps/sizes      signal to noise of a sweep
 
-A run keeps the checkpoints of more steps if it is trained with --set train.keep=[100,200,400].")]
+A run keeps the checkpoints of more steps if it is trained with
+--set train.keep=[100,200,400].")]
 pub(super) struct ProbeArgs {
     /// A run directory
     run: PathBuf,
@@ -136,12 +141,18 @@ fn shown(record: &ProbeRecord) -> String {
         );
         for scores in &last.families {
             let (name, best) = (scores.family.name(), scores.exact_match_of_world);
-            text += &row(name, scores.scores.len(), &scores.means, best);
+            let (items, chance) = (scores.scores.len(), scores.chance);
+            text += &row(name, items, &scores.means, chance, best);
             for level in scores.levels.iter().filter(|_| scores.levels.len() > 1) {
                 let (name, best) = (format!("  {}", level.level), level.exact_match_of_world);
-                text += &row(&name, level.items, &level.means, best);
+                text += &row(&name, level.items, &level.means, level.chance, best);
             }
         }
+        let ceilings = last.families.iter();
+        text += &ceilings
+            .filter_map(|scores| scores.ceiling_sentence())
+            .map(paragraph)
+            .collect::<String>();
     }
     if record.checkpoints.len() > 1 {
         for family in &record.families {
@@ -156,7 +167,8 @@ fn shown(record: &ProbeRecord) -> String {
                     checkpoint.step, checkpoint.valid_loss
                 );
                 let best = scores.exact_match_of_world;
-                text += &row(&name, scores.scores.len(), &scores.means, best);
+                let (items, chance) = (scores.scores.len(), scores.chance);
+                text += &row(&name, items, &scores.means, chance, best);
             }
             let emergence = record.emergence.iter();
             for emergence in emergence.filter(|emergence| emergence.family == family.family) {
@@ -176,28 +188,36 @@ fn shown(record: &ProbeRecord) -> String {
 }
 
 fn heading(name: &str) -> String {
-    let line = format!(
-        "{name:<29}{:>5}{:>7}  {:<13}{:>6}{:>6}{:>6}{:>6}",
-        "items", "right", "95 %", "exact", "of", "Brier", "bits"
+    let titles = format!(
+        "{:>5}{:>6}  {:<9}{:>7}{:>6}{:>6}{:>6}{:>6}",
+        "items", "right", "95 %", "chance", "exact", "of", "Brier", "bits"
     );
-    // A long name has a line of its own.
-    match name.chars().count() > 28 {
-        true => format!("{name}\n{}\n", line.replacen(name, &" ".repeat(29), 1)),
-        false => format!("{line}\n"),
+    format!("{}{titles}\n", named(name))
+}
+
+/// Fills the first column with a name. A longer name has a line of its own.
+fn named(name: &str) -> String {
+    match name.chars().count() > NAME {
+        true => format!("{name}\n{:<NAME$}", ""),
+        false => format!("{name:<NAME$}"),
     }
 }
 
-/// Formats means, with the exact match of the world if it is known.
-fn row(name: &str, items: usize, means: &Means, best: Option<f64>) -> String {
+/// Formats means, with the accuracy of chance, and with the exact match of the world if it is known.
+fn row(name: &str, items: usize, means: &Means, chance: f64, best: Option<f64>) -> String {
     let accuracy = means.get(Measure::Accuracy);
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
+    // Whole percents, rounded so that the interval does not become narrower.
     let interval = accuracy.interval.map_or(NONE.into(), |[low, high]| {
-        format!("{} to {}", percent(low), percent(high))
+        let [low, high] = [(100.0 * low).floor(), (100.0 * high).ceil()];
+        format!("{low} to {high}")
     });
     let value = |measure| means.get(measure).value;
     format!(
-        "{name:<29}{items:>5}{:>7}  {interval:<13}{:>6}{:>6}{:>6.2}{:>6}\n",
+        "{}{items:>5}{:>6}  {interval:<9}{:>7}{:>6}{:>6}{:>6.2}{:>6}\n",
+        named(name),
         percent(accuracy.value),
+        percent(chance),
         percent(value(Measure::ExactMatch)),
         best.map_or(NONE.into(), percent),
         value(Measure::Brier),

@@ -14,7 +14,7 @@ use super::model::refused;
 
 /// Write the report of a run, of several runs together, or of comparisons
 ///
-/// The report of one run shows its losses, bits per byte, learning rate, gradient norm and speed, its sample,
+/// The report of one run shows its losses, bits per byte, learning rate, gradient norm and speed, its probes, sample,
 /// environment and experiment, and goes into the directory of the run. Curves of several runs lie over each other on
 /// one page, with a table of the runs and of what differs between their experiments. An unfinished run is reported up
 /// to its last step. The report of a comparison is written again, from its data. Each report is report.html, a page
@@ -23,9 +23,9 @@ use super::model::refused;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  foretoken report runs/world-flex-1                      one run: losses, speed, sample, environment
-  foretoken report runs/world-flex-1 runs/world-wgpu-1    two runs over each other
-  foretoken report runs/compare-world-1                   a comparison, written again from its data")]
+  foretoken report runs/world-flex-1               one run
+  foretoken report runs/world-flex-1 runs/other    two runs over each other
+  foretoken report runs/compare-world-1            a comparison, from its data")]
 pub(super) struct ReportArgs {
     /// Directories of runs or comparisons
     #[arg(value_name = "DIR", required = true)]

@@ -98,6 +98,9 @@ pub struct ProbedFamily {
     pub name: String,
     /// Number of items.
     pub items: usize,
+    /// Share of right answers of a model without a preference among the answers; `None` in older logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// Measures by name.
     pub measures: BTreeMap<String, ProbedMeasure>,
 }

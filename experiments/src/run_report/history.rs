@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use foretoken_datasets::world::{Stream, Text, World};
 
+use crate::engine::event::Probed;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::environment::History;
 use crate::record::identity::Identity;
@@ -33,6 +34,8 @@ pub(super) struct RunHistory {
     /// Training tokens of each step.
     pub tokens: Vec<f64>,
     pub evaluations: Vec<Evaluation>,
+    /// Probes in the order of their steps.
+    pub probes: Vec<Probed>,
     /// `None` unless the run is complete.
     pub result: Option<RunResult>,
     /// Whether the run belongs to a comparison, and so has neither result nor checkpoints.
@@ -85,6 +88,7 @@ impl RunHistory {
             seconds: Vec::new(),
             tokens: Vec::new(),
             evaluations: Vec::new(),
+            probes: Vec::new(),
             floor: match known {
                 Some(floor) => Some(floor),
                 None => floor(&experiment),
@@ -141,18 +145,22 @@ impl RunHistory {
                     bits_per_byte,
                     accuracy,
                 }),
-                Record::Probe(_) => {}
+                Record::Probe(probed) => history.probes.push(probed),
             }
         }
         if history.losses.is_empty() {
             let message = "has no step in metrics.jsonl and nothing to report; report it after its first step";
             return Err(Error::run_directory(path, message));
         }
-        // A resumed run may have evaluated a step twice; the later evaluation counts.
+        // A resumed run may have evaluated or probed a step twice; the later one counts.
         let evaluations = &mut history.evaluations;
         evaluations.reverse();
         evaluations.sort_by_key(|evaluation| evaluation.step);
         evaluations.dedup_by_key(|evaluation| evaluation.step);
+        let probes = &mut history.probes;
+        probes.reverse();
+        probes.sort_by_key(|probed| probed.step);
+        probes.dedup_by_key(|probed| probed.step);
         Ok(history)
     }
 

@@ -8,6 +8,7 @@ mod differences;
 mod history;
 mod order;
 mod overview;
+mod probes;
 mod reported_run;
 mod sentences;
 #[cfg(test)]
@@ -49,6 +50,7 @@ fn page(histories: &[RunHistory]) -> Page {
     let runs = ReportedRun::all(histories);
     let mut sections = vec![overview::section(&runs)];
     sections.extend(curves::sections(&runs));
+    sections.extend(probes::section(&runs));
     sections.extend(samples(&runs));
     sections.extend(environments(&runs));
     sections.push(experiments(&runs));

@@ -1,5 +1,7 @@
 //! Tests of pages of runs with known numbers.
 
+mod probes;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;

@@ -14,19 +14,30 @@ use crate::engine::language_model::Figures;
 /// Measure that is plotted.
 const ACCURACY: &str = "accuracy";
 
-/// Returns the line of probes: the accuracy of each family.
+/// Columns of a line.
+const WIDTH: usize = 80;
+
+/// Returns the lines of probes: the number of right answers of each family, and of its items.
 pub(super) fn line(probed: &Probed, steps: usize) -> String {
     let width = steps.to_string().len();
-    let families: Vec<String> = probed
-        .families
-        .iter()
-        .map(|family| format!("{} {:.1} %", family.name, percent(family, ACCURACY)))
-        .collect();
-    format!(
-        "step {:>width$}/{steps}  probes right: {}",
-        probed.step,
-        families.join("  ")
-    )
+    let mut lines = vec![format!(
+        "step {:>width$}/{steps}  probes right:",
+        probed.step
+    )];
+    let indent = lines[0].chars().count();
+    for family in &probed.families {
+        let right = value(family, ACCURACY) * family.items as f64;
+        let part = format!("{} {right:.0}/{}", family.name, family.items);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + part.chars().count() <= WIDTH => {
+                let gap = if line.ends_with(':') { " " } else { "  " };
+                *line += gap;
+                *line += &part;
+            }
+            _ => lines.push(format!("{:indent$} {part}", "")),
+        }
+    }
+    lines.join("\n")
 }
 
 fn value(family: &ProbedFamily, measure: &str) -> f64 {
@@ -38,11 +49,20 @@ fn percent(family: &ProbedFamily, measure: &str) -> f64 {
     100.0 * value(family, measure)
 }
 
-/// Describes the measures of a family.
+/// Describes the measures of a family, with the number of its items and the interval of its accuracy.
 fn described(family: &ProbedFamily) -> String {
+    let interval = family.measures.get(ACCURACY);
+    let interval = interval.and_then(|measure| measure.interval);
+    let interval = interval.map_or(String::new(), |[low, high]| {
+        format!(", {:.0} to {:.0} %", 100.0 * low, 100.0 * high)
+    });
+    let chance = family.chance.map_or(String::new(), |chance| {
+        format!(", chance {:.0} %", 100.0 * chance)
+    });
     format!(
-        "right {:.1} % - exact {:.1} % - {:.3} bits/byte",
+        "right {:.1} % ({} items{interval}{chance}) - exact {:.1} % - {:.3} bits/byte",
         percent(family, ACCURACY),
+        family.items,
         percent(family, "exact_match"),
         value(family, "bits_per_byte")
     )
@@ -176,7 +196,7 @@ mod tests {
     fn probed(accuracy: f64) -> Probed {
         let measure = |value| ProbedMeasure {
             value,
-            interval: None,
+            interval: Some([0.5 * value, 0.5 + 0.5 * value]),
         };
         Probed {
             step: 64,
@@ -185,6 +205,7 @@ mod tests {
             families: vec![ProbedFamily {
                 name: "sums".into(),
                 items: 16,
+                chance: Some(1.0 / 3.0),
                 measures: BTreeMap::from([
                     (ACCURACY.into(), measure(accuracy)),
                     ("exact_match".into(), measure(0.25)),
@@ -220,10 +241,25 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_every_family() {
+    fn a_line_names_every_family_with_its_items() {
+        let mut probed = probed(0.875);
         assert_eq!(
-            line(&probed(0.875), 3200),
-            "step   64/3200  probes right: sums 87.5 %"
+            line(&probed, 3200),
+            "step   64/3200  probes right: sums 14/16"
         );
+        assert_eq!(
+            described(&probed.families[0]),
+            "right 87.5 % (16 items, 44 to 94 %, chance 33 %) - exact 25.0 % - 1.500 bits/byte"
+        );
+        let family = probed.families[0].clone();
+        probed.families = vec![family; 6];
+        let lines = line(&probed, 3200);
+        let mut lines = lines.lines();
+        assert_eq!(lines.next().unwrap().matches("sums 14/16").count(), 4);
+        assert_eq!(
+            lines.next(),
+            Some("                              sums 14/16  sums 14/16")
+        );
+        assert_eq!(lines.next(), None);
     }
 }

@@ -22,7 +22,7 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn a_run_of_a_world_is_compared_with_its_exact_distribution() {
     let bench = Bench::trained();
-    let study = study(&bench, &["run", "--sequences", "40"]);
+    let study = study(&bench, &["run", "--sequences", "600"]);
     assert_eq!(study["oracle"]["kind"], "exact");
     assert_eq!(study["oracle"]["world"], "grammar");
     // The context of 16 has the end of a document, a prompt of 2, and all but the last of 14 drawn tokens.
@@ -63,7 +63,10 @@ fn a_run_of_a_world_is_compared_with_its_exact_distribution() {
         assert!(low < high);
         assert_eq!(strategy["by_step"].as_array().unwrap().len(), 14);
         let left = &strategy["support"]["left"][7];
-        assert_eq!(left["trials"], 40);
+        assert_eq!(left["trials"], 600);
+        // No sequence ends, and some of their contexts are impossible.
+        assert_eq!(last["alive"], 600);
+        assert!(last["contexts"].as_u64().unwrap() < 600);
         assert!(number(&left["interval"][0]) <= number(&left["value"]));
     }
     // A hardly trained model writes nonsense.
@@ -105,7 +108,8 @@ fn tables_fit_a_terminal_and_the_report_has_the_numbers() {
     let parts = [
         "against the exact distribution of the grammar world",
         "ε(14)",
-        "R(14)",
+        "R(l)",
+        "alive",
         "excess, %",
         "impossible texts",
         "never left",
@@ -119,8 +123,8 @@ fn tables_fit_a_terminal_and_the_report_has_the_numbers() {
         .filter(|l| !l.starts_with(path))
         .map(|l| format!("{l}\n"))
         .collect();
-    assert_fits_and_shows(&tables, &parts[..8]);
-    assert!(shown.contains(parts[8]), "{shown}");
+    assert_fits_and_shows(&tables, &parts[..9]);
+    assert!(shown.contains(parts[9]), "{shown}");
     let record = json_file(&bench.path("page"), "exposure.json");
     assert_eq!(record["sequences"], 40);
     let page = std::fs::read_to_string(bench.path("page/report.html")).unwrap();
@@ -148,6 +152,35 @@ fn documents_by_themselves_end_their_sequences() {
         (study["prompt"].as_u64(), study["length"].as_u64()),
         (Some(2), Some(7))
     );
+    assert_eq!(study["on_data"]["alive"][0], 20);
+    // A hardly trained model ends some documents early. What is estimated rests on at least half of 20 sequences.
+    let shown = bench.succeed(&["exposure", "run", "--sequences", "200"]);
+    assert_fits_and_shows(&shown, &["sequences alive at l =", "free running"]);
+    let study = self::study(&bench, &["run", "--sequences", "200"]);
+    for strategy in study["strategies"].as_array().unwrap() {
+        for at in strategy["accumulated"].as_array().unwrap() {
+            let contexts = at["contexts"].as_u64().unwrap();
+            assert!(contexts <= at["alive"].as_u64().unwrap());
+            assert_eq!(at["total"].is_null(), contexts < 20, "{at}");
+        }
+    }
+}
+
+#[test]
+fn long_names_of_strategies_do_not_run_into_columns() {
+    let bench = Bench::trained();
+    let name = "temperature=0.8+top-p=0.95+top-k=40";
+    let shown = bench.succeed(&[
+        "exposure",
+        "run",
+        "--sequences",
+        "40",
+        "--strategies",
+        name,
+        "--smoothing",
+        "0.01,0.00000001",
+    ]);
+    assert_fits_and_shows(&shown, &[&format!("\n{name}\n"), "o + 1e-8"]);
 }
 
 #[test]

@@ -61,8 +61,23 @@ fn every_measure_has_an_interval_and_follows_from_the_items() {
         (scored.len(), &families[4]["left_out"]),
         (4, &Value::from(12))
     );
+    let ceiling = &scored[3]["ceiling"];
+    assert_eq!(
+        (&scored[3]["family"], &ceiling["items"]),
+        (&Value::from("register"), &Value::from(12))
+    );
+    assert!(
+        (0.1..0.9).contains(&number(&ceiling["exact_match"])),
+        "{ceiling}"
+    );
+    assert_eq!(number(&ceiling["p_right"]), 1.0);
     for (items, scores) in families.iter().zip(scored) {
         assert_eq!(items["family"], scores["family"]);
+        let answers = items["items"].as_array().unwrap().iter();
+        let chance =
+            answers.map(|item| 1.0 / (1.0 + item["wrong"].as_array().unwrap().len() as f64));
+        let chance = chance.sum::<f64>() / items["items"].as_array().unwrap().len() as f64;
+        assert!((number(&scores["chance"]) - chance).abs() < 1e-12);
         let of = |key: &str| -> Vec<f64> {
             let scores = scores["scores"].as_array().unwrap().iter();
             scores
@@ -145,6 +160,8 @@ fn table_and_report_show_levels_and_say_what_few_checkpoints_cannot() {
         &shown,
         &[
             "3 words between",
+            "right  95 %      chance",
+            "register: the ceiling is exact match",
             "two digits, held out",
             "step 15, loss",
             "Too few checkpoints",
@@ -157,6 +174,8 @@ fn table_and_report_show_levels_and_say_what_few_checkpoints_cannot() {
         "Emergence or artefact: sums",
         "Brier",
         "exact match of the world",
+        "chance 33.3",
+        "register: the ceiling is exact match",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -214,6 +233,7 @@ fn probes_in_training_change_no_bit_and_are_logged() {
         .rev()
         .find(|line| line["kind"] == "probe")
         .unwrap();
+    assert_eq!(last["families"][0]["chance"], 0.5);
     let names: Vec<&Value> = last["families"]
         .as_array()
         .unwrap()
@@ -226,6 +246,8 @@ fn probes_in_training_change_no_bit_and_are_logged() {
         shown.contains("step 20/25  probes right: agreement "),
         "{shown}"
     );
+    let line = shown.lines().find(|line| line.contains("probes right: "));
+    assert_eq!(line.unwrap().matches("/6").count(), 2, "{shown}");
     assert!(shown.contains("probes           3 times, "), "{shown}");
     assert_eq!(json_file(&probed, "result.json")["probes"]["count"], 3);
 
@@ -248,7 +270,7 @@ fn probes_in_training_change_no_bit_and_are_logged() {
         .iter()
         .zip(last["families"].as_array().unwrap())
     {
-        for measure in ["accuracy", "brier", "bits_per_byte", "edit_distance"] {
+        for measure in ["accuracy", "exact_match", "brier", "bits_per_byte"] {
             let [ours, theirs] = [
                 &family["means"][measure]["value"],
                 &logged["measures"][measure]["value"],

@@ -109,6 +109,16 @@ pub struct Item {
     /// Whether each symbol of the right answer is a most probable one under the exact distribution, so that greedy decoding
     /// of a perfect model writes it. `None` for [`Coverage::Outside`].
     pub right_is_greedy: Option<bool>,
+    /// Exact probability of the right answer among the answers of the item: the p(right) of a perfect model. `None` for
+    /// [`Coverage::Outside`].
+    pub right_share: Option<f64>,
+}
+
+impl Item {
+    /// Returns the share of right answers of a model that has no preference among the answers.
+    pub fn chance(&self) -> f64 {
+        1.0 / (1 + self.wrong.len()) as f64
+    }
 }
 
 /// Context and answers of an item.
@@ -215,14 +225,18 @@ impl World {
                 is_highest
             })
         };
-        let right_bits = match level.coverage {
-            Coverage::Outside if oracle.is_impossible() => None,
+        let (right_bits, right_share) = match level.coverage {
+            Coverage::Outside if oracle.is_impossible() => (None, None),
             Coverage::Outside => return None,
             Coverage::World | Coverage::Unseen => {
                 let right = bits(&question.right);
-                let mut wrong = question.wrong.iter();
-                let is_best = right.is_finite() && wrong.all(|wrong| bits(wrong) > right);
-                Some(is_best.then_some(right)?)
+                let wrong: Vec<f64> = question.wrong.iter().map(|wrong| bits(wrong)).collect();
+                if !right.is_finite() || wrong.iter().any(|wrong| *wrong <= right) {
+                    return None;
+                }
+                // Relative to that of the right answer; 0 for impossible ones.
+                let others: f64 = wrong.iter().map(|wrong| (right - wrong).exp2()).sum();
+                (Some(right), Some(1.0 / (1.0 + others)))
             }
         };
         Some(Item {
@@ -234,6 +248,7 @@ impl World {
             right: question.right,
             wrong: question.wrong,
             right_bits,
+            right_share,
         })
     }
 

@@ -69,9 +69,12 @@ fn recall<'w>(world: &'w World, facts: &'w Facts, stated: usize) -> Level<'w> {
         let mut known: Vec<(String, String)> = Vec::new();
         for _ in 0..100 * stated {
             let question = format!("{} ", word(rng, letters));
-            let is_new = known.iter().all(|(other, _)| *other != question);
-            if known.len() < stated && is_new && is_impossible(&start, &question) {
-                known.push((question, word(rng, answer_letters)));
+            let answer = word(rng, answer_letters);
+            let is_new =
+                |(other, of_other): &(String, String)| *other != question && *of_other != answer;
+            let is_new = known.iter().all(is_new) && is_impossible(&start, &question);
+            if known.len() < stated && is_new {
+                known.push((question, answer));
             }
         }
         if known.len() < stated {
@@ -84,11 +87,15 @@ fn recall<'w>(world: &'w World, facts: &'w Facts, stated: usize) -> Level<'w> {
         let asked = below(rng, stated as u32) as usize;
         let (question, right) = known.swap_remove(asked);
         context += &question;
-        // Other answers of the context, or random ones if it states none.
+        // Other answers of the context, or random ones if it states none: all are drawn alike, so that only the context
+        // tells which is right.
         let mut wrong: Vec<String> = known.into_iter().map(|(_, answer)| answer).collect();
         wrong.truncate(WRONG);
-        while wrong.len() < WRONG {
-            wrong.push(word(rng, answer_letters));
+        for _ in 0..100 * WRONG {
+            let answer = word(rng, answer_letters);
+            if wrong.len() < WRONG && answer != right && !wrong.contains(&answer) {
+                wrong.push(answer);
+            }
         }
         Question::new(context, right, wrong)
     };

@@ -67,6 +67,9 @@ fn items_are_judged_by_the_exact_distribution() {
                     }
                     Coverage::World | Coverage::Unseen => {
                         assert_eq!(item.right_bits, Some(-right), "{item:?}");
+                        let wrong: f64 = item.wrong.iter().map(|wrong| log2(wrong).exp2()).sum();
+                        let share = right.exp2() / (right.exp2() + wrong);
+                        assert!((item.right_share.unwrap() - share).abs() < 1e-9, "{item:?}");
                         // Otherwise another symbol is more probable somewhere.
                         if right > -1.0 {
                             assert_eq!(item.right_is_greedy, Some(true), "{item:?}");
@@ -224,9 +227,54 @@ fn recalled_names_are_in_the_context_and_not_in_the_training_text() {
                 "{item:?}"
             );
             if kind == WorldKind::Grammar {
-                assert!(!trained.contains(item.right.as_str()), "{item:?}");
+                let answers = item.wrong.iter().chain([&item.right]);
+                for answer in answers {
+                    assert!(!trained.contains(answer.as_str()), "{item:?}");
+                }
             }
         }
+    }
+}
+
+/// A model of pairs of letters, which knows how words of the training text are spelled and reads no further back than one
+/// letter, has a share of right answers that is 1/3 up to chance.
+#[test]
+fn recall_without_a_context_scores_chance() {
+    for kind in [WorldKind::Grammar, WorldKind::Facts] {
+        let world = world(kind);
+        let text = training_text(&world);
+        let mut pairs = vec![1.0f64; 1 << 16];
+        for pair in text.as_bytes().windows(2) {
+            pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])] += 1.0;
+        }
+        let log_p = |context: &str, answer: &str| -> f64 {
+            let text = format!("{context}{answer}");
+            let letters = text.as_bytes();
+            let places = context.len()..text.len();
+            places
+                .map(|place| {
+                    let before = usize::from(letters[place - 1]) << 8;
+                    let total: f64 = pairs[before..before + 256].iter().sum();
+                    (pairs[before + usize::from(letters[place])] / total).ln()
+                })
+                .sum()
+        };
+        let items = world.probe_items(Family::Recall, 900);
+        assert!(items.len() >= 800, "{}", items.len());
+        let is_right = |item: &&Item| {
+            let right = log_p(&item.context, &item.right);
+            let mut wrong = item.wrong.iter();
+            wrong.all(|wrong| log_p(&item.context, wrong) < right)
+        };
+        let right = items.iter().filter(is_right).count() as f64;
+        let chance: f64 = items.iter().map(Item::chance).sum();
+        assert_eq!(chance.round(), (items.len() as f64 / 3.0).round());
+        // Four standard deviations of a binomial distribution.
+        let margin = 4.0 * (chance * 2.0 / 3.0).sqrt();
+        assert!(
+            (right - chance).abs() < margin,
+            "{kind:?}: {right} {chance}"
+        );
     }
 }
 

@@ -27,7 +27,7 @@ fn model(model: &TasksModel) -> String {
 
 fn table(tasks: &[TaskResult]) -> String {
     let mut table = format!(
-        "{:<14}{:>7}{:>6}  {:<11}{:>8}{:>7}  {:<16}{:>7}\n",
+        "{:<14}{:>7}{:>6}  {:<11}{:>8} {:>6}  {:<16}{:>7}\n",
         "task", "items", "shots", "measure", "value", "SE", "95 % interval", "chance"
     );
     for result in tasks {
@@ -46,7 +46,7 @@ fn table(tasks: &[TaskResult]) -> String {
             let chance = result.chance.filter(|_| *measure != Measure::Perplexity);
             let [value, error, interval] = cells(*measure, estimate);
             let row = format!(
-                "{name:<14}{items:>7}{shots:>6}  {:<11}{value:>8}{error:>7}  {interval:<16}{:>7}",
+                "{name:<14}{items:>7}{shots:>6}  {:<11}{value:>8} {error:>6}  {interval:<16}{:>7}",
                 measure.name(),
                 chance.map_or(String::new(), percent),
             );
@@ -63,10 +63,15 @@ fn cells(measure: Measure, estimate: &Estimate) -> [String; 3] {
         _ => percent(value),
     };
     let interval = |[low, high]: [f64; 2]| format!("{} to {}", number(low), number(high));
+    // Three digits keep the error of a large perplexity in its column.
+    let error = |value: f64| match (measure, value.abs() < 1000.0) {
+        (Measure::Perplexity, false) => format::significant(value, 3),
+        _ => number(value),
+    };
     let none = || format::NONE.to_owned();
     [
         number(estimate.value),
-        estimate.standard_error.map_or_else(none, number),
+        estimate.standard_error.map_or_else(none, error),
         estimate.interval.map_or_else(none, interval),
     ]
 }

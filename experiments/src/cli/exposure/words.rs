@@ -5,6 +5,20 @@ use foretoken::science::evaluate::Estimate;
 use foretoken::science::exposure::{Accumulated, ExposureRecord, Repetition, StrategyRecord};
 use foretoken::show::format::{self, count, plural, significant};
 
+use super::super::screen;
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+
+/// Columns of names.
+const NAME: usize = 24;
+
+/// Columns of names in the table of accumulated errors.
+const SHORT_NAME: usize = 20;
+
+/// Most lengths of a table.
+const LENGTHS: usize = 9;
+
 /// Returns the study in tables of 80 columns.
 pub(super) fn shown(record: &ExposureRecord) -> String {
     let method = &record.method;
@@ -29,6 +43,7 @@ pub(super) fn shown(record: &ExposureRecord) -> String {
     if let Some(verdict) = record.verdict() {
         shown += &wrapped(&verdict);
     }
+    shown += &alive(record);
     if method.oracle.is_exact() {
         shown += &support(record);
         shown += &treatments(record);
@@ -59,20 +74,15 @@ fn conditions(record: &ExposureRecord) -> String {
 
 /// Breaks a sentence into lines of 80 columns.
 fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().map_or(0, |line| line.chars().count());
-        if line > 0 && line + 1 + word.chars().count() > 80 {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
+    screen::wrapped(text, WIDTH).join("\n") + "\n"
+}
+
+/// Fills a first column of some width with a name. A longer name has a line of its own.
+fn named(name: &str, width: usize) -> String {
+    match name.chars().count() > width {
+        true => format!("{name}\n{:<width$}", ""),
+        false => format!("{name:<width$}"),
     }
-    lines.join("\n") + "\n"
 }
 
 /// Writes an interval behind a number: ` (0.1 to 0.2)`.
@@ -108,27 +118,60 @@ fn percent_interval(estimate: Option<Estimate>) -> String {
 }
 
 fn accumulation(record: &ExposureRecord) -> String {
-    let length = record.method.length;
     let mut table = format!(
-        "{:<24} {:>10} {:>10} {:>10}   95 % interval\n",
-        "errors of free running",
-        format!("R({length})"),
+        "{}{:>5}{:>7}{:>9}{:>9}{:>11}  95 % interval\n",
+        named("free running", SHORT_NAME),
+        "l",
+        "alive",
+        "R(l)",
         "R/ε",
         "excess, %"
     );
     for strategy in &record.strategies {
-        let last = strategy.accumulated.last();
+        let last = strategy.last();
         let of = |of: fn(&Accumulated) -> Option<Estimate>| last.and_then(of);
+        let number = |of: fn(&Accumulated) -> usize| {
+            last.map_or(format::NONE.into(), |last| of(last).to_string())
+        };
         let excess = strategy.excess();
         let row = format!(
-            "{:<24} {:>10} {:>10} {:>10}   {}",
-            strategy.strategy.name,
+            "{}{:>5}{:>7}{:>9}{:>9}{:>11}  {}",
+            named(&strategy.strategy.name, SHORT_NAME),
+            number(|last| last.length),
+            number(|last| last.alive),
             value(of(|last| last.total), 4),
             value(of(|last| last.ratio), 4),
             excess.map_or(format::NONE.into(), |excess| percent(excess.value)),
             percent_interval(excess)
         );
         table += &format!("{}\n", row.trim_end());
+    }
+    table
+}
+
+/// Counts the sequences that have not ended, at some of the lengths; nothing if none ends.
+fn alive(record: &ExposureRecord) -> String {
+    if !record.has_ends() {
+        return String::new();
+    }
+    let lengths = &record.method.lengths;
+    let step = lengths.len().div_ceil(LENGTHS).max(1);
+    // The last one and those at equal distances before it.
+    let mut shown: Vec<usize> = (0..lengths.len()).rev().step_by(step).collect();
+    shown.reverse();
+    let row = |name: &str, numbers: &dyn Fn(usize) -> usize| {
+        let cells = shown.iter().map(|index| format!("{:>6}", numbers(*index)));
+        format!("{}{}\n", named(name, NAME), cells.collect::<String>())
+    };
+    let mut table = format!(
+        "\n{}",
+        row("sequences alive at l =", &|index| lengths[index])
+    );
+    table += &row("data", &|index| record.on_data.alive[index]);
+    for strategy in &record.strategies {
+        table += &row(&strategy.strategy.name, &|index| {
+            strategy.accumulated[index].alive
+        });
     }
     table
 }
@@ -158,8 +201,8 @@ fn support(record: &ExposureRecord) -> String {
         let recovery = support.recovery.as_ref();
         let after = recovery.and_then(|recovery| recovery.errors_after);
         let row = format!(
-            "{:<24} {:>7} {:<15} {:>8} {:>6} {:>7}",
-            strategy.strategy.name,
+            "{} {:>7} {:<15} {:>8} {:>6} {:>7}",
+            named(&strategy.strategy.name, NAME),
             left.map_or(format::NONE.into(), |share| percent(100.0 * share.value)),
             left.map_or(String::new(), share_interval),
             value(support.per_thousand, 3),
@@ -192,15 +235,13 @@ fn share_interval(share: Share) -> String {
 
 /// Sets the conventions about impossible contexts side by side.
 fn treatments(record: &ExposureRecord) -> String {
-    let last = |accumulated: Option<&Vec<Accumulated>>| {
-        let last = accumulated.and_then(|accumulated| accumulated.last());
-        let excess = last.and_then(|last| last.excess);
+    let shown = |excess: Option<Estimate>| {
         excess.map_or(format::NONE.into(), |excess| percent(excess.value))
     };
-    let [first, second] = record
-        .method
-        .smoothing
-        .map(|weight| format!("o + {weight}"));
+    let [first, second] = record.method.smoothing.map(|weight| match weight {
+        1e-4.. => format!("o + {weight}"),
+        _ => format!("o + {weight:e}"),
+    });
     let mut table = format!(
         "\n{:<24} {:>11} {:>11} {:>11} {:>11}\n",
         "excess, %, by treatment", "left out", "never left", first, second
@@ -209,14 +250,12 @@ fn treatments(record: &ExposureRecord) -> String {
         let smoothed = strategy.smoothed.as_ref();
         let smoothed = |index: usize| smoothed.map(|smoothed| &smoothed[index].accumulated);
         table += &format!(
-            "{:<24} {:>11} {:>11} {:>11} {:>11}\n",
-            strategy.strategy.name,
-            strategy
-                .excess()
-                .map_or(format::NONE.into(), |excess| percent(excess.value)),
-            last(strategy.never_left.as_ref()),
-            last(smoothed(0)),
-            last(smoothed(1))
+            "{} {:>11} {:>11} {:>11} {:>11}\n",
+            named(&strategy.strategy.name, NAME),
+            shown(strategy.excess()),
+            shown(strategy.excess_by(strategy.never_left.as_ref())),
+            shown(strategy.excess_by(smoothed(0))),
+            shown(strategy.excess_by(smoothed(1)))
         );
     }
     table
@@ -239,7 +278,8 @@ fn repetition(record: &ExposureRecord) -> String {
             })
         };
         table += &format!(
-            "{name:<24} {:>9} {:>9} {:>10} {:>10}\n",
+            "{} {:>9} {:>9} {:>10} {:>10}\n",
+            named(name, NAME),
             share(repetition.rep(16)),
             share(repetition.rep(128)),
             share(repetition.seq_rep(4)),

@@ -108,7 +108,8 @@ fn overview(record: &ExposureRecord) -> Vec<Block> {
         Block::Text(
             "The error of a step is KL(o‖p), the divergence of the model p from the oracle o. Teacher forcing measures it on \
              contexts of the data; free running on contexts that the model has written, with each way of choosing tokens. \
-             The excess is how much larger the sum over the steps is than on contexts of the data (Arora et al. 2022). \
+             The excess is how much larger the sum over the steps is than on contexts of the data (Arora et al. 2022); each \
+             step has the mean over the sequences that have not ended before it. \
              Ranges are 95 % intervals of a bootstrap over sequences."
                 .into(),
         ),
@@ -116,9 +117,8 @@ fn overview(record: &ExposureRecord) -> Vec<Block> {
 }
 
 fn accumulation(record: &ExposureRecord) -> Vec<Block> {
-    let length = record.method.length;
     let rows = record.strategies.iter().map(|strategy| {
-        let last = strategy.accumulated.last();
+        let last = strategy.last();
         let number = |of: fn(&Accumulated) -> Option<Estimate>, digits| {
             let estimate = last.and_then(of);
             Cell::number(estimate.map(|e| e.value), |value| {
@@ -128,6 +128,8 @@ fn accumulation(record: &ExposureRecord) -> Vec<Block> {
         let excess = last.and_then(|last| last.excess);
         vec![
             Cell::from(strategy.strategy.name.clone()),
+            Cell::number(last.map(|last| last.length as u64), count),
+            Cell::number(last.map(|last| last.alive as u64), count),
             number(|last| last.total, 4),
             number(|last| last.ratio, 4),
             number(|last| last.excess, 3),
@@ -135,16 +137,20 @@ fn accumulation(record: &ExposureRecord) -> Vec<Block> {
             end(excess, 1),
         ]
     });
-    vec![
-        Block::Text(format!(
-            "R(l) is the sum of the errors over l steps of free running, and ε(l) the mean error of a step on the data. The \
-             table is at l = {length}."
-        )),
+    let mut blocks = vec![
+        Block::Text(
+            "R(l) is the sum over l steps of free running of the mean error of the sequences that take the step, and ε(l) the \
+             mean error of a step on the data, of the sequences that take it there. Each row is at the largest l up to which \
+             every step has 20 contexts or more."
+                .into(),
+        ),
         Block::Table(Table {
             caption: "Accumulated errors on possible contexts",
             layout: Layout::Scrolling,
             headings: headings([
                 ("tokens", ""),
+                ("l", "steps"),
+                ("still going on", "sequences"),
                 ("R(l)", "nats"),
                 ("R(l)/ε(l)", "steps"),
                 ("excess", "%"),
@@ -154,7 +160,34 @@ fn accumulation(record: &ExposureRecord) -> Vec<Block> {
             rows: rows.collect(),
         }),
         Block::Figures(vec![excess_by_length(record)]),
-    ]
+    ];
+    if record.has_ends() {
+        blocks.push(Block::Table(alive(record)));
+    }
+    blocks
+}
+
+/// Counts the sequences that have not ended, by length.
+fn alive(record: &ExposureRecord) -> Table {
+    let lengths = record.method.lengths.iter().enumerate();
+    let rows = lengths.map(|(index, length)| {
+        let of = |alive: Option<usize>| Cell::number(alive.map(|alive| alive as u64), count);
+        let walks = record.strategies.iter();
+        let of_model = walks.map(|strategy| strategy.accumulated.get(index).map(|at| at.alive));
+        let of_data = record.on_data.alive.get(index).copied();
+        let length = Cell::number(Some(*length as u64), count);
+        let cells = std::iter::once(of_data).chain(of_model).map(of);
+        std::iter::once(length).chain(cells).collect()
+    });
+    let mut names = headings([("l", "steps"), ("data", "")]);
+    let strategies = record.strategies.iter();
+    names.extend(strategies.map(|strategy| (strategy.strategy.name.clone(), "")));
+    Table {
+        caption: "Sequences that take step l, and have not ended before",
+        layout: Layout::Scrolling,
+        headings: names,
+        rows: rows.collect(),
+    }
 }
 
 fn end(estimate: Option<Estimate>, index: usize) -> Cell {
@@ -218,10 +251,6 @@ fn impossible(record: &ExposureRecord) -> Vec<Block> {
 
 /// Sets the conventions about impossible contexts side by side.
 fn treatments(record: &ExposureRecord) -> Table {
-    let excess = |accumulated: Option<&Vec<Accumulated>>| {
-        let last = accumulated.and_then(|accumulated| accumulated.last());
-        last.and_then(|last| last.excess)
-    };
     let cell = |excess: Option<Estimate>| Cell {
         detail: excess.map_or(String::new(), range),
         ..Cell::number(excess.map(|e| e.value), |value| significant(value, 3))
@@ -232,9 +261,9 @@ fn treatments(record: &ExposureRecord) -> Table {
         vec![
             Cell::from(strategy.strategy.name.clone()),
             cell(strategy.excess()),
-            cell(excess(strategy.never_left.as_ref())),
-            cell(excess(smoothed(0))),
-            cell(excess(smoothed(1))),
+            cell(strategy.excess_by(strategy.never_left.as_ref())),
+            cell(strategy.excess_by(smoothed(0))),
+            cell(strategy.excess_by(smoothed(1))),
         ]
     });
     let [first, second] = record

@@ -51,7 +51,7 @@ pub struct Method {
     pub sequences: usize,
     /// Tokens of each prompt, those that precede every text included.
     pub prompt: usize,
-    /// Largest number of steps after a prompt.
+    /// Largest number of steps after a prompt. Enough sequences of the data are as long for a mean over them.
     pub length: usize,
     /// Number of tokens that the model can read.
     pub context: usize,
@@ -70,7 +70,10 @@ pub struct Method {
 /// Errors and repetition of the model on contexts of the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataRecord {
-    /// ε(l): mean KL(o‖p) of the first l steps, in nats, at each of the lengths.
+    /// Number of sequences that take step l, at each of the lengths.
+    pub alive: Vec<usize>,
+    /// ε(l): mean over the first l steps of the mean KL(o‖p) of the sequences that take them, in nats, at each of the
+    /// lengths.
     pub per_step: Vec<Option<Estimate>>,
     /// Mean KL of the first l steps from the oracle smoothed with each of the weights, in nats, at each of the lengths.
     pub smoothed_per_step: [Vec<Option<Estimate>>; 2],
@@ -136,6 +139,14 @@ impl ExposureRecord {
     /// Name of the file with the record.
     pub const FILE: &str = "exposure.json";
 
+    /// Returns whether some sequences end before the largest length.
+    pub fn has_ends(&self) -> bool {
+        let walks = self.strategies.iter();
+        let of_model = walks.filter_map(|record| Some(record.accumulated.last()?.alive));
+        let mut alive = of_model.chain(self.on_data.alive.last().copied());
+        alive.any(|alive| alive < self.method.sequences)
+    }
+
     /// Returns ε(l) at the largest length.
     pub fn per_step(&self) -> Option<Estimate> {
         self.on_data.per_step.last().copied().flatten()
@@ -145,15 +156,8 @@ impl ExposureRecord {
     /// measured, or the errors cannot be told from rounding.
     pub fn verdict(&self) -> Option<String> {
         let ancestral = self.ancestral()?;
-        let left = ancestral
-            .support
-            .as_ref()
-            .and_then(|support| support.left.last().copied());
-        Some(verdict(
-            ancestral.excess()?,
-            left.flatten(),
-            self.method.length,
-        ))
+        let last = ancestral.last()?;
+        Some(verdict(last.excess?, ancestral.left(), last.length))
     }
 
     /// Returns the strategy that draws from the model's own distribution, if it was measured.
@@ -164,9 +168,29 @@ impl ExposureRecord {
 }
 
 impl StrategyRecord {
-    /// Returns the excess on possible contexts at the largest length, in percent.
+    /// Returns the errors on possible contexts at the largest length that has an estimate.
+    pub fn last(&self) -> Option<&Accumulated> {
+        let mut lengths = self.accumulated.iter().rev();
+        lengths.find(|at| at.total.is_some())
+    }
+
+    /// Returns the excess on possible contexts at the largest length that has an estimate, in percent.
     pub fn excess(&self) -> Option<Estimate> {
-        self.accumulated.last()?.excess
+        self.last()?.excess
+    }
+
+    /// Returns the excess at the same length by another treatment of impossible contexts.
+    pub fn excess_by(&self, treatment: Option<&Vec<Accumulated>>) -> Option<Estimate> {
+        let length = self.last()?.length;
+        let found = treatment?.iter().find(|at| at.length == length)?;
+        found.excess
+    }
+
+    /// Returns the share of the sequences that have left the support within this length.
+    pub fn left(&self) -> Option<Share> {
+        let length = self.last()?.length;
+        let index = self.accumulated.iter().position(|at| at.length == length)?;
+        self.support.as_ref()?.left.get(index).copied().flatten()
     }
 }
 
@@ -180,7 +204,7 @@ fn verdict(excess: Estimate, left: Option<Share>, length: usize) -> String {
     let change = match excess.interval {
         None => {
             return format!(
-                "One sequence does not tell whether errors accumulate over {length} steps."
+                "Too few sequences were drawn to tell whether errors accumulate over {length} steps; draw more."
             );
         }
         Some([low, high]) if low <= 0.0 && high >= 0.0 => format!(

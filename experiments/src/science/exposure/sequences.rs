@@ -3,6 +3,7 @@
 use foretoken_datasets::world::{END, Stream, World};
 use foretoken_datasets::{Split, Tokenizer};
 
+use super::accumulate::fewest;
 use crate::Error;
 
 /// Documents that are drawn for a sequence before the world is said to have none that is long enough.
@@ -155,10 +156,13 @@ impl Sequences {
         self.rows.len()
     }
 
-    /// Returns the largest number of steps after a prompt.
+    /// Returns the largest number of steps after a prompt that enough sequences have for a mean over them.
     pub fn length(&self) -> usize {
         let steps = self.rows.iter().map(|row| row.len() - self.prompt);
-        steps.max().unwrap_or(0)
+        let mut steps: Vec<usize> = steps.collect();
+        steps.sort_unstable_by(|one, other| other.cmp(one));
+        let last = fewest(steps.len()).saturating_sub(1);
+        steps.get(last).copied().unwrap_or(0)
     }
 
     /// Returns the prompts.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use foretoken_datasets::world::TokenOracle;
 use foretoken_model::{Sampler, Transformer};
 
-use super::accumulate::{Treatment, accumulated, by_step, lengths, per_step};
+use super::accumulate::{Treatment, accumulated, alive, by_step, lengths, per_step};
 use super::predictor::{Exact, Model, ModelOracle, Oracle, Predictor};
 use super::record::{DataRecord, Method, OracleRecord, SmoothedRecord, StrategyRecord};
 use super::repetition::{Repetition, Text, repetition};
@@ -166,6 +166,7 @@ pub(super) fn measure(
     let lengths = lengths(walk.length);
     let treatments = [Treatment::Smoothed(0), Treatment::Smoothed(1)];
     let on_data = DataRecord {
+        alive: alive(&lengths, &data),
         per_step: per_step(bootstrap, &lengths, &data, Treatment::Possible),
         smoothed_per_step: treatments
             .map(|treatment| per_step(bootstrap, &lengths, &data, treatment)),

@@ -1,5 +1,7 @@
 //! Studies of tables, whose errors are known: chains of two states with a wrong model.
 
+mod ends;
+
 use std::sync::atomic::AtomicBool;
 
 use foretoken_datasets::Tokenizer;

@@ -1,7 +1,7 @@
 //! Figures of the report of probes.
 
-use super::emergence::Prediction;
 use super::means::Measure;
+use super::prediction::Prediction;
 use super::record::{CheckpointProbes, FamilyScores, ProbeRecord};
 use crate::report::{Figure, Plot, PlotAxis, PointMark, Scatter, Series, Width, run_class};
 use foretoken_datasets::world::Family;

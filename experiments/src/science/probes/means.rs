@@ -31,6 +31,17 @@ pub enum Measure {
 }
 
 impl Measure {
+    /// Measures that need no greedy decoding: all but the edit distance.
+    pub const WITHOUT_DECODING: [Self; 7] = [
+        Self::Accuracy,
+        Self::ExactMatch,
+        Self::LogLikelihood,
+        Self::WrongLogLikelihood,
+        Self::PRight,
+        Self::Brier,
+        Self::BitsPerByte,
+    ];
+
     /// All measures, in the order of tables.
     pub const ALL: [Self; 8] = [
         Self::Accuracy,
@@ -82,7 +93,9 @@ impl Measure {
             Self::PRight => [score.p_right, 1.0],
             Self::Brier => [score.brier, 1.0],
             Self::BitsPerByte => [score.bits(), score.bytes as f64],
-            Self::EditDistance => [score.edit_distance as f64, 1.0],
+            Self::EditDistance => score
+                .edit_distance
+                .map_or([0.0, 0.0], |distance| [distance as f64, 1.0]),
         }
     }
 
@@ -119,18 +132,56 @@ pub struct Means(BTreeMap<Measure, Estimate>);
 impl Means {
     /// Returns the means of some scores; `None` without scores.
     pub(super) fn of<'s>(scores: impl Iterator<Item = &'s ItemScore> + Clone) -> Option<Self> {
-        let mean = |measure: Measure| Some((measure, measure.mean(scores.clone())?));
-        Measure::ALL
-            .into_iter()
-            .map(mean)
-            .collect::<Option<_>>()
-            .map(Self)
+        Self::of_measures(&Measure::ALL, scores)
+    }
+
+    /// Returns the means of some measures of some scores; `None` without scores.
+    pub(super) fn of_measures<'s>(
+        measures: &[Measure],
+        scores: impl Iterator<Item = &'s ItemScore> + Clone,
+    ) -> Option<Self> {
+        let mean = |measure: &Measure| Some((*measure, measure.mean(scores.clone())?));
+        measures.iter().map(mean).collect::<Option<_>>().map(Self)
     }
 
     /// Returns the mean of a measure.
     pub fn get(&self, measure: Measure) -> Estimate {
         self.0[&measure]
     }
+}
+
+/// What a perfect model scores, from the exact distribution. Its accuracy is 1: items are only kept if their right answer is
+/// the most probable one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ceiling {
+    /// Number of items that the world can write, over which the other numbers are means.
+    pub items: usize,
+    /// Share of items whose right answer greedy decoding writes.
+    pub exact_match: f64,
+    /// Probability of the right answer among the answers.
+    pub p_right: f64,
+}
+
+impl Ceiling {
+    /// Returns the ceiling of those of some items that the world can write; `None` if it can write none.
+    pub(super) fn of<'i>(items: impl Iterator<Item = &'i Item>) -> Option<Self> {
+        let known = items.filter_map(|item| Some((item.right_is_greedy?, item.right_share?)));
+        let known: Vec<(bool, f64)> = known.collect();
+        let count = known.len() as f64;
+        let greedy = known.iter().filter(|(is_greedy, _)| *is_greedy).count();
+        let shares: f64 = known.iter().map(|(_, share)| share).sum();
+        (!known.is_empty()).then(|| Self {
+            items: known.len(),
+            exact_match: greedy as f64 / count,
+            p_right: shares / count,
+        })
+    }
+}
+
+/// Returns the mean share of right answers of a model without a preference among the answers of an item.
+pub(super) fn chance<'i>(items: impl ExactSizeIterator<Item = &'i Item>) -> f64 {
+    let count = items.len() as f64;
+    items.map(Item::chance).sum::<f64>() / count
 }
 
 /// Means over the items of a level.
@@ -142,6 +193,8 @@ pub struct LevelMeans {
     pub coverage: Coverage,
     /// Number of items.
     pub items: usize,
+    /// Mean of 1 over the number of answers: the accuracy and the p(right) of a model without a preference.
+    pub chance: f64,
     /// The means.
     pub means: Means,
     /// Bits per byte of the right answers under the world's exact distribution; `None` outside of it, and for tokens that
@@ -184,6 +237,7 @@ impl LevelMeans {
                 level: level.into(),
                 coverage: items[members[0]].coverage,
                 items: members.len(),
+                chance: chance(members.iter().map(|index| &items[*index])),
                 means: Means::of(members.iter().map(|index| &scores[*index]))?,
                 exact_bits_per_byte: exact.map(|bits| bits / bytes as f64),
                 exact_match_of_world: exact_match_of_world(members.iter().map(|i| &items[*i])),
@@ -203,7 +257,8 @@ pub(super) mod tests {
     pub(in super::super) fn scored(right: f64, wrong: f64) -> ItemScore {
         let is_exact = right > 0.5;
         let greedy = if is_exact { "ab" } else { "cd" };
-        ItemScore::new(&[right.ln(), wrong.ln()], is_exact, 2, "ab", greedy.into())
+        let greedy = Some(greedy.into());
+        ItemScore::new(&[right.ln(), wrong.ln()], is_exact, 2, "ab", greedy)
     }
 
     #[test]
@@ -242,6 +297,7 @@ pub(super) mod tests {
             wrong: vec!["3.".into()],
             right_bits: bits,
             right_is_greedy: bits.map(|bits| bits < 2.0),
+            right_share: bits.map(|bits| (-bits).exp2()),
         };
         let items = [
             item("two", Some(1.0)),
@@ -254,6 +310,11 @@ pub(super) mod tests {
         assert_eq!((levels[0].level.as_str(), levels[0].items), ("two", 2));
         assert_eq!(levels[0].exact_bits_per_byte, Some(1.0));
         assert_eq!(levels[0].exact_match_of_world, Some(0.5));
+        assert_eq!(levels[0].chance, 0.5);
+        let ceiling = Ceiling::of(items.iter()).unwrap();
+        assert_eq!((ceiling.items, ceiling.exact_match), (2, 0.5));
+        assert_eq!(ceiling.p_right, (0.5 + 0.125) / 2.0);
+        assert_eq!(Ceiling::of(items[1..2].iter()), None);
         assert_eq!(levels[1].exact_bits_per_byte, None);
         assert_eq!(levels[1].exact_match_of_world, None);
         assert_eq!(levels[1].means.get(Measure::Accuracy).value, 0.0);

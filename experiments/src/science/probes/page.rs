@@ -98,8 +98,13 @@ fn overview(record: &ProbeRecord, last: &CheckpointProbes) -> Vec<Block> {
             label: scores.family.name(),
             value: percent(accuracy.value),
             detail: match accuracy.interval {
-                Some([low, high]) => format!("right; {} to {}", percent(low), percent(high)),
-                None => "right".into(),
+                Some([low, high]) => format!(
+                    "right; {} to {}; chance {}",
+                    percent(low),
+                    percent(high),
+                    percent(scores.chance)
+                ),
+                None => format!("right; chance {}", percent(scores.chance)),
             },
         }
     };
@@ -107,10 +112,18 @@ fn overview(record: &ProbeRecord, last: &CheckpointProbes) -> Vec<Block> {
         Block::Tiles(last.families.iter().map(tile).collect()),
         Block::Text(
             "An item is right if its right answer is more probable than each of its wrong ones. Ranges are 95 % confidence \
-             intervals over items, as if they were drawn from more items like them."
+             intervals over items, as if they were drawn from more items like them. Chance is the share of a model that has no \
+             preference among the answers of an item. The accuracy of a perfect model is 100 %, because the exact distribution \
+             prefers the right answer of every item."
                 .into(),
         ),
     ];
+    let ceilings = last.families.iter();
+    blocks.extend(
+        ceilings
+            .filter_map(|scores| scores.ceiling_sentence())
+            .map(Block::Text),
+    );
     for family in record.families.iter().filter(|family| family.left_out > 0) {
         blocks.push(Block::Text(format!(
             "{} of {} do not fit the context or the tokenizer, and are left out.",
@@ -122,10 +135,11 @@ fn overview(record: &ProbeRecord, last: &CheckpointProbes) -> Vec<Block> {
 }
 
 /// Headings and cells of the means.
-const COLUMNS: [(&str, &str); 10] = [
+const COLUMNS: [(&str, &str); 11] = [
     ("right", "%"),
     ("95 % from", "%"),
     ("to", "%"),
+    ("chance", "%"),
     ("exact match", "%"),
     ("ln p, right", "nats"),
     ("ln p, wrong", "nats"),
@@ -135,7 +149,7 @@ const COLUMNS: [(&str, &str); 10] = [
     ("edit distance", ""),
 ];
 
-fn cells(means: &Means) -> Vec<Cell> {
+fn cells(means: &Means, chance: f64) -> Vec<Cell> {
     let accuracy = means.get(Measure::Accuracy);
     let end = |index: usize| accuracy.interval.map(|ends| 100.0 * ends[index]);
     let one = |value: f64| format!("{value:.1}");
@@ -144,6 +158,7 @@ fn cells(means: &Means) -> Vec<Cell> {
         Cell::number(Some(100.0 * accuracy.value), one),
         Cell::number(end(0), one),
         Cell::number(end(1), one),
+        Cell::number(Some(100.0 * chance), one),
         Cell::number(Some(100.0 * means.get(Measure::ExactMatch).value), one),
         mean(Measure::LogLikelihood),
         mean(Measure::WrongLogLikelihood),
@@ -162,7 +177,7 @@ fn levels(last: &CheckpointProbes) -> Table {
                 Cell::from(coverage(level.coverage).to_owned()),
                 Cell::number(Some(level.items as u64), count),
             ];
-            row.extend(cells(&level.means));
+            row.extend(cells(&level.means, level.chance));
             row.push(Cell::number(level.exact_bits_per_byte, short));
             let best = level.exact_match_of_world.map(|share| 100.0 * share);
             row.push(Cell::number(best, |share| format!("{share:.1}")));
@@ -201,7 +216,7 @@ fn along_training(record: &ProbeRecord) -> Table {
                 Cell::number(Some(checkpoint.step as u64), count),
                 Cell::number(Some(checkpoint.valid_loss), |loss| format!("{loss:.4}")),
             ];
-            row.extend(cells(&scores.means));
+            row.extend(cells(&scores.means, scores.chance));
             rows.push(row);
         }
     }
@@ -234,8 +249,9 @@ fn of_family(record: &ProbeRecord, emergence: &Emergence) -> Vec<Block> {
             ]
         });
         blocks.push(Block::Table(Table {
-            caption: "Largest step between two checkpoints, as a share of the change from the first to the last; without an \
-                      interval where that change is not clearly more than nothing",
+            caption: "Largest step between two checkpoints, as a share of the change from the first to the last. The interval \
+                      allows for the choice of the largest step; there is none where the change is not clearly more than \
+                      nothing",
             layout: Layout::Scrolling,
             headings: headings([
                 ("measure", ""),
@@ -334,7 +350,7 @@ fn items(record: &ProbeRecord) -> Vec<Block> {
                 Cell::from(item.level.clone()),
                 text(&item.right),
                 text(&item.wrong.join(" | ")),
-                text(&score.greedy),
+                text(score.greedy.as_deref().unwrap_or_default()),
                 Cell::number(Some(score.p_right), short),
             ]
         });

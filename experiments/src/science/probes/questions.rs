@@ -138,6 +138,31 @@ impl Questions {
         interrupt: &AtomicBool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<ItemScore>>, Error> {
+        self.scored(model, true, interrupt, progress)
+    }
+
+    /// Scores every item as [`score`](Self::score) does, without what greedy decoding writes. That takes most of the time,
+    /// because answers are written token by token, and only the edit distance needs it: an answer is exact if each of its
+    /// tokens is ranked first.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the device fails, predictions are not finite, or `interrupt` is set.
+    pub fn score_without_decoding(
+        &self,
+        model: &Transformer,
+        interrupt: &AtomicBool,
+    ) -> Result<Vec<Vec<ItemScore>>, Error> {
+        self.scored(model, false, interrupt, &mut |_| {})
+    }
+
+    fn scored(
+        &self,
+        model: &Transformer,
+        decodes: bool,
+        interrupt: &AtomicBool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<ItemScore>>, Error> {
         let settings = Settings {
             context: self.context,
             policy: ContextPolicy::Stride(self.context),
@@ -164,7 +189,9 @@ impl Questions {
             places.push((first, answers, is_exact));
             first += answers;
         }
-        let wrong = places.iter().filter(|(_, _, is_exact)| !is_exact);
+        let wrong = places
+            .iter()
+            .filter(|(_, _, is_exact)| decodes && !is_exact);
         let wrong: Vec<usize> = wrong.map(|(first, _, _)| *first).collect();
         let mut greedy = self.greedy(model, &wrong, interrupt)?.into_iter();
         let mut places = places.into_iter();
@@ -172,9 +199,10 @@ impl Questions {
             let (first, answers, is_exact) = places.next()?;
             let segment = &self.text.segments[first];
             let right = self.decoded(&segment.ids[segment.documents[0].targets.start..]);
-            let written = match is_exact {
-                true => right.clone(),
-                false => greedy.next()?,
+            let written = match (decodes, is_exact) {
+                (false, _) => None,
+                (true, true) => Some(right.clone()),
+                (true, false) => Some(greedy.next()?),
             };
             let log_likelihoods: Vec<f64> = scores[first..first + answers]
                 .iter()

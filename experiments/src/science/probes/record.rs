@@ -4,7 +4,7 @@ use foretoken_datasets::world::Family;
 use serde::Serialize;
 
 use super::emergence::Emergence;
-use super::means::{LevelMeans, Means, exact_match_of_world};
+use super::means::{Ceiling, LevelMeans, Means, chance, exact_match_of_world};
 use super::questions::FamilyItems;
 use super::score::ItemScore;
 use super::signal::Signal;
@@ -48,10 +48,15 @@ pub struct CheckpointProbes {
 pub struct FamilyScores {
     /// The family.
     pub family: Family,
+    /// Mean of 1 over the number of answers: the accuracy and the p(right) of a model without a preference. Exact match has
+    /// no such level, because greedy decoding may write anything.
+    pub chance: f64,
     /// Means over all items.
     pub means: Means,
     /// Exact match of a perfect model; `None` if some items are outside of the world.
     pub exact_match_of_world: Option<f64>,
+    /// What a perfect model scores on the items that the world can write; `None` if it can write none.
+    pub ceiling: Option<Ceiling>,
     /// Means over the items of each level.
     pub levels: Vec<LevelMeans>,
     /// Scores of the items, in their order.
@@ -63,6 +68,8 @@ impl FamilyScores {
     pub(super) fn of(items: &FamilyItems, scores: Vec<ItemScore>) -> Option<Self> {
         Some(Self {
             family: items.family,
+            chance: chance(items.items.iter()),
+            ceiling: Ceiling::of(items.items.iter()),
             means: Means::of(scores.iter())?,
             exact_match_of_world: exact_match_of_world(items.items.iter()),
             levels: LevelMeans::of(&items.items, &scores),

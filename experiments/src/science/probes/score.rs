@@ -21,10 +21,10 @@ pub struct ItemScore {
     pub is_exact: bool,
     /// Bytes of the right answer.
     pub bytes: usize,
-    /// Text that greedy decoding writes, in as many tokens as the right answer has.
-    pub greedy: String,
+    /// Text that greedy decoding writes, in as many tokens as the right answer has; `None` if it was not decoded.
+    pub greedy: Option<String>,
     /// Insertions, deletions and substitutions of characters between the greedy and the right answer (Levenshtein 1966).
-    pub edit_distance: usize,
+    pub edit_distance: Option<usize>,
 }
 
 impl ItemScore {
@@ -35,7 +35,7 @@ impl ItemScore {
         is_exact: bool,
         bytes: usize,
         right: &str,
-        greedy: String,
+        greedy: Option<String>,
     ) -> Self {
         let right_nats = log_likelihoods[0];
         let wrong = log_likelihoods[1..].iter().copied();
@@ -58,7 +58,9 @@ impl ItemScore {
             is_right: right_nats > wrong_nats,
             is_exact,
             bytes,
-            edit_distance: strsim::levenshtein(&greedy, right),
+            edit_distance: greedy
+                .as_deref()
+                .map(|greedy| strsim::levenshtein(greedy, right)),
             greedy,
         }
     }
@@ -76,19 +78,19 @@ mod tests {
     #[test]
     fn scores_follow_from_the_likelihoods_of_the_answers() {
         let nats = [0.25f64, 0.125, 0.125].map(f64::ln);
-        let score = ItemScore::new(&nats, false, 4, "Umber", "Umbre".into());
+        let score = ItemScore::new(&nats, false, 4, "Umber", Some("Umbre".into()));
         assert!((score.p_right - 0.5).abs() < 1e-15);
         assert!((score.brier - (0.25 + 2.0 * 0.0625)).abs() < 1e-15);
         assert!((score.bits() - 2.0).abs() < 1e-15);
         assert_eq!(score.wrong_log_likelihood, 0.125f64.ln());
         assert!(score.is_right && !score.is_exact);
-        assert_eq!(score.edit_distance, 2);
+        assert_eq!(score.edit_distance, Some(2));
         // Equal likelihoods are no preference.
-        let equal = ItemScore::new(&[-3.0, -3.0], true, 1, "a", "a".into());
-        assert!(!equal.is_right && equal.edit_distance == 0);
+        let equal = ItemScore::new(&[-3.0, -3.0], true, 1, "a", Some("a".into()));
+        assert!(!equal.is_right && equal.edit_distance == Some(0));
         assert!((equal.brier - 0.5).abs() < 1e-15);
         // Likelihoods that underflow have shares all the same.
-        let tiny = ItemScore::new(&[-2000.0, -2001.0], false, 1, "a", "b".into());
+        let tiny = ItemScore::new(&[-2000.0, -2001.0], false, 1, "a", None);
         assert!((tiny.p_right - 1.0 / (1.0 + (-1f64).exp())).abs() < 1e-12);
     }
 }

@@ -188,7 +188,7 @@ impl Study {
                     scores: &scores.scores,
                 })
                 .collect();
-            Emergence::of(family.family, &measured)
+            Emergence::of(family.family, &family.items, &measured)
         });
         let emergence = emergence.collect();
         record.emergence = emergence;

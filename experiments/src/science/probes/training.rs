@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 
-use super::means::{Means, Measure};
+use super::means::{Means, Measure, chance};
 use super::questions::Questions;
 use crate::Error;
 use crate::engine::event::{Probed, ProbedFamily, ProbedMeasure};
@@ -67,10 +67,10 @@ impl Probe for TrainingProbes {
         let uninterrupted = AtomicBool::new(false);
         let scores = self
             .questions
-            .score(&model.transformer, &uninterrupted, &mut |_| {})?;
+            .score_without_decoding(&model.transformer, &uninterrupted)?;
         let families = self.questions.families.iter().zip(&scores);
         let families = families.filter_map(|(family, scores)| {
-            let means = Means::of(scores.iter())?;
+            let means = Means::of_measures(&Measure::WITHOUT_DECODING, scores.iter())?;
             let measure = |measure: Measure| {
                 let estimate = means.get(measure);
                 let probed = ProbedMeasure {
@@ -82,7 +82,8 @@ impl Probe for TrainingProbes {
             Some(ProbedFamily {
                 name: family.family.to_string(),
                 items: scores.len(),
-                measures: Measure::ALL.into_iter().map(measure).collect(),
+                chance: Some(chance(family.items.iter())),
+                measures: Measure::WITHOUT_DECODING.into_iter().map(measure).collect(),
             })
         });
         Ok(Probed {

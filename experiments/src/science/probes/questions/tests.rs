@@ -53,8 +53,21 @@ fn likelihoods_are_the_surprisals_of_the_answers() {
             let best = wrong.fold(f64::NEG_INFINITY, f64::max);
             assert!((score.wrong_log_likelihood - best).abs() < 1e-3);
             assert_eq!(score.bytes, item.right.len());
-            assert_eq!(score.greedy.chars().count(), item.right.len());
+            let written = score.greedy.as_ref().unwrap();
+            assert_eq!(written.chars().count(), item.right.len());
         }
+    }
+    // Without decoding, everything else is the same.
+    let without = questions
+        .score_without_decoding(&model, &AtomicBool::new(false))
+        .unwrap();
+    for (with, without) in scores.iter().flatten().zip(without.iter().flatten()) {
+        let expected = ItemScore {
+            greedy: None,
+            edit_distance: None,
+            ..with.clone()
+        };
+        assert_eq!(*without, expected);
     }
 }
 
