@@ -3,14 +3,14 @@
 use foretoken::science::Share;
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::exposure::{Accumulated, ExposureRecord, Repetition, StrategyRecord};
-use foretoken::show::format::{self, count, plural, significant};
+use foretoken::show::format::{self, Shown, count, plural, significant};
 
 /// Returns the study in tables of 80 columns.
 pub(super) fn shown(record: &ExposureRecord) -> String {
     let method = &record.method;
     let mut shown = format!(
         "{} on {} in {}\nagainst {}\n\n{}",
-        record.model,
+        record.model.shown(),
         record.backend,
         record.precision,
         method.oracle.words(),
