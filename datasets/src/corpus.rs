@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     DataError, Split, TokenFile, Tokenizer, TokenizerSpec, TrainOptions,
     documents::DocumentIndex,
-    files::sha256,
+    files::{LARGEST_TOKENIZER, read_small, sha256},
     manifest::{Manifest, TokensEntry},
     token_folder::{self, TOKENIZER, documents_file},
 };
@@ -110,7 +110,7 @@ impl Corpus {
     pub fn open_built(folder: &Path) -> Result<(Self, Manifest), DataError> {
         let manifest = Manifest::read(folder)?;
         let path = folder.join(TOKENIZER);
-        let json = fs::read(&path).map_err(|reason| DataError::Read {
+        let json = read_small(&path, LARGEST_TOKENIZER).map_err(|reason| DataError::Read {
             path: path.clone(),
             reason,
         })?;

@@ -53,6 +53,63 @@ pub fn read_text(path: &Path, largest: u64) -> io::Result<String> {
     }
 }
 
+/// Maximum size of a file that describes a run, a checkpoint, a dataset or the like, and is read whole.
+pub const LARGEST_DESCRIPTION: u64 = 64 << 20;
+
+/// Maximum size of a `tokenizer.json`. The largest vocabularies take about 35 MB.
+pub const LARGEST_TOKENIZER: u64 = 256 << 20;
+
+/// Opens a regular file for reading. A pipe is refused before it is opened, which would wait for a writer.
+///
+/// # Errors
+///
+/// An error of the disk, or of its kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the file is a pipe or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a device or a pipe, not a regular file",
+        ));
+    }
+    File::open(path)
+}
+
+/// Reads a regular file of at most `largest` bytes.
+///
+/// # Errors
+///
+/// Those of [`open_regular`], or of their kind [`FileTooLarge`](io::ErrorKind::FileTooLarge).
+pub fn read_small(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path)?;
+    file.take(largest.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > largest {
+        false => Ok(bytes),
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!(
+                "it has more than {} MiB, the limit for a file of this kind",
+                largest >> 20
+            ),
+        )),
+    }
+}
+
+/// Reads a regular file of text of at most `largest` bytes.
+///
+/// # Errors
+///
+/// Those of [`read_small`], or of their kind [`InvalidData`](io::ErrorKind::InvalidData) if the text is not UTF-8.
+pub fn read_small_text(path: &Path, largest: u64) -> io::Result<String> {
+    let text = String::from_utf8(read_small(path, largest)?);
+    text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
 /// Whether `name` is the name of `file`, or of a partial file that an interrupted [`write_atomically`] has left.
 pub fn is_file_or_part(name: &OsStr, file: &str) -> bool {
     let rest = name.to_str().and_then(|name| name.strip_prefix(file));
@@ -246,6 +303,31 @@ mod tests {
         assert!(long.contains(" … ") && long.chars().count() < 6000);
         let whole = "x".repeat(1000);
         assert_eq!(printable(&whole), whole);
+    }
+
+    #[test]
+    fn large_files_and_pipes_are_refused_without_reading_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        fs::write(&path, vec![b' '; (2 << 20) + 1]).unwrap();
+        assert_eq!(read_small(&path, 3 << 20).unwrap().len(), (2 << 20) + 1);
+        let error = read_small_text(&path, 2 << 20).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert!(error.to_string().contains("more than 2 MiB"), "{error}");
+        fs::write(&path, b"\xff").unwrap();
+        let error = read_small_text(&path, 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = open_regular(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        #[cfg(unix)]
+        {
+            let pipe = folder.path().join("pipe");
+            let made = process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.unwrap().success());
+            let error = read_small(&pipe, 10).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("a pipe"), "{error}");
+        }
     }
 
     #[test]

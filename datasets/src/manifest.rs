@@ -3,7 +3,6 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     path::{Component, Path},
 };
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError, Format, SourceFile,
-    files::printable,
+    files::{LARGEST_DESCRIPTION, printable, read_small_text},
     token_folder::{self, MANIFEST},
 };
 
@@ -219,7 +218,8 @@ impl Manifest {
             path: folder.into(),
             reason,
         };
-        let json = fs::read_to_string(&path).map_err(|reason| match reason.kind() {
+        let json = read_small_text(&path, LARGEST_DESCRIPTION).map_err(|reason| {
+            match reason.kind() {
             std::io::ErrorKind::NotFound if token_folder::is_unfinished(folder) => dataset(
                 "this dataset is not finished: run the same foretoken data build again to continue"
                     .into(),
@@ -235,6 +235,7 @@ impl Manifest {
                 path: path.clone(),
                 reason,
             },
+        }
         })?;
         let damaged = |reason: String| DataError::Dataset {
             path: path.clone(),

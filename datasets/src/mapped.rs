@@ -1,15 +1,11 @@
 //! Memory-mapped files.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use crate::DataError;
+use crate::{DataError, files::open_regular};
 
 /// Bytes of a sample. The fingerprint of a file without checksums hashes samples.
 const SAMPLE: usize = 1 << 20;
@@ -32,18 +28,13 @@ pub(crate) fn check_regular(path: &Path) -> Result<(), DataError> {
 pub(crate) fn map(path: &Path) -> Result<Mmap, DataError> {
     let read_error = |reason: io::Error| match reason.kind() {
         io::ErrorKind::NotFound => DataError::Missing { path: path.into() },
+        io::ErrorKind::IsADirectory => DataError::Directory { path: path.into() },
         _ => DataError::Read {
             path: path.into(),
             reason,
         },
     };
-    // This comes before opening, which would wait for a writer if the path were a pipe.
-    let metadata = fs::metadata(path).map_err(read_error)?;
-    if metadata.is_dir() {
-        return Err(DataError::Directory { path: path.into() });
-    }
-    check_regular(path)?;
-    let file = File::open(path).map_err(read_error)?;
+    let file = open_regular(path).map_err(read_error)?;
     // SAFETY: the bytes of the map must not change, and the file must not be truncated, while the map exists. A program
     // cannot enforce this, so the documentation of the types that map a file requires it of the user. All bytes are
     // valid numbers, and lengths and indices are checked when a file is opened, so a changed file gives other numbers

@@ -26,7 +26,7 @@ struct Measurement<T> {
 
 /// Returns what [`keep_measurement`] kept under `key`. `None` if there is nothing, or if the file is damaged.
 pub(crate) fn kept_measurement<T: DeserializeOwned>(key: &str) -> Option<T> {
-    let text = fs::read(measurement_file(key)).ok()?;
+    let text = files::read_small(&measurement_file(key), files::LARGEST_DESCRIPTION).ok()?;
     let kept: Measurement<T> = serde_json::from_slice(&text).ok()?;
     (kept.key == key).then_some(kept.value)
 }

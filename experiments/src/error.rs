@@ -95,6 +95,25 @@ pub enum Error {
     /// An evaluation failed for a reason that the user did not cause.
     #[error("evaluation failed: {0}")]
     Evaluation(String),
+    /// An error with advice that depends on the command.
+    #[error("{error}; {}", advice.without_flag)]
+    Advised {
+        /// The error without advice.
+        error: Box<Error>,
+        /// The advice.
+        advice: Advice,
+    },
+}
+
+/// Advice that names a flag, which only some commands have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    /// The flag, such as `--tokenizer`.
+    pub flag: &'static str,
+    /// Advice of a command that has the flag.
+    pub with_flag: &'static str,
+    /// Advice of any other command.
+    pub without_flag: &'static str,
 }
 
 fn and_then(checkpoint: &Option<String>) -> String {
@@ -112,11 +131,13 @@ impl From<serde_json::Error> for Error {
 /// Whether the path is at fault, such as one that may not be read, and not the machine.
 fn is_of_path(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{
-        InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied,
-        ReadOnlyFilesystem,
+        FileTooLarge, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound,
+        PermissionDenied, ReadOnlyFilesystem,
     };
     let kinds = [
+        FileTooLarge,
         InvalidFilename,
+        InvalidInput,
         IsADirectory,
         NotADirectory,
         NotFound,
@@ -131,6 +152,7 @@ impl Error {
     /// the run, 130 if the user interrupted it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Advised { error, .. } => error.exit_code(),
             Self::Data(DataError::Interrupted) => 130,
             Self::Data(DataError::Fetch { .. } | DataError::Write { .. })
             | Self::Model(
@@ -155,6 +177,34 @@ impl Error {
             | Self::Diverged { .. }
             | Self::Training(_)
             | Self::Evaluation(_) => 1,
+        }
+    }
+
+    /// Returns the error in words, with the advice for a command that has the flags that `has_flag` accepts.
+    pub fn words(&self, has_flag: impl Fn(&str) -> bool) -> String {
+        match self {
+            Self::Advised { error, advice } if has_flag(advice.flag) => {
+                format!("{error}; {}", advice.with_flag)
+            }
+            error => error.to_string(),
+        }
+    }
+
+    /// Adds advice that depends on the command.
+    pub(crate) fn advised(self, advice: Advice) -> Self {
+        Self::Advised {
+            error: Box::new(self),
+            advice,
+        }
+    }
+
+    /// Names the run whose experiment states what is wrong, such as a path of data.
+    pub fn of_run(self, run: &Path) -> Self {
+        match self {
+            Self::Experiment { origin, message } => {
+                Self::run_directory(run, format!("{origin}: {message}"))
+            }
+            error => error,
         }
     }
 

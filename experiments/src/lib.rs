@@ -20,5 +20,5 @@ pub mod text;
 pub mod train;
 pub mod verify;
 
-pub use error::Error;
+pub use error::{Advice, Error};
 pub use experiment::Experiment;

@@ -33,6 +33,7 @@ mod cost;
 mod dropout;
 mod error;
 mod feed_forward;
+mod files;
 mod frequencies;
 mod generate;
 mod host;

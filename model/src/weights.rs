@@ -18,6 +18,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::files;
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -254,13 +255,7 @@ impl Weights {
 }
 
 fn map(path: &Path) -> Result<Mmap, ModelError> {
-    // Asked before opening, which waits for a writer where the path is a pipe.
-    let metadata = fs::metadata(path).map_err(ModelError::read(path))?;
-    if !metadata.is_file() {
-        let reason = io::Error::other("it is not a file");
-        return Err(ModelError::read(path)(reason));
-    }
-    let file = File::open(path).map_err(ModelError::read(path))?;
+    let file = files::open(path)?;
     // SAFETY: the bytes of the map must not change, and the file must not become shorter, for as long as the
     // map lives. No program can enforce that on a file; it is asked of the user, in the documentation of
     // what maps one. All bytes are valid as weights, and offsets are checked against the file's length when

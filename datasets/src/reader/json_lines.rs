@@ -11,7 +11,7 @@ use super::{
     compression,
     document::{BoxedDocuments, Document},
     lines::NumberedLines,
-    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list},
+    message::{FIELD_ADVICE, NOT_UTF8_ADVICE, name_list, twice},
     options::{InvalidUtf8, MAX_LINE_BYTES, ReadOptions},
 };
 use crate::DataError;
@@ -164,7 +164,9 @@ fn object<'de, T: Deserialize<'de>>(
 
         fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Option<T>, A::Error> {
             while let Some(is_field) = map.next_key_seed(KeyIs(self.0))? {
-                if is_field {
+                if is_field && self.1.is_some() {
+                    return Err(A::Error::custom(twice(self.0)));
+                } else if is_field {
                     self.1 = Some(map.next_value()?);
                 } else {
                     map.next_value::<IgnoredAny>()?;

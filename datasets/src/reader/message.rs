@@ -16,6 +16,11 @@ pub(super) const FIELD_ADVICE: &str =
 pub(super) const NUL: &str = "this is not text, or it is text in UTF-16, which iconv -f UTF-16 -t UTF-8 \
                               converts; name a file of text";
 
+/// Describes a key that an object of JSON has twice.
+pub(super) fn twice(key: &str) -> String {
+    format!("it has the key {key:?} twice")
+}
+
 /// Creates the error for a place in a file.
 pub(super) fn wrong(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> DataError {
     DataError::Document {

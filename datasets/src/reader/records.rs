@@ -5,15 +5,17 @@ mod parquet;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, atomic::AtomicU64},
 };
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{
     compression::{self, Reader, WithoutNul},
     lines::NumberedLines,
-    message::{name_list, wrong},
+    message::{name_list, twice, wrong},
     sniff,
 };
 use crate::{DataError, Format, SourceFile};
@@ -119,7 +121,9 @@ fn values(
     columns: &[Column],
     advice: &str,
 ) -> Result<BTreeMap<&'static str, Value>, String> {
-    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+    let read = serde_json::from_slice(line);
+    let object = read.and_then(|Unique(value)| serde_json::from_value::<Map<String, Value>>(value));
+    let object = object.map_err(|error| {
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let message = message.strip_suffix(&place).unwrap_or(&message);
@@ -143,6 +147,73 @@ fn values(
         }
     }
     Ok(values)
+}
+
+/// A value of JSON in which no object has a key twice. One of the two values would be ignored.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Self)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unique(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let Unique(value) = map.next_value()?;
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(twice(&key)));
+            }
+            object.insert(key, value);
+        }
+        Ok(object.into())
+    }
 }
 
 /// Describes a missing column.
@@ -173,6 +244,22 @@ mod tests {
 
     fn read(line: &str) -> Result<BTreeMap<&'static str, Value>, String> {
         values(line.as_bytes(), COLUMNS, "get another file")
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_refused() {
+        for line in [
+            r#"{"choices": {"text": 1}, "id": 1, "id": 2}"#,
+            r#"{"choices": {"text": 1, "text": 2}}"#,
+            r#"{"choices": {"text": 1}, "other": [{"a": 1, "a": 1}]}"#,
+        ] {
+            let message = read(line).unwrap_err();
+            assert!(message.contains("twice"), "{message}");
+        }
+        let line = r#"{"choices": {"text": [{"id": -1}, {"id": 1.5}, null, true]}, "id": "a"}"#;
+        let text = &read(line).unwrap()["choices.text"];
+        let expected = serde_json::json!([{"id": -1}, {"id": 1.5}, null, true]);
+        assert_eq!(text, &expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     token_bytes::TokenBytes,
 };
 use crate::DataError;
+use crate::files::{LARGEST_TOKENIZER, read_small_text};
 
 /// Conversion of text to token ids and back. Cloning shares the vocabulary.
 #[derive(Clone)]
@@ -162,8 +163,7 @@ impl Tokenizer {
     /// or that has an id of 2^24 or more.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        crate::mapped::check_regular(path)?;
-        let json = fs::read_to_string(path).map_err(|reason| DataError::Read {
+        let json = read_small_text(path, LARGEST_TOKENIZER).map_err(|reason| DataError::Read {
             path: path.into(),
             reason,
         })?;

@@ -20,7 +20,7 @@ use foretoken::{Error, Experiment, errln};
 use indicatif::ProgressBar;
 
 use super::interrupt::on_ctrl_c;
-use super::model::refused;
+use super::model::refuse_repeated;
 use super::required::{Required, required};
 use super::screen;
 
@@ -79,11 +79,7 @@ pub(super) struct BisectArgs {
 }
 
 pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
-    for (index, backend) in args.backends.iter().enumerate() {
-        if args.backends[..index].contains(backend) {
-            return Err(refused("--backends", format!("names {backend} twice")));
-        }
-    }
+    refuse_repeated("--backends", &args.backends, ToString::to_string)?;
     let dtype = args.dtype;
     let backends = args.backends.iter();
     let backends: Vec<Entrant> = backends.map(|&name| Entrant { name, dtype }).collect();
@@ -113,7 +109,7 @@ pub(super) fn run(args: BisectArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&found)? + "\n",
         false => report::report(&found, args.all, screen::has_colours()),
     };
-    output::write(&text);
+    output::write_styled(&text);
     Ok(match found.culprit {
         Some(_) => ExitCode::from(3),
         None => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::show::format::Shown;
 use foretoken::show::output;
 use foretoken::verify::compare::dashboard::watcher;
 use foretoken::verify::compare::{
@@ -16,7 +17,7 @@ use foretoken::{Error, Experiment, errln, json, outln};
 use serde::Serialize;
 
 use super::interrupt::on_ctrl_c;
-use super::model::refused;
+use super::model::{refuse_repeated, refused};
 use super::required::{BackendName, Required, required};
 use super::screen::wrapped;
 use super::train::DisplayArgs;
@@ -171,7 +172,7 @@ impl CompareArgs {
             )),
             (runs, true) => Ok(Some(runs)),
             ([_, second, ..], false) => Err(refused(
-                &second.display().to_string(),
+                &second.shown(),
                 "is a second input; name one experiment file, or run directories that exist",
             )),
         }
@@ -227,6 +228,9 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
             "must be at least 1: without such a run, rounding cannot be told from other differences",
         ));
     }
+    refuse_repeated("--backends", &args.backends(), |entrant| {
+        format!("{}:{}", entrant.name, entrant.dtype)
+    })?;
     let experiment = match args.inputs.first() {
         Some(path) => Experiment::load(path, &args.overrides)?,
         None => Experiment::embedded(&args.overrides)?,
@@ -257,7 +261,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode, Error> {
             match directory.exists() {
                 true => errln!(
                     "interrupted; the runs so far are in {}, and nothing was judged",
-                    directory.display()
+                    directory.shown()
                 ),
                 false => errln!("interrupted; nothing was judged"),
             }
@@ -370,7 +374,7 @@ fn finish(
     }
     output::write(&comparison.to_text());
     if let Some(report) = report {
-        outln!("\nReport: {}", report.display());
+        outln!("\nReport: {}", report.shown());
     }
     Ok(code)
 }

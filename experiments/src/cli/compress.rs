@@ -15,11 +15,11 @@ use foretoken::record::source::Source;
 use foretoken::science::compress::{
     ComparisonTable, Compressed, Compressor, PORTABLE, Progress, Sizes, TableRow, backend_of,
 };
-use foretoken::show::format::{self, count, plural};
+use foretoken::show::format::{self, Shown, count, plural};
 use foretoken::show::output;
 use foretoken::show::progress::targets_bar;
 use foretoken::{Error, json};
-use foretoken_datasets::files::{is_device, printable, write_atomically};
+use foretoken_datasets::files::{is_device, write_atomically};
 use foretoken_model::Transformer;
 use serde::Serialize;
 
@@ -262,14 +262,14 @@ pub(super) fn decompress(args: DecompressArgs) -> Result<ExitCode, Error> {
         (None, _) => {
             let message = format!(
                 "name the file to write, because {} does not end in .{EXTENSION}",
-                args.file.display()
+                args.file.shown()
             );
             return Err(refused("--out", message));
         }
     };
     refuse_existing(&out)?;
     let file = read(&args.file)?;
-    let name = args.file.display().to_string();
+    let name = args.file.shown();
     let backend = backend_of(&name, &file)?;
     let portable = backend == PORTABLE;
     let model = match args.model.names_backend() {
@@ -302,7 +302,7 @@ pub(super) fn decompress(args: DecompressArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&report)? + "\n",
         false => format::plain(format!(
             "{}: {} bytes, in {}\n",
-            report.out.display(),
+            report.out.shown(),
             count(report.bytes),
             format::seconds(report.seconds)
         )),
@@ -333,7 +333,7 @@ fn outs(args: &CompressArgs) -> Result<Vec<PathBuf>, Error> {
         if outs[..index].iter().any(|other| file(other) == file(out)) {
             return Err(refused(
                 "FILE",
-                format!("{} is named twice", args.files[index].display()),
+                format!("{} is named twice", args.files[index].shown()),
             ));
         }
         refuse_existing(out)?;
@@ -363,7 +363,7 @@ fn refuse_existing(out: &Path) -> Result<(), Error> {
 /// Refuses what is not a file that can be read.
 fn check(path: &Path) -> Result<(), Error> {
     let refuse = |message: String| Error::Experiment {
-        origin: path.display().to_string(),
+        origin: path.shown(),
         message,
     };
     match fs::metadata(path) {
@@ -405,7 +405,7 @@ fn verify(
     compressed: &[u8],
     interrupt: &AtomicBool,
 ) -> Result<(), Error> {
-    let name = path.display().to_string();
+    let name = path.shown();
     let restored = with_bar("verifying", |progress| {
         compressor.decompress(&name, compressed, interrupt, progress)
     })?;
@@ -429,7 +429,7 @@ fn with_bar<R>(label: &str, work: impl FnOnce(&mut dyn FnMut(Progress)) -> R) ->
 }
 
 fn shown(report: &Report) -> String {
-    let mut shown = format!("{} on {}\n\n", report.model, report.backend);
+    let mut shown = format!("{} on {}\n\n", report.model.shown(), report.backend);
     shown += &format!(
         "{:>12} {:>12} {:>10} {:>8} {:>12}  file\n",
         "bytes", "compressed", "bits/byte", "streams", "tokens/s"
@@ -455,7 +455,7 @@ fn shown(report: &Report) -> String {
 
 /// Returns the name of a file for a line of text.
 fn name(path: &Path) -> String {
-    printable(&path.display().to_string())
+    path.shown()
 }
 
 /// Describes in words what a compressed file is made of.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use foretoken::record::run::claim_name;
 use foretoken::record::source::{Checkpoint, Source};
+use foretoken::show::format::Shown;
 use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, outln};
 use foretoken_model::WeightType;
@@ -47,6 +48,10 @@ pub(super) fn run(args: ExportArgs) -> Result<ExitCode, Error> {
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    outln!("{} written to {}", source.description(), args.out.display());
+    outln!(
+        "{} written to {}",
+        source.description().shown(),
+        args.out.shown()
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -8,20 +8,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use foretoken::engine::data::Data;
 use foretoken::experiment::{DataSection, WindowKind};
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::exposure::{
     DEFAULT_STRATEGIES, ExposureRecord, Judge, Sequences, Settings, Shape, Strategy, Study,
 };
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format;
+use foretoken::show::format::{self, Shown};
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken::{Error, Experiment};
 use foretoken_datasets::world::{TokenOracle, World, WorldConfig};
 
 use super::interrupt::on_ctrl_c;
-use super::model::{ModelArgs, experiment_of_data, refused};
+use super::model::{ModelArgs, experiment_of_data, load_data, refuse_repeated, refused};
 use super::report_args::{ReportArgs, print_and_write};
 
 /// Largest number of steps by default.
@@ -163,12 +162,9 @@ pub(super) fn run(args: ExposureArgs) -> Result<ExitCode, Error> {
 
 /// Returns the settings, checked before any file is opened.
 fn settings(args: &ExposureArgs) -> Result<Settings, Error> {
-    for (index, strategy) in args.strategies.iter().enumerate() {
-        if args.strategies[..index].contains(strategy) {
-            let message = format!("names {} twice; name it once", strategy.name);
-            return Err(refused("--strategies", message));
-        }
-    }
+    refuse_repeated("--strategies", &args.strategies, |strategy| {
+        strategy.name.clone()
+    })?;
     let is_weight = |weight: &f64| *weight > 0.0 && *weight < 1.0;
     let smoothing = match args.smoothing[..] {
         [first, second] if args.smoothing.iter().all(is_weight) => [first, second],
@@ -201,12 +197,12 @@ enum Oracle {
 fn of_world(args: &ExposureArgs, source: &Source) -> Result<Prepared, Error> {
     let Some(experiment) = experiment_of_data(None, source)? else {
         return Err(refused(
-            "MODEL",
+            &source.path().shown(),
             "is not a run, so that the exact distribution of its text is not known; name a stronger model with --oracle \
              MODEL, and data with --data DIR",
         ));
     };
-    let config = world(&experiment)?;
+    let config = world(&experiment, source)?;
     let world = World::new(config)?;
     let tokenizer = source.tokenizer()?;
     let oracle = TokenOracle::new(&world, tokenizer)?;
@@ -219,7 +215,7 @@ fn of_world(args: &ExposureArgs, source: &Source) -> Result<Prepared, Error> {
     })
 }
 
-fn world(experiment: &Experiment) -> Result<&WorldConfig, Error> {
+fn world<'e>(experiment: &'e Experiment, source: &Source) -> Result<&'e WorldConfig, Error> {
     let DataSection {
         world,
         path,
@@ -233,7 +229,7 @@ fn world(experiment: &Experiment) -> Result<&WorldConfig, Error> {
             "was trained on {}, whose exact distribution is not known; name a stronger model with --oracle MODEL",
             format::listed(&names)
         );
-        refused("MODEL", message)
+        refused(&source.path().shown(), message)
     })
 }
 
@@ -260,7 +256,12 @@ fn of_model(
         return Err(refused("--data", message));
     };
     let reporter = BuildReporter::new(Dashboard::Plain);
-    let data = Data::load(&experiment.data, reporter.monitor(interrupt))?;
+    let data = load_data(
+        &experiment,
+        args.data.as_deref(),
+        source,
+        reporter.monitor(interrupt),
+    )?;
     if let Some(difference) = data.tokenizer.difference(tokenizer) {
         return Err(refused(
             "--data",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::record::run::claim_name;
+use foretoken::show::format::Shown;
 use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, json, outln};
 use foretoken_model::{ModelConfig, Pretrained, WeightType};
@@ -121,5 +122,5 @@ fn print(imported: &Imported) {
     if let Some(note) = imported.note {
         outln!("  note: {note}");
     }
-    outln!("written to {}", imported.out.display());
+    outln!("written to {}", imported.out.shown());
 }

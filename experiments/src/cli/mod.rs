@@ -29,7 +29,7 @@ mod train;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use foretoken::show::output;
 use foretoken::{Error, errln};
 use foretoken_datasets::files::printable;
@@ -75,7 +75,13 @@ enum Command {
 /// Runs the command and returns its exit code: 0 for success, 2 for an error that the user can fix, 1 for a failure
 /// during the run, 130 if interrupted.
 pub(crate) fn run() -> ExitCode {
-    let result = match Cli::try_parse() {
+    let matches = Cli::command().try_get_matches();
+    let flags = matches.as_ref().map(flags).unwrap_or_default();
+    let parsed = matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches);
+        cli.map_err(|usage| usage.format(&mut Cli::command()))
+    });
+    let result = match parsed {
         Err(usage) if usage.kind() == ErrorKind::InvalidUtf8 => Err(invalid_utf8()),
         Err(usage) => print_usage(&usage),
         Ok(cli) => execute(cli.command),
@@ -83,9 +89,22 @@ pub(crate) fn run() -> ExitCode {
     // A command whose output did not reach a full disk has failed.
     let result = result.and_then(|code| output::finish().map(|()| code));
     result.unwrap_or_else(|error| {
-        errln!("error: {}", printable(&error.to_string()));
+        let words = error.words(|flag| flags.iter().any(|known| known == flag));
+        errln!("error: {}", printable(&words));
         ExitCode::from(error.exit_code())
     })
+}
+
+/// Returns the flags of the command that was given, such as `--out`.
+fn flags(matches: &ArgMatches) -> Vec<String> {
+    let (mut command, mut matches) = (&Cli::command(), matches);
+    while let Some((name, of_command)) = matches.subcommand()
+        && let Some(subcommand) = command.find_subcommand(name)
+    {
+        (command, matches) = (subcommand, of_command);
+    }
+    let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+    flags.map(|name| format!("--{name}")).collect()
 }
 
 /// Prints help or version to standard output, or an error in the arguments to standard error.
@@ -95,9 +114,9 @@ fn print_usage(usage: &clap::Error) -> Result<ExitCode, Error> {
         false => usage.render().to_string(),
     };
     match usage.use_stderr() {
-        true => output::write_error(&text(screen::takes_colours(&std::io::stderr()))),
+        true => output::write_styled_error(&text(screen::takes_colours(&std::io::stderr()))),
         false => {
-            output::write(&text(screen::has_colours()));
+            output::write_styled(&text(screen::has_colours()));
         }
     }
     Ok(ExitCode::from(usage.exit_code() as u8))

@@ -6,10 +6,12 @@ use burn::tensor::Device;
 use clap::Args;
 use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
+use foretoken::engine::data::Data;
 use foretoken::experiment::DataSection;
 use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::{Error, Experiment};
+use foretoken_datasets::Monitor;
 use foretoken_model::Transformer;
 
 /// Arguments that choose a model and its backend.
@@ -111,6 +113,34 @@ pub(super) fn experiment_of_data(
             Err(_) => Ok(None),
         },
     }
+}
+
+/// Loads the data of an [`experiment_of_data`]. An error names the run, if they are its own.
+pub(super) fn load_data(
+    experiment: &Experiment,
+    given: Option<&Path>,
+    source: &Source,
+    monitor: Monitor<'_>,
+) -> Result<Data, Error> {
+    Data::load(&experiment.data, monitor).map_err(|error| match given {
+        Some(_) => error,
+        None => error.of_run(source.path()),
+    })
+}
+
+/// Refuses a list in which a value occurs twice. `name` names a value.
+pub(super) fn refuse_repeated<T: PartialEq>(
+    argument: &str,
+    values: &[T],
+    name: impl Fn(&T) -> String,
+) -> Result<(), Error> {
+    for (index, value) in values.iter().enumerate() {
+        if values[..index].contains(value) {
+            let message = format!("names {} twice; name it once", name(value));
+            return Err(refused(argument, message));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the error for a wrong argument.

@@ -113,7 +113,7 @@ pub(super) fn run(args: PredictArgs) -> Result<ExitCode, Error> {
         true => serde_json::to_string(&report)? + "\n",
         false => text_of(&report, &args, tokenizer),
     };
-    output::write(&text);
+    output::write_styled(&text);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,13 +9,13 @@ use foretoken::science::probes::{
     Emergence, Means, Measure, ProbeRecord, Selection, Signal, Study,
 };
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::{self, NONE, plural};
+use foretoken::show::format::{self, NONE, Shown, plural};
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken::{Error, errln};
 use foretoken_datasets::world::Family;
 
 use super::interrupt::on_ctrl_c;
-use super::model::refused;
+use super::model::{refuse_repeated, refused};
 use super::report_args::{ReportArgs, print_and_write};
 use super::required::BackendName;
 use super::screen::wrapped;
@@ -94,6 +94,8 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
         );
         return Err(refused("--items", message));
     }
+    refuse_repeated("--families", &args.families, |family| family.name().into())?;
+    refuse_repeated("--checkpoints", &args.checkpoints, ToString::to_string)?;
     let interrupt = on_ctrl_c(|| {});
     let directory = args.report.claim("probes-")?;
     let reporter = BuildReporter::new(Dashboard::Plain);
@@ -112,7 +114,7 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
     if only {
         errln!(
             "note: {} has {}; to see how abilities develop, train with --set train.keep=[100,200,400]",
-            args.run.display(),
+            args.run.shown(),
             plural(steps.len(), "checkpoint")
         );
     }
@@ -129,7 +131,9 @@ pub(super) fn run(args: ProbeArgs) -> Result<ExitCode, Error> {
 fn shown(record: &ProbeRecord) -> String {
     let mut text = format!(
         "{} on {} in {}\n",
-        record.run, record.backend, record.precision
+        record.run.shown(),
+        record.backend,
+        record.precision
     );
     if let Some(last) = record.checkpoints.last() {
         text += &format!(
@@ -246,7 +250,7 @@ fn signal_table(signal: &Signal) -> String {
     let mut text = format!(
         "\nsignal to noise over {} of {}\n{:<33}{:>8}{:>8}{:>8}  95 %\n",
         plural(signal.runs.len(), "run"),
-        signal.sweep.display(),
+        signal.sweep.shown(),
         "",
         "signal",
         "noise",

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use foretoken::record::run::{RunDirectory, refuse_duplicates};
+use foretoken::show::format::Shown;
 use foretoken::verify::compare::{self, Comparison};
 use foretoken::{Error, json, outln, run_report};
 use serde::Serialize;
@@ -75,7 +76,7 @@ pub(super) fn run(args: ReportArgs) -> Result<ExitCode, Error> {
         outln!("{}", serde_json::to_string(&Json { reports })?);
     } else {
         for page in pages {
-            outln!("{}", page.display());
+            outln!("{}", page.shown());
         }
     }
     Ok(ExitCode::SUCCESS)

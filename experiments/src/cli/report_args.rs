@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use foretoken::Error;
 use foretoken::record::run::ReportDirectory;
-use foretoken::show::{format, output};
+use foretoken::show::format::{self, Shown};
+use foretoken::show::output;
 use serde::Serialize;
 
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub(super) fn print_and_write<R: Serialize>(
     if let Some(directory) = directory {
         let page = write(record, directory)?;
         if !json {
-            output::write(&format!("Report: {}\n", page.display()));
+            output::write(&format!("Report: {}\n", page.shown()));
         }
     }
     Ok(())

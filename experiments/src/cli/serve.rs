@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::serve::Server;
-use foretoken::show::format::plural;
+use foretoken::serve::{Server, Settings};
+use foretoken::show::format::{Shown, plural};
+use foretoken::show::output;
+use foretoken::show::signals::{self, Unsaved};
 use foretoken::{Error, errln, outln};
 
 use super::interrupt::on_ctrl_c;
@@ -43,12 +45,26 @@ pub(super) struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1024)
     )]
     batch: u32,
+    /// Memory that answers may take together until they are sent, in MiB; further requests are told to come back
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 20)
+    )]
+    answer_memory: u32,
 }
 
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode, Error> {
     let source = args.model.open()?;
     let (backend, precision) = args.model.backend()?;
-    let server = Server::bind(source, args.host, args.port, args.batch as usize)?;
+    let settings = Settings {
+        host: args.host,
+        port: args.port,
+        batch: args.batch as usize,
+        answer_memory: (args.answer_memory as usize).saturating_mul(1 << 20),
+    };
+    let server = Server::bind(source, settings)?;
     let interrupt = on_ctrl_c(|| {});
     let model = args.model.load(server.source())?;
     if !args.host.is_loopback() {
@@ -56,12 +72,18 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode, Error> {
     }
     outln!(
         "{} on {} in {}\nhttp://{}/v1/completions (Ctrl-C ends)",
-        server.source().description(),
+        server.source().description().shown(),
         backend.name(),
         precision.name(),
         server.address()?
     );
-    let answered = server.run(&model, &interrupt)?;
-    outln!("Answered {}.", plural(answered, "request"));
+    // From here on a request to stop ends with success: the server stops within a second.
+    std::mem::forget(Unsaved::begin());
+    let stopped = server.run(model, &interrupt)?;
+    outln!("Answered {}.", plural(stopped.answered, "request"));
+    if stopped.is_computing {
+        output::finish()?;
+        signals::leave();
+    }
     Ok(ExitCode::SUCCESS)
 }

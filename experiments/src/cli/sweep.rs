@@ -15,7 +15,7 @@ use foretoken::science::sweep::{
     SweepDirectory, Worked, WorkerArgs, slurm, view,
 };
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::plural;
+use foretoken::show::format::{Shown, plural};
 use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
@@ -226,7 +226,7 @@ impl Planned {
             plural(self.runs.len(), "run"),
             plural(jobs, "job"),
             plural(threads, "thread"),
-            directory.path().display()
+            directory.path().shown()
         );
         let mut view: Box<dyn view::View> = match display {
             Dashboard::None => Box::new(view::Nothing),
@@ -297,7 +297,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         }
         let begun = found?;
         if !args.display.json {
-            let out = planned.out.display();
+            let out = planned.out.shown();
             match begun {
                 None => outln!("--run trains them in {out}"),
                 Some(_) if entries.iter().all(Entry::is_final) => {
@@ -322,7 +322,7 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
         true => outln!("{}", status.json()?),
         false => {
             output::write(&format!("\n{}", status.state_table()));
-            outln!("Sweep directory: {}", directory.path().display());
+            outln!("Sweep directory: {}", directory.path().shown());
         }
     }
     if executed.interrupted {
@@ -366,7 +366,7 @@ pub(super) fn train(file: &Path, jobs: usize, display: DisplayArgs) -> Result<Pa
 }
 
 fn say_how_to_go_on(directory: &SweepDirectory) {
-    let directory = directory.path().display();
+    let directory = directory.path().shown();
     errln!("interrupted; to go on:\n  foretoken sweep {directory} --run");
 }
 
@@ -387,7 +387,7 @@ fn refuse_without_runs(file: &Path, runs: &[Run]) -> Result<(), Error> {
         count => format!("all of its {count} runs are"),
     };
     Err(Error::Experiment {
-        origin: file.display().to_string(),
+        origin: file.shown(),
         message: format!("nothing can be trained, because {refused} refused: {name}: {reason}"),
     })
 }
@@ -426,7 +426,7 @@ fn script(args: &SlurmArgs) -> Result<ExitCode, Error> {
     let planned = planned(&args.plan, args.out.as_deref(), &interrupted)?;
     refuse_without_runs(&args.plan, &planned.runs)?;
     let entries: Vec<Entry> = planned.runs.iter().map(Entry::new).collect();
-    output::write(&slurm::script(
+    output::write_exactly(&slurm::script(
         &planned.plan,
         &args.plan,
         &planned.out,

@@ -12,7 +12,7 @@ use foretoken::record::result::Summary;
 use foretoken::record::run::RunDirectory;
 use foretoken::science::probes::in_training;
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::plural;
+use foretoken::show::format::{Shown, plural};
 use foretoken::show::terminal;
 use foretoken::train::{Finished, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln};
@@ -172,7 +172,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode, Error> {
         Finished::Interrupted { run, step } => {
             errln!(
                 "interrupted after {step} steps; a checkpoint was written. To continue:\n  foretoken train --resume --out {}",
-                run.display()
+                run.shown()
             );
             Ok(ExitCode::from(130))
         }
@@ -259,5 +259,5 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
             outln!("  {line}");
         }
     }
-    outln!("\nRun directory: {}", summary.run.display());
+    outln!("\nRun directory: {}", summary.run.shown());
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use foretoken_datasets::world::{Stream, World, WorldCorpus};
 use foretoken_datasets::{
-    BuildOptions, Corpus, DocumentIndex, InvalidUtf8, LossWeights, Manifest, Monitor, ReadOptions,
-    Split, TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder, build_cached,
+    BuildOptions, Corpus, DataError, DocumentIndex, InvalidUtf8, LossWeights, Manifest, Monitor,
+    ReadOptions, Split, TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder,
+    build_cached,
 };
 use sha2::{Digest, Sha256};
 
@@ -62,9 +63,18 @@ impl Data {
             Some(path) => vec![single_entry(section, path)],
             None => section.mixture.clone(),
         };
+        let key = |place: usize| match section.path {
+            Some(_) => "data.path".into(),
+            None => format!("data.mixture[{place}].path"),
+        };
         let corpora = entries
             .into_iter()
-            .map(|entry| Ok((entry.clone(), open(&entry.path, section, monitor)?)))
+            .enumerate()
+            .map(|(place, entry)| {
+                let corpus = open(&entry.path, section, monitor);
+                let corpus = corpus.map_err(|error| named(&key(place), error))?;
+                Ok((entry, corpus))
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         Self::new(corpora, section.windows)
     }
@@ -80,7 +90,7 @@ impl Data {
                     origin: "data.mixture".into(),
                     message: format!(
                         "{} has another tokenizer than {} ({difference}): build them with the same, for example with \
-                         --tokenizer {}/tokenizer.json",
+                         `foretoken data build --tokenizer {}/tokenizer.json`",
                         entry.path, first.path, first.path
                     ),
                 });
@@ -168,6 +178,17 @@ fn single_entry(section: &DataSection, path: &str) -> MixtureEntry {
 fn spec(section: &DataSection) -> Result<TokenizerSpec, Error> {
     let spec = section.tokenizer.as_deref();
     Ok(spec.unwrap_or(DataSection::DEFAULT_TOKENIZER).parse()?)
+}
+
+/// Names the key of data that are missing.
+fn named(key: &str, error: Error) -> Error {
+    match error {
+        Error::Data(DataError::Missing { .. } | DataError::NoMatch { .. }) => Error::Experiment {
+            origin: key.into(),
+            message: error.to_string(),
+        },
+        error => error,
+    }
 }
 
 fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {

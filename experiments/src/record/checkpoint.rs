@@ -5,7 +5,7 @@
 //! is no longer needed is renamed before it is removed. No record is held in memory as a whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use foretoken_datasets::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
 use crate::engine::learner::PARTS;
 use crate::engine::records::weights_are_finite;
 use crate::engine::state::{Best, RunState};
 use crate::experiment::Keep;
 use crate::record::run::{write_atomically, write_synced};
+use crate::{Advice, Error};
 
 const STATE: &str = "checkpoint.json";
 
@@ -200,8 +200,13 @@ impl Checkpoints {
         let corrupt = |message: String| Error::checkpoint(&path, message);
         let [name, ..] = PARTS;
         let file = read_state(&path).map_err(corrupt)?;
-        verify(&path, name, &file)
-            .map_err(|message| corrupt(format!("{message}; --checkpoint names another")))?;
+        verify(&path, name, &file).map_err(|message| {
+            corrupt(message).advised(Advice {
+                flag: "--checkpoint",
+                with_flag: "--checkpoint names another",
+                without_flag: "bring back the file, or use another checkpoint",
+            })
+        })?;
         ModuleRecord::load(path.join(name)).map_err(|error| corrupt(format!("{name}: {error}")))
     }
 
@@ -286,7 +291,7 @@ fn verify(path: &Path, name: &str, recorded: &StateFile) -> Result<(), String> {
 /// Returns the SHA-256 of a file in lower case.
 fn sha256(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
+    io::copy(&mut files::open_regular(path)?, &mut hasher)?;
     Ok(format!("{:x}", hasher.finalize()))
 }
 
@@ -299,7 +304,8 @@ fn discard(path: &Path) -> Result<(), Error> {
 }
 
 fn read_state(path: &Path) -> Result<StateFile, String> {
-    let json = fs::read(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
+    let json = files::read_small(&path.join(STATE), files::LARGEST_DESCRIPTION)
+        .map_err(|error| format!("{STATE}: {error}"))?;
     serde_json::from_slice(&json).map_err(|error| format!("{STATE} is damaged: {error}"))
 }
 

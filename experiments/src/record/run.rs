@@ -187,7 +187,7 @@ impl RunDirectory {
     /// Returns an error if it exists and cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<String>, Error> {
         let path = self.path.join(name);
-        match fs::read_to_string(&path) {
+        match files::read_small_text(&path, files::LARGEST_DESCRIPTION) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -623,7 +623,7 @@ impl MetricsLog {
 /// Returns an error if the file cannot be read or a complete line is not a record.
 pub(crate) fn metrics_before(run: &RunDirectory, checkpoint: usize) -> Result<Vec<u8>, Error> {
     let path = run.path.join(MetricsLog::FILE);
-    let mut bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let mut bytes = files::read_small(&path, u64::MAX).map_err(Error::io("read", &path))?;
     let lines = complete_lines(&path, &bytes)?;
     let before = lines
         .iter()
@@ -640,7 +640,7 @@ pub(crate) fn metrics_before(run: &RunDirectory, checkpoint: usize) -> Result<Ve
 /// Returns an error if the file cannot be read or a complete line is not a record.
 pub fn read_metrics(run: &RunDirectory) -> Result<Vec<Record>, Error> {
     let path = run.path.join(MetricsLog::FILE);
-    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = files::read_small(&path, u64::MAX).map_err(Error::io("read", &path))?;
     let lines = complete_lines(&path, &bytes)?;
     Ok(lines.into_iter().map(|(record, _)| record).collect())
 }

@@ -18,7 +18,7 @@ use crate::engine::parameters::in_precision;
 use crate::experiment::WindowKind;
 use crate::record::checkpoint::Checkpoints;
 use crate::record::run::RunDirectory;
-use crate::{Error, Experiment};
+use crate::{Advice, Error, Experiment};
 
 /// A choice among the checkpoints of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,12 +85,12 @@ impl Source {
             error => error.into(),
         })?;
         if checkpoint != Checkpoint::Best {
-            let message =
-                "chooses among the checkpoints of a run, and this model is not a run; leave it out";
-            return Err(Error::Experiment {
-                origin: "--checkpoint".into(),
-                message: message.into(),
-            });
+            let message = "is not a run, so that it has no checkpoints to choose from";
+            return Err(Error::run_directory(path, message).advised(Advice {
+                flag: "--checkpoint",
+                with_flag: "leave out --checkpoint",
+                without_flag: "name the directory of a run",
+            }));
         }
         let own = pretrained.tokenizer();
         let tokenizer = choose_tokenizer(given, own.as_deref())?;
@@ -166,15 +166,24 @@ impl Source {
     ///
     /// Returns an error if there is none, or if it has more tokens than the model.
     pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
-        let refuse = |message: String| Err(Error::run_directory(&self.path, message));
+        let refused = |message: String| Error::run_directory(&self.path, message);
         let Some(tokenizer) = &self.tokenizer else {
-            return refuse("has no tokenizer.json; name one with --tokenizer FILE".into());
+            return Err(refused("has no tokenizer.json".into()).advised(Advice {
+                flag: "--tokenizer",
+                with_flag: "name one with --tokenizer FILE",
+                without_flag: "put the file that it was trained with into this folder",
+            }));
         };
         match (tokenizer.vocab_size(), self.config.vocab_size) {
-            (tokens, known) if tokens > known => refuse(format!(
-                "has {known} token ids, fewer than the {tokens} of the tokenizer; name the model's own with --tokenizer \
-                 FILE"
-            )),
+            (tokens, known) if tokens > known => {
+                let message =
+                    format!("has {known} token ids, fewer than the {tokens} of the tokenizer");
+                Err(refused(message).advised(Advice {
+                    flag: "--tokenizer",
+                    with_flag: "name the model's own with --tokenizer FILE",
+                    without_flag: "put the tokenizer.json that it was trained with into this folder",
+                }))
+            }
             _ => Ok(tokenizer),
         }
     }
@@ -230,9 +239,9 @@ impl Source {
         }
         match ids.is_empty() {
             true => Err(Error::Experiment {
-                origin: "--prompt".into(),
+                origin: "the prompt".into(),
                 message:
-                    "give some text: the prompt is empty, and the tokenizer has no token that starts or ends a text"
+                    "give some text: it is empty, and the tokenizer has no token that starts or ends a text"
                         .into(),
             }),
             false => Ok(ids),
@@ -391,10 +400,16 @@ fn choose(
 }
 
 fn not_a_model(path: &Path) -> Error {
-    let message = if path.join("checkpoint.json").is_file() {
-        "is a checkpoint: name its run directory, and the step with --checkpoint; to start a run from it, write it with \
-         foretoken export RUN --checkpoint STEP --out DIR first"
-    } else if path.exists() {
+    if path.join("checkpoint.json").is_file() {
+        let message = "is a checkpoint; to start a run from it, write it with `foretoken export RUN --checkpoint STEP --out \
+                       DIR` first";
+        return Error::run_directory(path, message).advised(Advice {
+            flag: "--checkpoint",
+            with_flag: "to use it here, name its run directory, and the step with --checkpoint",
+            without_flag: "otherwise name its run directory",
+        });
+    }
+    let message = if path.exists() {
         "is not a model: a run directory contains experiment.toml and checkpoints/, an imported model contains \
          model.json, and a Hugging Face folder contains config.json and .safetensors"
     } else if ModelConfig::preset(&path.to_string_lossy()).is_some() {

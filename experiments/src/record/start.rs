@@ -29,7 +29,10 @@ pub(crate) fn prepare(
     monitor: Monitor<'_>,
 ) -> Result<Setup, Error> {
     let named = find(&mut experiment, resumed)?;
-    let data = Data::load(&experiment.data, monitor)?;
+    let data = Data::load(&experiment.data, monitor).map_err(|error| match resumed {
+        Some(run) => error.of_run(run.path()),
+        None => error,
+    })?;
     let start = match named {
         None => Start::Seed,
         Some(InitFrom::Checkpoints(config)) => Start::Resumed(Box::new(config)),

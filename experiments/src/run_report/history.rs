@@ -1,9 +1,9 @@
 //! Reads the files of a run directory for a report.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use foretoken_datasets::files;
 use foretoken_datasets::world::{Stream, Text, World};
 
 use crate::engine::event::Probed;
@@ -260,7 +260,7 @@ fn floor(experiment: &Experiment) -> Option<f64> {
 /// Returns whether a file ends inside a line, which [`read_metrics`] ignores.
 fn is_cut_short(path: &Path) -> Result<bool, Error> {
     let last_byte = || -> std::io::Result<Option<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = files::open_regular(path)?;
         if file.metadata()?.len() == 0 {
             return Ok(None);
         }

@@ -1,11 +1,14 @@
 //! Requests for completions: the JSON of OpenAI's `/v1/completions`, checked against the model.
 
+use std::sync::Arc;
+
 use foretoken_datasets::files::printable;
-use foretoken_model::SamplingConfig;
-use serde::Deserialize;
+use foretoken_model::{ModelError, SamplingConfig};
 
 use super::failure::Failure;
-use super::prompts::{FORMS, Prompts};
+use super::given::{Fields, Given, wrong};
+use super::job::Event;
+use super::probabilities::TokenProbability;
 use crate::record::source::Source;
 
 /// Maximum number of choices of a request: prompts times `n`.
@@ -19,6 +22,22 @@ const MAX_STOPS: usize = 32;
 
 /// Maximum number of bytes in a stop string.
 const MAX_STOP_BYTES: usize = 1024;
+
+/// Forms of `prompt`.
+const FORMS: &str =
+    "a string, a list of strings, a list of token ids, or a list of lists of token ids";
+
+/// Bytes of a choice without its tokens: its text, its generator of random numbers, and what the allocator adds.
+const CHOICE_BYTES: usize = 2048;
+
+/// Bytes that the allocator adds to a small allocation, and those of a queue to an element.
+const ALLOCATION: usize = 32;
+
+/// Prompts of a request, before they are encoded.
+enum Prompts {
+    Texts(Vec<String>),
+    Tokens(Vec<Vec<u32>>),
+}
 
 /// A prompt, as the model reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +60,7 @@ pub(super) struct Completion {
     pub(super) sampling: SamplingConfig,
     /// Seed of all draws; `None` takes another one each time.
     pub(super) seed: Option<u64>,
-    pub(super) stop: Vec<String>,
+    pub(super) stop: Arc<[String]>,
     /// Whether the answer begins with the prompt.
     pub(super) echo: bool,
     /// Number of alternatives for each token; `None` reports no probabilities.
@@ -49,121 +68,86 @@ pub(super) struct Completion {
     pub(super) stream: bool,
 }
 
-/// The body of a request. Keys that change nothing here are accepted and ignored.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    prompt: Option<Prompts>,
-    max_tokens: Option<usize>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<usize>,
-    min_p: Option<f64>,
-    repetition_penalty: Option<f64>,
-    n: Option<usize>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    echo: Option<bool>,
-    logprobs: Option<usize>,
-    stream: Option<bool>,
-    best_of: Option<usize>,
-    presence_penalty: Option<f64>,
-    frequency_penalty: Option<f64>,
-    suffix: Option<String>,
-    logit_bias: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(rename = "model")]
-    _model: Option<serde::de::IgnoredAny>,
-    #[serde(rename = "user")]
-    _user: Option<serde::de::IgnoredAny>,
-    #[serde(rename = "stream_options")]
-    _stream_options: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "stop is a string or a list of strings")]
-enum Stop {
-    One(String),
-    Several(Vec<String>),
-}
+/// Keys of a request.
+const KEYS: [&str; 21] = [
+    "prompt",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "n",
+    "seed",
+    "stop",
+    "echo",
+    "logprobs",
+    "stream",
+    "best_of",
+    "presence_penalty",
+    "frequency_penalty",
+    "suffix",
+    "logit_bias",
+    // These change nothing here, and are ignored.
+    "model",
+    "user",
+    "stream_options",
+];
 
 impl Completion {
-    /// Reads a request for the model of `source`.
-    pub(super) fn read(body: &[u8], source: &Source) -> Result<Self, Failure> {
-        let body: Body = serde_json::from_slice(body)
-            .map_err(|error| Failure::invalid(None, printable(&error.to_string())))?;
-        let refuse = |name, message: String| Err(Failure::invalid(Some(name), message));
-        for (name, penalty) in [
-            ("presence_penalty", body.presence_penalty),
-            ("frequency_penalty", body.frequency_penalty),
-        ] {
-            if penalty.is_some_and(|penalty| penalty != 0.0) {
-                return refuse(name, format!("{name} is not supported; leave it out"));
-            }
-        }
-        if body.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-            return refuse("suffix", "suffix is not supported; leave it out".into());
-        }
-        if body.logit_bias.is_some_and(|bias| !bias.is_empty()) {
-            return refuse(
-                "logit_bias",
-                "logit_bias is not supported; leave it out".into(),
-            );
-        }
-        let n = body.n.unwrap_or(1);
-        if body.best_of.is_some_and(|best| best != n) {
-            return refuse("best_of", "best_of is not supported; leave it out".into());
-        }
-        let echo = body.echo.unwrap_or(false);
-        let max_tokens = body.max_tokens.unwrap_or(16);
+    /// Reads a request for the model of `source`, whose tokens have at most `longest_token` bytes.
+    pub(super) fn read(
+        body: &[u8],
+        source: &Source,
+        longest_token: usize,
+    ) -> Result<Self, Failure> {
+        let context = source.config().context;
+        let mut fields = Fields::read(body, &KEYS)?;
+        let n = fields.whole("n", &format!("from 1 to {MAX_CHOICES}"), |n| {
+            (1..=MAX_CHOICES as u64).contains(&n)
+        })?;
+        let n = n.unwrap_or(1);
+        refuse_unsupported(&mut fields, n)?;
+        let echo = fields.flag("echo")?.unwrap_or(false);
+        // A number beyond the context is refused below, in words that clients of OpenAI know.
+        let max_tokens = fields.whole("max_tokens", &format!("from 0 to {context}"), |_| true)?;
+        let max_tokens = max_tokens.unwrap_or(16);
+        let refuse = |key, message: String| Err(Failure::invalid(Some(key), message));
         if max_tokens == 0 && !echo {
             let message = "max_tokens is 0 without echo, so that nothing would be answered";
             return refuse("max_tokens", message.into());
         }
-        if body.logprobs.is_some_and(|count| count > MAX_LOGPROBS) {
-            return refuse("logprobs", format!("logprobs is at most {MAX_LOGPROBS}"));
-        }
-        let sampling = SamplingConfig {
-            repetition_penalty: body.repetition_penalty.unwrap_or(1.0),
-            temperature: body.temperature.unwrap_or(1.0),
-            top_k: body.top_k,
-            top_p: body.top_p,
-            min_p: body.min_p,
-        };
-        sampling
-            .validate()
-            .map_err(|error| Failure::invalid(None, error.to_string()))?;
-        let stop = match body.stop {
-            None => Vec::new(),
-            Some(Stop::One(stop)) => vec![stop],
-            Some(Stop::Several(stops)) => stops,
-        };
-        if stop.len() > MAX_STOPS {
-            return refuse("stop", format!("stop has more than {MAX_STOPS} strings"));
-        }
-        if stop
-            .iter()
-            .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
-        {
-            let message = format!("each stop string has from 1 to {MAX_STOP_BYTES} bytes");
-            return refuse("stop", message);
-        }
-        let Some(prompts) = body.prompt else {
-            return refuse("prompt", format!("prompt is missing; give {FORMS}"));
+        let logprobs = fields.whole("logprobs", &format!("from 0 to {MAX_LOGPROBS}"), |count| {
+            count <= MAX_LOGPROBS as u64
+        })?;
+        let sampling = sampling(&mut fields)?;
+        let stop = stop(&mut fields)?;
+        let prompts = match fields.take("prompt") {
+            None => return refuse("prompt", format!("prompt is missing; give {FORMS}")),
+            Some(Given::Text(text)) => Prompts::Texts(vec![text]),
+            Some(Given::Texts(texts)) => Prompts::Texts(texts),
+            Some(Given::Tokens(ids)) => Prompts::Tokens(vec![ids]),
+            Some(Given::TokenLists(lists)) => Prompts::Tokens(lists),
+            Some(other) => return Err(wrong("prompt", FORMS, &other)),
         };
         let count = match &prompts {
             Prompts::Texts(texts) => texts.len(),
             Prompts::Tokens(lists) => lists.len(),
         };
-        if n == 0 || count.saturating_mul(n) > MAX_CHOICES {
-            let message = format!("n times the prompts is from 1 to {MAX_CHOICES}");
+        if count.saturating_mul(n) > MAX_CHOICES {
+            let message = format!("n times the prompts must be from 1 to {MAX_CHOICES}");
             return refuse("n", message);
         }
         let prompts: Result<Vec<Prompt>, Failure> = match prompts {
-            Prompts::Texts(texts) => texts.iter().map(|text| of_text(text, source)).collect(),
+            Prompts::Texts(texts) => {
+                let texts = texts.iter();
+                texts
+                    .map(|text| of_text(text, source, longest_token))
+                    .collect()
+            }
             Prompts::Tokens(lists) => lists.into_iter().map(|ids| of_ids(ids, source)).collect(),
         };
         let prompts = prompts?;
-        let context = source.config().context;
         for prompt in &prompts {
             // The last token is never read.
             let read = prompt.ids.len() + max_tokens.saturating_sub(1).min(context + 1);
@@ -182,13 +166,108 @@ impl Completion {
             max_tokens,
             n,
             sampling,
-            seed: body.seed.map(|seed| seed as u64),
+            seed: fields.signed("seed")?.map(|seed| seed as u64),
             stop,
             echo,
-            logprobs: body.logprobs,
-            stream: body.stream.unwrap_or(false),
+            logprobs,
+            stream: fields.flag("stream")?.unwrap_or(false),
         })
     }
+
+    /// Returns whether the probabilities of the prompts are part of the answer.
+    pub(super) fn scores_prompts(&self) -> bool {
+        self.echo && self.logprobs.is_some()
+    }
+
+    /// Returns the maximum number of bytes that the request and its answer take until it is sent, if a token has at most
+    /// `longest_token` bytes.
+    pub(super) fn memory(&self, longest_token: usize) -> usize {
+        // Lists of probabilities may have twice the capacity that they need.
+        let alternatives = self.logprobs.map_or(0, |count| {
+            2 * size_of::<TokenProbability>() + ALLOCATION + count * size_of::<(u32, f64)>()
+        });
+        // The text of a token is held by the text that grows, by the part on its way, and by the answer.
+        let drawn = size_of::<Event>() + ALLOCATION + alternatives + 4 * longest_token;
+        let choice = CHOICE_BYTES + self.max_tokens.saturating_mul(drawn);
+        let prompts = self.prompts.iter().map(|prompt| {
+            let tokens = prompt.ids.len();
+            let scored = match self.scores_prompts() {
+                true => tokens.saturating_mul(alternatives),
+                false => 0,
+            };
+            // Each choice has the ids twice, for the model and for the decoder of its text.
+            let of_choices = choice
+                .saturating_add(4 * tokens * size_of::<u32>())
+                .saturating_mul(self.n);
+            let own = size_of::<Prompt>() + tokens * size_of::<u32>() + prompt.text.len();
+            scored.saturating_add(of_choices).saturating_add(own)
+        });
+        prompts.fold(0, usize::saturating_add)
+    }
+}
+
+/// Refuses keys that would change the answer, and are not supported.
+fn refuse_unsupported(fields: &mut Fields, n: usize) -> Result<(), Failure> {
+    let unsupported = |key| {
+        let message = format!("{key} is not supported; leave it out");
+        Err(Failure::invalid(Some(key), message))
+    };
+    for key in ["presence_penalty", "frequency_penalty"] {
+        if fields.number(key)?.is_some_and(|penalty| penalty != 0.0) {
+            return unsupported(key);
+        }
+    }
+    for (key, unused) in [
+        ("suffix", Given::Text(String::new())),
+        ("logit_bias", Given::Object { is_empty: true }),
+        ("best_of", Given::Number(n.into())),
+    ] {
+        if fields.take(key).is_some_and(|given| given != unused) {
+            return unsupported(key);
+        }
+    }
+    Ok(())
+}
+
+fn sampling(fields: &mut Fields) -> Result<SamplingConfig, Failure> {
+    let sampling = SamplingConfig {
+        repetition_penalty: fields.number("repetition_penalty")?.unwrap_or(1.0),
+        temperature: fields.number("temperature")?.unwrap_or(1.0),
+        top_k: fields.whole("top_k", "from 1", |count| count >= 1)?,
+        top_p: fields.number("top_p")?,
+        min_p: fields.number("min_p")?,
+    };
+    match sampling.validate() {
+        Ok(()) => Ok(sampling),
+        Err(error) => {
+            let key = match &error {
+                ModelError::OutOfRange { name, .. } | ModelError::Zero { name } => Some(*name),
+                _ => None,
+            };
+            Err(Failure::invalid(key, error.to_string()))
+        }
+    }
+}
+
+fn stop(fields: &mut Fields) -> Result<Arc<[String]>, Failure> {
+    let stop = match fields.take("stop") {
+        None | Some(Given::EmptyList) => Vec::new(),
+        Some(Given::Text(stop)) => vec![stop],
+        Some(Given::Texts(stops)) => stops,
+        Some(other) => return Err(wrong("stop", "a string or a list of strings", &other)),
+    };
+    let refuse = |message| Err(Failure::invalid(Some("stop"), message));
+    if stop.len() > MAX_STOPS {
+        return refuse(format!("stop has more than {MAX_STOPS} strings"));
+    }
+    if stop
+        .iter()
+        .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
+    {
+        let message = format!("each stop string must have from 1 to {MAX_STOP_BYTES} bytes");
+        return refuse(message);
+    }
+    Ok(stop.into())
 }
 
 fn too_long(what: String, context: usize) -> Failure {
@@ -197,13 +276,12 @@ fn too_long(what: String, context: usize) -> Failure {
 }
 
 /// Encodes a prompt, unless it is certain to be too long.
-fn of_text(text: &str, source: &Source) -> Result<Prompt, Failure> {
+fn of_text(text: &str, source: &Source, longest_token: usize) -> Result<Prompt, Failure> {
     let failed =
         |error: crate::Error| Failure::invalid(Some("prompt"), printable(&error.to_string()));
     let tokenizer = source.tokenizer().map_err(failed)?;
     let context = source.config().context;
-    let longest = tokenizer.token_lengths().into_iter().max().unwrap_or(1);
-    if text.len() / longest.max(1) > context {
+    if text.len() / longest_token > context {
         let what = format!("the prompt has {} bytes of text", text.len());
         return Err(too_long(what, context));
     }
@@ -250,24 +328,4 @@ fn of_ids(ids: Vec<u32>, source: &Source) -> Result<Prompt, Failure> {
         added: 0,
         text,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_keys_and_wrong_types_are_refused() {
-        for (json, part) in [
-            (r#"{"prompt": "a", "tempreature": 1}"#, "tempreature"),
-            (r#"{"prompt": "a", "max_tokens": -1}"#, "-1"),
-            (r#"{"prompt": "a", "stop": 5}"#, "stop is a string"),
-            (r#"{"prompt": "a", "echo": 1}"#, "boolean"),
-            ("{", "EOF"),
-        ] {
-            let error = serde_json::from_str::<Body>(json).err();
-            let error = error.map(|error| error.to_string()).unwrap_or_default();
-            assert!(error.contains(part), "{json}: {error}");
-        }
-    }
 }

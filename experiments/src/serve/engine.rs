@@ -6,13 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{BatchReader, Sampler, Transformer};
 
+use super::job::{Event, Job, NOTICED_AFTER};
 use super::probabilities::{ScoredPrompt, padded, score};
-use super::row::{Event, Job, Row, fail};
+use super::row::Row;
 use crate::backend::panics::caught;
 use crate::text::generation::{Ending, GrowingText};
 
@@ -21,9 +21,6 @@ const BATCH_TOKENS: usize = 4096;
 
 /// Number of tokens after which waiting texts may join those that grow, whose prompts are then read again.
 const JOIN_EVERY: usize = 16;
-
-/// Time after which a request to stop is noticed.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A prompt that waits to be scored.
 struct Waiting {
@@ -68,11 +65,11 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Answers requests until `interrupt` is set.
-    pub(super) fn run(&mut self, jobs: &Receiver<Job>, interrupt: &AtomicBool) {
-        while !interrupt.load(Ordering::Relaxed) {
+    /// Answers requests until the server `stops`.
+    pub(super) fn run(&mut self, jobs: &Receiver<Arc<Job>>, stops: &AtomicBool) {
+        while !stops.load(Ordering::Relaxed) {
             if self.is_idle() {
-                match jobs.recv_timeout(PAUSE) {
+                match jobs.recv_timeout(NOTICED_AFTER) {
                     Ok(job) => self.accept(job),
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -82,8 +79,28 @@ impl<'m> Engine<'m> {
                 self.accept(job);
             }
             self.score_batch();
+            // Between any two steps a client may have left.
+            self.forget_cancelled();
             self.join();
             self.step();
+            self.forget_cancelled();
+        }
+    }
+
+    /// Forgets the work for clients that have left.
+    fn forget_cancelled(&mut self) {
+        self.to_score.retain(|waiting| !waiting.job.is_cancelled());
+        self.to_grow.retain(|row| !row.job.is_cancelled());
+        if let Some(group) = &mut self.group {
+            for row in &mut group.rows {
+                if row.job.is_cancelled() {
+                    row.is_running = false;
+                    drop(row.job.take_reservation());
+                }
+            }
+            if group.running() == 0 {
+                self.group = None;
+            }
         }
     }
 
@@ -92,12 +109,13 @@ impl<'m> Engine<'m> {
     }
 
     /// Queues the parts of a request.
-    fn accept(&mut self, job: Job) {
-        let job = Arc::new(job);
-        let needs_scores = job.completion.echo && job.completion.logprobs.is_some();
+    fn accept(&mut self, job: Arc<Job>) {
+        if job.is_cancelled() {
+            return;
+        }
         for prompt in 0..job.completion.prompts.len() {
             let job = job.clone();
-            match needs_scores {
+            match job.completion.scores_prompts() {
                 true => self.to_score.push_back(Waiting { job, prompt }),
                 false => self.begin(&job, prompt, None),
             }
@@ -116,8 +134,8 @@ impl<'m> Engine<'m> {
             let sampler = Sampler::nth(completion.sampling.clone(), seed, sample);
             let (text, sampler) = match (text, sampler) {
                 (Ok(text), Ok(sampler)) => (text, sampler),
-                (Err(error), _) => return fail(job, &error.to_string()),
-                (_, Err(error)) => return fail(job, &error.to_string()),
+                (Err(error), _) => return job.fail(&error.to_string()),
+                (_, Err(error)) => return job.fail(&error.to_string()),
             };
             let mut row = Row {
                 job: job.clone(),
@@ -179,15 +197,11 @@ impl<'m> Engine<'m> {
             Ok(scored) => {
                 for (waiting, scored) in batch.iter().zip(scored) {
                     let ScoredPrompt { tokens, next } = scored;
-                    // A client that is gone is noticed when its texts grow.
-                    let _ = waiting
-                        .job
-                        .reply
-                        .send(Event::Prompt(waiting.prompt, tokens));
+                    waiting.job.send(Event::Prompt(waiting.prompt, tokens));
                     self.begin(&waiting.job, waiting.prompt, Some(&next));
                 }
             }
-            Err(reason) => batch.iter().for_each(|waiting| fail(&waiting.job, &reason)),
+            Err(reason) => batch.iter().for_each(|waiting| waiting.job.fail(&reason)),
         }
     }
 
@@ -246,7 +260,7 @@ impl<'m> Engine<'m> {
             }
             Err(reason) => {
                 for row in &mut group.rows {
-                    fail(&row.job, &reason);
+                    row.job.fail(&reason);
                     row.is_running = false;
                 }
             }

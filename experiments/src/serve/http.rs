@@ -7,9 +7,11 @@ mod head;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use head::{Head, Length, MAX_HEAD_BYTES};
 
@@ -124,12 +126,14 @@ impl Connection {
         let head = self.head()?;
         let deadline = Instant::now() + self.limits.body;
         if head.expects_continue && self.received.is_empty() {
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.send_in_time(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = match head.length {
             Length::Bytes(bytes) => {
                 self.fill(bytes, deadline)?;
-                self.received.drain(..bytes).collect()
+                // The buffer itself becomes the body, so that a large one is not kept with the connection.
+                let rest = self.received.split_off(bytes);
+                std::mem::replace(&mut self.received, rest)
             }
             Length::Chunked => self.chunks(deadline)?,
         };
@@ -213,15 +217,53 @@ impl Connection {
         }
     }
 
-    /// Sends a whole response of JSON.
+    /// Returns whether the client has closed the connection, or its writing side. What it has sent meanwhile, such as the
+    /// next request, is kept.
+    pub(super) fn is_closed(&mut self) -> bool {
+        if self.stream.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let mut part = [0; 1 << 12];
+        let is_closed = loop {
+            // Behind more than this, the end is noticed when the response is sent.
+            if self.received.len() > MAX_HEAD_BYTES {
+                break false;
+            }
+            match self.stream.read(&mut part) {
+                Ok(0) => break true,
+                Ok(count) => self.received.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false).is_err() || is_closed
+    }
+
+    /// Sends a whole response whose body is JSON already.
     pub(super) fn respond(&mut self, status: u16, body: &str, keep_alive: bool) -> io::Result<()> {
-        let head = format!(
-            "HTTP/1.1 {status} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: {}\r\n\r\n",
-            reason(status),
-            body.len(),
-            if keep_alive { "keep-alive" } else { "close" }
-        );
-        self.send(&[head.as_bytes(), body.as_bytes()].concat())
+        let head = head_of_response(status, body.len(), keep_alive);
+        let deadline = Instant::now() + self.limits.response;
+        self.send(&[head.as_bytes(), body.as_bytes()].concat(), deadline)
+    }
+
+    /// Sends a whole response with status 200. Its JSON is written twice, first to count its bytes, and is never held.
+    pub(super) fn respond_with(
+        &mut self,
+        body: &impl Serialize,
+        keep_alive: bool,
+    ) -> io::Result<()> {
+        let mut count = Count(0);
+        serde_json::to_writer(&mut count, body)?;
+        let head = head_of_response(200, count.0, keep_alive);
+        let deadline = Instant::now() + self.limits.response;
+        let sending = Sending {
+            connection: self,
+            deadline,
+        };
+        let mut sending = BufWriter::with_capacity(SENT_AT_ONCE, sending);
+        sending.write_all(head.as_bytes())?;
+        serde_json::to_writer(&mut sending, body)?;
+        sending.flush()
     }
 
     /// Begins a response of server-sent events, whose length is not known.
@@ -231,18 +273,18 @@ impl Connection {
              transfer-encoding: chunked\r\nconnection: {}\r\n\r\n",
             if keep_alive { "keep-alive" } else { "close" }
         );
-        self.send(head.as_bytes())
+        self.send_in_time(head.as_bytes())
     }
 
     /// Sends an event.
     pub(super) fn event(&mut self, data: &str) -> io::Result<()> {
         let event = format!("data: {data}\n\n");
-        self.send(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+        self.send_in_time(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
     }
 
     /// Ends a response of events.
     pub(super) fn end_events(&mut self) -> io::Result<()> {
-        self.send(b"0\r\n\r\n")
+        self.send_in_time(b"0\r\n\r\n")
     }
 
     /// Closes the connection so that the client can still read the response: what it has yet to send is read and
@@ -255,8 +297,12 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + self.limits.response;
+    /// Sends bytes that have to be taken within the limit for a response.
+    fn send_in_time(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(bytes, Instant::now() + self.limits.response)
+    }
+
+    fn send(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -272,6 +318,53 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Number of bytes of a response that are written at once.
+const SENT_AT_ONCE: usize = 1 << 16;
+
+/// Counts the bytes that are written.
+struct Count(usize);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends what is written, before a deadline.
+struct Sending<'c> {
+    connection: &'c mut Connection,
+    deadline: Instant,
+}
+
+impl Write for Sending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.connection.send(bytes, self.deadline)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn head_of_response(status: u16, bytes: usize, keep_alive: bool) -> String {
+    format!(
+        "HTTP/1.1 {status} {}\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n{}connection: {}\r\n\r\n",
+        reason(status),
+        if status == 503 {
+            "retry-after: 1\r\n"
+        } else {
+            ""
+        },
+        if keep_alive { "keep-alive" } else { "close" }
+    )
 }
 
 /// Returns whether a call on a socket ended without a result, because of a signal or a timeout.

@@ -1,21 +1,29 @@
 //! Paths of the interface and their answers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foretoken_datasets::Tokenizer;
 use foretoken_datasets::files::printable;
-use serde::Deserialize;
+use serde::Serialize;
 use serde_json::json;
 
-use super::answer::{Envelope, now, streamed, whole};
+use super::answer::{Envelope, Growing, now};
+use super::budget::{Budget, Reservation};
 use super::completion::Completion;
 use super::failure::Failure;
+use super::given::{Fields, Given, wrong};
 use super::http::{Connection, Request};
-use super::row::{Event, Job};
+use super::job::{Incoming, Job, Refusal};
 use crate::Error;
 use crate::record::source::Source;
+
+/// Bytes that a tokenizer takes for each byte of a text while it encodes it.
+const ENCODING: usize = 128;
+
+/// Bytes that a tokenizer takes for each token while it decodes.
+const DECODING: usize = 64;
 
 /// State that the threads of connections share.
 pub(super) struct Shared {
@@ -23,42 +31,67 @@ pub(super) struct Shared {
     /// Name of the model in answers.
     pub(super) name: String,
     pub(super) started: u64,
-    pub(super) jobs: SyncSender<Job>,
+    /// Maximum number of bytes of a token.
+    pub(super) longest_token: usize,
+    pub(super) jobs: SyncSender<Arc<Job>>,
     pub(super) connections: AtomicUsize,
+    /// Number of requests that are not answered yet.
+    pub(super) under_way: AtomicUsize,
     pub(super) answered: AtomicUsize,
+    /// Whether the server stops.
+    pub(super) stops: AtomicBool,
+    pub(super) budget: Arc<Budget>,
     /// Held while a body is parsed, so that large bodies do not unfold in memory side by side.
     pub(super) parsing: Mutex<()>,
 }
 
+impl Shared {
+    fn parsing(&self) -> MutexGuard<'_, ()> {
+        self.parsing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Answer to a request that is not refused.
-pub(super) enum Answer {
-    Whole(String),
-    Stream(Box<Completion>),
+pub(super) enum Answer<'s> {
+    Text(String),
+    Completion(Growing<'s>, Option<Reservation>),
+    Stream(Incoming, Growing<'s>),
+    Tokens(Tokens),
+    Detokenized(Detokenized),
+}
+
+/// Answer of `/tokenize`.
+#[derive(Serialize)]
+pub(super) struct Tokens {
+    tokens: Vec<u32>,
+    count: usize,
+    max_model_len: usize,
+    #[serde(skip)]
+    _reservation: Reservation,
+}
+
+/// Answer of `/detokenize`.
+#[derive(Serialize)]
+pub(super) struct Detokenized {
+    prompt: String,
+    #[serde(skip)]
+    _reservation: Reservation,
 }
 
 /// Answers a request, or begins to if the answer is streamed.
-pub(super) fn route(request: &Request, shared: &Shared) -> Result<Answer, Failure> {
+pub(super) fn route<'s>(
+    request: Request,
+    connection: &mut Connection,
+    shared: &'s Shared,
+) -> Result<Answer<'s>, Refusal> {
     let tokenizer = tokenizer(shared)?;
     let path = match request.path.len() {
         // A slash at the end is as good as none.
         2.. => request.path.trim_end_matches('/'),
         _ => &request.path,
     };
-    let body = match (request.method.as_str(), path) {
-        ("POST", "/v1/completions") => {
-            let completion = {
-                let _guard = shared
-                    .parsing
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                Completion::read(&request.body, &shared.source)?
-            };
-            if completion.stream {
-                return Ok(Answer::Stream(Box::new(completion)));
-            }
-            let events = queue(completion.clone(), shared)?;
-            whole(&completion, &events, &envelope(shared), tokenizer)?
-        }
+    let text = match (request.method.as_str(), path) {
+        ("POST", "/v1/completions") => return complete(request.body, connection, shared),
         ("GET", "/v1/models") => json!({
             "object": "list",
             "data": [{
@@ -72,29 +105,28 @@ pub(super) fn route(request: &Request, shared: &Shared) -> Result<Answer, Failur
         .to_string(),
         ("GET", "/health") => "{}".into(),
         ("GET", "/tokenizer_info") => tokenizer_info(shared)?,
-        ("POST", "/tokenize") => tokenize(&request.body, shared)?,
-        ("POST", "/detokenize") => detokenize(&request.body, tokenizer)?,
+        ("POST", "/tokenize") => return Ok(Answer::Tokens(tokenize(&request.body, shared)?)),
+        ("POST", "/detokenize") => {
+            let detokenized = detokenize(&request.body, shared, tokenizer)?;
+            return Ok(Answer::Detokenized(detokenized));
+        }
         (method, "/v1/completions" | "/tokenize" | "/detokenize") => {
-            return Err(Failure::new(
-                405,
-                format!("{path} answers POST, not {}", printable(method)),
-            ));
+            let message = format!("{path} answers POST, not {}", printable(method));
+            return Err(Failure::new(405, message).into());
         }
         (method, "/v1/models" | "/health" | "/tokenizer_info") => {
-            return Err(Failure::new(
-                405,
-                format!("{path} answers GET, not {}", printable(method)),
-            ));
+            let message = format!("{path} answers GET, not {}", printable(method));
+            return Err(Failure::new(405, message).into());
         }
         (_, path) => {
             let message = format!(
                 "there is no {}; there are /v1/completions, /v1/models, /tokenize, /detokenize, /tokenizer_info, /health",
                 printable(&path.chars().take(80).collect::<String>())
             );
-            return Err(Failure::new(404, message));
+            return Err(Failure::new(404, message).into());
         }
     };
-    Ok(Answer::Whole(body))
+    Ok(Answer::Text(text))
 }
 
 fn tokenizer(shared: &Shared) -> Result<&Tokenizer, Failure> {
@@ -114,34 +146,57 @@ fn envelope(shared: &Shared) -> Envelope<'_> {
     }
 }
 
-/// Hands a request to the engine, and returns where its answer arrives.
-fn queue(completion: Completion, shared: &Shared) -> Result<Receiver<Event>, Failure> {
-    let (reply, events) = channel();
-    let queued = shared.jobs.try_send(Job { completion, reply });
-    queued.map(|()| events).map_err(|error| match error {
-        TrySendError::Full(_) => Failure::new(503, "too many requests wait; try again later"),
-        TrySendError::Disconnected(_) => Failure::new(503, "the server stops"),
-    })
+/// Completes prompts, or begins to if the answer is streamed.
+fn complete<'s>(
+    body: Vec<u8>,
+    connection: &mut Connection,
+    shared: &'s Shared,
+) -> Result<Answer<'s>, Refusal> {
+    let (completion, reservation) = {
+        let _guard = shared.parsing();
+        let completion = Completion::read(&body, &shared.source, shared.longest_token)?;
+        let bytes = completion.memory(shared.longest_token);
+        let advice = "give fewer prompts, or lower max_tokens, n or logprobs";
+        (completion, shared.budget.reserve(bytes, advice)?)
+    };
+    drop(body);
+    let is_streamed = completion.stream;
+    let mut incoming = Incoming::of(completion, reservation, shared)?;
+    let mut growing = Growing::new(incoming.job.clone(), envelope(shared), tokenizer(shared)?);
+    if is_streamed {
+        return Ok(Answer::Stream(incoming, growing));
+    }
+    while !growing.is_complete() {
+        growing.add(incoming.next(connection, shared)?)?;
+    }
+    let reservation = incoming.job.take_reservation();
+    Ok(Answer::Completion(growing, reservation))
 }
 
 /// Sends an answer token by token.
 pub(super) fn stream_answer(
     connection: &mut Connection,
-    completion: Box<Completion>,
+    mut incoming: Incoming,
+    mut growing: Growing<'_>,
     shared: &Shared,
     keep_alive: bool,
 ) -> std::io::Result<()> {
-    let events = match queue(completion.as_ref().clone(), shared) {
-        Ok(events) => events,
-        Err(failure) => return connection.respond(failure.status, &failure.body(), keep_alive),
-    };
-    let Ok(tokenizer) = tokenizer(shared) else {
-        return Ok(());
-    };
     connection.begin_events(keep_alive)?;
-    streamed(&completion, &events, &envelope(shared), tokenizer, |data| {
-        connection.event(data)
-    })?;
+    while !growing.is_complete() {
+        let part = incoming.next(connection, shared);
+        let grown = part.and_then(|event| Ok(growing.add(event)?));
+        match grown {
+            Ok(None) => {}
+            Ok(Some(index)) => connection.event(&growing.part(index)?)?,
+            Err(Refusal::Gone) => return Err(std::io::ErrorKind::BrokenPipe.into()),
+            Err(Refusal::Failed(failure)) => {
+                connection.event(&failure.body())?;
+                return connection.end_events();
+            }
+        }
+    }
+    drop(incoming.job.take_reservation());
+    connection.event("[DONE]")?;
     connection.end_events()
 }
 
@@ -163,41 +218,57 @@ fn tokenizer_info(shared: &Shared) -> Result<String, Failure> {
     .to_string())
 }
 
-fn tokenize(body: &[u8], shared: &Shared) -> Result<String, Failure> {
-    #[derive(Deserialize)]
-    struct Body {
-        prompt: String,
-        #[serde(default = "yes")]
-        add_special_tokens: bool,
-    }
-    fn yes() -> bool {
-        true
-    }
-    let body: Body = serde_json::from_slice(body).map_err(malformed)?;
+fn tokenize(body: &[u8], shared: &Shared) -> Result<Tokens, Failure> {
+    let _guard = shared.parsing();
+    let (mut fields, _) = Fields::read_some(body, &["prompt", "add_special_tokens"])?;
+    let Some(prompt) = fields.text("prompt")? else {
+        let message = "prompt is missing; give a string";
+        return Err(Failure::invalid(Some("prompt"), message));
+    };
+    let bytes = prompt.len().saturating_mul(ENCODING);
+    let mut reservation = shared.budget.reserve(bytes, "give a shorter prompt")?;
     let failed = |error: Error| Failure::invalid(Some("prompt"), printable(&error.to_string()));
-    let tokens = match body.add_special_tokens {
-        true => shared.source.prompt(&body.prompt).map_err(failed)?,
+    let tokens = match fields.flag("add_special_tokens")?.unwrap_or(true) {
+        true => shared.source.prompt(&prompt).map_err(failed)?,
         false => {
-            let tokens = tokenizer(shared)?.encode_with_special_tokens(&body.prompt);
+            let tokens = tokenizer(shared)?.encode_with_special_tokens(&prompt);
             tokens.map_err(|error| failed(error.into()))?
         }
     };
-    let (count, context) = (tokens.len(), shared.source.config().context);
-    Ok(json!({ "tokens": tokens, "count": count, "max_model_len": context }).to_string())
+    reservation.shrink(tokens.capacity() * size_of::<u32>());
+    Ok(Tokens {
+        count: tokens.len(),
+        max_model_len: shared.source.config().context,
+        tokens,
+        _reservation: reservation,
+    })
 }
 
-fn detokenize(body: &[u8], tokenizer: &Tokenizer) -> Result<String, Failure> {
-    #[derive(Deserialize)]
-    struct Body {
-        tokens: Vec<u32>,
-    }
-    let body: Body = serde_json::from_slice(body).map_err(malformed)?;
-    let text = tokenizer.decode(&body.tokens);
+fn detokenize(body: &[u8], shared: &Shared, tokenizer: &Tokenizer) -> Result<Detokenized, Failure> {
+    let _guard = shared.parsing();
+    let (mut fields, _) = Fields::read_some(body, &["tokens"])?;
+    let tokens = match fields.take("tokens") {
+        Some(Given::EmptyList) => Vec::new(),
+        Some(Given::Tokens(tokens)) => tokens,
+        Some(other) => return Err(wrong("tokens", "a list of token ids", &other)),
+        None => {
+            let message = "tokens is missing; give a list of token ids";
+            return Err(Failure::invalid(Some("tokens"), message));
+        }
+    };
+    let known = tokens
+        .iter()
+        .filter(|id| (**id as usize) < tokenizer.vocab_size());
+    let bytes: usize = known
+        .map(|id| DECODING + 3 * tokenizer.token_bytes(*id).len())
+        .sum();
+    let mut reservation = shared.budget.reserve(bytes, "give fewer tokens")?;
+    let text = tokenizer.decode(&tokens);
     let text =
         text.map_err(|error| Failure::invalid(Some("tokens"), printable(&error.to_string())))?;
-    Ok(json!({ "prompt": text }).to_string())
-}
-
-fn malformed(error: serde_json::Error) -> Failure {
-    Failure::invalid(None, printable(&error.to_string()))
+    reservation.shrink(text.capacity());
+    Ok(Detokenized {
+        prompt: text,
+        _reservation: reservation,
+    })
 }

@@ -4,17 +4,18 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use foretoken_model::Transformer;
 
 use super::answer::now;
+use super::budget::Budget;
 use super::engine::Engine;
 use super::failure::Failure;
-use super::http::{Connection, Fault, TimeLimits};
+use super::http::{Connection, Fault, Request, TimeLimits};
+use super::job::{Job, NOTICED_AFTER, Refusal};
 use super::routes::{Answer, Shared, route, stream_answer};
-use super::row::Job;
 use crate::Error;
 use crate::engine::memory::refuse_streams;
 use crate::record::source::Source;
@@ -28,23 +29,48 @@ const TURNED_AWAY: usize = 32;
 /// Maximum number of requests that wait to be computed.
 const MAX_WAITING: usize = 2 * MAX_CONNECTIONS;
 
+/// Time in which requests under way are refused when the server stops, and the computation ends.
+const STOPS_WITHIN: Duration = Duration::from_millis(800);
+
+/// Settings of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes any that is free.
+    pub port: u16,
+    /// Maximum number of texts that are continued side by side.
+    pub batch: usize,
+    /// Maximum number of bytes that answers take together until they are sent.
+    pub answer_memory: usize,
+}
+
 /// A server that listens, and does not answer yet.
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
-    jobs: Receiver<Job>,
+    jobs: Receiver<Arc<Job>>,
     batch: usize,
 }
 
+/// A server that has stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped {
+    /// Number of requests that were answered.
+    pub answered: usize,
+    /// Whether a step of the computation still runs on a thread of its own, which nothing can interrupt.
+    pub is_computing: bool,
+}
+
 impl Server {
-    /// Listens on an address for requests to the model of `source`. At most `batch` texts will be continued side by side.
+    /// Listens for requests to the model of `source`.
     ///
     /// # Errors
     ///
     /// Returns an error if the model has no tokenizer, or the address cannot be used.
-    pub fn bind(source: Source, host: IpAddr, port: u16, batch: usize) -> Result<Self, Error> {
-        source.tokenizer()?;
-        let address = SocketAddr::new(host, port);
+    pub fn bind(source: Source, settings: Settings) -> Result<Self, Error> {
+        let lengths = source.tokenizer()?.token_lengths();
+        let address = SocketAddr::new(settings.host, settings.port);
         let listener = TcpListener::bind(address).map_err(|error| Error::Experiment {
             origin: "--host, --port".into(),
             message: format!(
@@ -56,16 +82,20 @@ impl Server {
             name: source.path().display().to_string(),
             source,
             started: now(),
+            longest_token: lengths.into_iter().max().unwrap_or(1).max(1),
             jobs: sender,
             connections: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
+            stops: AtomicBool::new(false),
+            budget: Arc::new(Budget::new(settings.answer_memory)),
             parsing: Mutex::new(()),
         };
         Ok(Self {
             listener,
             shared: Arc::new(shared),
             jobs,
-            batch,
+            batch: settings.batch,
         })
     }
 
@@ -85,13 +115,14 @@ impl Server {
         &self.shared.source
     }
 
-    /// Answers requests with the model, which is that of the [source](Self::source), until `interrupt` is set. Returns the
-    /// number of requests that were answered. Requests under way are given up.
+    /// Answers requests with the model, which is that of the [source](Self::source), until `interrupt` is set. Requests
+    /// under way are then refused, and the call returns within a second.
     ///
     /// # Errors
     ///
-    /// Returns an error if the device's memory cannot hold the texts of a batch, or no thread can be started.
-    pub fn run(self, model: &Transformer, interrupt: &AtomicBool) -> Result<usize, Error> {
+    /// Returns an error if the device's memory cannot hold the texts of a batch, or no thread can be started, or the
+    /// computation panics.
+    pub fn run(self, model: Transformer, interrupt: &AtomicBool) -> Result<Stopped, Error> {
         let Self {
             listener,
             shared,
@@ -99,16 +130,42 @@ impl Server {
             batch,
         } = self;
         refuse_streams("--batch", model.config(), batch, &model.device())?;
-        let source = &shared.source;
-        let mut engine = Engine::new(model, source.tokenizer()?, source.end_of_text(), batch);
+        let of_engine = shared.clone();
+        let compute = move || {
+            let source = &of_engine.source;
+            if let Ok(tokenizer) = source.tokenizer() {
+                let mut engine = Engine::new(&model, tokenizer, source.end_of_text(), batch);
+                engine.run(&jobs, &of_engine.stops);
+            }
+        };
+        // A step cannot be interrupted, so that it runs on a thread that can be left behind.
+        let engine = start("engine", compute)?;
         let of_listener = shared.clone();
-        thread::Builder::new()
-            .name("listener".into())
-            .spawn(move || listen(&listener, &of_listener))
-            .map_err(|error| Error::Evaluation(format!("no thread can be started: {error}")))?;
-        engine.run(&jobs, interrupt);
-        Ok(shared.answered.load(Ordering::Relaxed))
+        start("listener", move || listen(&listener, &of_listener))?;
+        while !interrupt.load(Ordering::SeqCst) && !engine.is_finished() {
+            thread::sleep(NOTICED_AFTER);
+        }
+        shared.stops.store(true, Ordering::SeqCst);
+        let asked = Instant::now();
+        let is_busy = || shared.under_way.load(Ordering::SeqCst) > 0 || !engine.is_finished();
+        while is_busy() && asked.elapsed() < STOPS_WITHIN {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let is_computing = !engine.is_finished();
+        if !is_computing && engine.join().is_err() {
+            return Err(Error::Evaluation("the computation panicked".into()));
+        }
+        Ok(Stopped {
+            answered: shared.answered.load(Ordering::SeqCst),
+            is_computing,
+        })
     }
+}
+
+/// Starts a thread.
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(|error| Error::Evaluation(format!("no thread can be started: {error}")))
 }
 
 /// Gives each connection a thread.
@@ -169,17 +226,36 @@ fn connected(stream: TcpStream, shared: &Shared) {
                 return connection.close();
             }
         };
-        let keep_alive = request.keep_alive;
-        let done = match route(&request, shared) {
-            Ok(Answer::Whole(body)) => connection.respond(200, &body, keep_alive),
-            Ok(Answer::Stream(completion)) => {
-                stream_answer(&mut connection, completion, shared, keep_alive)
-            }
-            Err(failure) => connection.respond(failure.status, &failure.body(), keep_alive),
-        };
-        shared.answered.fetch_add(1, Ordering::Relaxed);
-        if done.is_err() || !keep_alive {
-            return connection.close();
+        shared.under_way.fetch_add(1, Ordering::SeqCst);
+        let goes_on = answer(&mut connection, request, shared);
+        shared.under_way.fetch_sub(1, Ordering::SeqCst);
+        match goes_on {
+            Ok(true) => {}
+            Ok(false) => return connection.close(),
+            // The client is gone, and its place is free at once.
+            Err(_) => return,
         }
     }
+}
+
+/// Answers a request, and returns whether the client may send another one.
+fn answer(connection: &mut Connection, request: Request, shared: &Shared) -> std::io::Result<bool> {
+    let keep_alive = request.keep_alive;
+    match route(request, connection, shared) {
+        Ok(Answer::Text(body)) => connection.respond(200, &body, keep_alive)?,
+        Ok(Answer::Completion(completion, _reservation)) => {
+            connection.respond_with(&completion, keep_alive)?;
+        }
+        Ok(Answer::Tokens(tokens)) => connection.respond_with(&tokens, keep_alive)?,
+        Ok(Answer::Detokenized(text)) => connection.respond_with(&text, keep_alive)?,
+        Ok(Answer::Stream(incoming, growing)) => {
+            stream_answer(connection, incoming, growing, shared, keep_alive)?;
+        }
+        Err(Refusal::Failed(failure)) => {
+            connection.respond(failure.status, &failure.body(), keep_alive)?;
+        }
+        Err(Refusal::Gone) => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+    }
+    shared.answered.fetch_add(1, Ordering::SeqCst);
+    Ok(keep_alive)
 }

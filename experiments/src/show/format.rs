@@ -1,6 +1,9 @@
 //! Formats of numbers, bytes and durations for reports and terminals: few digits, thin spaces, units.
 
+use std::path::Path;
 use std::time::Duration;
+
+use foretoken_datasets::files::printable;
 
 /// Narrow no-break space, between a number and its unit, and between thousands.
 pub const THIN: char = '\u{202F}';
@@ -153,6 +156,18 @@ pub fn duration(time: Duration) -> String {
 /// Replaces thin spaces by ordinary ones, because terminals differ in their width.
 pub fn plain(text: String) -> String {
     text.replace(THIN, " ")
+}
+
+/// Paths in lines of text.
+pub trait Shown {
+    /// Returns the path in one line, whatever characters it has.
+    fn shown(&self) -> String;
+}
+
+impl<P: AsRef<Path> + ?Sized> Shown for P {
+    fn shown(&self) -> String {
+        printable(&self.as_ref().display().to_string())
+    }
 }
 
 /// Joins names as in a sentence: `one, two and three`.

@@ -24,7 +24,7 @@ const NOTICE_DELAY: Duration = Duration::from_millis(500);
 
 static UNSAVED: AtomicUsize = AtomicUsize::new(0);
 
-/// Guard of unsaved work. While it lives, only a second Ctrl-C ends the program by force.
+/// Guard of unsaved work, or of work that stops by itself. While it lives, only a second Ctrl-C ends the program by force.
 #[derive(Debug)]
 pub struct Unsaved(());
 
@@ -40,6 +40,11 @@ impl Drop for Unsaved {
     fn drop(&mut self) {
         UNSAVED.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Ends the program at once with success, while a computation that cannot be interrupted still runs on another thread.
+pub fn leave() -> ! {
+    terminal::exit(0, "")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

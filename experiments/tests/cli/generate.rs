@@ -469,7 +469,10 @@ fn hugging_face_models_generate_the_tokens_of_transformers() {
         assert_refused(
             &chosen,
             2,
-            &["--checkpoint: chooses among the checkpoints of a run"],
+            &[
+                "is not a run, so that it has no checkpoints",
+                "leave out --checkpoint",
+            ],
         );
     }
 }
@@ -493,7 +496,7 @@ fn errors_name_the_argument() {
     );
     refused(&["run", "--prompt", "ünd"], &["'ü'"]);
     // The tokenizer of the world has no token between texts, so it needs a prompt.
-    refused(&["run"], &["--prompt: give some text"]);
+    refused(&["run"], &["the prompt: give some text"]);
     for (args, part) in [
         (["--temperature", "-1"], "--temperature: is -1; it must be"),
         (["--top-k", "0"], "--top-k: is 0"),

@@ -8,6 +8,8 @@ mod data;
 mod evaluate;
 mod exposure;
 mod generate;
+mod hints;
+mod hostile;
 mod huggingface;
 mod input;
 mod inspect;
@@ -90,8 +92,11 @@ impl Bench {
         command
     }
 
+    /// Runs `foretoken ARGS`. An error may recommend only flags that the command has.
     fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        let output = self.command(args).output().unwrap();
+        hints::assert_flags_exist(args, &output);
+        output
     }
 
     /// Returns the command `foretoken train` with [`TINY`] and more arguments.

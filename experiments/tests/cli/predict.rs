@@ -156,7 +156,7 @@ fn errors_name_the_argument() {
         &["run", "--prompt", "T", "--target", ""],
         &["--target: has no token"],
     );
-    refused(&["run", "--prompt", ""], &["--prompt: give some text"]);
+    refused(&["run", "--prompt", ""], &["the prompt: give some text"]);
     refused(
         &["run", "--prompt", "T", "--context", "17"],
         &["--context: 17 is more than", "16"],

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod limits;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
@@ -298,17 +300,70 @@ fn wrong_requests_have_a_status_and_the_server_goes_on() {
             json!({"prompt": "the", "n": 600, "max_tokens": 1}),
             "from 1 to 512",
         ),
-        (json!({"prompt": "the", "logprobs": 1000}), "at most 20"),
+        (json!({"prompt": "the", "logprobs": 1000}), "from 0 to 20"),
         (json!({"prompt": "the", "temperature": -1}), "temperature"),
         (json!({"prompt": "the", "top_p": 0}), "top_p"),
         (json!({"prompt": "the", "stop": ""}), "stop string"),
         (json!({"prompt": "the", "wishes": 3}), "wishes"),
+        (
+            json!({"prompt": "the", "max_token": 3}),
+            "did you mean max_tokens?",
+        ),
+        (
+            json!({"prompt": "the", "max_tokens": "ten"}),
+            "max_tokens must be a whole number from 0 to 16, not \"ten\"",
+        ),
+        (
+            json!({"prompt": "the", "echo": 1}),
+            "echo must be true or false, not 1",
+        ),
+        (
+            json!({"prompt": "the", "top_k": 0.5}),
+            "top_k must be a whole number from 1, not 0.5",
+        ),
+        (
+            json!({"prompt": "the", "stop": [3]}),
+            "stop must be a string or a list of strings",
+        ),
+        (
+            json!({"prompt": "the", "stream": "yes"}),
+            "stream must be true or false",
+        ),
+        (
+            json!({"prompt": [1, -2]}),
+            "prompt must be a string, a list of strings",
+        ),
         (json!({"prompt": "the", "suffix": "x"}), "suffix"),
-        (json!([1, 2, 3]), ""),
-        (json!("the"), ""),
+        (json!([1, 2, 3]), "a JSON object"),
+        (json!("the"), "a JSON object"),
     ] {
         let message = server.refused(&request, 400);
         assert!(message.contains(part), "{request}: {message}");
+        for rust in ["u32", "usize", "i64", "invalid type", "--prompt"] {
+            assert!(!message.contains(rust), "{request}: {message}");
+        }
+    }
+    for (path, body, part) in [
+        ("/tokenize", "{}", "prompt is missing"),
+        (
+            "/tokenize",
+            r#"{"prompt": 5}"#,
+            "prompt must be a string, not 5",
+        ),
+        (
+            "/detokenize",
+            r#"{"tokens": ["a"]}"#,
+            "tokens must be a list",
+        ),
+        (
+            "/detokenize",
+            r#"{"tokens": [1, -1]}"#,
+            "from 0 to 4294967295",
+        ),
+    ] {
+        let (status, answer) = server.send("POST", path, body);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(part), "{body}: {message}");
     }
     let (status, answer) = server.send("POST", "/v1/completions", "{\"prompt\": ");
     assert_eq!(status, 400, "{answer}");

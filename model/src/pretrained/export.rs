@@ -9,9 +9,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::layout::Parameter;
-use super::{CONFIG, DESCRIPTION, Description, KEPT, Pretrained, TOKENIZER, WEIGHTS};
-use super::{folder, read_text};
+use super::{CONFIG, DESCRIPTION, Description, KEPT, Pretrained, TOKENIZER, WEIGHTS, folder};
 use crate::error::ModelError;
+use crate::files;
 use crate::host::parameters;
 use crate::huggingface::{Architecture, Keys};
 use crate::transformer::Transformer;
@@ -133,7 +133,7 @@ impl Pretrained {
         let source = self.source_folder();
         let config = source.join(CONFIG);
         let malformed = |message: String| ModelError::malformed(&config, message);
-        let text = read_text(&config)?;
+        let text = files::read_json(&config)?;
         let (architecture, mut reading) = Keys::parse(&text)
             .and_then(|keys| Architecture::read(&keys))
             .map_err(malformed)?;
@@ -321,6 +321,8 @@ fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
 
 /// The bytes alone: the copy belongs to whoever makes it.
 fn copy(from: &Path, to: &Path) -> Result<(), ModelError> {
-    let bytes = fs::read(from).map_err(ModelError::read(from))?;
-    fs::write(to, bytes).map_err(ModelError::write(to))
+    let mut file = files::open(from)?;
+    let mut copy = fs::File::create(to).map_err(ModelError::write(to))?;
+    std::io::copy(&mut file, &mut copy).map_err(ModelError::write(to))?;
+    Ok(())
 }

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::files;
 use crate::huggingface::{Architecture, HEAD, Keys, Reading};
 use crate::transformer::Transformer;
 use crate::weights::{WeightType, Weights};
@@ -105,7 +106,7 @@ impl Pretrained {
     fn open_imported(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join(DESCRIPTION);
         let malformed = |error: &dyn ToString| ModelError::malformed(&path, error.to_string());
-        let text = read_text(&path)?;
+        let text = files::read_json(&path)?;
         let description: Description =
             serde_json::from_str(&text).map_err(|error| malformed(&error))?;
         description
@@ -140,7 +141,7 @@ impl Pretrained {
     fn open_huggingface(folder: &Path, file: Option<PathBuf>) -> Result<Self, ModelError> {
         let path = folder.join(CONFIG);
         let malformed = |message: String| ModelError::malformed(&path, message);
-        let keys = Keys::parse(&read_text(&path)?).map_err(malformed)?;
+        let keys = Keys::parse(&files::read_json(&path)?).map_err(malformed)?;
         let (architecture, reading) = Architecture::read(&keys).map_err(malformed)?;
         let Reading { mut config, note } = reading;
         let weights = Weights::open(&match file {
@@ -325,7 +326,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     }
     if index.is_file() {
         let malformed = |message: String| ModelError::malformed(&index, message);
-        let keys = Keys::parse(&read_text(&index)?).map_err(malformed)?;
+        let keys = Keys::parse(&files::read_json(&index)?).map_err(malformed)?;
         let map: HashMap<String, PathBuf> =
             keys.get("weight_map", HashMap::new()).map_err(malformed)?;
         let mut names: Vec<PathBuf> = map.into_values().collect();
@@ -373,7 +374,7 @@ fn end_of_text(folder: &Path, config: &Keys) -> Result<Vec<u32>, ModelError> {
     let generation = folder.join("generation_config.json");
     let own = match generation.is_file() {
         true => {
-            let keys = Keys::parse(&read_text(&generation)?);
+            let keys = Keys::parse(&files::read_json(&generation)?);
             Some(keys.map_err(|message| ModelError::malformed(&generation, message))?)
         }
         false => None,
@@ -392,8 +393,4 @@ fn end_of_text(folder: &Path, config: &Keys) -> Result<Vec<u32>, ModelError> {
         true => ids(config),
         false => ids_of_own,
     })
-}
-
-fn read_text(path: &Path) -> Result<String, ModelError> {
-    fs::read_to_string(path).map_err(ModelError::read(path))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
+use foretoken::show::format::Shown;
 use foretoken::verify::bisect::{Bisection, Culprit, Direction, Row};
 
 use crate::cli::screen;
@@ -106,7 +107,7 @@ pub(super) fn report(found: &Bisection, all: bool, colours: bool) -> String {
         text += "--all shows every operation.\n";
     }
     if let Some(directory) = &found.directory {
-        text += &format!("Written: {}\n", directory.display());
+        text += &format!("Written: {}\n", directory.shown());
     }
     text
 }
@@ -156,7 +157,7 @@ fn details(culprit: &Culprit) -> String {
         lines.push(("smallest case", shapes(smallest)));
     }
     if let Some(file) = &culprit.reproduction {
-        lines.push(("reproduction", file.display().to_string()));
+        lines.push(("reproduction", file.shown()));
     }
     let lines: String = lines
         .into_iter()

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::Shown;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
@@ -105,7 +106,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
             drop(reporter);
             errln!(
                 "interrupted; {} is unfinished. The same command continues where it stopped.",
-                args.out.display()
+                args.out.shown()
             );
             return Ok(ExitCode::from(130));
         }
@@ -130,7 +131,7 @@ fn warn(built: &Built) {
         errln!(
             "skipped {n} {} with another extension, such as {}; to include them, name them as INPUT, or with a glob",
             if n == 1 { "file" } else { "files" },
-            first.display()
+            first.shown()
         );
     }
     if text.replaced_documents > 0 {
@@ -157,7 +158,7 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
         manifest, already, ..
     } = built;
     if *already {
-        outln!("{} is complete already", out.display());
+        outln!("{} is complete already", out.shown());
     }
     outln!(
         "{:<6} {:>13} {:>15} {:>12} {:>6}",
@@ -199,7 +200,7 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
             bytes as f64 / seconds / 1e6
         );
     }
-    outln!("Tokens: {}", out.display());
+    outln!("Tokens: {}", out.shown());
 }
 
 /// Returns a line with the number of files read in each format; `None` if the manifest does not record formats.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use foretoken::show::format::plural;
+use foretoken::show::format::{Shown, plural};
 use foretoken::show::progress::{bytes_bar, targets_bar};
 use foretoken::{Error, outln};
 use foretoken_datasets::{Corpus, Overlap, check, overlap};
@@ -64,7 +64,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
     };
     outln!(
         "{}: {} tokens for {} bytes of text; {what}",
-        args.folder.display(),
+        args.folder.shown(),
         grouped(checked.tokens),
         grouped(checked.bytes)
     );

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use foretoken::show::format::Shown;
 use foretoken::show::progress::bytes_bar;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{CorpusEntry, DataError, FetchOptions, corpora, fetch};
@@ -74,7 +75,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Error> {
         } else {
             "  not checked: its SHA-256 is not known"
         };
-        outln!("{}{held_out}{unchecked}", file.path.display());
+        outln!("{}{held_out}{unchecked}", file.path.shown());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
+use foretoken::show::format::Shown;
+use foretoken::show::output;
 use foretoken::{Error, outln};
 use foretoken_datasets::{Corpus, Manifest, Split, Tokenizer, TokensEntry, WindowOrder, Windows};
 use serde::Serialize;
@@ -160,7 +162,7 @@ fn window(
 
 fn print(shown: &Contents, args: &ShowArgs) {
     let colour = screen::has_colours();
-    outln!("{}", args.folder.display());
+    outln!("{}", args.folder.shown());
     match &shown.manifest {
         Some(manifest) => print_manifest(manifest),
         None => outln!(
@@ -196,7 +198,7 @@ fn print(shown: &Contents, args: &ShowArgs) {
                 window.tokens.len(),
                 grouped(window.offset as u64)
             );
-            outln!("{}", with_borders(&window.tokens, colour));
+            output::write_styled(&format!("{}\n", with_borders(&window.tokens, colour)));
         }
         None => outln!("\nToo short for a window of {} tokens.", args.context),
     }
@@ -247,7 +249,7 @@ fn print_manifest(manifest: &Manifest) {
             .sources
             .iter()
             .take(3)
-            .map(|source| source.path.as_str())
+            .map(|source| source.path.shown())
             .collect::<Vec<_>>()
             .join(", "),
         if manifest.sources.len() > 3 {

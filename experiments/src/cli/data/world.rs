@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use foretoken::engine::memory::refuse_world;
-use foretoken::show::format::plural;
+use foretoken::show::format::{Shown, plural};
 use foretoken::{Error, outln};
 use foretoken_datasets::world::{
     LengthLaw, Parameters, Stream, TextDescription, World, WorldConfig, WorldDescription, WorldKind,
@@ -146,7 +146,7 @@ pub(super) fn run(args: WorldArgs) -> Result<ExitCode, Error> {
             grouped(*bytes as u64)
         );
     }
-    outln!("Text: {}", folder.display());
+    outln!("Text: {}", folder.shown());
     Ok(ExitCode::SUCCESS)
 }
 

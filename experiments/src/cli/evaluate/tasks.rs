@@ -15,7 +15,7 @@ use foretoken::science::tasks::{
 use foretoken::show::progress::targets_bar;
 
 use super::super::interrupt::on_ctrl_c;
-use super::super::model::{ModelArgs, refused};
+use super::super::model::{ModelArgs, refuse_repeated, refused};
 use super::super::report_args::print_and_write;
 use super::task_words::shown;
 use super::{EvaluateArgs, context};
@@ -125,16 +125,11 @@ fn settings(args: &EvaluateArgs, source: &Source) -> Result<TaskSettings, Error>
 /// Reads the data of all tasks.
 fn read(args: &EvaluateArgs, interrupt: &AtomicBool) -> Result<Vec<TaskData>, Error> {
     let data = args.data.clone().unwrap_or_else(|| PathBuf::from("."));
-    let mut tasks: Vec<Task> = Vec::new();
-    for task in &args.task.tasks {
-        if tasks.contains(task) {
-            return Err(refused("--tasks", format!("names {task} twice")));
-        }
-        tasks.push(*task);
-    }
+    let tasks = args.task.tasks.iter().copied();
+    refuse_repeated("--tasks", &args.task.tasks, ToString::to_string)?;
     let shots = args.task.shots();
     let read = |task| TaskData::read(&data, task, shots, interrupt);
-    tasks.into_iter().map(read).collect()
+    tasks.map(read).collect()
 }
 
 /// Evaluates a model on all tasks.

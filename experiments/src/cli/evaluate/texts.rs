@@ -12,7 +12,7 @@ use foretoken_datasets::world::{WindowFloor, WorldCorpus};
 use foretoken_datasets::{ReadOptions, SourceFile, Split, Tokenizer, find_sources};
 
 use super::EvaluateArgs;
-use crate::cli::model::{experiment_of_data, refused};
+use crate::cli::model::{experiment_of_data, load_data, refused};
 
 /// Texts to evaluate on, not read yet.
 pub(super) enum Texts {
@@ -38,7 +38,12 @@ pub(super) fn texts(
         return Err(refused("TEXT", message));
     };
     let reporter = BuildReporter::new(Dashboard::Plain);
-    let data = Data::load(&experiment.data, reporter.monitor(interrupt))?;
+    let data = load_data(
+        &experiment,
+        args.data.as_deref(),
+        source,
+        reporter.monitor(interrupt),
+    )?;
     let texts = Texts::Datasets(Box::new(data));
     texts.check(source.tokenizer()?, "--data")?;
     Ok(texts)

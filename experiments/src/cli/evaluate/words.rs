@@ -17,7 +17,7 @@ pub(super) fn shown(report: &EvaluationRecord) -> String {
     } = &report.evaluation;
     let mut shown = format!(
         "{} on {} in {}\n{}\n\n",
-        report.model,
+        printable(&report.model),
         report.backend,
         report.precision,
         report.settings().words()
@@ -75,7 +75,10 @@ pub(super) fn shown(report: &EvaluationRecord) -> String {
             };
             shown += &format!(
                 "{:>10} {:>12} {per_byte:>12}  {} {}\n",
-                document.tokens, document.bytes, document.text, document.document
+                document.tokens,
+                document.bytes,
+                printable(&document.text),
+                document.document
             );
         }
     } else if texts.len() > 1 {

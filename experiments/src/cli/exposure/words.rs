@@ -3,7 +3,7 @@
 use foretoken::science::Share;
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::exposure::{Accumulated, ExposureRecord, Repetition, StrategyRecord};
-use foretoken::show::format::{self, count, plural, significant};
+use foretoken::show::format::{self, Shown, count, plural, significant};
 
 use super::super::screen;
 
@@ -24,7 +24,7 @@ pub(super) fn shown(record: &ExposureRecord) -> String {
     let method = &record.method;
     let mut shown = format!(
         "{} on {} in {}\nagainst {}\n\n{}",
-        record.model,
+        record.model.shown(),
         record.backend,
         record.precision,
         method.oracle.words(),

@@ -109,6 +109,6 @@ impl<'p> TextPrinter<'p> {
             return true;
         }
         self.line_start = text.ends_with('\n');
-        output::write(text)
+        output::write_text(text)
     }
 }

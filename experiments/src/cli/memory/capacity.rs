@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use foretoken::record::run::runs_of;
+use foretoken::record::run::{refuse_duplicates, runs_of};
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::memory::{
     Capacities, Capacity, CapacityRecord, CapacitySettings, Memorised,
 };
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::{self, count, significant};
+use foretoken::show::format::{self, Shown, count, significant};
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln};
 
@@ -82,6 +82,7 @@ pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
     for source in &sources {
         paths.extend(runs_of(source)?);
     }
+    refuse_duplicates(paths.iter().map(PathBuf::as_path))?;
     let directory = args.report.claim("capacity-")?;
     let interrupt = on_ctrl_c(|| {});
     let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
@@ -90,11 +91,14 @@ pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
     for path in &paths {
         match settings.measure(path, reporter.monitor(&interrupt), &interrupt)? {
             Some(memorised) => runs.push(memorised),
-            None => errln!("note: {} is not finished", path.display()),
+            None => errln!("note: {} is not finished", path.shown()),
         }
     }
     if runs.is_empty() {
-        return Err(refused("RUN", "names no run that is finished"));
+        let sources: Vec<String> = sources.iter().map(|path| path.shown()).collect();
+        let message =
+            "no run is finished, and only finished ones are measured; train one to its end";
+        return Err(refused(&format::listed(&sources), message));
     }
     runs.sort_by(|a, b| {
         let key = |run: &Memorised| (run.parameters, run.documents);

@@ -9,7 +9,7 @@ use foretoken::science::Share;
 use foretoken::science::memory::{
     ExtractRecord, ExtractSettings, Extraction, Group, PrefixRecord, SetRecord,
 };
-use foretoken::show::format::{self, count, significant};
+use foretoken::show::format::{self, Shown, count, significant};
 use foretoken::show::progress::targets_bar;
 
 use super::super::interrupt::on_ctrl_c;
@@ -182,7 +182,7 @@ fn settings(args: &ExtractArgs, context: usize, lead: usize) -> Result<ExtractSe
 fn shown(record: &ExtractRecord) -> String {
     let mut shown = format!(
         "{} on {} in {}; {} epochs of the training text read\n{} training and {} held-out sequences, suffixes of {} tokens\n\n",
-        record.model,
+        record.model.shown(),
         record.backend,
         record.precision,
         significant(record.epochs, 2),

@@ -7,7 +7,7 @@ use clap::Args;
 use foretoken::Error;
 use foretoken::science::evaluate::{Estimate, Evaluation};
 use foretoken::science::memory::{GapMeasurement, GapRecord, GapSettings};
-use foretoken::show::format::{self, count};
+use foretoken::show::format::{self, Shown, count};
 use foretoken::show::output;
 use foretoken::show::progress::targets_bar;
 
@@ -90,7 +90,7 @@ pub(super) fn run(args: GapArgs) -> Result<ExitCode, Error> {
 fn shown(record: &GapRecord) -> String {
     let mut shown = format!(
         "{} on {} in {}; {} epochs of the training text read\n\n{:<24} {:>9} {:>10}   95 % interval\n",
-        record.model,
+        record.model.shown(),
         record.backend,
         record.precision,
         format::significant(record.epochs, 2),

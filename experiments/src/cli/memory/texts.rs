@@ -7,6 +7,7 @@ use foretoken::experiment::WindowKind;
 use foretoken::record::source::Source;
 use foretoken::science::memory::Texts;
 use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::Shown;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, Experiment};
 
@@ -27,15 +28,16 @@ impl RunTexts {
         let (Some(experiment), Some(step)) = (experiment_of_data(None, source)?, source.step())
         else {
             return Err(refused(
-                "MODEL",
+                &source.path().shown(),
                 "is not a run, so that its training text is not known; name the directory of a run",
             ));
         };
         let reporter = BuildReporter::new(Dashboard::Plain);
-        let data = Data::load(&experiment.data, reporter.monitor(interrupt))?;
+        let data = Data::load(&experiment.data, reporter.monitor(interrupt));
+        let data = data.map_err(|error| error.of_run(source.path()))?;
         if let Some(difference) = data.tokenizer.difference(source.tokenizer()?) {
             return Err(refused(
-                "MODEL",
+                &source.path().shown(),
                 format!(
                     "its data have another tokenizer now ({difference}); bring back those that it was trained on"
                 ),

@@ -117,7 +117,7 @@ impl CapacitySettings {
                  data.windows = \"documents\"",
             ));
         }
-        let data = Data::load(&experiment.data, monitor)?;
+        let data = Data::load(&experiment.data, monitor).map_err(|error| error.of_run(path))?;
         let (Some(corpus), [train]) = (&data.world, &data.train[..]) else {
             return Err(refused(
                 "was not trained on a world, so that the information of its text is not known; set data.world",

@@ -92,10 +92,8 @@ impl GapSettings {
             let mut evaluator = Evaluator::new(model, settings, lengths.clone(), None, 1);
             evaluator.add(&text, interrupt, progress)?;
             evaluator.finish().ok_or_else(|| Error::Experiment {
-                origin: "MODEL".into(),
-                message: format!(
-                    "has no {name} text up to this checkpoint; name a later --checkpoint"
-                ),
+                origin: "--checkpoint".into(),
+                message: format!("the run has no {name} text up to this one; name a later one"),
             })
         };
         let (training, held_out) = (

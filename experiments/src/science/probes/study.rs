@@ -1,5 +1,6 @@
 //! Probes of the checkpoints of a run, and of the runs of a sweep.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -36,6 +37,17 @@ pub enum Selection {
     All,
     /// One checkpoint.
     One(Checkpoint),
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::One(Checkpoint::Best) => f.write_str("best"),
+            Self::One(Checkpoint::Last) => f.write_str("last"),
+            Self::One(Checkpoint::Step(step)) => step.fmt(f),
+        }
+    }
 }
 
 impl FromStr for Selection {
@@ -99,7 +111,7 @@ impl Study {
             })?;
         let families = section.families_in(world.kind);
         let source = Source::open(path, Checkpoint::Last, None)?;
-        let data = Data::load(&experiment.data, monitor)?;
+        let data = Data::load(&experiment.data, monitor).map_err(|error| error.of_run(path))?;
         let tokenizer = source.tokenizer()?;
         let context = source.config().context;
         let questions = match &data.world {

@@ -10,6 +10,7 @@ use super::run::{Convention, Floor, LARGEST, Run, refused};
 use super::table::Columns;
 use super::{runs, table};
 use crate::Error;
+use crate::record::run::{refuse_duplicates, runs_of};
 
 /// A run as it is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,14 @@ impl Observations {
     /// Returns an error if a source cannot be read, a row is not one of positive numbers, there are too many runs, or runs
     /// of this program are on different data.
     pub fn read(sources: &[PathBuf], columns: &Columns) -> Result<Self, Error> {
+        let mut paths = Vec::new();
+        for source in sources {
+            match source.is_dir() {
+                true => paths.extend(runs_of(source)?),
+                false => paths.push(source.clone()),
+            }
+        }
+        refuse_duplicates(paths.iter().map(PathBuf::as_path))?;
         let mut runs = Vec::new();
         let mut skipped = Vec::new();
         for source in sources {

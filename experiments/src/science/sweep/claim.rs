@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use foretoken_datasets::files;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -41,7 +42,9 @@ impl Content {
     fn read(mut file: &File) -> Option<Self> {
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).ok()?;
-        file.read_to_string(&mut text).ok()?;
+        file.take(files::LARGEST_DESCRIPTION)
+            .read_to_string(&mut text)
+            .ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -131,7 +134,7 @@ impl Snapshot {
             return Owner::Dead;
         }
         let path = file_of(&self.folder, name, number);
-        let Ok(file) = File::open(&path) else {
+        let Ok(file) = files::open_regular(&path) else {
             // It was removed, or cannot be read.
             let renewed = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
             return Owner::Unknown(renewed.unwrap_or(SystemTime::UNIX_EPOCH));

@@ -271,7 +271,7 @@ impl SweepDirectory {
 
     fn failure(&self, name: &str) -> Result<Option<Failure>, Error> {
         let file = self.failure_file(name);
-        let text = match fs::read_to_string(&file) {
+        let text = match files::read_small_text(&file, files::LARGEST_DESCRIPTION) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             text => text.map_err(Error::io("read", &file))?,
         };
@@ -335,7 +335,7 @@ impl SweepDirectory {
         for name in before {
             let belongs = match runs.iter().find(|run| run.name == name) {
                 None => false,
-                Some(run) => match fs::read_to_string(self.experiment_file(&run.name)) {
+                Some(run) => match read(&self.experiment_file(&run.name)) {
                     Ok(text) => {
                         let file = self.experiment_file(&name).display().to_string();
                         let before = Experiment::from_toml(&text, &file)?;
@@ -357,7 +357,7 @@ impl SweepDirectory {
     }
 
     fn write_if_other(&self, file: &Path, text: &str) -> Result<(), Error> {
-        match fs::read(file) {
+        match files::read_small(file, files::LARGEST_DESCRIPTION) {
             Ok(before) if before == text.as_bytes() => Ok(()),
             _ => write_atomically(file, text.as_bytes()).map_err(fixable),
         }
@@ -397,7 +397,8 @@ fn names(folder: &Path) -> HashSet<String> {
 }
 
 fn read(file: &Path) -> Result<String, Error> {
-    fs::read_to_string(file).map_err(Error::io("read", file))
+    let text = files::read_small_text(file, files::LARGEST_DESCRIPTION);
+    text.map_err(Error::io("read", file))
 }
 
 /// Turns an error of the disk that the user can fix into one that says so.

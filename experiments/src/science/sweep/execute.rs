@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use foretoken_datasets::files;
+
 use super::children::{self, terminate};
 use super::claim::{LEASE, Observer, Snapshot};
 use super::directory::{Failure, SweepDirectory};
@@ -228,7 +230,7 @@ impl Execution<'_> {
             return Ok(());
         }
         let log = self.sweep.log(name);
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let text = files::read_small_text(&log, files::LARGEST_DESCRIPTION).unwrap_or_default();
         let last = text
             .lines()
             .rev()

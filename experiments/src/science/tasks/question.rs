@@ -199,12 +199,14 @@ fn winogrande(fields: &Fields<'_>) -> Result<Item, String> {
         other => return Err(format!("\"answer\" is {other:?}, not \"1\" or \"2\"")),
     };
     let mut choices = Vec::new();
-    for option in ["option1", "option2"] {
-        let option = fields.text(option)?;
-        let filled = format!("{before}{option}");
-        if strip(&filled).is_empty() {
-            return Err("an option is empty, and no text precedes the blank".into());
+    for name in ["option1", "option2"] {
+        let option = fields.text(name)?;
+        if strip(option).is_empty() {
+            return Err(format!(
+                "{name:?} is empty, so that nothing fills the blank"
+            ));
         }
+        let filled = format!("{before}{option}");
         choices.push(Choice {
             characters: filled.chars().count(),
             bytes: filled.len(),
@@ -332,7 +334,16 @@ mod tests {
             (Task::ArcEasy, arc(json!([1, 2]), "A"), "contains a number"),
             (Task::Winogrande, winogrande("no blank", "1"), "no blank"),
             (Task::Winogrande, winogrande("x _ ", "1"), "after its blank"),
-            (Task::Winogrande, winogrande("_ x", "1"), "is empty"),
+            (
+                Task::Winogrande,
+                winogrande("_ x", "1"),
+                "\"option1\" is empty",
+            ),
+            (
+                Task::Winogrande,
+                winogrande("x _ y", "2"),
+                "\"option1\" is empty",
+            ),
             (
                 Task::Winogrande,
                 winogrande("_ x", ""),

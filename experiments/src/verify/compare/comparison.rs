@@ -421,6 +421,9 @@ impl Comparison {
     /// File name in a comparison's directory.
     pub const FILE: &str = "comparison.json";
 
+    /// Maximum size of the file. It has every loss of every run.
+    pub(crate) const LARGEST: u64 = 512 << 20;
+
     /// Returns the experiment that was run, with its hashes.
     ///
     /// # Errors

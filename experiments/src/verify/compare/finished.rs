@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use foretoken_datasets::files;
+
 use super::judge::{Case, Curve};
 use super::{Comparison, Entrant, Entry, Recorded, Reference, Unit, Verdict};
 use crate::Error;
@@ -314,7 +316,7 @@ fn recorded(path: &Path, run: &Finished) -> Result<Recorded, Error> {
             })?,
     };
     let refused = |message: String| Error::run_directory(&file, message);
-    let text = std::fs::read_to_string(&file)
+    let text = files::read_small_text(&file, Comparison::LARGEST)
         .map_err(|error| refused(format!("cannot be read: {error}")))?;
     let recorded = match serde_json::from_str::<Comparison>(&text) {
         Ok(comparison) => Recorded::of(&comparison)?,

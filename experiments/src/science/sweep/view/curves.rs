@@ -1,8 +1,9 @@
 //! Losses of runs, read from their metrics logs while they are written.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+
+use foretoken_datasets::files;
 
 use crate::record::run::{MetricsLog, Record};
 use crate::science::sweep::directory::SweepDirectory;
@@ -82,7 +83,7 @@ impl Curve {
     /// Reads the lines that a log has more.
     fn follow(&mut self, log: &std::path::Path, steps: usize) {
         let mut bytes = Vec::new();
-        let read = File::open(log).and_then(|mut file| {
+        let read = files::open_regular(log).and_then(|mut file| {
             // A resumed run drops the steps after its last checkpoint.
             if file.metadata()?.len() < self.read {
                 *self = Self::default();

@@ -9,9 +9,10 @@ mod words;
 
 pub(super) use words::preceded;
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use foretoken_datasets::files;
 
 use super::{Comparison, Entry, Verdict};
 use crate::Error;
@@ -147,22 +148,23 @@ fn legend(comparison: &Comparison) -> Legend {
 /// Returns an error if there is none or it is damaged.
 pub fn read(directory: &Path) -> Result<Comparison, Error> {
     let path = directory.join(Comparison::FILE);
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound if !directory.exists() => {
-            Error::run_directory(directory, "no such directory")
-        }
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Error::run_directory(
-            directory,
-            format!(
-                "holds no comparison, because it has no {}; name the directory of a comparison",
-                Comparison::FILE
+    let text =
+        files::read_small_text(&path, Comparison::LARGEST).map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !directory.exists() => {
+                Error::run_directory(directory, "no such directory")
+            }
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::run_directory(
+                directory,
+                format!(
+                    "holds no comparison, because it has no {}; name the directory of a comparison",
+                    Comparison::FILE
+                ),
             ),
-        ),
-        ErrorKind::InvalidData => {
-            Error::run_directory(&path, "is damaged: it is not UTF-8; restore the file")
-        }
-        _ => Error::io("read", &path)(error),
-    })?;
+            ErrorKind::InvalidData => {
+                Error::run_directory(&path, "is damaged: it is not UTF-8; restore the file")
+            }
+            _ => Error::io("read", &path)(error),
+        })?;
     serde_json::from_str(&text).map_err(|error| {
         Error::run_directory(
             &path,

@@ -2,6 +2,8 @@
 
 mod fixture;
 
+use std::fs;
+
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::record::environment::Environment;
