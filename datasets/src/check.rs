@@ -1,13 +1,17 @@
 //! Checks a token folder in full: checksums, ids, counts, document starts and bytes.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use crate::{
     Corpus, DataError, Split, Tokenizer,
     documents::DocumentIndex,
     manifest::{Manifest, TokensEntry},
+    occurrences::check as check_interrupt,
     token_folder::documents_file,
 };
+
+/// Documents between two looks at the interrupt.
+const CHUNK: usize = 1 << 16;
 
 /// Result of a successful check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +33,13 @@ pub struct CheckReport {
 ///
 /// # Errors
 ///
-/// The first fault, with the file and, if there is one, the offset in it.
+/// The first fault, with the file and, if there is one, the offset in it; and [`DataError::Interrupted`] once `interrupt`
+/// is set.
 pub fn check(
     folder: &Path,
     tokenizer: Option<&Path>,
     id_bytes: Option<usize>,
+    interrupt: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CheckReport, DataError> {
     let (corpus, manifest) = match Manifest::read(folder) {
@@ -53,9 +59,15 @@ pub fn check(
         manifest: manifest.is_some(),
     };
     for (name, split) in splits {
-        split.verify(&mut |bytes| progress(done + bytes, total))?;
+        split.verify(&mut |bytes| {
+            progress(done + bytes, total);
+            check_interrupt(interrupt)
+        })?;
         done += split.stored_bytes();
-        let (tokens, bytes) = (split.tokens() as u64, split.bytes()? as u64);
+        let (tokens, bytes) = (
+            split.tokens() as u64,
+            split.bytes_until(&mut || check_interrupt(interrupt))? as u64,
+        );
         checked.tokens += tokens;
         checked.bytes += bytes;
         if let Some(manifest) = &manifest {
@@ -77,7 +89,7 @@ pub fn check(
                     ));
                 }
             }
-            check_document_starts(folder, name, entry, split, &corpus.tokenizer)?;
+            check_document_starts(folder, (name, entry), split, &corpus.tokenizer, interrupt)?;
         }
     }
     Ok(checked)
@@ -86,10 +98,10 @@ pub fn check(
 /// Checks that documents start where the index says, and that an end-of-text token precedes each but the first.
 fn check_document_starts(
     folder: &Path,
-    name: &str,
-    entry: &TokensEntry,
+    (name, entry): (&str, &TokensEntry),
     split: &Split,
     tokenizer: &Tokenizer,
+    interrupt: &AtomicBool,
 ) -> Result<(), DataError> {
     let file = documents_file(name);
     let index = DocumentIndex::open(folder.join(&file))?;
@@ -103,6 +115,9 @@ fn check_document_starts(
     }
     let mut before = None;
     for document in 0..index.documents() {
+        if document % CHUNK == 0 {
+            check_interrupt(interrupt)?;
+        }
         let start = index.start(document);
         let follows = match before {
             None => start == 0,

@@ -6,7 +6,10 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use same_file::Handle;
@@ -227,12 +230,51 @@ pub fn is_device(file_type: fs::FileType) -> bool {
     }
 }
 
+/// Paths that this process removes when it ends by force.
+static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn temporary() -> MutexGuard<'static, Vec<PathBuf>> {
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// File or directory that is removed if the process ends by force while this lives; a directory only if it is empty then.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Registers a path.
+    pub fn new(path: PathBuf) -> Self {
+        temporary().push(path.clone());
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let mut paths = temporary();
+        if let Some(place) = paths.iter().position(|path| *path == self.0) {
+            paths.remove(place);
+        }
+    }
+}
+
+/// Removes lock files and every other [`Temporary`]: files, and then directories in the order of their registration. For a
+/// process that ends without running destructors.
+pub fn remove_temporary() {
+    let paths = temporary();
+    for remove in [fs::remove_file::<&Path>, fs::remove_dir::<&Path>] {
+        // What cannot be removed does no harm.
+        paths.iter().for_each(|path| drop(remove(path)));
+    }
+}
+
 /// Exclusive lock, such as on a folder. Dropping it releases the lock and removes the file. The operating system
 /// releases it when the process dies for any reason; a file without a lock on it has no effect.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
     _held: Handle,
+    _temporary: Temporary,
 }
 
 impl LockFile {
@@ -266,6 +308,7 @@ impl LockFile {
                 return Ok(Some(Self {
                     path: path.into(),
                     _held: held,
+                    _temporary: Temporary::new(path.into()),
                 }));
             }
         }
@@ -340,6 +383,19 @@ mod tests {
         // A file that a killed process has left is not locked.
         fs::write(folder.path().join(LockFile::NAME), "").unwrap();
         assert!(LockFile::try_take_folder(folder.path()).unwrap().is_some());
+    }
+
+    /// The process ends by force in the tests of the program only, because these tests share one.
+    #[test]
+    fn what_is_temporary_is_registered_while_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join(LockFile::NAME);
+        let is_registered = || temporary().contains(&lock);
+        let held = LockFile::try_take_folder(folder.path()).unwrap();
+        assert!(is_registered() && LockFile::try_take(&lock).unwrap().is_none());
+        assert!(is_registered());
+        drop(held);
+        assert!(!is_registered());
     }
 
     #[test]

@@ -1,5 +1,9 @@
-//! Counts how often sequences of tokens occur in a text: a rolling hash finds candidates (Karp & Rabin 1987), and each of
-//! them is compared, so that counts are exact.
+//! Counts how often sequences of tokens occur in a text, by rolling hashes (Karp & Rabin 1987).
+//!
+//! Two hashes modulo 2⁶¹ − 1 stand for a sequence, 122 bits together. Two different sequences of n tokens have equal ones
+//! with a probability of at most (n / 2⁶¹)², for random bases, so that nothing has to be read twice: the time is
+//! proportional to the tokens, however long the sequences are and however often they repeat. Among 10¹⁸ pairs of sequences
+//! of 1000 tokens, the probability of one error is below 10⁻¹².
 
 use std::{
     collections::HashMap,
@@ -11,8 +15,56 @@ use crate::{DataError, Split};
 /// Tokens that are read at once.
 const CHUNK: usize = 1 << 16;
 
-/// Base of the hash: odd, so that its powers are never 0.
-const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Modulus of the hashes, a prime.
+const MODULUS: u64 = (1 << 61) - 1;
+
+/// Bases of the hashes, drawn at random once.
+const BASES: [u64; 2] = [2_257_004_489_323_199_257, 190_947_022_686_183_123];
+
+/// Hashes of a sequence of tokens, which stand for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint([u64; 2]);
+
+impl Fingerprint {
+    pub(crate) fn of(tokens: &[u32]) -> Self {
+        tokens
+            .iter()
+            .fold(Self::default(), |this, token| this.extended(*token))
+    }
+
+    /// Returns the fingerprint of the sequence with one more token.
+    fn extended(self, token: u32) -> Self {
+        let next = |index: usize| sum(product(self.0[index], BASES[index]), symbol(token));
+        Self([next(0), next(1)])
+    }
+
+    /// Returns the fingerprint of the sequence without its first token, which has the factor `leading`.
+    fn without(self, first: u32, leading: [u64; 2]) -> Self {
+        let next = |index: usize| {
+            let part = product(symbol(first), leading[index]);
+            sum(self.0[index], MODULUS - part)
+        };
+        Self([next(0), next(1)])
+    }
+}
+
+/// Returns one more than the token, so that zeros at the start count.
+fn symbol(token: u32) -> u64 {
+    u64::from(token) + 1
+}
+
+/// Adds two numbers up to the modulus.
+fn sum(a: u64, b: u64) -> u64 {
+    let sum = a + b;
+    if sum >= MODULUS { sum - MODULUS } else { sum }
+}
+
+/// Multiplies two numbers below the modulus.
+fn product(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    // 2⁶¹ is 1 in this arithmetic.
+    sum(product as u64 & MODULUS, (product >> 61) as u64)
+}
 
 /// Counts the occurrences of each sequence in the splits, overlapping ones included. `progress` is called with the number
 /// of tokens after each chunk; every length of sequences reads the splits once.
@@ -26,10 +78,14 @@ pub fn occurrences(
     interrupt: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<u64>, DataError> {
-    let mut counts = vec![0; sequences.len()];
-    let mut by_length: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (index, sequence) in sequences.iter().enumerate() {
-        by_length.entry(sequence.len()).or_default().push(index);
+    let fingerprints: Vec<Fingerprint> = sequences
+        .iter()
+        .map(|sequence| Fingerprint::of(sequence))
+        .collect();
+    let mut by_length: HashMap<usize, HashMap<Fingerprint, u64>> = HashMap::new();
+    for (sequence, fingerprint) in sequences.iter().zip(&fingerprints) {
+        let of_length = by_length.entry(sequence.len()).or_default();
+        of_length.insert(*fingerprint, 0);
     }
     let mut lengths: Vec<usize> = by_length
         .keys()
@@ -38,62 +94,63 @@ pub fn occurrences(
         .collect();
     lengths.sort_unstable();
     for length in lengths {
-        let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
-        for index in &by_length[&length] {
-            let hash = sequences[*index]
-                .iter()
-                .fold(0, |hash, token| extended(hash, *token));
-            by_hash.entry(hash).or_default().push(*index);
-        }
+        let Some(counts) = by_length.get_mut(&length) else {
+            continue;
+        };
         for split in splits {
-            each_window(split, length, interrupt, progress, |hash, window| {
-                for index in by_hash.get(&hash).into_iter().flatten() {
-                    counts[*index] += u64::from(sequences[*index] == window);
+            each_window(split, length, interrupt, progress, |fingerprint| {
+                if let Some(count) = counts.get_mut(&fingerprint) {
+                    *count += 1;
                 }
             })?;
         }
     }
-    Ok(counts)
+    let counts = sequences.iter().zip(&fingerprints);
+    Ok(counts
+        .map(|(sequence, fingerprint)| by_length[&sequence.len()][fingerprint])
+        .collect())
 }
 
-/// Returns the hash of a sequence with one more token.
-pub(crate) fn extended(hash: u64, token: u32) -> u64 {
-    // One more than the token, so that zeros at the start count.
-    hash.wrapping_mul(BASE).wrapping_add(u64::from(token) + 1)
-}
-
-/// Calls `visit` with the hash and the tokens of every window of `length` tokens.
+/// Calls `visit` with the fingerprint of every window of `length` tokens.
 pub(crate) fn each_window(
     split: &Split,
     length: usize,
     interrupt: &AtomicBool,
     progress: &mut dyn FnMut(usize),
-    mut visit: impl FnMut(u64, &[u32]),
+    mut visit: impl FnMut(Fingerprint),
 ) -> Result<(), DataError> {
-    // The first token of a window has this factor in its hash.
-    let leading = (1..length).fold(1u64, |power, _| power.wrapping_mul(BASE));
     let tokens = split.tokens();
     for start in (0..tokens).step_by(CHUNK) {
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(DataError::Interrupted);
-        }
+        check(interrupt)?;
         // Windows that begin in the chunk.
         let end = tokens.min(start + CHUNK + length - 1);
         let ids = split.to_vec(start..end)?;
-        let mut hash = 0;
-        for (place, token) in ids.iter().enumerate() {
-            if place >= length {
-                let first = u64::from(ids[place - length]) + 1;
-                hash = u64::wrapping_sub(hash, first.wrapping_mul(leading));
-            }
-            hash = extended(hash, *token);
-            if place + 1 >= length {
-                visit(hash, &ids[place + 1 - length..=place]);
-            }
-        }
+        windows(&ids, length).for_each(&mut visit);
         progress(CHUNK.min(tokens - start));
     }
     Ok(())
+}
+
+/// Returns the fingerprints of all windows of `length` tokens.
+pub(crate) fn windows(ids: &[u32], length: usize) -> impl Iterator<Item = Fingerprint> {
+    // The first token of a window has these factors in its hashes.
+    let leading = BASES.map(|base| (1..length).fold(1, |power, _| product(power, base)));
+    let mut fingerprint = Fingerprint::default();
+    ids.iter().enumerate().filter_map(move |(place, token)| {
+        if place >= length {
+            fingerprint = fingerprint.without(ids[place - length], leading);
+        }
+        fingerprint = fingerprint.extended(*token);
+        (place + 1 >= length).then_some(fingerprint)
+    })
+}
+
+/// Returns an error once the user asks to stop.
+pub(crate) fn check(interrupt: &AtomicBool) -> Result<(), DataError> {
+    match interrupt.load(Ordering::Relaxed) {
+        true => Err(DataError::Interrupted),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

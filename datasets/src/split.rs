@@ -190,10 +190,19 @@ impl Split {
     ///
     /// The errors of [`read`](Self::read).
     pub fn bytes(&self) -> Result<usize, DataError> {
+        self.bytes_until(&mut || Ok(()))
+    }
+
+    /// Does what [`bytes`](Self::bytes) does, until `go_on` returns an error. It is called before each piece.
+    pub(crate) fn bytes_until(
+        &self,
+        go_on: &mut dyn FnMut() -> Result<(), DataError>,
+    ) -> Result<usize, DataError> {
         let mut ids = vec![0; CHUNK.min(self.tokens())];
         let mut bytes = 0;
         let mut start = 0;
         while start < self.tokens() {
+            go_on()?;
             let chunk = ids.len().min(self.tokens() - start);
             let ids = &mut ids[..chunk];
             self.read(start, ids)?;
@@ -231,8 +240,11 @@ impl Split {
     ///
     /// # Errors
     ///
-    /// The first damage; see [`TokenFile::verify`].
-    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), DataError> {
+    /// The first damage, and the error of `progress`; see [`TokenFile::verify`].
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
         let mut done = 0;
         for (_, shard) in self.shards.iter() {
             if let Shard::File(file) = shard {
@@ -397,7 +409,11 @@ mod tests {
         let ids = ids(100_000);
         let split = in_files(&folder, &ids, &[50_000]);
         let mut seen = vec![];
-        split.verify(&mut |done| seen.push(done)).unwrap();
+        let mut see = |done| {
+            seen.push(done);
+            Ok(())
+        };
+        split.verify(&mut see).unwrap();
         assert_eq!(seen, [65_536, 100_000, 165_536, 200_000]);
 
         let path = folder.path().join("50000-100000");
@@ -410,7 +426,7 @@ mod tests {
         let split = Split::from_files(files, lengths(300)).unwrap();
         assert_eq!(split.to_vec(0..82_000).unwrap(), ids[..82_000]);
         for error in [
-            split.verify(&mut |_| {}).unwrap_err(),
+            split.verify(&mut |_| Ok(())).unwrap_err(),
             split.bytes().unwrap_err(),
             split.to_vec(99_000..99_001).unwrap_err(),
         ] {

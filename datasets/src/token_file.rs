@@ -189,12 +189,15 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`read`](Self::read), for the first faulty block.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), DataError> {
+    /// The errors of [`read`](Self::read), for the first faulty block, and that of `progress`, which ends the check.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
         for block in 0..self.layout.blocks() {
             self.check(block)?;
             let done = (block + 1) * BLOCK;
-            progress(done.min(self.token_bytes()) as u64);
+            progress(done.min(self.token_bytes()) as u64)?;
         }
         Ok(())
     }

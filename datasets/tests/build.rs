@@ -154,7 +154,7 @@ fn tokens_do_not_depend_on_shards() {
                 .iter()
                 .all(|shard| shard.tokens == shard_tokens)
         );
-        check(&out, None, None, &mut |_, _| {}).unwrap();
+        check(&out, None, None, &NEVER, &mut |_, _| {}).unwrap();
         let corpus = Corpus::open(&out, None).unwrap();
         corpus.train.to_vec(0..corpus.train.tokens()).unwrap()
     };
@@ -251,7 +251,7 @@ fn long_text_in_parts_has_the_encoding_of_the_whole_text() {
             let manifest = build(&options(input, tokenizer), &out, SILENT)
                 .unwrap()
                 .manifest;
-            check(&out, None, None, &mut |_, _| {}).unwrap();
+            check(&out, None, None, &NEVER, &mut |_, _| {}).unwrap();
             assert_eq!(manifest.text.inexact_documents, 0);
             assert_eq!(
                 (manifest.train.bytes + manifest.valid.bytes) as usize,
@@ -468,5 +468,12 @@ fn concurrent_builds_of_one_cache_are_safe() {
             .collect()
     });
     assert!(built.iter().all(|path| *path == built[0]));
-    check(&built[0], None, None, &mut |_, _| {}).unwrap();
+    check(
+        &built[0],
+        None,
+        None,
+        &AtomicBool::new(false),
+        &mut |_, _| {},
+    )
+    .unwrap();
 }

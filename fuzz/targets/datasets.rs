@@ -75,7 +75,7 @@ fn token_file_named(name: &str, bytes: &[u8]) -> bool {
     file.fingerprint();
     let mut ids = vec![0; file.tokens()];
     let read = accepted(file.read(0, &mut ids));
-    let verified = accepted(file.verify(&mut |_| {}));
+    let verified = accepted(file.verify(&mut |_| Ok(())));
     assert_eq!(read, verified);
     let vocab_size = file.vocab_size().unwrap();
     assert!(read.is_none() || ids.iter().all(|id| (*id as usize) < vocab_size));
@@ -157,7 +157,8 @@ fn manifest_in(folder: &Path) -> bool {
         let json = serde_json::to_string(manifest).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), *manifest);
     }
-    let checked = accepted(check(folder, None, None, &mut |_, _| {}));
+    let interrupt = std::sync::atomic::AtomicBool::new(false);
+    let checked = accepted(check(folder, None, None, &interrupt, &mut |_, _| {}));
     let opened = accepted(Corpus::open(folder, None));
     if let Some(corpus) = &opened {
         accepted(corpus.train.to_vec(0..corpus.train.tokens()));

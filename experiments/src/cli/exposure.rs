@@ -8,19 +8,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+use foretoken::Error;
 use foretoken::experiment::{DataSection, WindowKind};
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::exposure::{
     DEFAULT_STRATEGIES, ExposureRecord, Judge, Sequences, Settings, Shape, Strategy, Study,
 };
-use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::{self, Shown};
-use foretoken::show::progress::{BuildReporter, targets_bar};
-use foretoken::{Error, Experiment};
-use foretoken_datasets::world::{TokenOracle, World, WorldConfig};
+use foretoken::show::progress::targets_bar;
+use foretoken_datasets::world::TokenOracle;
 
 use super::interrupt::on_ctrl_c;
-use super::model::{ModelArgs, experiment_of_data, load_data, refuse_repeated, refused};
+use super::model::{ModelArgs, load_data, refuse_repeated, refused};
 use super::report_args::{ReportArgs, print_and_write};
 
 /// Largest number of steps by default.
@@ -117,7 +116,7 @@ pub(super) fn run(args: ExposureArgs) -> Result<ExitCode, Error> {
     let (backend, precision) = args.model.backend()?;
     let interrupt = on_ctrl_c(|| {});
     let prepared = match &args.oracle {
-        None => of_world(&args, &source)?,
+        None => of_world(&args, &source, &interrupt)?,
         Some(_) => of_model(&args, &source, &interrupt)?,
     };
     let directory = args.report.claim("exposure-")?;
@@ -194,43 +193,41 @@ enum Oracle {
 }
 
 /// Prepares the exact oracle of the run's world, and fresh documents.
-fn of_world(args: &ExposureArgs, source: &Source) -> Result<Prepared, Error> {
-    let Some(experiment) = experiment_of_data(None, source)? else {
+fn of_world(
+    args: &ExposureArgs,
+    source: &Source,
+    interrupt: &AtomicBool,
+) -> Result<Prepared, Error> {
+    let Some((experiment, data)) = load_data(None, source, interrupt)? else {
         return Err(refused(
             &source.path().shown(),
             "is not a run, so that the exact distribution of its text is not known; name a stronger model with --oracle \
              MODEL, and data with --data DIR",
         ));
     };
-    let config = world(&experiment, source)?;
-    let world = World::new(config)?;
+    let Some(corpus) = &data.world else {
+        return Err(no_world(&experiment.data, source));
+    };
+    let world = &corpus.world;
     let tokenizer = source.tokenizer()?;
-    let oracle = TokenOracle::new(&world, tokenizer)?;
+    let oracle = TokenOracle::new(world, tokenizer)?;
     let by_document = experiment.data.windows == WindowKind::Documents;
     // The end of a document precedes the prompt.
     let shape = shape(args, 1, source.config().context)?;
     Ok(Prepared {
-        oracle: Oracle::Exact(Box::new(oracle), config.kind.name().into()),
-        sequences: Sequences::of_world(&world, tokenizer, by_document, shape)?,
+        oracle: Oracle::Exact(Box::new(oracle), world.config().kind.name().into()),
+        sequences: Sequences::of_world(world, tokenizer, by_document, shape)?,
     })
 }
 
-fn world<'e>(experiment: &'e Experiment, source: &Source) -> Result<&'e WorldConfig, Error> {
-    let DataSection {
-        world,
-        path,
-        mixture,
-        ..
-    } = &experiment.data;
-    world.as_ref().ok_or_else(|| {
-        let names = mixture.iter().map(|entry| entry.path.clone());
-        let names: Vec<String> = path.iter().cloned().chain(names).collect();
-        let message = format!(
-            "was trained on {}, whose exact distribution is not known; name a stronger model with --oracle MODEL",
-            format::listed(&names)
-        );
-        refused(&source.path().shown(), message)
-    })
+fn no_world(data: &DataSection, source: &Source) -> Error {
+    let names = data.mixture.iter().map(|entry| entry.path.clone());
+    let names: Vec<String> = data.path.iter().cloned().chain(names).collect();
+    let message = format!(
+        "was trained on {}, whose exact distribution is not known; name a stronger model with --oracle MODEL",
+        format::listed(&names)
+    );
+    refused(&source.path().shown(), message)
 }
 
 /// Prepares a model as the oracle, and the validation text.
@@ -250,18 +247,11 @@ fn of_model(
             format!("has another tokenizer than the model ({difference}); name one with the same"),
         ));
     }
-    let Some(experiment) = experiment_of_data(args.data.as_deref(), source)? else {
+    let Some((experiment, data)) = load_data(args.data.as_deref(), source, interrupt)? else {
         let message = "give a folder of tokens or an experiment file: this model is not a run, which would have data of \
                        its own";
         return Err(refused("--data", message));
     };
-    let reporter = BuildReporter::new(Dashboard::Plain);
-    let data = load_data(
-        &experiment,
-        args.data.as_deref(),
-        source,
-        reporter.monitor(interrupt),
-    )?;
     if let Some(difference) = data.tokenizer.difference(tokenizer) {
         return Err(refused(
             "--data",

@@ -1,6 +1,7 @@
 //! The argument MODEL, and other arguments of all commands that take one.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use clap::Args;
@@ -8,8 +9,12 @@ use foretoken::backend::Backend;
 use foretoken::backend::precision::Precision;
 use foretoken::engine::data::Data;
 use foretoken::experiment::DataSection;
+use foretoken::record::data::data_of;
 use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
+use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::Shown;
+use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, Experiment};
 use foretoken_datasets::Monitor;
 use foretoken_model::Transformer;
@@ -37,6 +42,16 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     pub(super) fn open(&self) -> Result<Source, Error> {
         Source::open(&self.model, self.checkpoint, self.tokenizer.as_deref())
+    }
+
+    /// Opens the model, which must be a run.
+    pub(super) fn open_run(&self) -> Result<Source, Error> {
+        if RunDirectory::open(&self.model).is_err() {
+            // What is no model at all has another error.
+            Source::open(&self.model, Checkpoint::Best, None)?;
+            return Err(not_a_run(&self.model));
+        }
+        self.open()
     }
 
     /// Returns whether a backend is given.
@@ -95,37 +110,45 @@ impl ModelArgs {
     }
 }
 
-/// Returns the experiment whose data a model is measured on: that of the argument `--data`, a folder of tokens or an
-/// experiment file, or else that of the run; `None` if the model is not a run.
-pub(super) fn experiment_of_data(
+/// Loads the data that a model is measured on, with the experiment that names them: those of the argument `--data`, a folder
+/// of tokens or an experiment file, or else those that the run was trained on; `None` if the model is not a run.
+///
+/// # Errors
+///
+/// Returns an error if the data cannot be read, or the run was trained on others than it names now.
+pub(super) fn load_data(
     data: Option<&Path>,
     source: &Source,
-) -> Result<Option<Experiment>, Error> {
-    match data {
-        Some(path) if path.is_file() => Experiment::load(path, &[]).map(Some),
+    interrupt: &AtomicBool,
+) -> Result<Option<(Experiment, Data)>, Error> {
+    let reporter = BuildReporter::new(Dashboard::Plain);
+    let monitor = reporter.monitor(interrupt);
+    let experiment = match data {
+        Some(path) if path.is_file() => Experiment::load(path, &[])?,
         Some(path) => {
             let mut experiment = Experiment::embedded(&[])?;
             experiment.data = DataSection::of_tokens(path, source.tokenizer_file().as_deref())?;
-            Ok(Some(experiment))
+            experiment
         }
-        None => match RunDirectory::open(source.path()) {
-            Ok(run) => run.experiment().map(Some),
-            Err(_) => Ok(None),
-        },
-    }
+        None => {
+            let Ok(run) = RunDirectory::open(source.path()) else {
+                return Ok(None);
+            };
+            let experiment = run.experiment()?;
+            let data = data_of(&run, &experiment, monitor)?;
+            return Ok(Some((experiment, data)));
+        }
+    };
+    let data = Data::load(&experiment.data, monitor)?;
+    Ok(Some((experiment, data)))
 }
 
-/// Loads the data of an [`experiment_of_data`]. An error names the run, if they are its own.
-pub(super) fn load_data(
-    experiment: &Experiment,
-    given: Option<&Path>,
-    source: &Source,
-    monitor: Monitor<'_>,
-) -> Result<Data, Error> {
-    Data::load(&experiment.data, monitor).map_err(|error| match given {
-        Some(_) => error,
-        None => error.of_run(source.path()),
-    })
+/// Returns the error for a model whose training text is asked for.
+pub(super) fn not_a_run(model: &Path) -> Error {
+    refused(
+        &model.shown(),
+        "is not a run, so that its training text is not known; name the directory of a run",
+    )
 }
 
 /// Refuses a list in which a value occurs twice. `name` names a value.

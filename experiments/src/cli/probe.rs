@@ -18,10 +18,7 @@ use super::interrupt::on_ctrl_c;
 use super::model::{refuse_repeated, refused};
 use super::report_args::{ReportArgs, print_and_write};
 use super::required::BackendName;
-use super::screen::wrapped;
-
-/// Columns of the text.
-const WIDTH: usize = 80;
+use super::screen::{WIDTH, wrapped};
 
 /// Columns of names in a table.
 const NAME: usize = 26;

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 
 use foretoken::show::terminal;
 
-/// Default number of columns.
-const COLUMNS: usize = 80;
+/// Columns of text that does not depend on the terminal.
+pub(super) const WIDTH: usize = 80;
 
 /// Returns whether standard output takes colours.
 pub(super) fn has_colours() -> bool {
@@ -19,7 +19,7 @@ pub(super) fn takes_colours(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Returns the columns of the terminal, limited to 40 to 120; 80 without a terminal.
+/// Returns the columns of the terminal, limited to 40 to 120; [`WIDTH`] without a terminal.
 pub(super) fn columns() -> usize {
     #[cfg(unix)]
     if io::stdout().is_terminal()
@@ -28,7 +28,7 @@ pub(super) fn columns() -> usize {
     {
         return usize::from(size.ws_col).clamp(40, 120);
     }
-    COLUMNS
+    WIDTH
 }
 
 /// Returns a readable name of a token: quoted, with visible spaces, and with escaped bytes if it is part of a

@@ -19,7 +19,6 @@ use foretoken::show::format::{Shown, plural};
 use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
-use foretoken_datasets::DataError;
 
 use super::interrupt::on_ctrl_c;
 use super::model::refused;
@@ -336,33 +335,36 @@ fn list_or_run(args: &SweepArgs) -> Result<ExitCode, Error> {
     })
 }
 
-/// Trains the runs of a plan that have no result yet, `jobs` of them side by side. Returns the directory of the sweep.
+/// Trains the runs of a plan that have no result yet, `jobs` of them side by side, if `check` has nothing against them.
+/// Returns the directory of the sweep; `None` if the user interrupts training.
 ///
 /// # Errors
 ///
-/// Returns an error if the plan is wrong, the directory cannot be written, or the user interrupts it. A run that fails is no
+/// Returns an error if the plan is wrong, or the directory cannot be written, and that of `check`. A run that fails is no
 /// error: it has no result.
-pub(super) fn train(file: &Path, jobs: usize, display: DisplayArgs) -> Result<PathBuf, Error> {
+pub(super) fn train(
+    file: &Path,
+    jobs: usize,
+    display: DisplayArgs,
+    interrupted: &Arc<AtomicBool>,
+    check: &dyn Fn(&[Run]) -> Result<(), Error>,
+) -> Result<Option<PathBuf>, Error> {
     let display = display.dashboard()?;
     let threads = sweep::divide_threads(jobs);
-    let interrupted = on_ctrl_c(|| {});
-    let planned = planned(file, None, &interrupted)?;
+    let planned = planned(file, None, interrupted)?;
     refuse_without_runs(file, &planned.runs)?;
+    check(&planned.runs)?;
     let directory = SweepDirectory::prepare(&planned.out, &planned.plan, &planned.runs)?;
-    let speeds = planned.speeds(&interrupted)?;
+    let speeds = planned.speeds(interrupted)?;
     let executed = planned.execute(
         &directory,
         &speeds,
         (jobs, threads),
         None,
         display,
-        interrupted,
+        interrupted.clone(),
     )?;
-    if executed.interrupted {
-        say_how_to_go_on(&directory);
-        return Err(DataError::Interrupted.into());
-    }
-    Ok(directory.path().into())
+    Ok((!executed.interrupted).then(|| directory.path().into()))
 }
 
 fn say_how_to_go_on(directory: &SweepDirectory) {

@@ -18,6 +18,7 @@ use foretoken::train::{Finished, TrainOptions, train};
 use foretoken::{Error, Experiment, errln, outln};
 
 use super::interrupt::on_ctrl_c;
+use super::screen::{WIDTH, wrapped};
 
 /// Train an experiment and write a run directory
 ///
@@ -195,10 +196,13 @@ fn why_unknown(summary: &Summary) -> &'static str {
     }
 }
 
+/// Columns before the numbers of a summary.
+const LABEL: usize = 19;
+
 fn print_summary(summary: &Summary, sample: &str, early: bool) {
     let floor = match summary.floor_bits_per_byte {
         Some(floor) => format!(
-            "   (floor {floor:.4}: the entropy of the text; {:+.4} above it)",
+            "   (floor {floor:.4}: the entropy of the text; {:+.4})",
             summary.bits_per_byte - floor
         ),
         None => String::new(),
@@ -214,33 +218,38 @@ fn print_summary(summary: &Summary, sample: &str, early: bool) {
     outln!("  validation loss  {:.4} nats/token", summary.valid_loss);
     outln!("  bits per byte    {:.4}{floor}", summary.bits_per_byte);
     if let Some(cut) = summary.cut_targets.filter(|cut| *cut > 0.0) {
-        let floor = match summary.window_floor_bits_per_byte {
-            Some(floor) => format!("   (their floor {floor:.4})"),
-            None => String::new(),
-        };
         outln!(
-            "  windows          {:.1} % of targets lack the start of their document{floor}",
+            "  windows          {:.1} % of targets lack the start of their document;",
             100.0 * cut
         );
-        if summary.window_floor_bits_per_byte.is_none() {
-            outln!("                   their floor is above the entropy and not known:");
-            outln!("                   {}", why_unknown(summary));
+        match summary.window_floor_bits_per_byte {
+            Some(floor) => outln!("{:LABEL$}their floor is {floor:.4}", ""),
+            None => {
+                outln!(
+                    "{:LABEL$}their floor is above the entropy and not known:",
+                    ""
+                );
+                for line in wrapped(why_unknown(summary), WIDTH - LABEL) {
+                    outln!("{:LABEL$}{line}", "");
+                }
+            }
         }
     }
     outln!("  perplexity       {:.3}", summary.perplexity);
     if let Some(best) = summary.best.filter(|best| best.step != summary.steps) {
         outln!(
-            "  best weights     {:.4} nats/token, {:.4} bits per byte, of step {}: generate and export use these",
+            "  best weights     {:.4} nats/token, {:.4} bits per byte, of step {};",
             best.valid_loss,
             best.bits_per_byte,
             best.step
         );
+        outln!("{:LABEL$}generate and export use these", "");
     }
     outln!(
-        "  speed            {:.0} tokens/s, MFU {:.1} % of the measured peak, {:.0} s of training",
+        "  speed            {:.0} tokens/s in {:.0} s, MFU {:.1} % of the measured peak",
         summary.tokens_per_second,
-        100.0 * summary.mfu,
-        summary.seconds
+        summary.seconds,
+        100.0 * summary.mfu
     );
     if let Some(probes) = summary.probes {
         outln!(

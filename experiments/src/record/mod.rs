@@ -2,6 +2,7 @@
 
 pub mod branch;
 pub mod checkpoint;
+pub mod data;
 pub mod environment;
 pub mod identity;
 pub(crate) mod observer;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use foretoken_datasets::files::{self, LockFile};
+use foretoken_datasets::files::{self, LockFile, Temporary};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -248,7 +248,7 @@ pub(crate) struct Claim {
     pub(crate) path: PathBuf,
     lock: Option<LockFile>,
     /// The directories that the claim created, innermost first.
-    created: Vec<PathBuf>,
+    created: Vec<(PathBuf, Temporary)>,
 }
 
 impl Claim {
@@ -259,7 +259,7 @@ impl Claim {
         let mut claim = Self {
             path: path.into(),
             lock: None,
-            created: created.map(Path::to_path_buf).collect(),
+            created: owned(created.map(Path::to_path_buf)),
         };
         files::create_directories(path).map_err(Error::io("create", path))?;
         claim.lock = Some(lock(&path.join(LockFile::NAME), path)?);
@@ -288,10 +288,17 @@ impl Claim {
     }
 }
 
+/// Registers directories for the case that the process ends by force.
+fn owned(directories: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Temporary)> {
+    directories
+        .map(|path| (path.clone(), Temporary::new(path)))
+        .collect()
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         self.lock = None;
-        for directory in &self.created {
+        for (directory, _) in &self.created {
             // Removing fails if the directory is not empty.
             if fs::remove_dir(directory).is_err() {
                 break;
@@ -415,8 +422,8 @@ pub(crate) fn create_directory(out: Option<&Path>, prefix: &str) -> Result<Claim
         let is_new = !root.exists();
         let path = next_free(root, prefix)?;
         let mut claim = Claim::of(&path)?;
-        claim.created = vec![path];
-        claim.created.extend(is_new.then(|| root.to_path_buf()));
+        let root = is_new.then(|| root.to_path_buf());
+        claim.created = owned([path].into_iter().chain(root));
         return Ok(claim);
     };
     let refused = || {

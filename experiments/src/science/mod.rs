@@ -12,7 +12,7 @@ mod share;
 pub mod sweep;
 pub mod tasks;
 
-pub use share::Share;
+pub use share::{Share, ShareDifference};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,7 +1,9 @@
-//! Shares of independent trials, with exact intervals.
+//! Shares of independent trials, with exact intervals, and differences of shares.
 
 use serde::Serialize;
 use statrs::distribution::{Beta, ContinuousCDF};
+
+use super::evaluate::Estimate;
 
 /// Share of independent trials that had an outcome, with its 95 % interval (Clopper & Pearson 1934), which is exact for
 /// any number of trials: none or all of them have an interval, too.
@@ -44,6 +46,34 @@ impl Share {
     }
 }
 
+/// Difference of two shares of independent trials, with its 95 % interval (Newcombe 1998, method 10), which follows from the
+/// score intervals of both shares and stays within −1 and 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ShareDifference {
+    /// The first share less the second one.
+    pub value: f64,
+    /// Ends of the interval.
+    pub interval: [f64; 2],
+}
+
+impl ShareDifference {
+    /// Returns the first share less the second one.
+    pub(super) fn of(first: Share, second: Share) -> Option<Self> {
+        let score = |share: Share| {
+            let score = Estimate::of_share(share.count as usize, share.trials as usize)?;
+            score.interval
+        };
+        let ([low, high], [second_low, second_high]) = (score(first)?, score(second)?);
+        let value = first.value - second.value;
+        let below = (first.value - low).hypot(second_high - second.value);
+        let above = (high - first.value).hypot(second.value - second_low);
+        Some(Self {
+            value,
+            interval: [(value - below).max(-1.0), (value + above).min(1.0)],
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +94,27 @@ mod tests {
             );
         }
         assert_eq!(Share::of(0, 0), None);
+    }
+
+    /// The examples of Newcombe 1998, table II, method 10.
+    #[test]
+    fn intervals_of_differences_are_those_of_newcombe() {
+        for ([a, m, b, n], low, high) in [
+            ([56, 70, 48, 80], 0.0524, 0.3339),
+            ([9, 10, 3, 10], 0.1705, 0.8090),
+            ([5, 56, 0, 29], -0.0381, 0.1926),
+            ([0, 10, 0, 20], -0.1611, 0.2775),
+            ([10, 10, 0, 20], 0.6791, 1.0),
+        ] {
+            let [first, second] = [(a, m), (b, n)].map(|(a, m)| Share::of(a, m).unwrap());
+            let found = ShareDifference::of(first, second).unwrap();
+            assert!((found.value - (first.value - second.value)).abs() < 1e-15);
+            let [a, b] = found.interval;
+            assert!(
+                (a - low).abs() < 6e-5 && (b - high).abs() < 6e-5,
+                "{found:?}"
+            );
+        }
     }
 
     /// An end of the interval is where the observed count, or one further away, has a probability of 2.5 %.

@@ -1,7 +1,7 @@
 //! Requests to stop: Ctrl-C, SIGTERM, and the hang-up of a terminal.
 //!
 //! The first request sets a flag that the work checks. The program then saves [`Unsaved`] work, however long that
-//! takes, or else ends within `GRACE`, even inside a library that cannot be interrupted. A second Ctrl-C ends it at
+//! takes, or else ends within `GRACE`, even inside a library that cannot be interrupted, and removes its lock files. A second Ctrl-C ends it at
 //! once. A second SIGTERM or SIGHUP does not, so that a service manager gets the checkpoint. A signal that was ignored
 //! at the start of the program (`nohup`) stays ignored.
 
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use foretoken_datasets::files::remove_temporary;
 
 use crate::show::terminal;
 
@@ -69,6 +71,7 @@ pub fn listen(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let on = move |request| {
         let again = requested.swap(true, Ordering::SeqCst);
         if again && request == Request::CtrlC && first.elapsed() >= REPEAT {
+            remove_temporary();
             terminal::exit(130, "");
         }
         stop();
@@ -103,6 +106,7 @@ fn end_in_time(request: Request, requested: &AtomicBool) {
                 terminal::notice("stopping after the step under way; Ctrl-C again quits at once");
             }
         } else if saved.elapsed() > GRACE {
+            remove_temporary();
             terminal::exit(130, "interrupted\n");
         }
     }

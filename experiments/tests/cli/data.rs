@@ -787,5 +787,75 @@ fn validation_text_that_is_in_the_training_text_is_found() {
         "every digit is in the training text: {all}"
     );
     let none = bench.succeed(&["data", "check", "out", "--overlap=5000"]);
-    assert!(none.contains("shorter than that"), "{none}");
+    assert!(
+        none.contains("nothing was compared")
+            && none.contains("validation documents are shorter than 5,000 tokens"),
+        "{none}"
+    );
+    assert!(!none.contains("0.0 %"), "{none}");
+    for shown in [shown, all, none] {
+        let mut lines = shown.lines().skip(1);
+        assert!(lines.all(|line| line.chars().count() <= 80), "{shown}");
+    }
+}
+
+/// Writes a folder of nanoGPT with these training ids, and the vocabulary of bytes.
+fn write_ids(bench: &Bench, folder: &str, train: &[u16], valid: &[u16]) {
+    write_json_lines(&bench.path("few.jsonl"), &documents(20));
+    bench.build(&["few.jsonl"], "byte", "few", &[]);
+    fs::create_dir(bench.path(folder)).unwrap();
+    for (name, ids) in [("train", train), ("val", valid)] {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        fs::write(bench.path(&format!("{folder}/{name}.bin")), bytes).unwrap();
+    }
+    let tokenizer = bench.path(&format!("{folder}/tokenizer.json"));
+    fs::copy(bench.path("few/tokenizer.json"), tokenizer).unwrap();
+}
+
+/// Arguments that look for long sequences in a folder of [`write_ids`].
+const LONG_OVERLAP: [&str; 5] = ["data", "check", "ids", "--id-bytes=2", "--overlap=1000"];
+
+#[test]
+fn long_sequences_in_repetitive_text_are_found_in_linear_time() {
+    let bench = Bench::new();
+    let ids = vec![u16::from(b'a'); 1_000_000];
+    write_ids(&bench, "ids", &ids, &ids);
+    let began = std::time::Instant::now();
+    let shown = bench.succeed(&LONG_OVERLAP);
+    assert!(shown.contains("100.0 % of 1,000,000"), "{shown}");
+    // Comparing every sequence would read 4 TB; this takes about 0.1 s.
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_check_ends_by_itself() {
+    use std::io::{BufRead, BufReader, Read};
+
+    let bench = Bench::new();
+    let ids: Vec<u16> = (0..60_000_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u16)
+        .collect();
+    write_ids(&bench, "ids", &ids, &ids[..100_000]);
+    let mut child = bench
+        .command(&LONG_OVERLAP)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first line is printed before the comparison, which takes seconds.
+    let mut first = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut first).unwrap();
+    assert!(first.contains("ids: 60,100,000 tokens"), "{first}");
+    interrupt(&child);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "the comparison was not finished");
+    // A process that ends by force says only "interrupted".
+    assert_refused(
+        &child.wait_with_output().unwrap(),
+        130,
+        &["error: interrupted"],
+    );
 }

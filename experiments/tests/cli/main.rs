@@ -20,6 +20,7 @@ mod predict;
 mod probe;
 mod report;
 mod resume;
+mod run_data;
 mod scaling;
 mod serve;
 mod sweep;

@@ -47,16 +47,7 @@ fn memorised() -> Bench {
 #[test]
 fn random_text_is_extracted_only_if_it_was_trained_on() {
     let bench = memorised();
-    let arguments = [
-        "extract",
-        "run",
-        "--prefixes",
-        "4,10",
-        "--suffix",
-        "5",
-        "--checkpoint",
-        "last",
-    ];
+    let arguments = ["extract", "run", "--prefixes", "4,10", "--suffix", "5"];
     let record = json(&bench, &arguments);
     assert!(number(&record["epochs"]) > 50.0);
     let all = |set: &str, prefix: usize| record[set]["by_prefix"][prefix]["all"].clone();
@@ -75,6 +66,14 @@ fn random_text_is_extracted_only_if_it_was_trained_on() {
             assert!(item["greedy"] == false || log_p > -5.0 * 28f64.ln());
         }
     }
+    // The excess is memory: of greedy decoding, and for each number of samples.
+    let excess = &record["excess"][1];
+    assert_eq!(excess["prefix"], 10);
+    let of_greedy = &excess["greedy"];
+    assert_eq!(number(&of_greedy["value"]), greedy("training", 1));
+    assert!(number(&of_greedy["interval"][0]) > 0.4, "{excess}");
+    assert!(number(&of_greedy["interval"][1]) <= 1.0, "{excess}");
+    assert_eq!(excess["discoverable"].as_array().unwrap().len(), 4);
     // More samples find more.
     let shares: Vec<f64> = all("training", 0)["discoverable"]
         .as_array()
@@ -88,15 +87,20 @@ fn random_text_is_extracted_only_if_it_was_trained_on() {
         json(&bench, &[&arguments[..], &["--batch", "3"]].concat())
     );
 
-    let gap = json(&bench, &["gap", "run", "--checkpoint", "last"]);
+    let gap = json(&bench, &["gap", "run"]);
     assert!(number(&gap["gap"]["interval"][0]) > 2.0, "{}", gap["gap"]);
     let side = |side: &str| number(&gap[side]["bits_per_byte"]["value"]);
     let difference = side("held_out") - side("training");
     assert!((number(&gap["gap"]["value"]) - difference).abs() < 1e-9);
-    let shown = bench.succeed(&["memory", "gap", "run", "--checkpoint", "last"]);
+    let shown = bench.succeed(&["memory", "gap", "run"]);
     assert_fits_and_shows(
         &shown,
-        &["held out − training", "was trained on costs", "less"],
+        &[
+            "run, step 400 (last) on",
+            "held out − training",
+            "was trained on costs",
+            "less",
+        ],
     );
 }
 
@@ -136,12 +140,14 @@ fn tables_fit_a_terminal_and_the_report_has_the_numbers() {
     assert_fits_and_shows(
         &shown,
         &[
-            "greedily extracted, %",
-            "held out",
-            "(n, 0.5)-discoverable",
-            "n = 1000",
+            "run, step 25 (last) on",
+            "extracted, %",
+            "excess",
+            "prefix 8\n  greedy",
+            "  n = 1000",
+            "(N, 0.5)-discoverable",
             "bits/token",
-            "prefix 8",
+            "prefix 8, in training",
         ],
     );
     let record = json_file(&bench.path("page"), "extraction.json");
@@ -150,6 +156,10 @@ fn tables_fit_a_terminal_and_the_report_has_the_numbers() {
     assert_eq!(record["suffix"], 4);
     let page = std::fs::read_to_string(bench.path("page/report.html")).unwrap();
     assert!(page.contains("extracted-by-prefix") && page.contains("(10, 0.5)-discoverable"));
+    assert!(page.contains("percentage points"));
+    // Another checkpoint is measured if it is named, and its name is printed.
+    let gap = bench.succeed(&["memory", "gap", "run", "--checkpoint", "best"]);
+    assert_fits_and_shows(&gap, &["(best) on", "held out − training", "epochs of"]);
 }
 
 #[test]
@@ -176,18 +186,17 @@ fn requests_without_meaning_are_refused() {
     refused(&["gap", "hf"], &["MODEL", "is not a run"]);
 }
 
+/// A plan of two runs on random letters: ten documents, and a thousand.
+const PLAN: &str = "[set]\ndata.windows = \"documents\"\ndata.world.kind = \"markov\"\ndata.world.order = 0\n\
+    data.world.symbols = 8\ndata.world.branches = 8\ndata.world.length = 15\ndata.world.valid_documents = 8\n\
+    model.layers = 1\nmodel.heads = 2\nmodel.width = 16\nmodel.context = 16\ntrain.batch = 8\ntrain.steps = 400\n\
+    train.keep = [200]\ntrain.eval_every = 400\ntrain.eval_windows = 8\ntrain.sample_tokens = 0\n\
+    optimizer.learning_rate = 0.01\noptimizer.warmup = 20\n[axes]\ndata.world.train_documents = [10, 1000]\n";
+
 #[test]
 fn capacity_is_what_a_model_saves_on_random_text() {
     let bench = Bench::new();
-    std::fs::write(
-        bench.path("plan.toml"),
-        "[set]\ndata.windows = \"documents\"\ndata.world.kind = \"markov\"\ndata.world.order = 0\ndata.world.symbols = 8\n\
-         data.world.branches = 8\ndata.world.length = 15\ndata.world.valid_documents = 8\nmodel.layers = 1\nmodel.heads = 2\n\
-         model.width = 16\nmodel.context = 16\ntrain.batch = 8\ntrain.steps = 400\ntrain.keep = [200]\ntrain.eval_every = 400\n\
-         train.eval_windows = 8\ntrain.sample_tokens = 0\noptimizer.learning_rate = 0.01\noptimizer.warmup = 20\n\
-         [axes]\ndata.world.train_documents = [10, 1000]\n",
-    )
-    .unwrap();
+    std::fs::write(bench.path("plan.toml"), PLAN).unwrap();
     let record = json(&bench, &["capacity", "--plan", "plan.toml"]);
     let [small, large] = &record["runs"].as_array().unwrap()[..] else {
         panic!("two runs: {record}")
@@ -207,14 +216,30 @@ fn capacity_is_what_a_model_saves_on_random_text() {
     let [model] = &record["models"].as_array().unwrap()[..] else {
         panic!("one size: {record}")
     };
-    assert_eq!(model["is_reached"], true);
-    assert!(record["slope"].is_null());
+    // One of the texts was too large, and 400 steps are too few to learn it.
+    assert!(number(&model["late_share"]) > 0.05, "{model}");
+    assert_eq!(model["lower_bound"], "still_learning");
+    assert!(record["slope"].is_null() && record["per_parameter"].is_null());
 
     // The sweep is measured again without training, with a report.
     let printed = bench.succeed(&["memory", "capacity", "sweeps/plan", "--out", "capacity"]);
-    assert!(
-        printed.contains("Report: capacity/report.html"),
-        "{printed}"
+    assert_fits_and_shows(
+        &printed,
+        &[
+            "lower bound: ",
+            "Models of 1 size hold at least ",
+            "still learning, so that no capacity is known",
+            "Report: capacity/report.html",
+        ],
+    );
+    // The checkpoint halfway has none before it, and holds less.
+    let arguments = ["capacity", "sweeps/plan", "--checkpoint", "200"];
+    let earlier = json(&bench, &arguments);
+    assert_eq!(earlier["runs"][0]["steps"], 200);
+    assert!(earlier["runs"][0]["halfway"].is_null());
+    assert_eq!(
+        earlier["runs"][0]["bits"]["value"],
+        small["halfway"]["bits"]
     );
     let page = std::fs::read_to_string(bench.path("capacity/report.md")).unwrap();
     assert!(page.contains("bits per parameter"), "{page}");
@@ -245,7 +270,7 @@ fn runs_without_capacity_are_refused() {
         (&["absent"], "absent"),
         (
             &["stream"],
-            "stream: was not trained on documents by themselves",
+            "stream: is not trained on documents by themselves",
         ),
         (&["--plan", "absent.toml"], "absent.toml: no such plan"),
         (&["stream", "--plan", "plan.toml"], "--plan"),
@@ -255,4 +280,79 @@ fn runs_without_capacity_are_refused() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains(part), "{args:?}: {message}");
     }
+}
+
+#[test]
+fn a_plan_that_cannot_be_measured_is_refused_before_it_is_trained() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("taken")).unwrap();
+    std::fs::write(bench.path("taken/file"), "").unwrap();
+    let refused = |plan: &str, more: &[&str], parts: &[&str]| {
+        std::fs::write(bench.path("plan.toml"), plan).unwrap();
+        let arguments = ["memory", "capacity", "--plan", "plan.toml"];
+        let output = bench.run(&[&arguments[..], more].concat());
+        assert_refused(&output, 2, parts);
+        assert!(!bench.path("sweeps").exists(), "{}", text(&output));
+    };
+    let documents = "data.windows = \"documents\"\n";
+    refused(
+        &PLAN.replace(documents, ""),
+        &[],
+        &[
+            "plan.toml: train_documents10 is not trained on documents",
+            "data.windows",
+        ],
+    );
+    refused(
+        &PLAN.replace("model.context = 16", "model.context = 12"),
+        &["--out", "new"],
+        &[
+            "plan.toml: train_documents10 has documents that are longer",
+            "from 12 to 16",
+        ],
+    );
+    assert!(!bench.path("new").exists());
+    refused(PLAN, &["--out", "taken"], &["taken", "already exists"]);
+    // A directory that cannot be made is found at once, too.
+    let unwritable = ["--out", "plan.toml/below"];
+    let arguments = ["memory", "capacity", "--plan", "plan.toml"];
+    let output = bench.run(&[&arguments[..], &unwritable].concat());
+    assert_refused(&output, 1, &["plan.toml/below"]);
+    assert!(!bench.path("sweeps").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_plan_says_in_one_line_how_to_go_on() {
+    let bench = Bench::new();
+    let longer = PLAN.replace("train.steps = 400", "train.steps = 100000");
+    std::fs::write(bench.path("plan.toml"), longer).unwrap();
+    let child = bench
+        .command(&["memory", "capacity", "--plan", "plan.toml"])
+        .args(["--dashboard", "none", "--out", "report"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = std::time::Instant::now();
+    let begun = || {
+        bench
+            .path("sweeps/plan/runs/train_documents10/metrics.jsonl")
+            .exists()
+    };
+    while !begun() {
+        assert!(started.elapsed().as_secs() < 120, "no run in two minutes");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last = said.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "interrupted; the same command goes on: foretoken memory capacity --plan plan.toml"
+    );
+    assert_eq!(said.matches("interrupted").count(), 1, "{said}");
+    assert!(!bench.path("report").exists());
 }

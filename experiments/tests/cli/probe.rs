@@ -400,3 +400,31 @@ fn wrong_arguments_are_refused_in_one_line() {
     let output = bench.tiny(&probes).output().unwrap();
     assert_refused(&output, 2, &["probes: needs a world"]);
 }
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_probe_leaves_nothing_behind() {
+    let bench = trained();
+    let before = std::fs::read_dir(bench.path("")).unwrap().count();
+    // While the world is drawn, and while items are scored.
+    for wait in [0, 300] {
+        let child = bench
+            .command(&["probe", "run", "--checkpoints", "all", "--items", "10000"])
+            .args(["--out", "a/probes"])
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = std::time::Instant::now();
+        while !bench.path("a/probes/foretoken.lock").exists() {
+            assert!(started.elapsed().as_secs() < 60, "no probe in a minute");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        interrupt(&child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+        let after = std::fs::read_dir(bench.path("")).unwrap().count();
+        assert_eq!(after, before, "{}", text(&output));
+    }
+}

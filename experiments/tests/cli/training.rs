@@ -301,7 +301,12 @@ fn the_result_has_the_last_and_the_best_weights() {
     let loss = |result: &serde_json::Value| result["valid_loss"].as_f64().unwrap();
     assert!(loss(best) != loss(&result), "{result}");
     let shown = format!("best weights     {:.4} nats/token", loss(best));
-    assert!(stdout(&output).contains(&shown), "{}", text(&output));
+    let printed = stdout(&output);
+    let summary = printed.split_once("  train loss ").unwrap().1;
+    let summary = summary
+        .split_once("Sample:")
+        .map_or(summary, |parts| parts.0);
+    assert_fits_and_shows(summary, &[&shown, "generate and export use these"]);
 
     // `generate`, `export` and `model.init_from` use the best weights, so a run that starts from them has their loss.
     let output = bench.output(&[

@@ -42,12 +42,12 @@ fn foreign_files_are_read() {
         let file = open(name, &bytes).unwrap();
         assert_eq!((file.tokens(), file.vocab_size()), (100_000, None));
         assert!(read_all(&file).unwrap() == *ids);
-        file.verify(&mut |_| {}).unwrap();
+        file.verify(&mut |_| Ok(())).unwrap();
 
         let file = file.with_vocab_size(vocab_size).unwrap();
         assert_eq!(file.vocab_size(), Some(vocab_size));
         assert!(read_all(&file).unwrap() == *ids);
-        file.verify(&mut |_| {}).unwrap();
+        file.verify(&mut |_| Ok(())).unwrap();
         assert!(file.with_vocab_size(vocab_size + 1).is_err());
 
         // With one token less in the vocabulary, the largest id is outside it; the first is at position 7.
@@ -58,7 +58,7 @@ fn foreign_files_are_read() {
         let place = bytes.len() - (100_000 - 7) * width;
         for error in [
             read_all(&file).unwrap_err(),
-            file.verify(&mut |_| {}).unwrap_err(),
+            file.verify(&mut |_| Ok(())).unwrap_err(),
         ] {
             assert_eq!(offset(&error), place as u64);
             let id = (vocab_size - 1).to_string();

@@ -34,7 +34,7 @@ fn outcome(path: &Path, bytes: &[u8]) -> Result<Vec<u32>, u64> {
     }
     assert!(file.token_bytes() <= bytes.len());
     file.fingerprint();
-    let verified = file.verify(&mut |_| {});
+    let verified = file.verify(&mut |_| Ok(()));
     // Reads single tokens from the last to the first.
     let mut ids = vec![0; file.tokens()];
     let one_by_one = (0..ids.len())

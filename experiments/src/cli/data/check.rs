@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use foretoken::show::format::{Shown, plural};
@@ -24,7 +25,7 @@ const LISTED: usize = 10;
 /// bytes against the manifest. Names the first error with its offset; the exit code is then 2.
 ///
 /// With --overlap, looks for validation text in the training text, too: for every sequence of N tokens of a validation
-/// document, exactly. Validation text that was trained on makes a model look better than it is.
+/// document. Validation text that was trained on makes a model look better than it is.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -47,11 +48,13 @@ pub(in crate::cli) struct CheckArgs {
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
+    let interrupt = on_ctrl_c(|| {});
     let bar = bytes_bar("checking");
     let checked = check(
         &args.folder,
         args.tokenizer.as_deref(),
         args.id_bytes,
+        &interrupt,
         &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -69,16 +72,15 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Error> {
         grouped(checked.bytes)
     );
     if let Some(length) = args.overlap {
-        let found = find(&args, length as usize)?;
+        let found = find(&args, length as usize, &interrupt)?;
         outln!("{}", words(&found));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(args: &CheckArgs, length: usize) -> Result<Overlap, Error> {
+fn find(args: &CheckArgs, length: usize, interrupt: &AtomicBool) -> Result<Overlap, Error> {
     let tokenizer: Option<&Path> = args.tokenizer.as_deref();
     let corpus = Corpus::open_with(&args.folder, tokenizer, args.id_bytes)?;
-    let interrupt = on_ctrl_c(|| {});
     let bar = targets_bar("comparing");
     bar.set_length(corpus.train.tokens() as u64);
     let found = overlap(
@@ -86,7 +88,7 @@ fn find(args: &CheckArgs, length: usize) -> Result<Overlap, Error> {
         &corpus.valid,
         corpus.tokenizer.end_of_text(),
         length,
-        &interrupt,
+        interrupt,
         &mut |done| bar.inc(done as u64),
     )?;
     bar.finish_and_clear();
@@ -94,6 +96,19 @@ fn find(args: &CheckArgs, length: usize) -> Result<Overlap, Error> {
 }
 
 fn words(found: &Overlap) -> String {
+    if found.documents.is_empty() {
+        return format!(
+            "overlap: nothing was compared, because {} {} tokens;\na smaller --overlap=N compares shorter sequences",
+            match found.short {
+                1 => "the only validation document is shorter than".into(),
+                short => format!(
+                    "all {} validation documents are shorter than",
+                    grouped(short as u64)
+                ),
+            },
+            grouped(found.length as u64)
+        );
+    }
     let (tokens, shared) = found.tokens();
     let percent = |part: usize, all: usize| 100.0 * part as f64 / all.max(1) as f64;
     let mut words = format!(
@@ -107,8 +122,9 @@ fn words(found: &Overlap) -> String {
     );
     if found.short > 0 {
         words += &format!(
-            "; {} shorter than that are not compared",
-            grouped(found.short as u64)
+            "; {} shorter than {} are not compared",
+            grouped(found.short as u64),
+            plural(found.length, "token")
         );
     }
     let mut copies: Vec<_> = found

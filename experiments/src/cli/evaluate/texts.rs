@@ -6,13 +6,11 @@ use foretoken::Error;
 use foretoken::engine::data::Data;
 use foretoken::record::source::Source;
 use foretoken::science::evaluate::{ContextPolicy, Encoder, Frequencies, Settings, Text};
-use foretoken::show::dashboard::Dashboard;
-use foretoken::show::progress::BuildReporter;
 use foretoken_datasets::world::{WindowFloor, WorldCorpus};
 use foretoken_datasets::{ReadOptions, SourceFile, Split, Tokenizer, find_sources};
 
 use super::EvaluateArgs;
-use crate::cli::model::{experiment_of_data, load_data, refused};
+use crate::cli::model::{load_data, refused};
 
 /// Texts to evaluate on, not read yet.
 pub(super) enum Texts {
@@ -32,18 +30,11 @@ pub(super) fn texts(
         found.sort_by(|a, b| a.path.cmp(&b.path));
         return Ok(Texts::Files(found, Box::new(options)));
     }
-    let Some(experiment) = experiment_of_data(args.data.as_deref(), source)? else {
+    let Some((_, data)) = load_data(args.data.as_deref(), source, interrupt)? else {
         let message =
             "give a text, or --data DIR: this model is not a run, which would have one of its own";
         return Err(refused("TEXT", message));
     };
-    let reporter = BuildReporter::new(Dashboard::Plain);
-    let data = load_data(
-        &experiment,
-        args.data.as_deref(),
-        source,
-        reporter.monitor(interrupt),
-    )?;
     let texts = Texts::Datasets(Box::new(data));
     texts.check(source.tokenizer()?, "--data")?;
     Ok(texts)

@@ -1,24 +1,31 @@
 //! The command `foretoken memory capacity`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+use foretoken::experiment::{DataSection, ModelSection};
 use foretoken::record::run::{refuse_duplicates, runs_of};
+use foretoken::record::source::Checkpoint;
 use foretoken::science::evaluate::Estimate;
 use foretoken::science::memory::{
-    Capacities, Capacity, CapacityRecord, CapacitySettings, Memorised,
+    Capacities, CapacityRecord, CapacitySettings, Memorised, refuse_immeasurable,
 };
+use foretoken::science::sweep::Run;
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::{self, Shown, count, significant};
+use foretoken::show::format::{self, Shown, count, plural, significant};
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln};
+use foretoken_datasets::DataError;
 
 use super::super::interrupt::on_ctrl_c;
 use super::super::model::refused;
 use super::super::report_args::{ReportArgs, print_and_write};
 use super::super::required::BackendName;
+use super::super::screen::{WIDTH, wrapped};
 use super::super::sweep;
 use super::super::train::DisplayArgs;
 
@@ -27,12 +34,13 @@ use super::super::train::DisplayArgs;
 /// RUN is a run directory, a directory of runs, or the directory of a sweep. The runs were trained on documents by themselves
 /// (data.windows = "documents") of a world, so that the information of each document, −log₂ P, is known. What a model saves
 /// on its training text beyond that it has memorised. Models of one size hold more of a larger text until their capacity is
-/// reached; it counts as reached if they hold less than nine tenths of a text. A world of Markov chains of order 0 has
-/// nothing to learn but its letters, so that all else is memorised; experiments/configs/capacity.toml trains on it.
+/// reached. The most that they hold counts as their capacity if they hold less than nine tenths of a text, and if at most
+/// 5 % of the bits came late, in the second half of training; otherwise it is a lower bound. A world of Markov chains of
+/// order 0 has nothing to learn but its letters, so that all else is memorised; experiments/configs/capacity.toml trains on
+/// it.
 ///
-/// Intervals of bits are over documents. That of the bits per parameter is over the sizes of the models, and so is that of
-/// the slope, of the line of least squares through parameters and capacities. How long a model is trained decides how much
-/// it holds: the share of it that came in the second half of training says how far it is from its end.
+/// Intervals of bits are over documents. That of the bits per parameter is over the sizes of the models whose capacity is
+/// reached, and so is that of the slope, of the line of least squares through parameters and capacities.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -53,6 +61,9 @@ pub(in crate::cli) struct CapacityArgs {
     /// Runs of the plan that are trained side by side
     #[arg(long, value_name = "N", default_value_t = 1, requires = "plan", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
+    /// Checkpoint of each run: best, last, or a step number
+    #[arg(long, value_name = "WHICH", default_value = "last")]
+    checkpoint: Checkpoint,
     /// Backend to measure on, with an optional precision, such as flex:f64 [default: the first one compiled in, in f32]
     #[arg(long, value_name = "NAME[:DTYPE]")]
     backend: Option<BackendName>,
@@ -66,25 +77,29 @@ pub(in crate::cli) struct CapacityArgs {
 }
 
 pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
-    let sources = match args.plan {
-        Some(plan) => {
-            vec![sweep::train(&plan, args.jobs.into(), args.display)?]
-        }
+    let (backend, precision) = BackendName::or_default(args.backend);
+    // Everything that can be wrong is found before the first run is trained.
+    backend.device_for(precision)?;
+    let directory = args.report.claim("capacity-")?;
+    let interrupt = on_ctrl_c(|| {});
+    let sources = match &args.plan {
+        Some(plan) => match trained(plan, &args, &interrupt)? {
+            Some(directory) => vec![directory],
+            None => return Ok(ExitCode::from(130)),
+        },
         None => args.runs,
     };
-    let (backend, precision) = BackendName::or_default(args.backend);
     let settings = CapacitySettings {
         backend,
         precision,
         batch: args.batch as usize,
+        checkpoint: args.checkpoint,
     };
     let mut paths = Vec::new();
     for source in &sources {
         paths.extend(runs_of(source)?);
     }
     refuse_duplicates(paths.iter().map(PathBuf::as_path))?;
-    let directory = args.report.claim("capacity-")?;
-    let interrupt = on_ctrl_c(|| {});
     let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
     let began = Instant::now();
     let mut runs = Vec::new();
@@ -121,8 +136,57 @@ pub(super) fn run(args: CapacityArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Trains the runs of a plan, whose capacity can be measured. Returns the directory of the sweep; `None` if the user
+/// interrupts training, which is said.
+fn trained(
+    plan: &Path,
+    args: &CapacityArgs,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<Option<PathBuf>, Error> {
+    let reporter = BuildReporter::new(Dashboard::PlainOnStderr);
+    let check = |runs: &[Run]| -> Result<(), Error> {
+        let mut checked: Vec<(&DataSection, &ModelSection)> = Vec::new();
+        for run in runs.iter().filter(|run| run.refusal.is_none()) {
+            let sections = (&run.experiment.data, &run.experiment.model);
+            if checked.contains(&sections) {
+                continue;
+            }
+            checked.push(sections);
+            let refused = |message: &str| {
+                let origin = plan.display().to_string();
+                refused(&origin, format!("{} {message}", run.name))
+            };
+            let monitor = reporter.monitor(interrupt);
+            refuse_immeasurable(&run.experiment, &refused, monitor, interrupt)?;
+        }
+        Ok(())
+    };
+    let jobs = usize::from(args.jobs);
+    let directory = match sweep::train(plan, jobs, args.display, interrupt, &check) {
+        Err(Error::Data(DataError::Interrupted)) => None,
+        result => result?,
+    };
+    if directory.is_none() {
+        let jobs = match jobs {
+            1 => String::new(),
+            jobs => format!(" --jobs {jobs}"),
+        };
+        errln!(
+            "interrupted; the same command goes on: foretoken memory capacity --plan {}{jobs}",
+            plan.display()
+        );
+    }
+    Ok(directory)
+}
+
 fn shown(record: &CapacityRecord) -> String {
     let mut shown = format!(
+        "{} on {} in {}\n\n",
+        plural(record.runs.len(), "run"),
+        record.backend,
+        record.precision
+    );
+    shown += &format!(
         "{:>10} {:>9} {:>11} {:>7} {:>11} {:>6}   {}\n",
         "parameters", "documents", "text, bits", "epochs", "memorised", "late", "per parameter"
     );
@@ -144,37 +208,35 @@ fn shown(record: &CapacityRecord) -> String {
         );
         shown += &format!("{}\n", row.trim_end());
     }
-    shown += "\nCapacity: the most that models of a size hold\n";
+    shown += &format!(
+        "\nThe most that models of a size hold\n{:>10}   bits per parameter\n",
+        "parameters"
+    );
     for model in &record.capacities.models {
-        shown += &format!("{}\n", of_model(model));
-    }
-    shown += &format!("\n{}\n", record.verdict());
-    if let Some(late) = record.late() {
-        shown += &format!("{late}\n");
-    }
-    if let Some(slope) = record
-        .capacities
-        .slope
-        .filter(|slope| slope.interval.is_some())
-    {
-        shown += &format!(
-            "The slope over the sizes is {} bits per parameter.\n",
-            with_interval(slope)
+        let row = format!(
+            "{:>10}   {:<22}   {}",
+            count(model.parameters as u64),
+            with_interval(model.per_parameter),
+            model.note()
         );
+        shown += &format!("{}\n", row.trim_end());
+    }
+    let slope = record.capacities.slope;
+    let slope = slope.filter(|slope| slope.interval.is_some());
+    let slope = slope.map(|slope| {
+        format!(
+            "The slope over the sizes is {} bits per parameter.",
+            with_interval(slope)
+        )
+    });
+    shown.push('\n');
+    for sentence in [Some(record.verdict()), record.late(), slope]
+        .into_iter()
+        .flatten()
+    {
+        shown += &format!("{}\n", wrapped(&sentence, WIDTH).join("\n"));
     }
     shown + &format!("\n{}\n", format::seconds(record.seconds))
-}
-
-fn of_model(model: &Capacity) -> String {
-    let note = match model.is_reached {
-        true => "",
-        false => "   not reached: no text was too large",
-    };
-    format!(
-        "{:>10} parameters  {} bits each{note}",
-        count(model.parameters as u64),
-        with_interval(model.per_parameter)
-    )
 }
 
 fn with_interval(estimate: Estimate) -> String {

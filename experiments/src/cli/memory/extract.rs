@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use clap::Args;
 use foretoken::Error;
-use foretoken::science::Share;
 use foretoken::science::memory::{
-    ExtractRecord, ExtractSettings, Extraction, Group, PrefixRecord, SetRecord,
+    Excess, ExtractRecord, ExtractSettings, Extraction, Group, PrefixRecord, SetRecord,
 };
+use foretoken::science::{Share, ShareDifference};
 use foretoken::show::format::{self, Shown, count, significant};
 use foretoken::show::progress::targets_bar;
 
@@ -31,11 +31,14 @@ const SHORTEST: usize = 4;
 /// of the suffix (Hayes et al. 2024). Both are computed from the probabilities of the suffix; nothing is generated.
 ///
 /// Suffixes of held-out text that are extracted were not memorised: they are predictable. Only the excess of training text
-/// over them is memory.
+/// over them is memory. The last checkpoint is measured by default, because the one with the best validation loss has
+/// memorised less.
+///
 /// Sequences are grouped by how often prefix and suffix occur in the training text. Prefixes of all lengths end at the same
-/// suffix; with data.windows = "documents" they begin with the document. Intervals of shares are exact (Clopper and Pearson).
+/// suffix; with data.windows = "documents" they begin with the document. Intervals of shares are exact (Clopper and
+/// Pearson), and those of differences follow from score intervals (Newcombe).
 #[derive(Args)]
-#[command(after_help = "\
+#[command(mut_arg("checkpoint", |checkpoint| checkpoint.default_value("last")), after_help = "\
 Examples:
   foretoken memory extract runs/world-flex-1
   foretoken memory extract runs/mine --suffix 50 --prefixes 50,100,200 --sequences 5000
@@ -80,7 +83,7 @@ pub(super) fn run(args: ExtractArgs) -> Result<ExitCode, Error> {
         let message = format!("is {}; it must be above 0 and below 1", args.probability);
         return Err(refused("--probability", message));
     }
-    let source = args.model.open()?;
+    let source = args.model.open_run()?;
     let (backend, precision) = args.model.backend()?;
     let interrupt = on_ctrl_c(|| {});
     let run = RunTexts::load(&source, &interrupt)?;
@@ -117,6 +120,7 @@ pub(super) fn run(args: ExtractArgs) -> Result<ExitCode, Error> {
         samples: settings.samples,
         probability: settings.probability,
         seed: settings.seed,
+        excess: Excess::of(&training, &held_out),
         training,
         held_out,
         seconds: began.elapsed().as_secs_f64(),
@@ -181,7 +185,8 @@ fn settings(args: &ExtractArgs, context: usize, lead: usize) -> Result<ExtractSe
 
 fn shown(record: &ExtractRecord) -> String {
     let mut shown = format!(
-        "{} on {} in {}; {} epochs of the training text read\n{} training and {} held-out sequences, suffixes of {} tokens\n\n",
+        "{} on {} in {}\n{} epochs of the training text read up to this checkpoint\n\
+         {} training and {} held-out sequences, suffixes of {} tokens\n",
         record.model.shown(),
         record.backend,
         record.precision,
@@ -190,66 +195,63 @@ fn shown(record: &ExtractRecord) -> String {
         count(record.held_out.sequences as u64),
         record.suffix
     );
-    shown += &format!(
-        "{:<22} {:>8} {:<15} {:>8}\n",
-        "greedily extracted, %", "training", "", "held out"
-    );
-    for (training, held_out) in pairs(record) {
-        let [of_training, of_held_out] = [training, held_out].map(|at| {
-            let share = at.all.as_ref().map(|group| group.greedy);
-            let value = share.map_or(format::NONE.into(), |share| percent(share.value));
-            format!("{value:>8} {:<15}", share.map_or(String::new(), interval))
-        });
-        let name = format!("prefix {}", training.prefix);
-        shown += format!("{name:<22} {of_training} {of_held_out}").trim_end();
-        shown.push('\n');
-    }
-    shown += &discoverable(record);
+    shown += &extracted(record);
     shown += &by_occurrences(record);
     shown + &format!("\n{}\n", format::seconds(record.seconds))
 }
 
-/// Returns the results of both texts for each prefix.
-fn pairs(record: &ExtractRecord) -> impl Iterator<Item = (&PrefixRecord, &PrefixRecord)> {
-    let training = record.training.by_prefix.iter();
-    training.zip(&record.held_out.by_prefix)
+/// Lists extracted and discoverable shares by the length of the prefix: of both texts, and the excess of training.
+fn extracted(record: &ExtractRecord) -> String {
+    let mut table = format!(
+        "\n{:<14} {:>5} {:<13} {:>5} {:<13} {:>6}\n",
+        "extracted, %", "train", "", "held", "out", "excess"
+    );
+    let sets = record.training.by_prefix.iter();
+    let sets = sets.zip(&record.held_out.by_prefix).zip(&record.excess);
+    for ((training, held_out), excess) in sets {
+        table += &format!("prefix {}\n", training.prefix);
+        let share = |at: &PrefixRecord, of: &dyn Fn(&Group) -> Share| {
+            at.all.as_ref().map(|group| {
+                let share = of(group);
+                (share.value, share.interval)
+            })
+        };
+        let mut row =
+            |name: &str, of: &dyn Fn(&Group) -> Share, excess: Option<ShareDifference>| {
+                let excess = excess.map(|excess| (excess.value, excess.interval));
+                let cells = [share(training, of), share(held_out, of), excess].map(|cell| {
+                    let value = cell.map_or(format::NONE.into(), |(value, _)| percent(value));
+                    format!(
+                        "{value:>5} {:<13}",
+                        cell.map_or(String::new(), |(_, ends)| interval(ends))
+                    )
+                });
+                table += format!("{:<14} {}", format!("  {name}"), cells.join(" ")).trim_end();
+                table.push('\n');
+            };
+        row("greedy", &|group| group.greedy, excess.greedy);
+        for (index, samples) in record.samples.iter().enumerate() {
+            let excess = excess.discoverable.get(index).copied().flatten();
+            row(
+                &format!("n = {samples}"),
+                &|group| group.discoverable[index].share,
+                excess,
+            );
+        }
+    }
+    table
+        + &format!(
+            "n = N: (N, {})-discoverable\nOnly the excess, training less held out, is memory.\n",
+            record.probability
+        )
 }
 
 fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
 
-fn interval(share: Share) -> String {
-    let [low, high] = share.interval.map(percent);
-    format!("{low} to {high}")
-}
-
-/// Lists the discoverable shares by the length of the prefix.
-fn discoverable(record: &ExtractRecord) -> String {
-    let mut table = format!(
-        "\n(n, {})-discoverable, %: training / held out\n{:<23}",
-        record.probability, ""
-    );
-    for samples in &record.samples {
-        table += &format!(" {:>12}", format!("n = {samples}"));
-    }
-    table += "\n";
-    for (training, held_out) in pairs(record) {
-        // The share of training sequences, and of held-out ones.
-        table += &format!("{:<23}", format!("prefix {}", training.prefix));
-        for index in 0..record.samples.len() {
-            let share = |at: &PrefixRecord| match &at.all {
-                Some(group) => percent(group.discoverable[index].share.value),
-                None => format::NONE.into(),
-            };
-            table += &format!(
-                " {:>12}",
-                format!("{} / {}", share(training), share(held_out))
-            );
-        }
-        table.push('\n');
-    }
-    table
+fn interval(ends: [f64; 2]) -> String {
+    ends.map(percent).join(" to ")
 }
 
 /// Lists the longest prefix by how often the sequences occur in the training text.
@@ -261,7 +263,7 @@ fn by_occurrences(record: &ExtractRecord) -> String {
     };
     let prefix = record.prefixes.last().copied().unwrap_or(0);
     let mut table = format!(
-        "\n{:<22} {:>9} {:>10} {:<15} {:>10}\n",
+        "\n{:<27} {:>9} {:>9} {:<15} {:>10}\n",
         format!("prefix {prefix}, in training"),
         "sequences",
         "greedy, %",
@@ -276,11 +278,11 @@ fn by_occurrences(record: &ExtractRecord) -> String {
             let times = occurrences(&group);
             let bits = group.bits_per_token;
             table += &format!(
-                "{:<22} {:>9} {:>10} {:<15} {:>10}\n",
+                "{:<27} {:>9} {:>9} {:<15} {:>10}\n",
                 format!("{name}, {times}"),
                 count(group.greedy.trials),
                 percent(group.greedy.value),
-                interval(group.greedy),
+                interval(group.greedy.interval),
                 bits.map_or(format::NONE.into(), |bits| format!("{:.3}", bits.value))
             );
         }

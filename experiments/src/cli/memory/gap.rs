@@ -13,6 +13,7 @@ use foretoken::show::progress::targets_bar;
 
 use super::super::interrupt::on_ctrl_c;
 use super::super::model::ModelArgs;
+use super::super::screen::{WIDTH, wrapped};
 use super::texts::RunTexts;
 
 /// Measure how much cheaper training text is than text that was not trained on, in bits per byte
@@ -20,9 +21,10 @@ use super::texts::RunTexts;
 /// Draws windows that the run has read in training up to the checkpoint, and windows of its validation text, and scores each
 /// by itself, as in training; with data.windows = "documents" a window is of one document. Intervals are over windows, and
 /// that of the gap takes both texts as independent. The difference of the two losses of a run mixes the loss of earlier
-/// weights into the training loss; here both texts are scored by the same weights.
+/// weights into the training loss; here both texts are scored by the same weights. The last checkpoint is measured by
+/// default, because the one with the best validation loss has memorised less.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(mut_arg("checkpoint", |checkpoint| checkpoint.default_value("last")), after_help = "\
 Examples:
   foretoken memory gap runs/world-flex-1
   foretoken memory gap runs/world-flex-1 --checkpoint 400 --windows 2000
@@ -45,7 +47,7 @@ pub(in crate::cli) struct GapArgs {
 }
 
 pub(super) fn run(args: GapArgs) -> Result<ExitCode, Error> {
-    let source = args.model.open()?;
+    let source = args.model.open_run()?;
     let (backend, precision) = args.model.backend()?;
     let interrupt = on_ctrl_c(|| {});
     let run = RunTexts::load(&source, &interrupt)?;
@@ -89,7 +91,8 @@ pub(super) fn run(args: GapArgs) -> Result<ExitCode, Error> {
 
 fn shown(record: &GapRecord) -> String {
     let mut shown = format!(
-        "{} on {} in {}; {} epochs of the training text read\n\n{:<24} {:>9} {:>10}   95 % interval\n",
+        "{} on {} in {}\n{} epochs of the training text read up to this checkpoint\n\n\
+         {:<24} {:>9} {:>10}   95 % interval\n",
         record.model.shown(),
         record.backend,
         record.precision,
@@ -115,7 +118,7 @@ fn shown(record: &GapRecord) -> String {
     shown += &of("held out", &record.held_out);
     shown += &row("held out − training", String::new(), record.gap);
     if let Some(verdict) = record.verdict() {
-        shown += &format!("{verdict}\n");
+        shown += &format!("{}\n", wrapped(&verdict, WIDTH).join("\n"));
     }
     shown + &format!("\n{}\n", format::seconds(record.seconds))
 }

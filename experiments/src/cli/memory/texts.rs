@@ -6,12 +6,10 @@ use foretoken::engine::data::Data;
 use foretoken::experiment::WindowKind;
 use foretoken::record::source::Source;
 use foretoken::science::memory::Texts;
-use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::Shown;
-use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, Experiment};
 
-use super::super::model::{experiment_of_data, refused};
+use super::super::model::{load_data, not_a_run};
 
 /// The texts of a run, and the checkpoint up to which they were read.
 pub(super) struct RunTexts {
@@ -23,26 +21,13 @@ pub(super) struct RunTexts {
 }
 
 impl RunTexts {
-    /// Loads the data of a run.
+    /// Loads the data of a run, which must be those that it was trained on.
     pub(super) fn load(source: &Source, interrupt: &AtomicBool) -> Result<Self, Error> {
-        let (Some(experiment), Some(step)) = (experiment_of_data(None, source)?, source.step())
+        let (Some((experiment, data)), Some(step)) =
+            (load_data(None, source, interrupt)?, source.step())
         else {
-            return Err(refused(
-                &source.path().shown(),
-                "is not a run, so that its training text is not known; name the directory of a run",
-            ));
+            return Err(not_a_run(source.path()));
         };
-        let reporter = BuildReporter::new(Dashboard::Plain);
-        let data = Data::load(&experiment.data, reporter.monitor(interrupt));
-        let data = data.map_err(|error| error.of_run(source.path()))?;
-        if let Some(difference) = data.tokenizer.difference(source.tokenizer()?) {
-            return Err(refused(
-                &source.path().shown(),
-                format!(
-                    "its data have another tokenizer now ({difference}); bring back those that it was trained on"
-                ),
-            ));
-        }
         let border = source.start_of_text()?.last().copied();
         Ok(Self {
             border: border.filter(|_| experiment.data.windows == WindowKind::Documents),

@@ -187,14 +187,15 @@ impl Estimate {
         }
     }
 
-    /// Returns the estimate of e to the power of this number. The interval is that of the exponent, transformed; the
-    /// standard error is that of a linear approximation.
-    pub fn exp(self) -> Self {
-        let value = self.value.exp();
+    /// Returns the perplexity of this loss in nats: e to its power. The interval is that of the loss, which is not below 0,
+    /// transformed, so that a perplexity is not below 1; the standard error is that of a linear approximation.
+    pub(in crate::science) fn perplexity(self) -> Self {
+        let loss = self.clamped(0.0, f64::INFINITY);
+        let value = loss.value.exp();
         Self {
             value,
-            standard_error: self.standard_error.map(|error| error * value),
-            interval: self.interval.map(|ends| ends.map(f64::exp)),
+            standard_error: loss.standard_error.map(|error| error * value),
+            interval: loss.interval.map(|ends| ends.map(f64::exp)),
         }
     }
 
@@ -328,9 +329,15 @@ mod tests {
         let [low, high] = estimate.scaled(-2.0).interval.unwrap();
         assert!(low < -4.0 && -4.0 < high);
         assert_eq!(estimate.clamped(1.5, 2.5).interval, Some([1.5, 2.5]));
-        assert_eq!(estimate.exp().value, 2f64.exp());
-        let [low, high] = estimate.exp().interval.unwrap();
-        assert!(0.0 < low && low < high);
+        // The interval of the loss ends below 0.
+        assert!(estimate.interval.unwrap()[0] < 0.0);
+        let perplexity = estimate.perplexity();
+        assert_eq!(perplexity.value, 2f64.exp());
+        assert_eq!(perplexity.interval.unwrap()[0], 1.0);
+        assert_eq!(
+            perplexity.interval.unwrap()[1],
+            estimate.interval.unwrap()[1].exp()
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! in the place of their reference.
 //!
 //! The larger the text, the more a model holds, until its capacity is reached. So the capacity of a model is the most that
-//! it holds of any of the texts it was trained on, if one of them was too large for it.
+//! it holds of any of the texts it was trained on, if one of them was too large for it, and if more training would add
+//! little. Otherwise the most that it holds is a lower bound.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -17,18 +18,20 @@ use foretoken_model::Transformer;
 use serde::Serialize;
 
 use super::sample::Texts;
-use crate::Error;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
 use crate::engine::data::Data;
 use crate::experiment::WindowKind;
 use crate::record::checkpoint::Checkpoints;
+use crate::record::data::data_of;
 use crate::record::result::RunResult;
 use crate::record::run::RunDirectory;
 use crate::record::source::{Checkpoint, Source};
+use crate::science::check;
 use crate::science::evaluate::{
     BatchLimit, ContextPolicy, Encoder, Estimate, Settings, Text, score_padded,
 };
+use crate::{Error, Experiment};
 
 /// Share of a text that a model must not hold for the text to be too large for it.
 const OVERFLOW: f64 = 0.1;
@@ -50,7 +53,7 @@ pub struct Memorised {
     pub epochs: f64,
     /// Memorised bits, with an interval over documents; `None` without documents.
     pub bits: Option<Estimate>,
-    /// Memorised bits at the checkpoint that is nearest to half of the steps, if the run has one.
+    /// Memorised bits at a checkpoint about halfway, if the run has one.
     pub halfway: Option<Halfway>,
 }
 
@@ -87,10 +90,97 @@ pub struct CapacitySettings {
     pub precision: Precision,
     /// Number of documents that are computed at once. It does not change the result.
     pub batch: usize,
+    /// Checkpoint that is measured.
+    pub checkpoint: Checkpoint,
+}
+
+/// The training text of a run whose capacity can be measured.
+struct TrainingText {
+    data: Data,
+    text: Text,
+    /// −log₂ P of each document, in bits.
+    information: Vec<f64>,
+    /// Token that ends a document.
+    end: u32,
+}
+
+impl TrainingText {
+    /// Loads the text of an experiment.
+    fn load(
+        experiment: &Experiment,
+        load: impl FnOnce() -> Result<Data, Error>,
+        refused: &dyn Fn(&str) -> Error,
+        interrupt: &AtomicBool,
+    ) -> Result<Self, Error> {
+        if experiment.data.windows != WindowKind::Documents {
+            return Err(refused(
+                "is not trained on documents by themselves, so that its context does not begin where they do; set \
+                 data.windows = \"documents\"",
+            ));
+        }
+        let no_world = || {
+            refused(
+                "is not trained on a world, so that the information of its text is not known; set data.world",
+            )
+        };
+        if experiment.data.world.is_none() {
+            return Err(no_world());
+        }
+        let data = load()?;
+        let (Some(corpus), [train]) = (&data.world, &data.train[..]) else {
+            return Err(no_world());
+        };
+        let Some(end) = corpus.end()? else {
+            return Err(refused("has documents without an end in its vocabulary"));
+        };
+        let encoder = Encoder::new(&data.tokenizer, vec![], ContextPolicy::Documents);
+        let text = encoder.split_at("training text", &train.split, end, interrupt)?;
+        Ok(Self {
+            information: information(corpus, &text),
+            text,
+            end,
+            data,
+        })
+    }
+
+    /// Refuses documents that do not fit a context.
+    fn refuse_longer(&self, context: usize, refused: &dyn Fn(&str) -> Error) -> Result<(), Error> {
+        let longest = self.text.segments.iter();
+        let longest = longest.map(|segment| segment.ids.len()).max().unwrap_or(0);
+        match longest > context + 1 {
+            true => Err(refused(&format!(
+                "has documents that are longer than its context, which cuts them; raise model.context from {context} to {}",
+                longest - 1
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Refuses an experiment whose capacity could not be measured after training.
+///
+/// # Errors
+///
+/// Returns what `refused` makes of the reason, or an error if the data cannot be read, or `interrupt` is set.
+pub fn refuse_immeasurable(
+    experiment: &Experiment,
+    refused: &dyn Fn(&str) -> Error,
+    monitor: Monitor<'_>,
+    interrupt: &AtomicBool,
+) -> Result<(), Error> {
+    check(interrupt)?;
+    let load = || Data::load(&experiment.data, monitor);
+    let text = TrainingText::load(experiment, load, refused, interrupt)?;
+    let tokens = text.data.tokenizer.vocab_size();
+    match experiment.model.config(tokens, None) {
+        Ok(config) => text.refuse_longer(config.context, refused),
+        // The architecture is that of another model.
+        Err(_) => Ok(()),
+    }
 }
 
 impl CapacitySettings {
-    /// Measures what a run has memorised, at its last checkpoint and halfway; `None` if the run is not finished.
+    /// Measures what a run has memorised, at a checkpoint and halfway to it; `None` if the run is not finished.
     ///
     /// # Errors
     ///
@@ -102,43 +192,23 @@ impl CapacitySettings {
         monitor: Monitor<'_>,
         interrupt: &AtomicBool,
     ) -> Result<Option<Memorised>, Error> {
-        let refused = |message: &str| Error::RunDirectory {
-            path: path.into(),
-            message: message.into(),
-        };
+        let refused = |message: &str| Error::run_directory(path, message);
         let run = RunDirectory::open(path)?;
         let experiment = run.experiment()?;
         if RunResult::read(&run)?.is_none() {
             return Ok(None);
         }
-        if experiment.data.windows != WindowKind::Documents {
-            return Err(refused(
-                "was not trained on documents by themselves, so that its context does not begin where they do; set \
-                 data.windows = \"documents\"",
-            ));
-        }
-        let data = Data::load(&experiment.data, monitor).map_err(|error| error.of_run(path))?;
-        let (Some(corpus), [train]) = (&data.world, &data.train[..]) else {
-            return Err(refused(
-                "was not trained on a world, so that the information of its text is not known; set data.world",
-            ));
-        };
-        let source = Source::open(path, Checkpoint::Last, None)?;
-        let Some(end) = corpus.end()? else {
-            return Err(refused("has documents without an end in its vocabulary"));
-        };
+        let load = || data_of(&run, &experiment, monitor);
+        let training = TrainingText::load(&experiment, load, &refused, interrupt)?;
+        let source = Source::open(path, self.checkpoint, None)?;
         let context = source.config().context;
-        let encoder = Encoder::new(&data.tokenizer, vec![], ContextPolicy::Documents);
-        let text = encoder.split_at("training text", &train.split, end, interrupt)?;
-        if text
-            .segments
-            .iter()
-            .any(|segment| segment.ids.len() > context + 1)
-        {
-            return Err(refused(
-                "has documents that are longer than its context, which cuts them; raise model.context",
-            ));
-        }
+        training.refuse_longer(context, &refused)?;
+        let TrainingText {
+            data,
+            text,
+            information,
+            end,
+        } = training;
         let step = source.step().unwrap_or(0);
         let texts = Texts {
             data: &data,
@@ -147,7 +217,6 @@ impl CapacitySettings {
             context,
             step,
         };
-        let information = information(corpus, &text);
         let held = |source: &Source| -> Result<Option<Estimate>, Error> {
             let model =
                 source.load_in(&self.backend.device_for(self.precision)?, self.precision)?;
@@ -208,134 +277,24 @@ fn information(corpus: &WorldCorpus, text: &Text) -> Vec<f64> {
         .collect()
 }
 
-/// Returns the checkpoint that is nearest to half of the steps, and before the last one.
+/// Returns the checkpoint that is nearest to half of the steps, from 40 to 60 % of them: one further away would not tell
+/// what came in the second half.
 fn halfway(checkpoints: &[usize], last: usize) -> Option<usize> {
-    let earlier = checkpoints
+    let middle = checkpoints
         .iter()
         .copied()
-        .filter(|step| *step < last && *step > 0);
-    earlier.min_by_key(|step| (2 * step).abs_diff(last))
-}
-
-/// Capacity of the models of a size.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Capacity {
-    /// Parameters of the model.
-    pub parameters: usize,
-    /// The run that holds most.
-    pub run: String,
-    /// Bits that it holds.
-    pub bits: Estimate,
-    /// Bits that it holds for each parameter.
-    pub per_parameter: Estimate,
-    /// Whether a text was too large for a model of this size. If not, its capacity may be larger.
-    pub is_reached: bool,
-}
-
-/// Capacities of models of several sizes, with what they have in common.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Capacities {
-    /// The sizes, ascending.
-    pub models: Vec<Capacity>,
-    /// Mean of the bits per parameter over the sizes whose capacity is reached.
-    pub per_parameter: Option<Estimate>,
-    /// Slope of the line of least squares through parameters and capacities of these sizes, in bits per parameter.
-    pub slope: Option<Estimate>,
-}
-
-impl Capacities {
-    /// Takes the run that holds most of each size.
-    pub fn of(runs: &[Memorised]) -> Self {
-        let mut sizes: Vec<usize> = runs.iter().map(|run| run.parameters).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let models: Vec<Capacity> = sizes
-            .into_iter()
-            .filter_map(|parameters| {
-                let of_size = || runs.iter().filter(|run| run.parameters == parameters);
-                let held = of_size().filter_map(|run| Some((run, run.bits?)));
-                let (run, bits) = held.max_by(|a, b| a.1.value.total_cmp(&b.1.value))?;
-                Some(Capacity {
-                    parameters,
-                    run: run.run.clone(),
-                    bits,
-                    per_parameter: bits.scaled(1.0 / parameters as f64),
-                    is_reached: of_size().any(Memorised::overflows),
-                })
-            })
-            .collect();
-        let reached = models.iter().filter(|model| model.is_reached);
-        let points: Vec<(f64, f64)> = reached
-            .map(|model| (model.parameters as f64, model.bits.value))
-            .collect();
-        Self {
-            per_parameter: Estimate::of_mean(points.iter().map(|(n, bits)| bits / n)),
-            slope: Estimate::of_slope(&points),
-            models,
-        }
-    }
+        .filter(|step| (2 * last..=3 * last).contains(&(5 * step)) && *step < last);
+    middle.min_by_key(|step| (2 * step).abs_diff(last))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(parameters: usize, text_bits: f64, bits: f64) -> Memorised {
-        Memorised {
-            run: format!("{parameters}-{text_bits}"),
-            parameters,
-            documents: 10,
-            text_bits,
-            steps: 100,
-            epochs: 9.0,
-            bits: Some(Estimate {
-                value: bits,
-                standard_error: Some(1.0),
-                interval: Some([bits - 2.0, bits + 2.0]),
-            }),
-            halfway: Some(Halfway {
-                step: 50,
-                bits: 0.75 * bits,
-            }),
-        }
-    }
-
     #[test]
-    fn capacity_is_the_most_of_any_text_if_one_was_too_large() {
-        let runs = [
-            run(1000, 2000.0, 1990.0),
-            run(1000, 8000.0, 3500.0),
-            run(1000, 32_000.0, 3300.0),
-            run(2000, 32_000.0, 7000.0),
-            run(4000, 8000.0, 7900.0),
-        ];
-        let found = Capacities::of(&runs);
-        let of: Vec<_> = found
-            .models
-            .iter()
-            .map(|model| (model.parameters, model.bits.value, model.is_reached))
-            .collect();
-        assert_eq!(
-            of,
-            [
-                (1000, 3500.0, true),
-                (2000, 7000.0, true),
-                (4000, 7900.0, false)
-            ]
-        );
-        assert_eq!(found.models[0].run, "1000-8000");
-        assert_eq!(found.models[0].per_parameter.value, 3.5);
-        // Of the two sizes whose capacity is reached.
-        assert_eq!(found.per_parameter.unwrap().value, 3.5);
-        assert_eq!(found.slope.unwrap().value, 3.5);
-        assert_eq!(found.slope.unwrap().interval, None);
-        assert_eq!(runs[0].late_share(), Some(0.25));
-        assert!(!runs[0].overflows() && runs[2].overflows());
-    }
-
-    #[test]
-    fn the_checkpoint_halfway_is_the_nearest_before_the_last() {
+    fn the_checkpoint_halfway_is_the_nearest_to_the_middle() {
         assert_eq!(halfway(&[100, 400, 600, 1000], 1000), Some(400));
+        assert_eq!(halfway(&[390, 610, 1000], 1000), None);
         assert_eq!(halfway(&[0, 1000], 1000), None);
         assert_eq!(halfway(&[], 1000), None);
     }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::capacity::{Capacities, Capacity, Memorised};
+use super::capacities::{Capacities, Capacity, LowerBound};
+use super::capacity::Memorised;
 use crate::Error;
 use crate::record::run::{ReportDirectory, write_atomically};
 use crate::report::{
@@ -47,32 +48,30 @@ impl CapacityRecord {
 
     /// Says what the runs show.
     pub fn verdict(&self) -> String {
-        let models = self.capacities.models.iter();
-        let models = models.filter(|model| model.is_reached);
-        let reached = models.clone().count();
+        let (bounds, reached): (Vec<&Capacity>, Vec<&Capacity>) = self
+            .capacities
+            .models
+            .iter()
+            .partition(|model| model.lower_bound.is_some());
         let per_parameter = self.capacities.per_parameter;
-        let each = models.map(|model| model.per_parameter.value);
-        let least = each.clone().fold(f64::NAN, f64::min);
-        let most = each.fold(f64::NAN, f64::max);
         // An interval that contains 0 says nothing of the mean.
-        let is_known = |mean: &Estimate| mean.interval.is_some_and(|[low, _]| low > 0.0);
-        match (reached, per_parameter) {
-            (0, _) | (_, None) => {
-                "No model was given more than it holds, so that no capacity is known; train on larger texts.".into()
-            }
-            (1, Some(mean)) => format!(
+        let mean = per_parameter
+            .filter(|mean| mean.interval.is_some_and(|[low, _]| low > 0.0))
+            .filter(|_| reached.len() > 1);
+        match (&reached[..], mean) {
+            ([], _) => lower_bounds(&bounds),
+            ([only], _) => format!(
                 "The models of one size, whose text was too large for them, hold {} bits per parameter.",
-                significant(mean.value, 3)
+                significant(only.per_parameter.value, 3)
             ),
-            (sizes, Some(mean)) if !is_known(&mean) => format!(
-                "Models of {} hold {} to {} bits per parameter; more sizes would tell what they have in common.",
-                plural(sizes, "size"),
-                significant(least, 3),
-                significant(most, 3)
+            (sizes, None) => format!(
+                "Models of {} hold {} bits per parameter; more sizes would tell what they have in common.",
+                plural(sizes.len(), "size"),
+                range(sizes)
             ),
             (sizes, Some(mean)) => format!(
                 "Models of {} hold {} bits per parameter{}.",
-                plural(sizes, "size"),
+                plural(sizes.len(), "size"),
                 significant(mean.value, 3),
                 mean.interval.map_or(String::new(), |[low, high]| format!(
                     " ({} to {})",
@@ -83,23 +82,51 @@ impl CapacityRecord {
         }
     }
 
-    /// Says how much of what is memorised came late, which tells whether more training would add to it; `None` if no run
-    /// of a capacity has a checkpoint halfway.
+    /// Says how much of the capacities came late; `None` if none is reached.
     pub fn late(&self) -> Option<String> {
-        let of_capacities = self.capacities.models.iter().filter_map(|model| {
-            let run = self.runs.iter().find(|run| run.run == model.run)?;
-            run.late_share()
-        });
-        let shares: Vec<f64> = of_capacities.map(|share| 100.0 * share).collect();
-        let most = shares.iter().copied().fold(f64::NAN, f64::max);
-        let least = shares.iter().copied().fold(f64::NAN, f64::min);
-        (!shares.is_empty()).then(|| {
-            format!(
-                "Of it {} to {} % came in the second half of training, so that these are capacities for this budget.",
-                significant(least, 2),
-                significant(most, 2)
-            )
-        })
+        let models = self.capacities.models.iter();
+        let reached = models.filter(|model| model.lower_bound.is_none());
+        let shares = reached.filter_map(|model| model.late_share);
+        let most = shares.reduce(f64::max)?;
+        Some(format!(
+            "Of these capacities at most {} % came in the second half of training.",
+            significant(100.0 * most.max(0.0), 2)
+        ))
+    }
+}
+
+/// Says what is known if no capacity is.
+fn lower_bounds(models: &[&Capacity]) -> String {
+    let overflowing: Vec<&Capacity> = models
+        .iter()
+        .filter(|model| model.lower_bound != Some(LowerBound::TextTooSmall))
+        .copied()
+        .collect();
+    if overflowing.is_empty() {
+        return "No model was given more than it holds, so that no capacity is known; train on larger texts.".into();
+    }
+    let is_learning = |model: &&Capacity| model.lower_bound == Some(LowerBound::StillLearning);
+    let advice = match overflowing.iter().any(is_learning) {
+        true => "they were still learning, so that no capacity is known; train longer",
+        false => {
+            "whether they were still learning is not known; train with a checkpoint halfway (train.keep)"
+        }
+    };
+    format!(
+        "Models of {} hold at least {} bits per parameter: {advice}.",
+        plural(overflowing.len(), "size"),
+        range(&overflowing)
+    )
+}
+
+/// Returns the range of the bits per parameter.
+fn range(models: &[&Capacity]) -> String {
+    let each = models.iter().map(|model| model.per_parameter.value);
+    let ends = [f64::min, f64::max].map(|end| each.clone().reduce(end).unwrap_or(f64::NAN));
+    let [least, most] = ends.map(|end| significant(end, 3));
+    match models.len() {
+        1 => least,
+        _ => format!("{least} to {most}"),
     }
 }
 
@@ -108,7 +135,7 @@ fn page(record: &CapacityRecord) -> Page {
         Block::Text(
             "A text that a known process has drawn has −log₂ P bits. What a model saves on its training text beyond that it \
              has memorised (Morris et al. 2025). Its capacity is the most that it holds of any text, if one was too large \
-             for it."
+             for it, and if at most 5 % of these bits came in the second half of training; otherwise it is a lower bound."
                 .into(),
         ),
     ];
@@ -183,7 +210,7 @@ fn by_text(record: &CapacityRecord) -> Figure {
 fn by_parameters(record: &CapacityRecord) -> Figure {
     let points = |is_reached: bool| {
         let models = record.capacities.models.iter();
-        let models = models.filter(|model| model.is_reached == is_reached);
+        let models = models.filter(|model| model.lower_bound.is_none() == is_reached);
         models
             .map(|model| (model.parameters as f64, model.bits.value))
             .collect::<Vec<_>>()
@@ -196,7 +223,7 @@ fn by_parameters(record: &CapacityRecord) -> Figure {
             points: points(true),
         },
         Series {
-            name: "not reached".into(),
+            name: "lower bound".into(),
             mark: PointMark::Crosses,
             class: run_class(1),
             points: points(false),
@@ -259,17 +286,17 @@ fn models(record: &CapacityRecord) -> Table {
             Cell::number(Some(model.parameters as u64), count),
             cell(Some(model.bits), whole),
             cell(Some(model.per_parameter), |bits| significant(bits, 3)),
-            Cell::from(if model.is_reached { "yes" } else { "no" }.to_owned()),
+            Cell::from(model.note()),
         ]
     };
     Table {
-        caption: "Capacity by the size of the model. Intervals are over documents",
+        caption: "Bits that models of a size hold. Intervals are over documents",
         layout: Layout::Scrolling,
         headings: headings([
             ("parameters", ""),
-            ("capacity", "bits"),
+            ("held", "bits"),
             ("per parameter", "bits"),
-            ("reached", ""),
+            ("", ""),
         ]),
         rows: record.capacities.models.iter().map(row).collect(),
     }

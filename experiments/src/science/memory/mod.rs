@@ -1,6 +1,7 @@
 //! Memorisation against generalisation: what a model can say of its training text, beside what it can say of text that it
 //! has not seen.
 
+mod capacities;
 mod capacity;
 mod capacity_page;
 mod extract;
@@ -11,11 +12,12 @@ mod record;
 mod sample;
 mod sequences;
 
-pub use capacity::{Capacities, Capacity, CapacitySettings, Halfway, Memorised};
+pub use capacities::{Capacities, Capacity, LowerBound};
+pub use capacity::{CapacitySettings, Halfway, Memorised, refuse_immeasurable};
 pub use capacity_page::CapacityRecord;
 pub use extract::{ExtractSettings, Extraction};
 pub use gap::{GapMeasurement, GapRecord, GapSettings};
 pub use groups::{Discoverable, Group, Item};
-pub use record::{ExtractRecord, PrefixRecord, SetRecord};
+pub use record::{Excess, ExtractRecord, PrefixRecord, SetRecord};
 pub use sample::Texts;
 pub use sequences::Sequences;

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::groups::Group;
-use super::record::{ExtractRecord, PrefixRecord, SetRecord};
+use super::record::{Excess, ExtractRecord, PrefixRecord, SetRecord};
 use crate::Error;
 use crate::record::run::{ReportDirectory, write_atomically};
 use crate::report::{
     self, Block, Cell, Figure, Layout, Page, Plot, PlotAxis, PointMark, Scatter, Section, Series,
     Table, Width, headings, run_class,
 };
-use crate::science::Share;
+use crate::science::{Share, ShareDifference};
 use crate::show::format::{count, significant};
 
 impl ExtractRecord {
@@ -34,6 +34,7 @@ fn page(record: &ExtractRecord) -> Page {
             .and_then(|by_prefix| by_prefix.all.as_ref());
         group.map_or("no".into(), |group| percent(group.greedy.value))
     };
+    let excess = record.excess.last().and_then(|excess| excess.greedy);
     let sections = vec![
         Section::new(
             "By the length of the prefix",
@@ -46,6 +47,7 @@ fn page(record: &ExtractRecord) -> Page {
                 ),
                 Block::Figures(vec![by_prefix(record)]),
                 Block::Table(prefixes(record)),
+                Block::Table(excesses(record)),
             ],
         ),
         Section::new(
@@ -56,10 +58,15 @@ fn page(record: &ExtractRecord) -> Page {
     Page {
         title: format!("{}: extraction", record.model),
         headline: format!(
-            "Of training sequences {} % are extracted, of held-out ones {} %, with prefixes of {} tokens.",
+            "Of training sequences {} % are extracted, of held-out ones {} %, with prefixes of {} tokens{}.",
             last(&record.training),
             last(&record.held_out),
-            record.prefixes.last().copied().unwrap_or(0)
+            record.prefixes.last().copied().unwrap_or(0),
+            excess.map_or(String::new(), |excess| format!(
+                ": an excess of {} percentage points ({})",
+                percent(excess.value),
+                excess.interval.map(percent).join(" to ")
+            ))
         ),
         lead: format!(
             "{} on {}:{}; suffixes of {} tokens, {} sequences of the training text and {} of the validation text.",
@@ -158,14 +165,19 @@ fn columns(record: &ExtractRecord, first: &str) -> Vec<(String, &'static str)> {
         ("sequences", ""),
         ("greedy", "%"),
     ]);
-    for samples in &record.samples {
-        columns.push((
-            format!("({samples}, {})-discoverable", record.probability),
-            "%",
-        ));
-    }
+    columns.extend(discoverable_columns(record, "%"));
     columns.push(("suffix".into(), "bits/token"));
     columns
+}
+
+fn discoverable_columns(
+    record: &ExtractRecord,
+    unit: &'static str,
+) -> impl Iterator<Item = (String, &'static str)> {
+    record.samples.iter().map(move |samples| {
+        let name = format!("({samples}, {})-discoverable", record.probability);
+        (name, unit)
+    })
 }
 
 fn prefixes(record: &ExtractRecord) -> Table {
@@ -181,6 +193,31 @@ fn prefixes(record: &ExtractRecord) -> Table {
         layout: Layout::Scrolling,
         headings: columns(record, "prefix"),
         rows: rows.collect(),
+    }
+}
+
+/// What the training text has more than the held-out one.
+fn excesses(record: &ExtractRecord) -> Table {
+    let cell = |difference: Option<ShareDifference>| Cell {
+        detail: difference.map_or(String::new(), |difference| {
+            difference.interval.map(percent).join(" to ")
+        }),
+        ..Cell::number(difference.map(|difference| difference.value), percent)
+    };
+    let row = |excess: &Excess| {
+        let mut cells = vec![Cell::from(excess.prefix.to_string()), cell(excess.greedy)];
+        for index in 0..record.samples.len() {
+            cells.push(cell(excess.discoverable.get(index).copied().flatten()));
+        }
+        cells
+    };
+    let mut columns = headings([("prefix", ""), ("greedy", "points")]);
+    columns.extend(discoverable_columns(record, "points"));
+    Table {
+        caption: "Excess: percentage points of training sequences less those of held-out ones, with intervals of Newcombe",
+        layout: Layout::Scrolling,
+        headings: columns,
+        rows: record.excess.iter().map(row).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::groups::{Group, Item};
+use crate::science::ShareDifference;
 
 /// Sequences with prefixes of one length.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +25,41 @@ pub struct SetRecord {
     pub sequences: usize,
     /// Results by the length of the prefix.
     pub by_prefix: Vec<PrefixRecord>,
+}
+
+/// Shares of the training text less those of the held-out text, with prefixes of one length.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Excess {
+    /// Tokens of the prefix.
+    pub prefix: usize,
+    /// Difference of the shares that greedy decoding gives; `None` if a text has no sequence that is as long.
+    pub greedy: Option<ShareDifference>,
+    /// Differences of the discoverable shares, by the number of samples.
+    pub discoverable: Vec<Option<ShareDifference>>,
+}
+
+impl Excess {
+    /// Compares both texts for each prefix.
+    pub fn of(training: &SetRecord, held_out: &SetRecord) -> Vec<Self> {
+        let pairs = training.by_prefix.iter().zip(&held_out.by_prefix);
+        pairs
+            .map(|(training, held_out)| {
+                let groups = training.all.as_ref().zip(held_out.all.as_ref());
+                let greedy = groups.and_then(|(a, b)| ShareDifference::of(a.greedy, b.greedy));
+                let samples = groups.map_or(0, |(a, _)| a.discoverable.len());
+                let discoverable = (0..samples).map(|index| {
+                    let (a, b) = groups?;
+                    let share = |group: &Group| group.discoverable[index].share;
+                    ShareDifference::of(share(a), share(b))
+                });
+                Self {
+                    prefix: training.prefix,
+                    greedy,
+                    discoverable: discoverable.collect(),
+                }
+            })
+            .collect()
+    }
 }
 
 /// An attempt at extraction with its conditions: the output of `--json`, and the content of `extraction.json`.
@@ -53,6 +89,8 @@ pub struct ExtractRecord {
     pub training: SetRecord,
     /// Sequences of the validation text.
     pub held_out: SetRecord,
+    /// What the training text has more, by the length of the prefix.
+    pub excess: Vec<Excess>,
     /// Duration of counting and scoring.
     pub seconds: f64,
 }

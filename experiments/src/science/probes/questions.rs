@@ -4,7 +4,7 @@
 mod tests;
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foretoken_datasets::world::{END, Family, Item, World};
 use foretoken_datasets::{DataError, Tokenizer};
@@ -252,12 +252,14 @@ impl Questions {
                 &mut samplers?,
                 |row, _| {
                     done[row] += 1;
-                    match done[row] < lengths[row] {
+                    let is_wanted = !interrupt.load(Ordering::Relaxed);
+                    match is_wanted && done[row] < lengths[row] {
                         true => ControlFlow::Continue(()),
                         false => ControlFlow::Break(()),
                     }
                 },
             )?;
+            check(interrupt)?;
             written.extend(answers.iter().map(|ids| self.decoded(ids)));
         }
         Ok(written)

@@ -18,13 +18,13 @@ use super::score::ItemScore;
 use super::signal::{self, LAST, LastScores, Signal};
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
-use crate::engine::data::Data;
 use crate::engine::evaluation;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::setup::{Setup, Start};
 use crate::engine::totals::Totals;
 use crate::experiment::ProbesSection;
 use crate::record::checkpoint::Checkpoints;
+use crate::record::data::data_of;
 use crate::record::run::{RunDirectory, runs_in};
 use crate::record::source::{Checkpoint, Source};
 use crate::science::check;
@@ -111,7 +111,7 @@ impl Study {
             })?;
         let families = section.families_in(world.kind);
         let source = Source::open(path, Checkpoint::Last, None)?;
-        let data = Data::load(&experiment.data, monitor).map_err(|error| error.of_run(path))?;
+        let data = data_of(&run, &experiment, monitor)?;
         let tokenizer = source.tokenizer()?;
         let context = source.config().context;
         let questions = match &data.world {
@@ -193,6 +193,7 @@ impl Study {
             seconds: began.elapsed().as_secs_f64(),
         };
         let emergence = record.families.iter().map(|family| {
+            check(interrupt)?;
             let measured: Vec<Measured<'_>> = record
                 .of_family(family.family)
                 .map(|(checkpoint, scores)| Measured {
@@ -200,10 +201,10 @@ impl Study {
                     scores: &scores.scores,
                 })
                 .collect();
-            Emergence::of(family.family, &family.items, &measured)
+            Ok(Emergence::of(family.family, &family.items, &measured))
         });
-        let emergence = emergence.collect();
-        record.emergence = emergence;
+        let emergence: Result<_, Error> = emergence.collect();
+        record.emergence = emergence?;
         Ok(record)
     }
 
@@ -299,6 +300,7 @@ impl Study {
             return Err(Error::run_directory(sweep, message));
         }
         let of_family = |(number, family): (usize, &super::FamilyItems)| {
+            check(interrupt)?;
             let scores: LastScores<'_> = scores
                 .iter()
                 .map(|run| {
@@ -307,14 +309,15 @@ impl Study {
                         .collect()
                 })
                 .collect();
-            signal::rows(family.family, &scores)
+            Ok(signal::rows(family.family, &scores))
         };
         let families = self.questions.families.iter().enumerate();
+        let rows: Result<Vec<_>, Error> = families.map(of_family).collect();
         Ok(Signal {
             sweep: sweep.into(),
             runs,
             skipped,
-            rows: families.flat_map(of_family).collect(),
+            rows: rows?.concat(),
         })
     }
 }

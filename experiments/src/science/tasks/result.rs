@@ -171,7 +171,7 @@ fn estimate(measure: Measure, items: &[ItemResult]) -> Option<Estimate> {
     let strata: Vec<Vec<f64>> = strata(measure, items).into_values().collect();
     match &strata[..] {
         [numbers] if measure == Measure::Perplexity => {
-            Some(Estimate::of_mean(numbers.iter().copied())?.exp())
+            Some(Estimate::of_mean(numbers.iter().copied())?.perplexity())
         }
         [values] => share(values),
         several => stratified(several),
@@ -260,6 +260,8 @@ pub(super) mod tests {
         assert!((perplexity.value - 1.5f64.exp()).abs() < 1e-12);
         // Standard deviation √2 of the mean over √2.
         assert!((perplexity.standard_error.unwrap() - 1.5f64.exp()).abs() < 1e-12);
+        // Two items determine little, but no perplexity is below 1.
+        assert_eq!(perplexity.interval.unwrap()[0], 1.0);
         assert_eq!(result.measures[&Measure::Accuracy].value, 0.5);
         assert_eq!(result.chance, None);
     }
