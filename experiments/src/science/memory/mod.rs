@@ -1,6 +1,8 @@
 //! Memorisation against generalisation: what a model can say of its training text, beside what it can say of text that it
 //! has not seen.
 
+mod canaries;
+mod canary_page;
 mod capacity;
 mod capacity_page;
 mod extract;
@@ -11,6 +13,8 @@ mod record;
 mod sample;
 mod sequences;
 
+pub use canaries::{CanaryGroup, CanaryRank, CanarySettings, CanaryTexts};
+pub use canary_page::{CanaryRecord, EXPOSURE_OF_CHANCE};
 pub use capacity::{Capacities, Capacity, CapacitySettings, Halfway, Memorised};
 pub use capacity_page::CapacityRecord;
 pub use extract::{ExtractSettings, Extraction};
