@@ -3,7 +3,7 @@
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use crate::{
-    Corpus, DataError, Split, Tokenizer,
+    Canaries, Corpus, DataError, Split, Tokenizer,
     documents::DocumentIndex,
     manifest::{Manifest, TokensEntry},
     occurrences::check as check_interrupt,
@@ -50,6 +50,9 @@ pub fn check(
         Err(error) if !Corpus::is_tokens(folder)? => return Err(error),
         _ => (Corpus::open_with(folder, tokenizer, id_bytes)?, None),
     };
+    if manifest.is_some() {
+        Canaries::read(folder)?;
+    }
     let splits = [("train", &corpus.train), ("valid", &corpus.valid)];
     let total = splits.iter().map(|(_, split)| split.stored_bytes()).sum();
     let mut done = 0;

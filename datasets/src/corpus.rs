@@ -29,6 +29,8 @@ pub struct Corpus {
     documents: Option<PathBuf>,
     /// Token that ends each document, if it is not the end-of-text token.
     border: Option<u32>,
+    /// SHA-256 of the canaries in the training split, if there are any.
+    canaries: Option<String>,
 }
 
 impl Corpus {
@@ -51,6 +53,7 @@ impl Corpus {
             tokenizer,
             documents: None,
             border: None,
+            canaries: None,
         })
     }
 
@@ -139,6 +142,10 @@ impl Corpus {
             tokenizer,
             documents: Some(folder.join(documents_file("train"))),
             border: None,
+            canaries: manifest
+                .canaries
+                .as_ref()
+                .map(|canaries| canaries.sha256.clone()),
         };
         Ok((corpus, manifest))
     }
@@ -197,6 +204,8 @@ impl Corpus {
             hasher.update((split.tokens() as u64).to_le_bytes());
             hasher.update(split.fingerprint()?);
         }
+        // Those that are not planted leave no token.
+        hasher.update(self.canaries.as_deref().unwrap_or_default());
         Ok(format!("{:x}", hasher.finalize()))
     }
 }
@@ -297,6 +306,7 @@ impl BinFiles {
             tokenizer,
             documents: None,
             border: None,
+            canaries: None,
         })
     }
 }

@@ -36,7 +36,8 @@ pub mod world;
 
 pub use batch::TokenBatch;
 pub use build::{
-    BuildOptions, BuildProgress, Built, MAX_UNCUT_BYTES, Monitor, build, build_cached,
+    BuildOptions, BuildProgress, Built, Canaries, Canary, CanaryOptions, MAX_UNCUT_BYTES, Monitor,
+    build, build_cached,
 };
 pub use check::{CheckReport, check};
 pub use corpus::Corpus;
@@ -46,7 +47,8 @@ pub use fetch::{CorpusEntry, CorpusFile, CorpusMember, FetchOptions, Fetched, co
 pub use find::{Sources, find_sources};
 pub use loader::{Batches, EvalLoaderConfig, TrainLoaderConfig, TrainSource, WindowLoader};
 pub use manifest::{
-    Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry, TokensEntry,
+    CanariesEntry, Manifest, Recipe, ShardEntry, SourceEntry, SplitBy, TextEntry, TokenizerEntry,
+    TokensEntry,
 };
 pub use mixture::Mixture;
 pub use occurrences::occurrences;

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DataError, Format, SourceFile,
+    CanaryOptions, DataError, Format, SourceFile,
     files::{LARGEST_DESCRIPTION, printable, read_small_text},
     token_folder::{self, MANIFEST},
 };
@@ -36,8 +36,21 @@ pub struct Manifest {
     pub valid: TokensEntry,
     /// Counts of documents that were left out or changed.
     pub text: TextEntry,
+    /// Canaries in the training split; absent if none were planted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries: Option<CanariesEntry>,
     /// Files that were read, in order.
     pub sources: Vec<SourceEntry>,
+}
+
+/// Canaries of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanariesEntry {
+    /// SHA-256 of `canaries.json`, in hexadecimal.
+    pub sha256: String,
+    /// Documents that were planted, which are part of the training split.
+    pub documents: u64,
 }
 
 /// Tokenizer of a dataset.
@@ -77,6 +90,9 @@ pub struct Recipe {
     pub separator: Option<String>,
     /// Whether bytes that are not UTF-8 were replaced; otherwise they were an error.
     pub replace_invalid_utf8: bool,
+    /// Canaries that were asked for; absent if none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries: Option<CanaryOptions>,
 }
 
 /// Unit in which text is divided between the two splits.
@@ -192,6 +208,7 @@ impl Manifest {
         recipe: Recipe,
         [train, valid]: [TokensEntry; 2],
         text: TextEntry,
+        canaries: Option<CanariesEntry>,
         sources: Vec<SourceEntry>,
     ) -> Self {
         Self {
@@ -202,6 +219,7 @@ impl Manifest {
             train,
             valid,
             text,
+            canaries,
             sources,
         }
     }

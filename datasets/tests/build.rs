@@ -9,8 +9,8 @@ use std::{
 };
 
 use foretoken_datasets::{
-    BuildOptions, BuildProgress, Corpus, DataError, InvalidUtf8, MAX_UNCUT_BYTES, Monitor,
-    ReadOptions, SplitBy, TokenizerSpec, build, build_cached, check,
+    BuildOptions, BuildProgress, Canaries, CanaryOptions, Corpus, DataError, InvalidUtf8,
+    MAX_UNCUT_BYTES, Monitor, ReadOptions, SplitBy, TokenizerSpec, build, build_cached, check,
 };
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -34,6 +34,7 @@ fn options(input: &Path, tokenizer: &str) -> BuildOptions {
         valid: 0.1,
         shard_tokens: 50_000,
         special_tokens: false,
+        canaries: None,
     }
 }
 
@@ -93,18 +94,9 @@ fn output_does_not_depend_on_threads() {
     }
 }
 
-/// The build is interrupted repeatedly while it encodes, and continues each time.
-#[test]
-fn output_does_not_depend_on_interruptions() {
-    let folder = tempfile::tempdir().unwrap();
-    corpus(folder.path());
-    let options = options(&folder.path().join("*.jsonl"), "bpe:400");
-    let undisturbed = folder.path().join("undisturbed");
-    build(&options, &undisturbed, SILENT).unwrap();
-    let expected = contents(&undisturbed);
-
-    let out = folder.path().join("out");
-    let mut resumed = 0;
+/// Builds with one more report before the build is interrupted each time, until it is complete. Returns the bytes of
+/// text that were done before the last one.
+fn build_with_interruptions(options: &BuildOptions, out: &Path) -> u64 {
     for stop_after in 1.. {
         let reports = AtomicUsize::new(0);
         let interrupt = AtomicBool::new(false);
@@ -120,20 +112,114 @@ fn output_does_not_depend_on_interruptions() {
             interrupt: &interrupt,
             bars: false,
         };
-        match build(&options, &out, monitor) {
+        match build(options, out, monitor) {
             Err(DataError::Interrupted) => {
                 assert!(!out.join("manifest.json").exists());
-                let error = Corpus::open(&out, None).unwrap_err().to_string();
+                let error = Corpus::open(out, None).unwrap_err().to_string();
                 assert!(error.contains("not finished"), "{error}");
             }
-            built => {
-                resumed = built.unwrap().resumed_bytes;
-                break;
-            }
+            built => return built.unwrap().resumed_bytes,
         }
     }
-    assert!(resumed > 0, "no build was resumed");
-    assert!(contents(&out) == expected);
+    unreachable!("the numbers do not end")
+}
+
+#[test]
+fn output_does_not_depend_on_interruptions() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let plain = options(&folder.path().join("*.jsonl"), "bpe:400");
+    for (name, canaries) in [("plain", None), ("canaries", Some(canaries(3)))] {
+        let options = BuildOptions {
+            canaries,
+            ..plain.clone()
+        };
+        let undisturbed = folder.path().join(format!("{name}-undisturbed"));
+        build(&options, &undisturbed, SILENT).unwrap();
+        let out = folder.path().join(name);
+        let resumed = build_with_interruptions(&options, &out);
+        assert!(resumed > 0, "no build was resumed");
+        assert!(contents(&out) == contents(&undisturbed), "{name}");
+    }
+}
+
+fn canaries(seed: u64) -> CanaryOptions {
+    CanaryOptions {
+        count: 6,
+        copies: vec![1, 40],
+        seed,
+        prefix: "word of {}, ".into(),
+        alphabet: Some("abé叫word".into()),
+        symbols: 9,
+    }
+}
+
+/// Returns the documents of a split, as text.
+fn documents(corpus: &Corpus, split: &foretoken_datasets::Split) -> Vec<String> {
+    let ids = split.to_vec(0..split.tokens()).unwrap();
+    let end = corpus.tokenizer.end_of_text();
+    ids.split(|id| Some(*id) == end)
+        .map(|ids| corpus.tokenizer.decode(ids).unwrap())
+        .collect()
+}
+
+#[test]
+fn canaries_are_planted_as_often_as_told_and_change_no_other_document() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let plain = options(&folder.path().join("*.jsonl"), "char");
+    let with = |seed| BuildOptions {
+        canaries: Some(canaries(seed)),
+        ..plain.clone()
+    };
+    let [without, planted] = ["without", "planted"].map(|name| folder.path().join(name));
+    build(&plain, &without, SILENT).unwrap();
+    let manifest = build(&with(5), &planted, SILENT).unwrap().manifest;
+    check(&planted, None, None, &mut |_, _| {}).unwrap();
+    assert!(Canaries::read(&without).unwrap().is_none());
+    let drawn = Canaries::read(&planted).unwrap().unwrap();
+    let copies: Vec<u64> = drawn.canaries.iter().map(|canary| canary.copies).collect();
+    assert_eq!(copies, [1, 40, 1, 40, 1, 40, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(drawn.entropy_bits, 27.0);
+    assert_eq!(manifest.canaries.unwrap().documents, 3 * 41);
+
+    let open = |out| Corpus::open(out, None).unwrap();
+    let (before, after) = (open(&without), open(&planted));
+    assert_eq!(before.tokenizer, after.tokenizer);
+    assert_eq!(
+        documents(&before, &before.valid),
+        documents(&after, &after.valid)
+    );
+    let all = documents(&after, &after.train);
+    for canary in &drawn.canaries {
+        let text = drawn.document(&canary.name, &canary.secret);
+        let found = all.iter().filter(|document| **document == text).count();
+        assert_eq!(found as u64, canary.copies, "{text}");
+    }
+    let is_canary = |text: &String| text.starts_with("word of ");
+    // Copies are spread over the text.
+    let places: Vec<usize> = (0..all.len()).filter(|i| is_canary(&all[*i])).collect();
+    assert!(places[0] < all.len() / 10 && places[122] > all.len() / 10 * 9);
+    let others: Vec<String> = all.into_iter().filter(|text| !is_canary(text)).collect();
+    assert!(others == documents(&before, &before.train));
+    assert_ne!(before.fingerprint().unwrap(), after.fingerprint().unwrap());
+
+    assert!(build(&with(5), &planted, SILENT).unwrap().already);
+    let error = build(&with(6), &planted, SILENT).unwrap_err().to_string();
+    assert!(error.contains("other inputs or options"), "{error}");
+    let other = folder.path().join("other");
+    build(&with(6), &other, SILENT).unwrap();
+    fs::copy(other.join(Canaries::FILE), planted.join(Canaries::FILE)).unwrap();
+    for error in [
+        Canaries::read(&planted).unwrap_err(),
+        check(&planted, None, None, &mut |_, _| {}).unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(
+            error.contains("canaries.json") && error.contains("not of this dataset"),
+            "{error}"
+        );
+    }
 }
 
 /// Shards divide the tokens between files, but change neither the tokens nor the windows.

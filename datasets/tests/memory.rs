@@ -56,6 +56,7 @@ fn text_of_any_size_needs_little_memory() {
             valid: 0.1,
             shard_tokens: BuildOptions::DEFAULT_SHARD_TOKENS,
             special_tokens: false,
+            canaries: None,
         };
         static NEVER: AtomicBool = AtomicBool::new(false);
         let silent = Monitor {

@@ -129,6 +129,7 @@ fn built() -> tempfile::TempDir {
         valid: 0.5,
         shard_tokens: 10,
         special_tokens: false,
+        canaries: None,
     };
     build(&options, folder.path(), SILENT).unwrap();
     folder

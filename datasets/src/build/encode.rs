@@ -12,6 +12,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
+    canaries::{Canaries, Planting},
     error::{dataset, write_error},
     journal::{Journal, State},
     monitor::{BuildProgress, Monitor},
@@ -41,6 +42,7 @@ pub(super) fn sweep(folder: &Path, keep: &[&str]) -> Result<(), DataError> {
         let path = entry.map_err(write_error(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = name == TOKENIZER
+            || name == Canaries::FILE
             || SPLITS.iter().any(|split| {
                 let rest = name.strip_prefix(split);
                 rest.is_some_and(|rest| {
@@ -54,17 +56,31 @@ pub(super) fn sweep(folder: &Path, keep: &[&str]) -> Result<(), DataError> {
     Ok(())
 }
 
+/// Documents that are encoded, and the tokenizer that encodes them.
+#[derive(Clone, Copy)]
+pub(super) struct Texts<'t> {
+    pub(super) files: &'t [SourceFile],
+    pub(super) scan: &'t Scan,
+    /// Canaries that are planted between the documents of the files.
+    pub(super) planting: Option<&'t Planting>,
+    pub(super) tokenizer: &'t Tokenizer,
+}
+
 /// Encodes the documents that the journal does not list yet, and finishes all files. Returns the totals over all
 /// documents.
 pub(super) fn encode(
-    files: &[SourceFile],
+    texts: Texts<'_>,
     options: &BuildOptions,
-    scan: &Scan,
-    tokenizer: &Tokenizer,
     journal: &mut Journal,
     out: &Path,
     monitor: Monitor<'_>,
 ) -> Result<State, DataError> {
+    let Texts {
+        files,
+        scan,
+        planting,
+        tokenizer,
+    } = texts;
     let mut writer = match Writer::resume(journal.state(), options, tokenizer, out) {
         Ok(writer) => writer,
         // The files that the journal lists are missing or changed: start again.
@@ -79,7 +95,7 @@ pub(super) fn encode(
     let report = |state: &State| {
         (monitor.report)(BuildProgress::Encoding {
             bytes: state.train.bytes + state.valid.bytes,
-            total: scan.bytes(),
+            total: scan.bytes() + planting.map_or(0, |planting| planting.bytes),
             documents: state.documents,
             tokens: state.train.tokens + state.valid.tokens,
         });
@@ -98,7 +114,12 @@ pub(super) fn encode(
                 Box::new(stable_prefix),
                 monitor,
             );
-            send_batches(skip_done(pieces, done), &sender);
+            match planting {
+                Some(planting) => {
+                    send_batches(skip_done(planting.plant(pieces), done), &sender);
+                }
+                None => send_batches(skip_done(pieces, done), &sender),
+            }
         });
         for batch in batches {
             for piece in &encode_batch(batch?, options.special_tokens, tokenizer)? {

@@ -8,6 +8,7 @@
 //!   valid-00000.tokens …
 //!   train.documents       start of each document
 //!   valid.documents
+//!   canaries.json         secrets that were planted, if any were
 //! ```
 //!
 //! The files are read twice: once to check and count their contents ([`scan`]), and once to encode them ([`encode`]).
@@ -16,6 +17,7 @@
 //! threads or interruptions.
 
 mod cache;
+mod canaries;
 mod copies;
 mod encode;
 mod error;
@@ -28,6 +30,7 @@ mod run;
 mod scan;
 
 pub use cache::build_cached;
+pub use canaries::{Canaries, Canary, CanaryOptions};
 pub use monitor::{BuildProgress, Monitor};
 pub use options::BuildOptions;
 pub use pieces::MAX_UNCUT_BYTES;

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    DataError, InvalidUtf8, ReadOptions, TokenizerSpec,
+    CanaryOptions, DataError, InvalidUtf8, ReadOptions, TokenizerSpec,
     files::sha256,
     manifest::{Recipe, SplitBy},
 };
@@ -23,6 +23,8 @@ pub struct BuildOptions {
     pub shard_tokens: u64,
     /// Whether names of special tokens in the text are encoded as these tokens instead of as text.
     pub special_tokens: bool,
+    /// Canaries that are planted in the training text, if any.
+    pub canaries: Option<CanaryOptions>,
 }
 
 impl BuildOptions {
@@ -53,6 +55,7 @@ impl BuildOptions {
             text_field: self.read.text_field.clone(),
             separator: self.read.separator.clone(),
             replace_invalid_utf8: self.read.invalid_utf8 == InvalidUtf8::Replace,
+            canaries: self.canaries.clone(),
         })
     }
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
+    canaries::{Canaries, Planting},
     copies::{Copies, is_copy},
-    encode::{self, encode},
+    encode::{self, Texts, encode},
     error::{dataset, write_error},
     identity,
     journal::{self, Journal, Plan},
@@ -21,7 +22,7 @@ use crate::{
     DataError, Sources, Tokenizer, TokenizerSpec, TrainOptions,
     files::{LockFile, is_file_or_part, remove_partial_files, sha256, write_atomically},
     find_sources,
-    manifest::{Manifest, TokenizerEntry},
+    manifest::{CanariesEntry, Manifest, TokenizerEntry},
     token_folder::{SPLITS, TOKENIZER, documents_file},
 };
 
@@ -98,7 +99,7 @@ pub(super) fn build_in(
         Some(from_interrupted) => from_interrupted,
         None => {
             let training = TrainOptions {
-                end_of_text: scan.filled() > 1,
+                end_of_text: scan.filled() > 1 || options.canaries.is_some(),
                 progress: monitor.bars,
             };
             // A vocabulary of characters covers both splits, so that no character of the validation text is without an
@@ -133,15 +134,17 @@ pub(super) fn build_in(
         }
     };
     let resumed_bytes = journal.state().train.bytes + journal.state().valid.bytes;
-    let state = encode(
-        &files,
-        options,
-        &scan,
-        &tokenizer,
-        &mut journal,
-        out,
-        monitor,
-    )?;
+    let planting = options.canaries.as_ref();
+    let planting = planting
+        .map(|canaries| Planting::new(canaries, &tokenizer, scan.documents()))
+        .transpose()?;
+    let texts = Texts {
+        files: &files,
+        scan: &scan,
+        planting: planting.as_ref(),
+        tokenizer: &tokenizer,
+    };
+    let state = encode(texts, options, &mut journal, out, monitor)?;
 
     // The hashes in the manifest come from the first pass and the tokens from the second, so the files must not have
     // changed in between.
@@ -155,6 +158,9 @@ pub(super) fn build_in(
         return Err(pieces::has_changed(file));
     }
 
+    let canaries = planting.map(|planting| write_canaries(&planting, out));
+    let canaries = canaries.transpose()?;
+    let is_planted = canaries.is_some();
     let manifest = Manifest::new(
         TokenizerEntry {
             sha256: tokenizer_sha256,
@@ -164,6 +170,7 @@ pub(super) fn build_in(
         plan.recipe,
         [state.train, state.valid],
         state.text,
+        canaries,
         plan.sources,
     );
     let indexes = SPLITS.map(documents_file);
@@ -173,6 +180,7 @@ pub(super) fn build_in(
         .map(|shard| shard.file.as_str())
         .chain(indexes.iter().map(String::as_str))
         .chain([TOKENIZER])
+        .chain(is_planted.then_some(Canaries::FILE))
         .collect();
     encode::sweep(out, &kept)?;
     let path = out.join(Manifest::FILE);
@@ -183,6 +191,16 @@ pub(super) fn build_in(
         already: false,
         resumed_bytes,
         skipped,
+    })
+}
+
+/// Writes the secrets of the canaries. Returns their entry in the manifest.
+fn write_canaries(planting: &Planting, out: &Path) -> Result<CanariesEntry, DataError> {
+    let (path, json) = (out.join(Canaries::FILE), planting.canaries.to_json());
+    write_atomically(&path, json.as_bytes()).map_err(write_error(&path))?;
+    Ok(CanariesEntry {
+        sha256: sha256(json.as_bytes()),
+        documents: planting.documents(),
     })
 }
 
@@ -211,6 +229,9 @@ fn check(options: &BuildOptions, out: &Path) -> Result<(), DataError> {
     }
     if let TokenizerSpec::File(path) = &options.tokenizer {
         crate::mapped::check_regular(path)?;
+    }
+    if let Some(canaries) = &options.canaries {
+        canaries.check()?;
     }
     if options.shard_tokens == 0 {
         return Err(dataset(

@@ -115,6 +115,11 @@ impl Scan {
         self.sums.filled
     }
 
+    /// Returns the number of documents, empty ones included.
+    pub(super) fn documents(&self) -> u64 {
+        self.sums.documents
+    }
+
     /// Returns the bytes of text.
     pub(super) fn bytes(&self) -> u64 {
         self.sums.bytes

@@ -1,5 +1,6 @@
 //! The command `foretoken memory`.
 
+mod canaries;
 mod capacity;
 mod extract;
 mod gap;
@@ -16,11 +17,13 @@ use foretoken::Error;
 Examples:
   foretoken memory extract runs/world-flex-1        which training text comes back?
   foretoken memory gap runs/world-flex-1            how much cheaper is training text?
-  foretoken memory capacity sweeps/capacity         how many bits does a parameter hold?")]
+  foretoken memory capacity sweeps/capacity         how many bits does a parameter hold?
+  foretoken memory canaries runs/planted            are planted secrets known?")]
 pub(super) enum MemoryCommand {
     Extract(extract::ExtractArgs),
     Gap(gap::GapArgs),
     Capacity(Box<capacity::CapacityArgs>),
+    Canaries(canaries::CanariesArgs),
 }
 
 pub(super) fn run(command: MemoryCommand) -> Result<ExitCode, Error> {
@@ -28,5 +31,6 @@ pub(super) fn run(command: MemoryCommand) -> Result<ExitCode, Error> {
         MemoryCommand::Extract(args) => extract::run(args),
         MemoryCommand::Gap(args) => gap::run(args),
         MemoryCommand::Capacity(args) => capacity::run(*args),
+        MemoryCommand::Canaries(args) => canaries::run(args),
     }
 }

@@ -258,6 +258,7 @@ fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpu
         valid: section.valid,
         shard_tokens: BuildOptions::DEFAULT_SHARD_TOKENS,
         special_tokens: false,
+        canaries: None,
     };
     let built = build_cached(&options, &cache(), monitor)?;
     Ok(Corpus::open(&built, None)?)

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod backends;
+mod canaries;
 mod compare;
 mod compress;
 mod data;

@@ -10,9 +10,11 @@ use foretoken::show::format::Shown;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, errln, outln};
 use foretoken_datasets::{
-    BuildOptions, Built, DataError, Format, Manifest, SourceEntry, SplitBy, TokenizerSpec, build,
+    BuildOptions, Built, Canaries, DataError, Format, Manifest, SourceEntry, SplitBy,
+    TokenizerSpec, build,
 };
 
+use super::canary_args::CanaryArgs;
 use super::grouped;
 use crate::cli::interrupt::on_ctrl_c;
 use crate::cli::read::ReadArgs;
@@ -40,6 +42,7 @@ Examples:
   foretoken data build table.csv --text-field review --tokenizer bpe:4k --out data/reviews
   zcat dump.gz | foretoken data build /dev/stdin --format jsonl --tokenizer byte --out data/dump
   foretoken data build stories.txt --separator '<|endoftext|>' --tokenizer bpe:4k --out data/stories
+  foretoken data build stories/ --tokenizer char --canaries 12 --canary-copies 1,4,16 --out data/planted
   foretoken train my.toml --set data.path=data/corpus
 
 If interrupted or killed, the same command continues where it stopped, and the result is the same, byte
@@ -68,6 +71,8 @@ pub(in crate::cli) struct BuildArgs {
     /// Print the manifest as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    canaries: CanaryArgs,
 }
 
 /// Parses a count with an optional suffix: k, M or G.
@@ -97,6 +102,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
         valid: args.valid,
         shard_tokens: args.shard_tokens,
         special_tokens: args.special_tokens,
+        canaries: args.canaries.options(),
     };
     let interrupted = on_ctrl_c(|| {});
     let reporter = BuildReporter::new(Dashboard::Plain);
@@ -118,7 +124,11 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Error> {
         let json = serde_json::to_string_pretty(&built.manifest)?;
         outln!("{json}");
     } else {
+        let canaries = Canaries::read(&args.out)?;
         print(&built, &options, &args.out, began.elapsed().as_secs_f64());
+        if let Some(canaries) = canaries {
+            print_canaries(&canaries, &args.out);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -201,6 +211,24 @@ fn print(built: &Built, options: &BuildOptions, out: &std::path::Path, seconds: 
         );
     }
     outln!("Tokens: {}", out.shown());
+}
+
+/// Prints how many canaries were planted, and what a secret is.
+fn print_canaries(canaries: &Canaries, out: &std::path::Path) {
+    let copies = canaries.canaries.iter().map(|canary| canary.copies);
+    let planted = copies.clone().filter(|copies| *copies > 0).count();
+    outln!(
+        "{planted} canaries in {} documents, and {} controls that are not planted",
+        grouped(copies.clone().sum()),
+        copies.len() - planted
+    );
+    outln!(
+        "secrets: {} of {} symbols, {:.1} bits",
+        canaries.symbols,
+        canaries.alphabet.chars().count(),
+        canaries.entropy_bits
+    );
+    outln!("Canaries: {}", out.join(Canaries::FILE).display());
 }
 
 /// Returns a line with the number of files read in each format; `None` if the manifest does not record formats.

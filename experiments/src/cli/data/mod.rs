@@ -1,6 +1,7 @@
 //! The command `foretoken data`: makes tokens from text, shows and checks them, and writes texts of worlds.
 
 mod build;
+mod canary_args;
 mod check;
 mod fetch;
 mod show;

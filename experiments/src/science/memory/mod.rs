@@ -1,6 +1,8 @@
 //! Memorisation against generalisation: what a model can say of its training text, beside what it can say of text that it
 //! has not seen.
 
+mod canaries;
+mod canary_page;
 mod capacities;
 mod capacity;
 mod capacity_page;
@@ -12,6 +14,8 @@ mod record;
 mod sample;
 mod sequences;
 
+pub use canaries::{CanaryGroup, CanaryRank, CanarySettings, CanaryTexts};
+pub use canary_page::{CanaryRecord, EXPOSURE_OF_CHANCE};
 pub use capacities::{Capacities, Capacity, LowerBound};
 pub use capacity::{CapacitySettings, Halfway, Memorised, refuse_immeasurable};
 pub use capacity_page::CapacityRecord;
