@@ -175,7 +175,7 @@ fn canaries_are_planted_as_often_as_told_and_change_no_other_document() {
     let [without, planted] = ["without", "planted"].map(|name| folder.path().join(name));
     build(&plain, &without, SILENT).unwrap();
     let manifest = build(&with(5), &planted, SILENT).unwrap().manifest;
-    check(&planted, None, None, &mut |_, _| {}).unwrap();
+    check(&planted, None, None, &NEVER, &mut |_, _| {}).unwrap();
     assert!(Canaries::read(&without).unwrap().is_none());
     let drawn = Canaries::read(&planted).unwrap().unwrap();
     let copies: Vec<u64> = drawn.canaries.iter().map(|canary| canary.copies).collect();
@@ -212,7 +212,7 @@ fn canaries_are_planted_as_often_as_told_and_change_no_other_document() {
     fs::copy(other.join(Canaries::FILE), planted.join(Canaries::FILE)).unwrap();
     for error in [
         Canaries::read(&planted).unwrap_err(),
-        check(&planted, None, None, &mut |_, _| {}).unwrap_err(),
+        check(&planted, None, None, &NEVER, &mut |_, _| {}).unwrap_err(),
     ] {
         let error = error.to_string();
         assert!(

@@ -16,7 +16,6 @@ use foretoken::show::dashboard::Dashboard;
 use foretoken::show::format::Shown;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, Experiment};
-use foretoken_datasets::Monitor;
 use foretoken_model::Transformer;
 
 /// Arguments that choose a model and its backend.

@@ -6,7 +6,6 @@ use foretoken::engine::data::Data;
 use foretoken::experiment::WindowKind;
 use foretoken::record::source::Source;
 use foretoken::science::memory::Texts;
-use foretoken::show::format::Shown;
 use foretoken::{Error, Experiment};
 
 use super::super::model::{load_data, not_a_run};
