@@ -59,7 +59,7 @@ fn other_data(run: &RunDirectory, experiment: &Experiment, data: &Data, recorded
         (false, false) => "the datasets of [data] have",
         (false, true) => "has",
     };
-    let tokenizer = Tokenizer::load(&run.path().join("tokenizer.json"));
+    let tokenizer = Tokenizer::load(run.path().join("tokenizer.json"));
     let tokenizer = tokenizer.ok().and_then(|of_run| {
         let difference = data.tokenizer.difference(&of_run)?;
         Some(format!("another tokenizer ({difference})"))

@@ -48,8 +48,11 @@ fn scatter<'a>(page: &'a Page, id: &str) -> &'a Scatter {
     }
 }
 
-/// Returns name, mark and points of each series.
-fn drawn<'a>(page: &'a Page, id: &str) -> Vec<(&'a str, PointMark, &'a [(f64, f64)])> {
+/// Name, mark and points of a series.
+type Drawn<'a> = (&'a str, PointMark, &'a [(f64, f64)]);
+
+/// Returns each series of a figure.
+fn drawn<'a>(page: &'a Page, id: &str) -> Vec<Drawn<'a>> {
     let series = scatter(page, id).series.iter();
     series
         .map(|series| (series.name.as_str(), series.mark, &series.points[..]))
