@@ -10,6 +10,7 @@ use clap::Args;
 use foretoken::engine::data::Data;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::show::dashboard::Dashboard;
+use foretoken::show::format::Shown;
 use foretoken::show::output;
 use foretoken::show::progress::BuildReporter;
 use foretoken::{Error, Experiment};
@@ -188,7 +189,7 @@ fn report(found: NamedModel, args: &InspectArgs) -> Result<Report, Error> {
 }
 
 fn text_of(report: &Report) -> String {
-    let mut shown = format!("{}\n\n", report.name);
+    let mut shown = format!("{}\n\n", report.name.shown());
     shown += &tree::draw(&report.config);
     shown += &format!(
         "\nParameters {:>36}\n",

@@ -101,7 +101,8 @@ fn check_tokenizer(source: &Source, of_data: &Tokenizer) -> Result<(), Error> {
     };
     let (known, tokens) = (source.config().vocab_size, of_data.vocab_size());
     let advice = format!(
-        "build the data with --tokenizer {path}/tokenizer.json, or leave out data.tokenizer where data.path is text"
+        "build the data with `foretoken data build --tokenizer {path}/tokenizer.json`, or leave out data.tokenizer where \
+         data.path is text"
     );
     match of_model.difference(of_data) {
         Some(difference) => refused(format!(

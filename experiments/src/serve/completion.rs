@@ -122,6 +122,8 @@ impl Completion {
         })?;
         let sampling = sampling(&mut fields)?;
         let stop = stop(&mut fields)?;
+        let seed = fields.signed("seed")?.map(|seed| seed as u64);
+        let stream = fields.flag("stream")?.unwrap_or(false);
         let prompts = match fields.take("prompt") {
             None => return refuse("prompt", format!("prompt is missing; give {FORMS}")),
             Some(Given::Text(text)) => Prompts::Texts(vec![text]),
@@ -166,11 +168,11 @@ impl Completion {
             max_tokens,
             n,
             sampling,
-            seed: fields.signed("seed")?.map(|seed| seed as u64),
+            seed,
             stop,
             echo,
             logprobs,
-            stream: fields.flag("stream")?.unwrap_or(false),
+            stream,
         })
     }
 

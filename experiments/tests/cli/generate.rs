@@ -492,7 +492,7 @@ fn errors_name_the_argument() {
     );
     refused(
         &["run/checkpoints/step-25"],
-        &["is a checkpoint: name its run directory"],
+        &["is a checkpoint", "name its run directory, and the step"],
     );
     refused(&["run", "--prompt", "ünd"], &["'ü'"]);
     // The tokenizer of the world has no token between texts, so it needs a prompt.

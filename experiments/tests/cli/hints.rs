@@ -38,6 +38,17 @@ fn without_commands(message: &str) -> String {
         .join(" ")
 }
 
+/// Returns whether a message names the command that the flag is for, as in "--a B to `foretoken c`".
+fn is_for_named_command(message: &str, flag: &str) -> bool {
+    let mut after = message
+        .match_indices(flag)
+        .map(|(start, _)| &message[start..]);
+    after.all(|after| {
+        let clause = after.split([';', ',']).next().unwrap_or_default();
+        clause.contains(" to `foretoken ")
+    })
+}
+
 fn flags(text: &str) -> Vec<&str> {
     let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
     text.match_indices("--")
@@ -63,6 +74,7 @@ pub(super) fn assert_flags_exist(args: &[&str], output: &Output) {
         for flag in flags(&message) {
             let key = format!("data.{}", flag[2..].replace('-', "_"));
             let is_known = ["--features", "--help"].contains(&flag)
+                || is_for_named_command(error, flag)
                 || error.contains(&key)
                 || help(args).contains(flag);
             assert!(
@@ -113,7 +125,7 @@ fn advice_depends_on_the_command() {
     let output = bench.run(&["inspect", checkpoint]);
     assert_refused(&output, 2, &["is a checkpoint", "name its run directory"]);
     bench.succeed(&["export", "run", "--out", "hf"]);
-    let output = bench.run(&["predict", "hf", "--checkpoint", "last"]);
+    let output = bench.run(&["generate", "hf", "--checkpoint", "last"]);
     assert_refused(&output, 2, &["hf: is not a run", "leave out --checkpoint"]);
 
     // Weights of which a byte is wrong.

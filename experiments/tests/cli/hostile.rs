@@ -125,25 +125,26 @@ fn pipes_in_the_place_of_files_are_refused_at_once() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .find(|name| name.ends_with(".tok") || name.ends_with(".bin") || name.starts_with("train"));
     let tokens = tokens.unwrap_or_else(|| "tokenizer.json".into());
-    let predict = ["predict", "x", "--prompt", "a"];
+    let generate = ["generate", "x", "--prompt", "she ", "--checkpoint", "last"];
+    let of_folder = ["generate", "x", "--prompt", "she "];
     let resume = ["train", "--resume", "--out", "x", "--set", "train.steps=30"];
-    let [show, report, compare] = [
+    let [show, report, capacity] = [
         ["data", "show", "x"],
         ["report", "x", "run"],
-        ["compare", "x", "run"],
+        ["memory", "capacity", "x"],
     ];
     for (from, file, args) in [
-        ("run", model.as_str(), &predict[..]),
+        ("run", model.as_str(), &generate[..]),
         ("run", &model, &resume),
-        ("run", &state, &predict),
+        ("run", &state, &generate),
         ("run", &state, &resume),
         ("run", &optimizer, &resume),
-        ("run", "tokenizer.json", &predict),
+        ("run", "tokenizer.json", &generate),
         ("run", "metrics.jsonl", &report),
-        ("run", "result.json", &compare),
-        ("hf", "model.safetensors", &predict),
-        ("hf", "config.json", &predict),
-        ("hf", "tokenizer.json", &predict),
+        ("run", "result.json", &capacity),
+        ("hf", "model.safetensors", &of_folder),
+        ("hf", "config.json", &of_folder),
+        ("hf", "tokenizer.json", &of_folder),
         ("tokens", tokens.as_str(), &show),
         ("tokens", "manifest.json", &show),
     ] {
@@ -175,7 +176,7 @@ fn small_files_that_are_large_are_refused_unread() {
             "256 MiB",
             &["predict", "x", "--prompt", "a"],
         ),
-        ("result.json", "64 MiB", &["compare", "x", "run"]),
+        ("result.json", "64 MiB", &["memory", "capacity", "x"]),
     ] {
         copy(&bench.path("run"), &bench.path("x"));
         let path = bench.path("x").join(file);
@@ -200,7 +201,7 @@ fn what_is_named_twice_is_refused() {
         &["memory", "capacity", "runs/a", "runs/a"],
         &["memory", "capacity", "runs", "runs/a"],
         &["scaling", "fit", "run", "run", "runs/a"],
-        &["evaluate", "run", "--tasks", "piqa,piqa"],
+        &["evaluate", "run", "--data", ".", "--tasks", "piqa,piqa"],
         &["exposure", "run", "--strategies", "greedy,greedy"],
         &["bisect", "--backends", "flex,flex"],
         &["compare", "--backends", "flex,flex"],
