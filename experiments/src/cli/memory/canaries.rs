@@ -64,6 +64,13 @@ pub(super) fn run(args: CanariesArgs) -> Result<ExitCode, Error> {
     let interrupt = on_ctrl_c(|| {});
     let run = RunTexts::load(&source, &interrupt)?;
     let texts = run.texts();
+    if texts.experiment.data.subset.is_some() {
+        return Err(refused(
+            "MODEL",
+            "was trained on a subset of its documents, so that the copies of its canaries are not those of \
+             canaries.json; train without data.subset",
+        ));
+    }
     let canaries = canaries_of(&texts.experiment.data)?;
     check_data(source.path(), &texts.data.fingerprint)?;
     let directory = args.report.claim("canaries-")?;

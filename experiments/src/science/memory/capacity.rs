@@ -117,6 +117,11 @@ impl CapacitySettings {
                  data.windows = \"documents\"",
             ));
         }
+        if experiment.data.subset.is_some() {
+            return Err(refused(
+                "was trained on a subset of its documents; measure runs without data.subset",
+            ));
+        }
         let data = Data::load(&experiment.data, monitor)?;
         let (Some(corpus), [train]) = (&data.world, &data.train[..]) else {
             return Err(refused(
