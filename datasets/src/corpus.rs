@@ -25,12 +25,19 @@ pub struct Corpus {
     pub train: Split,
     /// Tokens to evaluate on.
     pub valid: Split,
-    /// Path of the index of training documents, if there is one on disk.
-    documents: Option<PathBuf>,
+    /// Index of the training documents, if there is one in memory or on disk.
+    documents: Option<Documents>,
     /// Token that ends each document, if it is not the end-of-text token.
     border: Option<u32>,
     /// SHA-256 of the canaries in the training split, if there are any.
     canaries: Option<String>,
+}
+
+/// Index of the documents of a text.
+#[derive(Clone, Debug)]
+enum Documents {
+    Memory(DocumentIndex),
+    File(PathBuf),
 }
 
 impl Corpus {
@@ -140,7 +147,7 @@ impl Corpus {
             train: split(&manifest.train)?,
             valid: split(&manifest.valid)?,
             tokenizer,
-            documents: Some(folder.join(documents_file("train"))),
+            documents: Some(Documents::File(folder.join(documents_file("train")))),
             border: None,
             canaries: manifest
                 .canaries
@@ -156,10 +163,11 @@ impl Corpus {
     ///
     /// A damaged index, tokens that cannot be read, and a tokenizer without an end-of-text token.
     pub fn training_documents(&self) -> Result<DocumentIndex, DataError> {
-        if let Some(path) = &self.documents {
-            return DocumentIndex::open(path);
+        match &self.documents {
+            Some(Documents::Memory(index)) => Ok(index.clone()),
+            Some(Documents::File(path)) => DocumentIndex::open(path),
+            None => DocumentIndex::scan(&self.train, self.border()?),
         }
-        DocumentIndex::scan(&self.train, self.border()?)
     }
 
     /// Returns the index of the validation documents, by looking for the tokens that end them.
@@ -177,6 +185,20 @@ impl Corpus {
             border: Some(border),
             ..self
         }
+    }
+
+    /// Returns the corpus with another training text of these documents.
+    pub(crate) fn with_training(&self, train: Split, documents: DocumentIndex) -> Self {
+        Self {
+            train,
+            documents: Some(Documents::Memory(documents)),
+            ..self.clone()
+        }
+    }
+
+    /// Returns whether a token ends each document.
+    pub(crate) fn has_borders(&self) -> bool {
+        self.border().is_ok()
     }
 
     /// Returns the token that ends each document.

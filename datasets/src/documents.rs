@@ -20,6 +20,7 @@ pub(crate) mod tests;
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -114,6 +115,25 @@ impl DocumentIndex {
             Starts::File { map, .. } => u64_at(map, HEADER + 8 * document),
         };
         start as usize
+    }
+
+    /// Returns the positions of the tokens of a document in a text of `tokens` tokens, with the token that ends it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such document.
+    pub fn tokens(&self, document: usize, tokens: usize) -> Range<usize> {
+        let next = document + 1;
+        let end = match next < self.documents() {
+            true => self.start(next),
+            false => tokens,
+        };
+        self.start(document)..end
+    }
+
+    /// Creates an index in memory. Each start is larger than the one before.
+    pub(crate) fn from_starts(starts: Vec<u64>) -> Self {
+        Self(Starts::Memory(starts.into()))
     }
 
     /// Creates the error for an index that does not belong to a text.

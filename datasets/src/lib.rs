@@ -27,6 +27,7 @@ mod prefetch;
 mod reader;
 mod source;
 mod split;
+mod subset;
 mod token_file;
 mod token_folder;
 mod tokenizer;
@@ -59,6 +60,7 @@ pub use reader::{
 };
 pub use source::{Format, SourceFile};
 pub use split::Split;
+pub use subset::Subset;
 pub use token_file::{TokenFile, TokenFileWriter};
 pub use tokenizer::{TextStream, Tokenizer, TokenizerSpec, TrainOptions};
 pub use weights::{LossWeights, TokenWeights};

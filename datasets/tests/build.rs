@@ -148,7 +148,7 @@ fn canaries(seed: u64) -> CanaryOptions {
         count: 6,
         copies: vec![1, 40],
         seed,
-        prefix: "word of {}, ".into(),
+        prefix: "a word {}, ".into(),
         alphabet: Some("abé叫word".into()),
         symbols: 9,
     }
@@ -196,7 +196,7 @@ fn canaries_are_planted_as_often_as_told_and_change_no_other_document() {
         let found = all.iter().filter(|document| **document == text).count();
         assert_eq!(found as u64, canary.copies, "{text}");
     }
-    let is_canary = |text: &String| text.starts_with("word of ");
+    let is_canary = |text: &String| text.starts_with("a word ");
     // Copies are spread over the text.
     let places: Vec<usize> = (0..all.len()).filter(|i| is_canary(&all[*i])).collect();
     assert!(places[0] < all.len() / 10 && places[122] > all.len() / 10 * 9);

@@ -12,12 +12,13 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    canaries::{Canaries, Planting},
+    canaries::Canaries,
     error::{dataset, write_error},
     journal::{Journal, State},
     monitor::{BuildProgress, Monitor},
     options::BuildOptions,
     pieces::{Piece, Pieces},
+    planting::Planting,
     scan::Scan,
 };
 use crate::{

@@ -26,6 +26,7 @@ mod journal;
 mod monitor;
 mod options;
 mod pieces;
+mod planting;
 mod run;
 mod scan;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    canaries::{Canaries, Planting},
+    canaries::Canaries,
     copies::{Copies, is_copy},
     encode::{self, Texts, encode},
     error::{dataset, write_error},
@@ -16,6 +16,7 @@ use super::{
     monitor::{BuildProgress, Monitor},
     options::BuildOptions,
     pieces::{self, Pieces},
+    planting::Planting,
     scan::Scan,
 };
 use crate::{

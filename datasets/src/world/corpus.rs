@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::window::bits_in_windows;
 use super::{END, Stream, Text, World};
 use crate::windows::EvaluationWindows;
-use crate::{Corpus, DataError, DocumentIndex, TokenizerSpec};
+use crate::{Corpus, DataError, DocumentIndex, Subset, TokenizerSpec};
 
 /// Tokens of a world, and what is known about them.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl WorldCorpus {
         let corpus = Corpus::from_text(&after_newline(&train), &after_newline(&valid), spec)?;
         let border = match corpus.tokenizer.encode("\n")?[..] {
             [border] => border,
-            _ => return Err(joined()),
+            _ => return Err(joined("data.windows")),
         };
         let corpus = corpus.with_border(border);
         let valid_documents = corpus.validation_documents()?;
@@ -60,7 +60,7 @@ impl WorldCorpus {
         let starts = [corpus.training_documents()?, valid_documents.clone()];
         for (starts, text) in starts.iter().zip([&train, &valid]) {
             if starts.documents() as u64 != text.documents + 1 {
-                return Err(joined());
+                return Err(joined("data.windows"));
             }
         }
         Ok(Self {
@@ -90,6 +90,39 @@ impl WorldCorpus {
         let ends = ids.iter().filter(|id| **id == end).count();
         let before_first = usize::from(self.valid_documents.is_some());
         Ok((ends as u64 == self.valid.documents + before_first as u64).then_some(end))
+    }
+
+    /// Returns the index of the training documents, the number of its entries before the first document, and the token that
+    /// ends each document; `None` if the tokenizer joins newlines with other text.
+    ///
+    /// # Errors
+    ///
+    /// Tokens that cannot be read.
+    pub fn training_documents(&self) -> Result<Option<(DocumentIndex, usize, u32)>, DataError> {
+        let Some(end) = self.end()? else {
+            return Ok(None);
+        };
+        let index = DocumentIndex::scan(&self.corpus.train, end)?;
+        Ok(Some((
+            index,
+            usize::from(self.valid_documents.is_some()),
+            end,
+        )))
+    }
+
+    /// Returns the corpus with a subset of the training documents. Tokenizer and validation text do not change.
+    ///
+    /// # Errors
+    ///
+    /// A tokenizer that joins newlines with other text, and a subset without documents.
+    pub fn subset(self, subset: Subset) -> Result<Self, DataError> {
+        let (index, lead, _) = self
+            .training_documents()?
+            .ok_or_else(|| joined("data.subset"))?;
+        Ok(Self {
+            corpus: self.corpus.subset_of(&index, lead, subset)?,
+            ..self
+        })
     }
 
     /// Returns the windows of an evaluation.
@@ -169,11 +202,11 @@ impl WorldCorpus {
     }
 }
 
-fn joined() -> DataError {
+fn joined(key: &str) -> DataError {
     DataError::Dataset {
-        path: "data.windows".into(),
+        path: key.into(),
         reason: "this tokenizer joins the newline that ends a document with other text, so the documents have no \
-                 borders: use windows = \"epoch\", or a char or byte tokenizer"
+                 borders: remove the key, or use a char or byte tokenizer"
             .into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foretoken_datasets::world::{Stream, World, WorldCorpus};
+use foretoken_datasets::world::{Stream, World, WorldConfig, WorldCorpus};
 use foretoken_datasets::{
     BuildOptions, Corpus, DataError, DocumentIndex, InvalidUtf8, LossWeights, Manifest, Monitor,
     ReadOptions, Split, TokenWeights, Tokenizer, TokenizerSpec, TrainSource, WindowOrder,
@@ -40,17 +40,11 @@ impl Data {
     /// Returns an error if there is no text, if it does not fit the tokenizer, or if datasets do not fit each other.
     pub fn load(section: &DataSection, monitor: Monitor<'_>) -> Result<Self, Error> {
         if let Some(config) = &section.world {
-            let spec = spec(section)?;
-            let world = World::new(config)?;
-            for (stream, name) in [(Stream::Train, "train"), (Stream::Valid, "valid")] {
-                let size = config.size(stream);
-                refuse_world(
-                    &format!("data.world.{name}_{}", size.unit()),
-                    world.mean_bytes(size),
-                )?;
-            }
-            let by_document = section.windows == WindowKind::Documents;
-            let world = WorldCorpus::new(world, &spec, by_document)?;
+            let world = world_corpus(section, config)?;
+            let world = match section.subset {
+                Some(subset) => world.subset(subset.subset())?,
+                None => world,
+            };
             let entry = single_entry(section, "the world");
             let data = Self::new(vec![(entry, world.corpus.clone())], section.windows)?;
             return Ok(Self {
@@ -73,6 +67,10 @@ impl Data {
             .map(|(place, entry)| {
                 let corpus = open(&entry.path, section, monitor);
                 let corpus = corpus.map_err(|error| named(&key(place), error))?;
+                let corpus = match section.subset {
+                    Some(subset) => corpus.subset(subset.subset())?,
+                    None => corpus,
+                };
                 Ok((entry, corpus))
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -191,7 +189,30 @@ fn named(key: &str, error: Error) -> Error {
     }
 }
 
-fn open(path: &str, section: &DataSection, monitor: Monitor<'_>) -> Result<Corpus, Error> {
+/// Writes and encodes the text of a world, all documents of it.
+pub(super) fn world_corpus(
+    section: &DataSection,
+    config: &WorldConfig,
+) -> Result<WorldCorpus, Error> {
+    let spec = spec(section)?;
+    let world = World::new(config)?;
+    for (stream, name) in [(Stream::Train, "train"), (Stream::Valid, "valid")] {
+        let size = config.size(stream);
+        refuse_world(
+            &format!("data.world.{name}_{}", size.unit()),
+            world.mean_bytes(size),
+        )?;
+    }
+    let by_document = section.windows == WindowKind::Documents;
+    Ok(WorldCorpus::new(world, &spec, by_document)?)
+}
+
+/// Opens a folder of tokens, or builds the tokens of a text in the cache.
+pub(super) fn open(
+    path: &str,
+    section: &DataSection,
+    monitor: Monitor<'_>,
+) -> Result<Corpus, Error> {
     let folder = Path::new(path);
     let is_tokens = Corpus::is_tokens(folder)?;
     // In a mixture, a key may apply to only some of the datasets.

@@ -4,6 +4,7 @@
 //! [`session::Session`] is the entry point. This module prints nothing and does not depend on run directories.
 
 pub mod data;
+pub mod documents;
 pub mod evaluation;
 pub mod event;
 pub mod language_model;

@@ -15,8 +15,8 @@ use crate::Error;
 pub use optimizer::{DecayShape, OptimizerConfig, OptimizerName, ScheduleName, ScheduleSection};
 pub use probes::{ProbeSteps, ProbesSection, Spacing};
 pub use sections::{
-    BackendSection, DataSection, Keep, LossWeight, MixtureEntry, ModelSection, TrainSection,
-    WindowKind,
+    BackendSection, DataSection, Keep, LossWeight, MixtureEntry, ModelSection, SubsetSection,
+    TrainSection, WindowKind,
 };
 pub(crate) use template::Template;
 
@@ -107,6 +107,20 @@ impl Experiment {
         }
         if let Some(world) = &self.data.world {
             world.validate()?;
+        }
+        if let Some(subset) = &self.data.subset {
+            if !(subset.share > 0.0 && subset.share < 1.0) {
+                let message = "must be a share above 0 and below 1, such as 0.5";
+                return Err(("data.subset.share", message.into()));
+            }
+            if !self.data.mixture.is_empty() {
+                let message = "chooses documents of one dataset; name it with data.path in place of data.mixture";
+                return Err(("data.subset", message.into()));
+            }
+            if matches!(self.data.loss_weight, LossWeight::File(_)) {
+                let message = "has a weight for every token of the text, which data.subset leaves out in part; give a number";
+                return Err(("data.loss_weight", message.into()));
+            }
         }
         if let Some(bytes) = self.data.id_bytes.filter(|bytes| ![2, 4].contains(bytes)) {
             return Err(("data.id_bytes", format!("is {bytes}; it must be 2 or 4")));
@@ -386,6 +400,7 @@ mod tests {
             "data.world.seed=3",
             "data.valid=0.2",
             "data.loss_weight=\"elsewhere/weights.f32\"",
+            "data.subset.seed=3",
             // The hash of the initial weights covers this.
             "model.init_from=elsewhere/model",
         ] {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use foretoken_datasets::world::WorldConfig;
-use foretoken_datasets::{Corpus, Format, Manifest};
+use foretoken_datasets::{Corpus, Format, Manifest, Subset};
 use foretoken_model::{Activation, ModelConfig, Norm, Objective, Positions, RotaryScaling};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct DataSection {
     /// The loss weights of training targets.
     #[serde(default, skip_serializing_if = "LossWeight::is_one")]
     pub loss_weight: LossWeight,
+    /// The documents of the training text that are trained on, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetSection>,
     /// The synthetic world, whose entropy is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,
@@ -83,6 +86,7 @@ impl DataSection {
             valid: Self::default_valid(),
             windows: WindowKind::default(),
             loss_weight: LossWeight::default(),
+            subset: None,
             world: None,
             mixture: Vec::new(),
         })
@@ -102,6 +106,30 @@ impl DataSection {
 
     fn default_valid() -> f64 {
         0.1
+    }
+}
+
+/// The table `data.subset`: a choice of documents by a seeded hash of their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubsetSection {
+    /// The share of the documents that is trained on.
+    #[serde(default = "SubsetSection::default_share")]
+    pub share: f64,
+    /// The seed of the choice.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl SubsetSection {
+    /// Returns the choice.
+    pub fn subset(self) -> Subset {
+        let Self { share, seed } = self;
+        Subset { share, seed }
+    }
+
+    fn default_share() -> f64 {
+        0.5
     }
 }
 

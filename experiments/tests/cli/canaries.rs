@@ -4,7 +4,7 @@ use super::*;
 
 use serde_json::Value;
 
-/// Writes a text of 60 documents, and trains a small model on its tokens with 24 canaries, half of which are planted 40
+/// Writes a text of 60 documents, and trains a small model on its tokens with 8 canaries, half of which are planted 40
 /// times and half once. The controls are as many.
 fn planted() -> Bench {
     let bench = Bench::new();
@@ -26,7 +26,7 @@ fn planted() -> Bench {
         "--valid",
         "0.1",
         "--canaries",
-        "12",
+        "8",
         "--canary-copies",
         "1,40",
         "--canary-prefix",
@@ -37,7 +37,7 @@ fn planted() -> Bench {
         "data",
     ]);
     for part in [
-        "12 canaries in 246 documents, and 12 controls",
+        "8 canaries in 164 documents, and 8 controls",
         "secrets: 6 of",
         "Canaries: data/canaries.json",
     ] {
@@ -64,7 +64,7 @@ fn secrets_that_were_read_often_are_exposed_and_others_are_not() {
         record.as_object_mut().unwrap().remove("seconds").unwrap();
         record
     };
-    let record = rank(&["--references", "2000", "--json"]);
+    let record = rank(&["--references", "1000", "--json"]);
     let groups = record["groups"].as_array().unwrap();
     let copies: Vec<_> = groups.iter().map(|group| &group["copies"]).collect();
     assert_eq!(copies, [0, 1, 40]);
@@ -73,16 +73,16 @@ fn secrets_that_were_read_often_are_exposed_and_others_are_not() {
     assert!(exposure(2) > 8.0, "{groups:?}");
     assert_eq!(groups[2]["is_memorised"], true);
     assert!(groups[0]["chance"].as_f64().unwrap() > 0.001, "{groups:?}");
-    // Twelve exponential variables of mean 1.44 have a mean with a standard deviation of 0.42.
+    // Eight exponential variables of mean 1.44 have a mean with a standard deviation of 0.51.
     let chance = record["exposure_of_chance"].as_f64().unwrap();
-    assert!((exposure(0) - chance).abs() < 3.0 * 0.42, "{groups:?}");
+    assert!((exposure(0) - chance).abs() < 3.0 * 0.51, "{groups:?}");
 
     let canaries = record["canaries"].as_array().unwrap();
-    assert_eq!(canaries.len(), 24);
+    assert_eq!(canaries.len(), 16);
     for canary in canaries {
         let number = |key: &str| canary[key].as_f64().unwrap();
         let rank = number("rank");
-        assert_eq!(number("exposure"), (2001.0 / rank).log2());
+        assert_eq!(number("exposure"), (1001.0 / rank).log2());
         assert_eq!(canary["share"]["count"].as_f64().unwrap(), rank - 1.0);
         let [low, high] = [0, 1].map(|end| canary["interval"][end].as_f64().unwrap());
         assert!(
@@ -93,7 +93,7 @@ fn secrets_that_were_read_often_are_exposed_and_others_are_not() {
     }
     assert_eq!(
         record,
-        rank(&["--references", "2000", "--json", "--batch", "77"])
+        rank(&["--references", "1000", "--json", "--batch", "77"])
     );
 
     let shown = bench.succeed(&[

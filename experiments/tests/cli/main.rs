@@ -5,6 +5,7 @@ mod backends;
 mod canaries;
 mod compare;
 mod compress;
+mod counterfactual;
 mod data;
 mod evaluate;
 mod exposure;

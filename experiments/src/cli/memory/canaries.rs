@@ -62,6 +62,13 @@ pub(super) fn run(args: CanariesArgs) -> Result<ExitCode, Error> {
     let interrupt = on_ctrl_c(|| {});
     let run = RunTexts::load(&source, &interrupt)?;
     let texts = run.texts();
+    if texts.experiment.data.subset.is_some() {
+        return Err(refused(
+            &source.path().shown(),
+            "was trained on a subset of its documents, so that the copies of its canaries are not those of \
+             canaries.json; train without data.subset",
+        ));
+    }
     let canaries = canaries_of(&texts.experiment.data, &source.path().shown())?;
     let directory = args.report.claim("canaries-")?;
     let model = args.model.load(&source)?;

@@ -118,6 +118,11 @@ impl TrainingText {
                  data.windows = \"documents\"",
             ));
         }
+        if experiment.data.subset.is_some() {
+            return Err(refused(
+                "is trained on a subset of its documents; measure runs without data.subset",
+            ));
+        }
         let no_world = || {
             refused(
                 "is not trained on a world, so that the information of its text is not known; set data.world",

@@ -124,7 +124,7 @@ impl Texts<'_> {
 }
 
 /// Draws different numbers of `0..all`, in ascending order.
-fn places(all: usize, count: usize, random: &mut Random) -> Vec<usize> {
+pub(super) fn places(all: usize, count: usize, random: &mut Random) -> Vec<usize> {
     if count >= all {
         return (0..all).collect();
     }
