@@ -302,7 +302,7 @@ fn the_result_has_the_last_and_the_best_weights() {
     assert!(loss(best) != loss(&result), "{result}");
     let shown = format!("best weights     {:.4} nats/token", loss(best));
     let printed = stdout(&output);
-    let summary = printed.split_once("  train loss ").unwrap().1;
+    let summary = printed.split_once("\n  train loss ").unwrap().1;
     let summary = summary
         .split_once("Sample:")
         .map_or(summary, |parts| parts.0);

@@ -11,6 +11,7 @@ use foretoken::{Error, outln};
 use foretoken_datasets::{Corpus, Overlap, check, overlap};
 
 use super::super::interrupt::on_ctrl_c;
+use super::super::screen::{WIDTH, wrapped};
 use super::grouped;
 
 /// Tokens of the sequences that are looked for by default, as for removing duplicates in Lee et al. 2022.
@@ -97,36 +98,41 @@ fn find(args: &CheckArgs, length: usize, interrupt: &AtomicBool) -> Result<Overl
 
 fn words(found: &Overlap) -> String {
     if found.documents.is_empty() {
-        return format!(
-            "overlap: nothing was compared, because {} {} tokens;\na smaller --overlap=N compares shorter sequences",
-            match found.short {
-                1 => "the only validation document is shorter than".into(),
-                short => format!(
-                    "all {} validation documents are shorter than",
-                    grouped(short as u64)
-                ),
-            },
+        let documents = match found.short {
+            1 => "the only validation document is".into(),
+            short => format!("all {} validation documents are", grouped(short as u64)),
+        };
+        let sentence = format!(
+            "overlap: nothing was compared, because {documents} shorter than {} tokens; a smaller --overlap=N compares \
+             shorter sequences",
             grouped(found.length as u64)
         );
+        return wrapped(&sentence, WIDTH).join("\n");
     }
     let (tokens, shared) = found.tokens();
     let percent = |part: usize, all: usize| 100.0 * part as f64 / all.max(1) as f64;
-    let mut words = format!(
-        "overlap: {:.1} % of {} validation tokens are in sequences of {} that the training text has\n\
-         {} of {} are at least half in the training text",
+    let of_tokens = format!(
+        "overlap: {:.1} % of {} validation tokens are in sequences of {} that the training text has",
         percent(shared, tokens),
         grouped(tokens as u64),
-        plural(found.length, "token"),
+        plural(found.length, "token")
+    );
+    let mut of_documents = format!(
+        "{} of {} are at least half in the training text",
         grouped(found.copies() as u64),
         plural(found.documents.len(), "validation document")
     );
     if found.short > 0 {
-        words += &format!(
+        of_documents += &format!(
             "; {} shorter than {} are not compared",
             grouped(found.short as u64),
             plural(found.length, "token")
         );
     }
+    let sentences = [of_tokens, of_documents];
+    let mut words = sentences
+        .map(|sentence| wrapped(&sentence, WIDTH).join("\n"))
+        .join("\n");
     let mut copies: Vec<_> = found
         .documents
         .iter()

@@ -34,7 +34,7 @@ use super::super::train::DisplayArgs;
 /// RUN is a run directory, a directory of runs, or the directory of a sweep. The runs were trained on documents by themselves
 /// (data.windows = "documents") of a world, so that the information of each document, −log₂ P, is known. What a model saves
 /// on its training text beyond that it has memorised. Models of one size hold more of a larger text until their capacity is
-/// reached. The most that they hold counts as their capacity if they hold less than nine tenths of a text, and if at most
+/// reached. The most that they hold counts as their capacity if it is less than nine tenths of its text, and if at most
 /// 5 % of the bits came late, in the second half of training; otherwise it is a lower bound. A world of Markov chains of
 /// order 0 has nothing to learn but its letters, so that all else is memorised; experiments/configs/capacity.toml trains on
 /// it.

@@ -247,7 +247,8 @@ fn extracted(record: &ExtractRecord) -> String {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.1}", 100.0 * share)
+    // Small negative differences are rounded to 0 without a sign.
+    format!("{:.1}", (1000.0 * share).round() / 10.0 + 0.0)
 }
 
 fn interval(ends: [f64; 2]) -> String {

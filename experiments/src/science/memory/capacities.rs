@@ -31,7 +31,8 @@ pub struct Capacity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LowerBound {
-    /// No text was too large for a model of this size.
+    /// The model holds nine tenths of its text or more. Larger texts, of which a model of this size holds less, show only
+    /// that it has not learnt them.
     TextTooSmall,
     /// More than 5 % of the bits came in the second half of training.
     StillLearning,
@@ -45,7 +46,7 @@ impl Capacity {
         let held = runs.iter().filter_map(|run| Some((run, run.bits?)));
         let (run, bits) = held.max_by(|a, b| a.1.value.total_cmp(&b.1.value))?;
         let late_share = run.late_share();
-        let lower_bound = match (runs.iter().any(|run| run.overflows()), late_share) {
+        let lower_bound = match (run.overflows(), late_share) {
             (false, _) => Some(LowerBound::TextTooSmall),
             (true, None) => Some(LowerBound::NoCheckpointHalfway),
             (true, Some(share)) => (share > LATE).then_some(LowerBound::StillLearning),
@@ -64,7 +65,7 @@ impl Capacity {
     pub fn note(&self) -> String {
         match (self.lower_bound, self.late_share) {
             (None, _) => String::new(),
-            (Some(LowerBound::TextTooSmall), _) => "lower bound: no text was too large".into(),
+            (Some(LowerBound::TextTooSmall), _) => "lower bound: it holds its text".into(),
             (Some(LowerBound::StillLearning), Some(share)) => {
                 format!("lower bound: {} % came late", significant(100.0 * share, 2))
             }
@@ -158,10 +159,14 @@ mod tests {
             lower_bound(7900.0, Some(7899.0)),
             Some(LowerBound::TextTooSmall)
         );
+        // The larger text is not learnt yet, so that it says nothing of the capacity.
+        let runs = [run(1000, 2000.0, 1990.0), run(1000, 8000.0, 500.0)];
+        let found = &Capacities::of(&runs).models[0];
+        assert_eq!(found.lower_bound, Some(LowerBound::TextTooSmall));
     }
 
     #[test]
-    fn capacity_is_the_most_of_any_text_if_one_was_too_large() {
+    fn capacity_is_the_most_of_any_text_if_it_was_too_large() {
         let runs = [
             run(1000, 2000.0, 1990.0),
             run(1000, 8000.0, 3500.0),

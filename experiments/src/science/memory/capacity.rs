@@ -6,7 +6,7 @@
 //! in the place of their reference.
 //!
 //! The larger the text, the more a model holds, until its capacity is reached. So the capacity of a model is the most that
-//! it holds of any of the texts it was trained on, if one of them was too large for it, and if more training would add
+//! it holds of any of the texts it was trained on, if this text was too large for it, and if more training would add
 //! little. Otherwise the most that it holds is a lower bound.
 
 use std::path::Path;

@@ -103,7 +103,9 @@ fn lower_bounds(models: &[&Capacity]) -> String {
         .copied()
         .collect();
     if overflowing.is_empty() {
-        return "No model was given more than it holds, so that no capacity is known; train on larger texts.".into();
+        return "Each size holds nearly all of the text of which it holds most, so that no capacity is known; train on larger \
+                texts, and longer on those that are."
+            .into();
     }
     let is_learning = |model: &&Capacity| model.lower_bound == Some(LowerBound::StillLearning);
     let advice = match overflowing.iter().any(is_learning) {
@@ -134,8 +136,8 @@ fn page(record: &CapacityRecord) -> Page {
     let mut what = vec![
         Block::Text(
             "A text that a known process has drawn has −log₂ P bits. What a model saves on its training text beyond that it \
-             has memorised (Morris et al. 2025). Its capacity is the most that it holds of any text, if one was too large \
-             for it, and if at most 5 % of these bits came in the second half of training; otherwise it is a lower bound."
+             has memorised (Morris et al. 2025). Its capacity is the most that it holds of any text, if this text was too \
+             large for it, and if at most 5 % of these bits came in the second half of training; otherwise it is a lower bound."
                 .into(),
         ),
     ];
