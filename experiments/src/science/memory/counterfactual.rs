@@ -148,9 +148,9 @@ fn discoveries(p_values: &[f64], share: f64) -> f64 {
     let mut sorted = p_values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let count = sorted.len() as f64;
-    let ranked = sorted.iter().enumerate();
+    let mut ranked = sorted.iter().enumerate().rev();
     let is_found = |(index, p): &(usize, &f64)| **p <= share * (index + 1) as f64 / count;
-    ranked.filter(is_found).last().map_or(0.0, |(_, p)| *p)
+    ranked.find(is_found).map_or(0.0, |(_, p)| *p)
 }
 
 impl Savings {
