@@ -94,7 +94,7 @@ fn answers_of_many_clients_stay_within_their_memory() {
             }
         }
     }
-    assert!(answered >= 1 && answered < 60, "{answered}");
+    assert!((1..60).contains(&answered), "{answered}");
     // Beside the answers there are stacks, and what the allocator keeps.
     assert!(grown < 24 + 40, "{grown} MiB for {answered} answers");
     // All memory is free again.
