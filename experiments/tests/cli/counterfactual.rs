@@ -49,10 +49,9 @@ fn random_documents_are_memorised_by_the_models_that_read_them() {
         assert_eq!(document["bytes"], 16);
         assert_eq!(document["text"].as_str().unwrap().len(), 15);
     }
-    // A letter has 3 bits at most, and models that have read it know it.
+    // Models that have read a document know it by heart, and the others are wrong about it.
     let mean = &record["mean"];
     assert!(number(&mean["interval"][0]) > 1.0, "{mean}");
-    assert!(number(&mean["value"]) < 6.0, "{mean}");
     assert!(
         number(&record["memorised"]) > 0.8 * documents.len() as f64,
         "{record}"
