@@ -387,7 +387,7 @@ mod tests {
             (r#"{"max_tokens": 17}"#, "from 0 to 16, not 17"),
             (r#"{"max_tokens": -1}"#, "not -1"),
             (r#"{"max_tokens": 1.5}"#, "not 1.5"),
-            (r#"{"max_tokens": 1e300}"#, "not 1e300"),
+            (r#"{"max_tokens": 1e300}"#, "not 1e+300"),
             (r#"{"max_tokens": [1]}"#, "not a list of numbers"),
             (r#"{"max_tokens": {"a": [{}]}}"#, "not an object"),
             (r#"{"echo": 1}"#, "echo must be true or false, not 1"),
