@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use foretoken::Error;
 use foretoken::experiment::{DataSection, WindowKind};
+use foretoken::record::run::RunDirectory;
 use foretoken::record::source::{Checkpoint, Source};
 use foretoken::science::exposure::{
     DEFAULT_STRATEGIES, ExposureRecord, Judge, Sequences, Settings, Shape, Strategy, Study,
@@ -198,6 +199,13 @@ fn of_world(
     source: &Source,
     interrupt: &AtomicBool,
 ) -> Result<Prepared, Error> {
+    // Text without an exact distribution is not read.
+    if let Ok(run) = RunDirectory::open(source.path()) {
+        let section = run.experiment()?.data;
+        if section.world.is_none() {
+            return Err(no_world(&section, source));
+        }
+    }
     let Some((experiment, data)) = load_data(None, source, interrupt)? else {
         return Err(refused(
             &source.path().shown(),

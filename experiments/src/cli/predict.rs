@@ -6,6 +6,7 @@ use anstyle::{Ansi256Color, Style};
 use clap::Args;
 use foretoken::Error;
 use foretoken::record::source::Source;
+use foretoken::show::format::Shown;
 use foretoken::show::output;
 use foretoken::text::predict::{NextToken, Surprisal, Surprisals, next_token, surprisals};
 use foretoken_datasets::Tokenizer;
@@ -176,7 +177,7 @@ impl ScoredText {
 }
 
 fn text_of(report: &Report, args: &PredictArgs, tokenizer: &Tokenizer) -> String {
-    let mut shown = format!("{} on {}\n", report.model, report.backend);
+    let mut shown = format!("{} on {}\n", report.model.shown(), report.backend);
     if let Some(next) = &report.next {
         shown += "\n";
         shown += &chart(next, tokenizer, screen::columns());

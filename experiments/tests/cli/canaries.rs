@@ -151,7 +151,7 @@ fn secrets_that_were_read_often_are_exposed_and_others_are_not() {
         "data",
     ]);
     let output = bench.run(&["memory", "canaries", "run"]);
-    assert_refused(&output, 2, &["MODEL", "data have changed"]);
+    assert_refused(&output, 2, &["data: has other tokens", "fingerprint"]);
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn a_second_model_can_be_the_oracle_of_text() {
     train("small", "5");
     train("large", "60");
     let refused = bench.run(&["exposure", "small"]);
-    assert_refused(&refused, 2, &["MODEL", "text.txt", "--oracle"]);
+    assert_refused(&refused, 2, &["text.txt", "--oracle"]);
 
     let arguments = [
         "small",

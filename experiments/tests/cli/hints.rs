@@ -61,7 +61,7 @@ fn flags(text: &str) -> Vec<&str> {
 }
 
 /// Asserts that an error recommends only flags that the command of `args` has. Flags that stand beside the key of an
-/// experiment that says the same are for other commands.
+/// experiment that says the same are for other commands, and `--array` is for the scheduler of a cluster.
 #[track_caller]
 pub(super) fn assert_flags_exist(args: &[&str], output: &Output) {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -73,7 +73,7 @@ pub(super) fn assert_flags_exist(args: &[&str], output: &Output) {
         let message = without_commands(error);
         for flag in flags(&message) {
             let key = format!("data.{}", flag[2..].replace('-', "_"));
-            let is_known = ["--features", "--help"].contains(&flag)
+            let is_known = ["--features", "--help", "--array"].contains(&flag)
                 || is_for_named_command(error, flag)
                 || error.contains(&key)
                 || help(args).contains(flag);

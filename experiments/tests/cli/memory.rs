@@ -183,7 +183,7 @@ fn requests_without_meaning_are_refused() {
     );
     refused(&["gap", "absent"], &["absent"]);
     bench.succeed(&["export", "run", "--out", "hf"]);
-    refused(&["gap", "hf"], &["MODEL", "is not a run"]);
+    refused(&["gap", "hf"], &["hf: is not a run"]);
 }
 
 /// A plan of two runs on random letters: ten documents, and a thousand.
@@ -228,7 +228,7 @@ fn capacity_is_what_a_model_saves_on_random_text() {
         &[
             "lower bound: it holds its text",
             "holds nearly all of the text",
-            "no capacity is known",
+            "capacity is known; train on larger texts",
             "Report: capacity/report.html",
         ],
     );
