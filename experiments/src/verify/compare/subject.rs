@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -178,6 +178,7 @@ impl<S: Subject> SubjectTraining<'_, S> {
         let host = HOSTS.into_iter().find(|backend| backend.compiled_in());
         let host = host.unwrap_or(Backend::default_backend());
         let device = host.device()?.autodiff();
+        let _drawing = drawing();
         device.seed(seed);
         let record = to_bytes(self.subject.module(&device).into_record().into_bytes())?;
         initial.insert(seed, record.clone());
@@ -186,8 +187,17 @@ impl<S: Subject> SubjectTraining<'_, S> {
 
     /// Returns the module with the initial weights for a seed, in f32.
     fn module(&self, seed: u64, device: &Device) -> Result<S::Module, Error> {
-        loaded(self.subject.module(device), self.initial(seed)?)
+        let record = self.initial(seed)?;
+        let _drawing = drawing();
+        loaded(self.subject.module(device), record)
     }
+}
+
+/// Waits for the generator of Burn's random numbers, which all threads of the process share: what one draws between the seed
+/// and the weights of another would change them.
+fn drawing() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'s, S: Subject> Training for SubjectTraining<'s, S> {
