@@ -85,7 +85,8 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// Those of [`open_regular`], or of their kind [`FileTooLarge`](io::ErrorKind::FileTooLarge).
+/// Returns the errors of [`open_regular`], and an error of the kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) for a
+/// larger file.
 pub fn read_small(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = open_regular(path)?;
@@ -107,7 +108,8 @@ pub fn read_small(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// Those of [`read_small`], or of their kind [`InvalidData`](io::ErrorKind::InvalidData) if the text is not UTF-8.
+/// Returns the errors of [`read_small`], and an error of the kind [`InvalidData`](io::ErrorKind::InvalidData) if the text is
+/// not UTF-8.
 pub fn read_small_text(path: &Path, largest: u64) -> io::Result<String> {
     let text = String::from_utf8(read_small(path, largest)?);
     text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))

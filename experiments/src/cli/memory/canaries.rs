@@ -25,8 +25,8 @@ use super::texts::RunTexts;
 /// its probability among references, other random secrets of the same format: its rank is 1 plus the number of references
 /// that are at least as likely, and its exposure is log₂ (references + 1) − log₂ rank, in bits (Carlini et al. 2019).
 ///
-/// As many canaries were drawn and not planted. These controls show what chance gives: the exposure of a secret that was
-/// never seen has a mean of 1/ln 2 = 1.44 bits. Intervals of means are over canaries; that of a canary, in --json, follows
+/// Beside them stand as many controls, which were drawn and not planted, and show what chance gives: the exposure of a secret
+/// that was never seen has a mean of 1/ln 2 = 1.44 bits. Intervals of means are over canaries; that of a canary, in --json, follows
 /// from the exact interval of the share of references that are at least as likely. How likely chance is to rank the secrets
 /// of a group as high is computed from the gamma distribution.
 #[derive(Args)]

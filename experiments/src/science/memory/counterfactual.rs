@@ -18,7 +18,7 @@ pub(super) const FALSE_DISCOVERIES: f64 = 0.05;
 /// Smallest number of models with a document, and without it.
 pub(super) const MIN_MODELS: usize = 2;
 
-/// What models with and without a document need for it.
+/// Bits that models with and without a document in their training text need for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DocumentMemory {
     /// Number of the document in the training text, from 0.
@@ -51,7 +51,7 @@ pub(super) struct Measured {
     pub(super) is_with: Vec<bool>,
 }
 
-/// What models have memorised of the documents of their training text.
+/// Memorisation of the documents of a training text, measured over models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Savings {
     /// Mean over documents of the bits saved per byte, with an interval over models by the bootstrap.

@@ -196,7 +196,7 @@ fn prefixes(record: &ExtractRecord) -> Table {
     }
 }
 
-/// What the training text has more than the held-out one.
+/// Excess of the training text over the held-out one.
 fn excesses(record: &ExtractRecord) -> Table {
     let cell = |difference: Option<ShareDifference>| Cell {
         detail: difference.map_or(String::new(), |difference| {

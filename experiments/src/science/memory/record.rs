@@ -89,7 +89,7 @@ pub struct ExtractRecord {
     pub training: SetRecord,
     /// Sequences of the validation text.
     pub held_out: SetRecord,
-    /// What the training text has more, by the length of the prefix.
+    /// Excess of the training text over the held-out one, by the length of the prefix.
     pub excess: Vec<Excess>,
     /// Duration of counting and scoring.
     pub seconds: f64,

@@ -150,7 +150,7 @@ impl Means {
     }
 }
 
-/// What a perfect model scores, from the exact distribution. Its accuracy is 1: items are only kept if their right answer is
+/// Scores of a perfect model, from the exact distribution. Its accuracy is 1: items are only kept if their right answer is
 /// the most probable one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceiling {

@@ -55,7 +55,7 @@ pub struct FamilyScores {
     pub means: Means,
     /// Exact match of a perfect model; `None` if some items are outside of the world.
     pub exact_match_of_world: Option<f64>,
-    /// What a perfect model scores on the items that the world can write; `None` if it can write none.
+    /// Scores of a perfect model on the items that the world can write; `None` if it can write none.
     pub ceiling: Option<Ceiling>,
     /// Means over the items of each level.
     pub levels: Vec<LevelMeans>,

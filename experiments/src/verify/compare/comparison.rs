@@ -404,10 +404,10 @@ pub struct Comparison {
     pub experiment: String,
     /// Optimizer steps compared.
     pub steps: usize,
-    /// What a step counts.
+    /// Unit in which a step is counted.
     #[serde(default)]
     pub unit: Unit,
-    /// Number of these in a step.
+    /// Number of these units in a step.
     pub tokens_per_step: usize,
     /// Whether all backends took each step together.
     pub lockstep: bool,

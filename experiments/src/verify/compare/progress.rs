@@ -9,9 +9,9 @@ pub struct Plan {
     pub name: String,
     /// Optimizer steps of each run.
     pub steps: usize,
-    /// What a step counts.
+    /// Unit in which a step is counted.
     pub unit: Unit,
-    /// Number of these in a step.
+    /// Number of these units in a step.
     pub items_per_step: usize,
     /// Whether all runs take each step together.
     pub lockstep: bool,

@@ -14,7 +14,7 @@ use crate::engine::parameters::Parameters;
 use crate::record::identity::Identity;
 use crate::record::run::MetricsLog;
 
-/// What a training step counts, which decides the units of loss and speed.
+/// Unit in which a training step is counted, which decides the units of loss and speed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -57,9 +57,9 @@ pub(super) struct Outline {
     pub(super) name: String,
     /// Largest number of steps that can be compared.
     pub(super) steps: usize,
-    /// What a step counts.
+    /// Unit in which a step is counted.
     pub(super) unit: Unit,
-    /// Number of these in a step.
+    /// Number of these units in a step.
     pub(super) items_per_step: usize,
     /// Number of terms of the sum that the loss of a micro-batch is.
     pub(super) terms: usize,

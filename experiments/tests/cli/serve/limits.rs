@@ -1,4 +1,4 @@
-//! What clients can cost: memory of answers, clients that leave, and a server that is stopped.
+//! Tests of the cost of clients: memory of answers, clients that leave, and a server that is stopped.
 
 use super::*;
 
