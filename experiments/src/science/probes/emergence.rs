@@ -7,17 +7,9 @@
 use foretoken_datasets::world::{Family, Item};
 use serde::Serialize;
 
-use super::means::Measure;
+use super::measured::Checkpoint;
 use super::prediction::Prediction;
-use super::score::ItemScore;
 use super::suddenness::{Comparison, Jump, compare};
-use crate::science::bootstrap::Bootstrap;
-
-/// Bootstrap over items: intervals of numbers that are no means, such as a prediction or a ratio of spreads.
-pub(super) const BOOTSTRAP: Bootstrap = Bootstrap {
-    draws: 400,
-    seed: 0,
-};
 
 /// How a family develops over checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,12 +29,6 @@ pub struct Emergence {
     pub comparison: Comparison,
     /// Prediction of accuracy from bits per byte.
     pub prediction: Prediction,
-}
-
-/// Scores of the items of a family at a checkpoint.
-pub(super) struct Checkpoint<'s> {
-    pub(super) step: usize,
-    pub(super) scores: &'s [ItemScore],
 }
 
 impl Emergence {
@@ -66,25 +52,5 @@ impl Emergence {
             comparison,
             prediction: Prediction::of(checkpoints),
         }
-    }
-}
-
-/// Returns the mean of a measure over the chosen items.
-pub(super) fn mean(measure: Measure, scores: &[ItemScore], chosen: &[usize]) -> f64 {
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for index in chosen {
-        let [x, y] = measure.parts(&scores[*index]);
-        sum += x;
-        weight += y;
-    }
-    sum / weight
-}
-
-/// Returns whether an interval excludes 0: -1 if it is below, 1 if it is above, and 0 if it does not or is not known.
-pub(super) fn sign(interval: Option<[f64; 2]>) -> i8 {
-    match interval {
-        Some([low, _]) if low > 0.0 => 1,
-        Some([_, high]) if high < 0.0 => -1,
-        _ => 0,
     }
 }

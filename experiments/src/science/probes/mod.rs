@@ -10,6 +10,7 @@ mod emergence;
 mod figures;
 mod logistic;
 mod means;
+mod measured;
 mod page;
 mod prediction;
 mod questions;

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::emergence::{BOOTSTRAP, Checkpoint, mean, sign};
 use super::logistic::{Logistic, PARAMETERS};
 use super::means::Measure;
+use super::measured::{BOOTSTRAP, Checkpoint, mean, sign};
 
 /// Least checkpoints that a curve is fitted to: two more than it has parameters.
 const LEAST_FITTED: usize = PARAMETERS + 2;

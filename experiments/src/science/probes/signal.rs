@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use foretoken_datasets::world::Family;
 use serde::Serialize;
 
-use super::emergence::{BOOTSTRAP, mean};
 use super::means::Measure;
+use super::measured::{BOOTSTRAP, mean};
 use super::score::ItemScore;
 use crate::json;
 

@@ -11,7 +11,8 @@ use burn::tensor::Device;
 use foretoken_datasets::world::{Family, WorldConfig};
 use foretoken_datasets::{Monitor, WindowLoader};
 
-use super::emergence::{Checkpoint as Measured, Emergence};
+use super::emergence::Emergence;
+use super::measured::Checkpoint as Measured;
 use super::questions::Questions;
 use super::record::{CheckpointProbes, FamilyScores, ProbeRecord};
 use super::score::ItemScore;

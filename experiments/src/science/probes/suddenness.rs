@@ -8,8 +8,8 @@
 
 use serde::Serialize;
 
-use super::emergence::{BOOTSTRAP, Checkpoint, mean, sign};
 use super::means::Measure;
+use super::measured::{BOOTSTRAP, Checkpoint, mean, sign};
 use crate::show::statistics::quantile_of_sorted;
 
 /// Least checkpoints of which the largest steps are compared. Of fewer, one step is most of the change anyway.

@@ -1,7 +1,8 @@
 //! Results of probes in sentences.
 
-use super::emergence::{Emergence, sign};
+use super::emergence::Emergence;
 use super::means::Measure;
+use super::measured::sign;
 use super::prediction::Prediction;
 use super::record::FamilyScores;
 use super::suddenness::Comparison;
