@@ -12,8 +12,9 @@ use foretoken_datasets::Tokenizer;
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
 use super::completion::Prompt;
+use super::event::Event;
 use super::failure::Failure;
-use super::job::{Event, Job};
+use super::job::Job;
 use super::probabilities::TokenProbability;
 use crate::text::generation::Ending;
 

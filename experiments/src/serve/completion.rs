@@ -5,9 +5,9 @@ use std::sync::Arc;
 use foretoken_datasets::files::printable;
 use foretoken_model::{ModelError, SamplingConfig};
 
+use super::event::Event;
 use super::failure::Failure;
 use super::given::{Fields, Given, wrong};
-use super::job::Event;
 use super::probabilities::TokenProbability;
 use crate::record::source::Source;
 

@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use foretoken_datasets::Tokenizer;
 use foretoken_model::{BatchReader, Sampler, Transformer};
 
-use super::job::{Event, Job, NOTICED_AFTER};
+use super::event::Event;
+use super::job::{Job, NOTICED_AFTER};
 use super::probabilities::{ScoredPrompt, padded, score};
 use super::row::Row;
 use crate::backend::panics::caught;

@@ -1,7 +1,7 @@
 //! A request between the thread of its connection and the thread that computes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,9 @@ use foretoken_datasets::files::printable;
 
 use super::budget::Reservation;
 use super::completion::Completion;
+use super::event::Event;
 use super::failure::Failure;
 use super::http::Connection;
-use super::probabilities::TokenProbability;
-use super::routes::Shared;
-use crate::text::generation::Ending;
 
 /// Time after which a client that has left, or a request to stop, is noticed.
 pub(super) const NOTICED_AFTER: Duration = Duration::from_millis(50);
@@ -26,27 +24,6 @@ pub(super) struct Job {
     is_cancelled: AtomicBool,
     /// Memory of the request and its answer, until one of the threads takes it to free it.
     reservation: Mutex<Option<Reservation>>,
-}
-
-/// Part of an answer.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Probabilities of the tokens of the prompt with this index.
-    Prompt(usize, Vec<TokenProbability>),
-    /// A choice has grown by a token and by text that is certain now.
-    Token {
-        choice: usize,
-        token: TokenProbability,
-        text: String,
-    },
-    /// A choice has ended. The text is what had been held back.
-    End {
-        choice: usize,
-        text: String,
-        ending: Ending,
-    },
-    /// There is no answer.
-    Failed(Failure),
 }
 
 impl Job {
@@ -97,7 +74,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Hands a request to the thread that computes.
+    /// Hands a request to the thread that computes, which takes it from `jobs`.
     ///
     /// # Errors
     ///
@@ -105,7 +82,7 @@ impl Incoming {
     pub(super) fn of(
         completion: Completion,
         reservation: Reservation,
-        shared: &Shared,
+        jobs: &SyncSender<Arc<Job>>,
     ) -> Result<Self, Failure> {
         let (reply, events) = channel();
         let job = Arc::new(Job {
@@ -114,7 +91,7 @@ impl Incoming {
             is_cancelled: AtomicBool::new(false),
             reservation: Mutex::new(Some(reservation)),
         });
-        let queued = shared.jobs.try_send(job.clone());
+        let queued = jobs.try_send(job.clone());
         queued.map_err(|error| match error {
             TrySendError::Full(_) => Failure::new(503, "too many requests wait; try again later"),
             TrySendError::Disconnected(_) => stopping(),
@@ -126,7 +103,7 @@ impl Incoming {
         })
     }
 
-    /// Waits for the next part.
+    /// Waits for the next part. The server sets `stops` when it stops.
     ///
     /// # Errors
     ///
@@ -134,13 +111,13 @@ impl Incoming {
     pub(super) fn next(
         &mut self,
         connection: &mut Connection,
-        shared: &Shared,
+        stops: &AtomicBool,
     ) -> Result<Event, Refusal> {
         loop {
             let received = self.events.recv_timeout(NOTICED_AFTER);
             if self.checked.elapsed() >= NOTICED_AFTER {
                 self.checked = Instant::now();
-                if shared.stops.load(Ordering::SeqCst) {
+                if stops.load(Ordering::SeqCst) {
                     return Err(stopping().into());
                 }
                 if connection.is_closed() {

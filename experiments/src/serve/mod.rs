@@ -9,6 +9,7 @@ mod answer;
 mod budget;
 mod completion;
 mod engine;
+mod event;
 mod failure;
 mod given;
 mod http;

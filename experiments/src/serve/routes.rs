@@ -161,13 +161,13 @@ fn complete<'s>(
     };
     drop(body);
     let is_streamed = completion.stream;
-    let mut incoming = Incoming::of(completion, reservation, shared)?;
+    let mut incoming = Incoming::of(completion, reservation, &shared.jobs)?;
     let mut growing = Growing::new(incoming.job.clone(), envelope(shared), tokenizer(shared)?);
     if is_streamed {
         return Ok(Answer::Stream(incoming, growing));
     }
     while !growing.is_complete() {
-        growing.add(incoming.next(connection, shared)?)?;
+        growing.add(incoming.next(connection, &shared.stops)?)?;
     }
     let reservation = incoming.job.take_reservation();
     Ok(Answer::Completion(growing, reservation))
@@ -183,7 +183,7 @@ pub(super) fn stream_answer(
 ) -> std::io::Result<()> {
     connection.begin_events(keep_alive)?;
     while !growing.is_complete() {
-        let part = incoming.next(connection, shared);
+        let part = incoming.next(connection, &shared.stops);
         let grown = part.and_then(|event| Ok(growing.add(event)?));
         match grown {
             Ok(None) => {}

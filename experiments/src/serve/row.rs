@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use foretoken_model::Sampler;
 
-use super::job::{Event, Job};
+use super::event::Event;
+use super::job::Job;
 use super::probabilities::TokenProbability;
 use crate::text::generation::{Ending, GrowingText};
 
