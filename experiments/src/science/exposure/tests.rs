@@ -15,11 +15,51 @@ use super::study::{Results, Settings, measure};
 use crate::Error;
 use crate::science::random::Random;
 
-/// A chain of two tokens: the probabilities of the next one after each.
+/// A text of the tokens 0 and 1: the probabilities of the next of N tokens after each. A third token ends it.
 #[derive(Clone, Copy)]
-struct Chain([[f64; 2]; 2]);
+struct Table<const N: usize>([[f64; N]; 2]);
 
-impl Predictor for Chain {
+/// A text without ends.
+type Chain = Table<2>;
+
+/// Token that ends a text, if the table has it.
+const END: u32 = 2;
+
+impl<const N: usize> Table<N> {
+    /// Returns the probabilities after the last token of each text. What follows the end is not asked for.
+    fn rows<'t>(&'t self, texts: &'t [Vec<u32>]) -> impl Iterator<Item = [f64; N]> + 't {
+        let last = texts.iter().map(|text| text[text.len() - 1].min(1));
+        last.map(|token| self.0[token as usize])
+    }
+
+    /// Draws texts of at most `steps` steps after token 0.
+    fn texts(&self, count: usize, steps: usize, seed: u64) -> Sequences {
+        let mut random = Random::stream(seed, 0);
+        let mut text = || {
+            let mut text = vec![0u32];
+            while text.len() <= steps && text[text.len() - 1] != END {
+                let row = self.0[text[text.len() - 1] as usize];
+                let (place, mut below) = (random.uniform(), 0.0);
+                let passed = row[..N - 1].iter().filter(|p| {
+                    below += **p;
+                    place >= below
+                });
+                text.push(passed.count() as u32);
+            }
+            text
+        };
+        Sequences {
+            rows: (0..count).map(|_| text()).collect(),
+            prompt: 1,
+            end: (N > 2).then_some(END),
+            // No text without ends has it: the whole text is one document.
+            border: Some(END),
+            origin: "a table".into(),
+        }
+    }
+}
+
+impl<const N: usize> Predictor for Table<N> {
     fn begin(&mut self) {}
 
     fn next_logits(
@@ -28,48 +68,28 @@ impl Predictor for Chain {
         _running: &[bool],
         _remaining: usize,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let last = texts.iter().map(|text| text[text.len() - 1] as usize);
-        let logits = |row: [f64; 2]| row.map(|p| p.ln() as f32).to_vec();
-        Ok(last.map(|token| logits(self.0[token])).collect())
+        let logits = |row: [f64; N]| row.map(|p| p.ln() as f32).to_vec();
+        Ok(self.rows(texts).map(logits).collect())
     }
 }
 
-impl Oracle for Chain {
+impl<const N: usize> Oracle for Table<N> {
     fn begin(&mut self) {}
 
     fn next(
         &mut self,
         texts: &[Vec<u32>],
-        _running: &[bool],
+        running: &[bool],
         _remaining: usize,
     ) -> Result<Vec<Option<Vec<f64>>>, Error> {
-        let last = texts.iter().map(|text| text[text.len() - 1] as usize);
-        Ok(last.map(|token| Some(self.0[token].to_vec())).collect())
+        let rows = self.rows(texts).zip(running);
+        Ok(rows
+            .map(|(row, running)| running.then(|| row.to_vec()))
+            .collect())
     }
 }
 
 impl Chain {
-    /// Draws texts of a length that begin with token 0.
-    fn texts(&self, count: usize, length: usize, seed: u64) -> Sequences {
-        let mut random = Random::stream(seed, 0);
-        let mut text = || {
-            let mut text = vec![0u32];
-            while text.len() <= length {
-                let [stays, _] = self.0[text[text.len() - 1] as usize];
-                text.push(u32::from(random.uniform() >= stays));
-            }
-            text
-        };
-        Sequences {
-            rows: (0..count).map(|_| text()).collect(),
-            prompt: 1,
-            end: None,
-            // Neither token: the whole text is one document.
-            border: Some(2),
-            origin: "a chain".into(),
-        }
-    }
-
     /// Returns KL to a model after each token.
     fn divergences(&self, model: &Self) -> [f64; 2] {
         [0, 1].map(|token| {
@@ -121,10 +141,10 @@ fn last_per_step(data: &DataRecord) -> f64 {
     data.per_step.last().unwrap().unwrap().value
 }
 
-const ORACLE: Chain = Chain([[0.9, 0.1], [0.3, 0.7]]);
+const ORACLE: Chain = Table([[0.9, 0.1], [0.3, 0.7]]);
 
 /// It goes to state 1 too often, and is wrong there.
-const WRONG: Chain = Chain([[0.8, 0.2], [0.05, 0.95]]);
+const WRONG: Chain = Table([[0.8, 0.2], [0.05, 0.95]]);
 
 const LENGTH: usize = 24;
 
@@ -178,8 +198,8 @@ fn a_wrong_chain_has_the_errors_of_theory() {
 /// those of the oracle: there is an error and no excess.
 #[test]
 fn errors_that_do_not_change_the_contexts_do_not_accumulate() {
-    let oracle = Chain([[0.75, 0.25], [0.75, 0.25]]);
-    let model = Chain([[0.75, 0.25], [0.6, 0.4]]);
+    let oracle = Table([[0.75, 0.25], [0.75, 0.25]]);
+    let model = Table([[0.75, 0.25], [0.6, 0.4]]);
     let exact = 100.0
         * (model.mean(oracle.divergences(&model), 2) / oracle.mean(oracle.divergences(&model), 2)
             - 1.0);

@@ -31,18 +31,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// Measures that need no greedy decoding: all but the edit distance.
-    pub const WITHOUT_DECODING: [Self; 7] = [
-        Self::Accuracy,
-        Self::ExactMatch,
-        Self::LogLikelihood,
-        Self::WrongLogLikelihood,
-        Self::PRight,
-        Self::Brier,
-        Self::BitsPerByte,
-    ];
-
-    /// All measures, in the order of tables.
+    /// All measures, in the order of tables. Only the last needs greedy decoding.
     pub const ALL: [Self; 8] = [
         Self::Accuracy,
         Self::ExactMatch,
@@ -53,6 +42,12 @@ impl Measure {
         Self::BitsPerByte,
         Self::EditDistance,
     ];
+
+    /// Returns the measures that need no greedy decoding: all but the edit distance.
+    pub fn without_decoding() -> impl Iterator<Item = Self> {
+        let measures = Self::ALL.into_iter();
+        measures.filter(|measure| *measure != Self::EditDistance)
+    }
 
     /// Returns the name in JSON and in the metrics log.
     pub fn name(self) -> &'static str {
@@ -132,16 +127,16 @@ pub struct Means(BTreeMap<Measure, Estimate>);
 impl Means {
     /// Returns the means of some scores; `None` without scores.
     pub(super) fn of<'s>(scores: impl Iterator<Item = &'s ItemScore> + Clone) -> Option<Self> {
-        Self::of_measures(&Measure::ALL, scores)
+        Self::of_measures(Measure::ALL.into_iter(), scores)
     }
 
     /// Returns the means of some measures of some scores; `None` without scores.
     pub(super) fn of_measures<'s>(
-        measures: &[Measure],
+        measures: impl Iterator<Item = Measure>,
         scores: impl Iterator<Item = &'s ItemScore> + Clone,
     ) -> Option<Self> {
-        let mean = |measure: &Measure| Some((*measure, measure.mean(scores.clone())?));
-        measures.iter().map(mean).collect::<Option<_>>().map(Self)
+        let mean = |measure: Measure| Some((measure, measure.mean(scores.clone())?));
+        measures.map(mean).collect::<Option<_>>().map(Self)
     }
 
     /// Returns the mean of a measure.

@@ -35,3 +35,18 @@ pub(super) fn sign(interval: Option<[f64; 2]>) -> i8 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Returns checkpoints at the steps 1, 2, 4 and so on with these scores.
+    pub(in super::super) fn checkpoints(scores: &[Vec<ItemScore>]) -> Vec<Checkpoint<'_>> {
+        let checkpoint = |(number, scores)| Checkpoint {
+            step: 1usize << number,
+            scores,
+        };
+        let scores = scores.iter().map(Vec::as_slice);
+        scores.enumerate().map(checkpoint).collect()
+    }
+}

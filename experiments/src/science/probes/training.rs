@@ -70,7 +70,7 @@ impl Probe for TrainingProbes {
             .score_without_decoding(&model.transformer, &uninterrupted)?;
         let families = self.questions.families.iter().zip(&scores);
         let families = families.filter_map(|(family, scores)| {
-            let means = Means::of_measures(&Measure::WITHOUT_DECODING, scores.iter())?;
+            let means = Means::of_measures(Measure::without_decoding(), scores.iter())?;
             let measure = |measure: Measure| {
                 let estimate = means.get(measure);
                 let probed = ProbedMeasure {
@@ -83,7 +83,7 @@ impl Probe for TrainingProbes {
                 name: family.family.to_string(),
                 items: scores.len(),
                 chance: Some(chance(family.items.iter())),
-                measures: Measure::WITHOUT_DECODING.into_iter().map(measure).collect(),
+                measures: Measure::without_decoding().map(measure).collect(),
             })
         });
         Ok(Probed {

@@ -2,42 +2,10 @@
 
 use super::*;
 
-/// A text of the tokens 0 and 1 that token 2 ends: the probabilities of the next token after 0 and after 1.
-#[derive(Clone, Copy)]
-struct Ending([[f64; 3]; 2]);
-
-const END: u32 = 2;
+/// A text that a third token ends.
+type Ending = Table<3>;
 
 impl Ending {
-    fn rows<'t>(&'t self, texts: &'t [Vec<u32>]) -> impl Iterator<Item = [f64; 3]> + 't {
-        // What follows the end is not asked for.
-        let last = texts
-            .iter()
-            .map(|text| text[text.len() - 1].min(1) as usize);
-        last.map(|token| self.0[token])
-    }
-
-    /// Draws texts of at most some steps after token 0.
-    fn texts(&self, count: usize, steps: usize, seed: u64) -> Sequences {
-        let mut random = Random::stream(seed, 0);
-        let mut text = || {
-            let mut text = vec![0u32];
-            while text.len() <= steps && text[text.len() - 1] != END {
-                let [zero, one, _] = self.0[text[text.len() - 1] as usize];
-                let place = random.uniform();
-                text.push(u32::from(place >= zero) + u32::from(place >= zero + one));
-            }
-            text
-        };
-        Sequences {
-            rows: (0..count).map(|_| text()).collect(),
-            prompt: 1,
-            end: Some(END),
-            border: Some(END),
-            origin: "a text with ends".into(),
-        }
-    }
-
     /// Returns the mean error of a model at each step, over the contexts of this one that have not ended.
     fn errors(&self, oracle: &Self, model: &Self, steps: usize) -> Vec<f64> {
         let error = |token: usize| -> f64 {
@@ -53,36 +21,6 @@ impl Ending {
             mean
         };
         (0..steps).map(step).collect()
-    }
-}
-
-impl Predictor for Ending {
-    fn begin(&mut self) {}
-
-    fn next_logits(
-        &mut self,
-        texts: &[Vec<u32>],
-        _running: &[bool],
-        _remaining: usize,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let logits = |row: [f64; 3]| row.map(|p| p.ln() as f32).to_vec();
-        Ok(self.rows(texts).map(logits).collect())
-    }
-}
-
-impl Oracle for Ending {
-    fn begin(&mut self) {}
-
-    fn next(
-        &mut self,
-        texts: &[Vec<u32>],
-        running: &[bool],
-        _remaining: usize,
-    ) -> Result<Vec<Option<Vec<f64>>>, Error> {
-        let rows = self.rows(texts).zip(running);
-        Ok(rows
-            .map(|(row, running)| running.then(|| row.to_vec()))
-            .collect())
     }
 }
 
@@ -102,8 +40,8 @@ fn measured(oracle: Ending, mut model: Ending, count: usize, seed: u64) -> Resul
 
 #[test]
 fn a_model_that_ends_early_with_constant_errors_has_no_excess() {
-    let oracle = Ending([[0.45, 0.45, 0.1]; 2]);
-    let model = Ending([[0.3, 0.3, 0.4]; 2]);
+    let oracle = Table([[0.45, 0.45, 0.1]; 2]);
+    let model = Table([[0.3, 0.3, 0.4]; 2]);
     let error = 0.9 * (0.45f64 / 0.3).ln() + 0.1 * 0.25f64.ln();
     let results = measured(oracle, model, 400, 3);
     let strategy = &results.strategies[0];
@@ -128,8 +66,8 @@ fn a_model_that_ends_early_with_constant_errors_has_no_excess() {
 /// noise. 95 % intervals cover it in 91 to 98 % of 150 studies, whose share has a standard deviation of 1.8 %.
 #[test]
 fn intervals_cover_an_excess_of_0_whatever_the_ends() {
-    let oracle = Ending([[0.45, 0.45, 0.1]; 2]);
-    let model = Ending([[0.4, 0.4, 0.2], [0.25, 0.25, 0.5]]);
+    let oracle = Table([[0.45, 0.45, 0.1]; 2]);
+    let model = Table([[0.4, 0.4, 0.2], [0.25, 0.25, 0.5]]);
     let of = |texts: Ending| -> f64 { texts.errors(&oracle, &model, 4).iter().sum() };
     assert!((of(model) / of(oracle) - 1.0).abs() < 1e-12);
     let mut covered = 0;
@@ -145,8 +83,8 @@ fn intervals_cover_an_excess_of_0_whatever_the_ends() {
 
 #[test]
 fn errors_of_texts_with_ends_are_those_of_theory() {
-    let oracle = Ending([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1]]);
-    let model = Ending([[0.5, 0.3, 0.2], [0.05, 0.85, 0.1]]);
+    let oracle = Table([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1]]);
+    let model = Table([[0.5, 0.3, 0.2], [0.05, 0.85, 0.1]]);
     let results = measured(oracle, model, 3000, 5);
     let at = &results.strategies[0].accumulated[5];
     let [free, data] = [model, oracle].map(|texts| {

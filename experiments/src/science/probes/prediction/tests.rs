@@ -1,6 +1,7 @@
 //! Studies that are made up so that each has another outcome.
 
 use super::super::means::tests::scored;
+use super::super::measured::tests::checkpoints;
 use super::super::score::ItemScore;
 use super::*;
 
@@ -16,15 +17,6 @@ fn steady() -> Vec<Vec<ItemScore>> {
         (0..60).map(item).collect()
     };
     (0..12).map(checkpoint).collect()
-}
-
-fn checkpoints(scores: &[Vec<ItemScore>]) -> Vec<Checkpoint<'_>> {
-    let checkpoint = |(number, scores)| Checkpoint {
-        step: 1usize << number,
-        scores,
-    };
-    let scores = scores.iter().map(Vec::as_slice);
-    scores.enumerate().map(checkpoint).collect()
 }
 
 #[test]

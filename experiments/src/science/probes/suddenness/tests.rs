@@ -1,18 +1,9 @@
 //! Studies that are made up so that each has another outcome.
 
 use super::super::means::tests::scored;
+use super::super::measured::tests::checkpoints;
 use super::super::score::ItemScore;
 use super::*;
-
-/// Returns the steps 1, 2, 4 and so on with these scores.
-fn checkpoints(scores: &[Vec<ItemScore>]) -> Vec<Checkpoint<'_>> {
-    let checkpoint = |(number, scores)| Checkpoint {
-        step: 1usize << number,
-        scores,
-    };
-    let scores = scores.iter().map(Vec::as_slice);
-    scores.enumerate().map(checkpoint).collect()
-}
 
 fn compared(scores: &[Vec<ItemScore>]) -> (Vec<Jump>, Comparison) {
     let items: Vec<usize> = (0..scores[0].len()).collect();
