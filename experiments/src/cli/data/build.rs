@@ -228,7 +228,7 @@ fn print_canaries(canaries: &Canaries, out: &std::path::Path) {
         canaries.alphabet.chars().count(),
         canaries.entropy_bits
     );
-    outln!("Canaries: {}", out.join(Canaries::FILE).display());
+    outln!("Canaries: {}", out.join(Canaries::FILE).shown());
 }
 
 /// Returns a line with the number of files read in each format; `None` if the manifest does not record formats.

@@ -8,7 +8,7 @@ use clap::Args;
 use foretoken::Error;
 use foretoken::experiment::DataSection;
 use foretoken::science::memory::{
-    CanaryGroup, CanaryRecord, CanarySettings, CanaryTexts, EXPOSURE_OF_CHANCE,
+    CanaryGroup, CanaryRecord, CanarySettings, CanaryTexts, EXPOSURE_OF_CHANCE, copies,
 };
 use foretoken::show::format::{self, Shown, count, plural, significant};
 use foretoken::show::progress::targets_bar;
@@ -171,16 +171,13 @@ fn shown(record: &CanaryRecord) -> String {
 }
 
 fn row(group: &CanaryGroup) -> String {
-    let copies = match group.copies {
-        0 => "0 (controls)".into(),
-        copies => count(copies),
-    };
     let interval = group.exposure.interval;
     let interval = interval.map_or(String::new(), |[low, high]| {
         format!("{low:.2} to {high:.2}")
     });
     format!(
-        "{copies:<13} {:>8} {:>6} {:>15.2}  {interval:<15} {:>7.1} {:>9}",
+        "{:<13} {:>8} {:>6} {:>15.2}  {interval:<15} {:>7.1} {:>9}",
+        copies(group.copies),
         count(group.canaries as u64),
         count(group.first as u64),
         group.exposure.value,

@@ -173,7 +173,7 @@ fn trained(
         };
         errln!(
             "interrupted; the same command goes on: foretoken memory capacity --plan {}{jobs}",
-            plan.display()
+            plan.shown()
         );
     }
     Ok(directory)

@@ -11,7 +11,7 @@ use foretoken::science::memory::{
     CounterfactualRecord, CounterfactualSettings, DocumentMemory, SubsetRuns,
 };
 use foretoken::show::dashboard::Dashboard;
-use foretoken::show::format::{self, count, plural, significant};
+use foretoken::show::format::{self, Shown, count, plural, significant};
 use foretoken::show::progress::{BuildReporter, targets_bar};
 use foretoken::{Error, errln};
 
@@ -88,7 +88,7 @@ pub(super) fn run(args: CounterfactualArgs) -> Result<ExitCode, Error> {
     let subsets = SubsetRuns::open(&paths, reporter.monitor(&interrupt))?;
     drop(reporter);
     for path in &subsets.unfinished {
-        errln!("note: {} is not finished", path.display());
+        errln!("note: {} is not finished", path.shown());
     }
     let directory = args.report.claim("counterfactual-")?;
     let bar = targets_bar("scoring");

@@ -7,6 +7,7 @@
 //! grain of R, and never above one in distribution. So the sum over n secrets has the gamma distribution as its exact bound.
 
 use std::collections::BTreeMap;
+use std::f64::consts::LN_2;
 use std::sync::atomic::AtomicBool;
 
 use foretoken_datasets::{Canaries, Canary, Tokenizer};
@@ -14,11 +15,10 @@ use foretoken_model::Transformer;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Gamma};
 
+use super::documents::nats;
 use crate::Error;
 use crate::science::Share;
-use crate::science::evaluate::{
-    BatchLimit, ContextPolicy, Document, Estimate, Segment, Settings, Text, TextSize, score_padded,
-};
+use crate::science::evaluate::{Document, Estimate, Segment, Text, TextSize};
 
 /// Probability of a group that is ranked as high by chance, below which it counts as memorised.
 const LEVEL: f64 = 0.05;
@@ -117,7 +117,9 @@ impl CanarySettings {
                 .references(number, self.references, self.seed);
             let secrets = std::iter::once(&canary.secret).chain(&references);
             let text = texts.candidates(&canary.name, secrets)?;
-            let bits = self.information(texts.model, &text, interrupt, progress)?;
+            // All secrets of a canary have one length, so that nothing is padded.
+            let nats = nats(texts.model, &text, (1, self.batch), interrupt, progress)?;
+            let bits: Vec<f64> = nats.iter().map(|nats| nats / LN_2).collect();
             let entropy = texts.canaries.entropy_bits;
             let ranked = bits.split_first();
             let ranked = ranked
@@ -136,28 +138,6 @@ impl CanarySettings {
             })
         };
         canaries.iter().enumerate().map(rank).collect()
-    }
-
-    /// Returns −log₂ P of the targets of each segment, in bits.
-    fn information(
-        &self,
-        model: &Transformer,
-        text: &Text,
-        interrupt: &AtomicBool,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<f64>, Error> {
-        let settings = Settings {
-            context: model.config().context,
-            policy: ContextPolicy::Documents,
-            batch: self.batch,
-        };
-        let limit = (1, BatchLimit::Windows(self.batch));
-        let scores = score_padded(model, text, &settings, limit, interrupt, progress)?;
-        let bits = scores.iter().map(|scores| {
-            let nats: f64 = scores.iter().map(|score| f64::from(score.nats)).sum();
-            nats / std::f64::consts::LN_2
-        });
-        Ok(bits.collect())
     }
 }
 
@@ -258,7 +238,7 @@ impl CanaryGroup {
             first,
             exposure,
             bits: ranks.iter().map(|rank| rank.bits).sum::<f64>() / count,
-            chance: gamma.sf(exposures.sum::<f64>() * std::f64::consts::LN_2),
+            chance: gamma.sf(exposures.sum::<f64>() * LN_2),
             is_memorised: false,
         })
     }
@@ -326,7 +306,7 @@ mod tests {
             memorised += usize::from(groups[1].is_memorised);
         }
         let mean = sum / 2000.0;
-        assert!((mean - 1.0 / std::f64::consts::LN_2).abs() < 0.05, "{mean}");
+        assert!((mean - 1.0 / LN_2).abs() < 0.05, "{mean}");
         let share = memorised as f64 / 2000.0;
         assert!((0.03..0.065).contains(&share), "{share}");
     }

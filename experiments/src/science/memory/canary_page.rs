@@ -85,8 +85,8 @@ impl CanaryRecord {
     }
 }
 
-/// Returns the number of copies in words.
-fn copies(number: u64) -> String {
+/// Returns a number of copies for tables.
+pub fn copies(number: u64) -> String {
     match number {
         0 => "0 (controls)".into(),
         _ => count(number),

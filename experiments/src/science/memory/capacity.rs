@@ -17,6 +17,7 @@ use foretoken_datasets::world::{Stream, WorldCorpus};
 use foretoken_model::Transformer;
 use serde::Serialize;
 
+use super::documents::nats;
 use super::sample::Texts;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
@@ -28,9 +29,7 @@ use crate::record::result::RunResult;
 use crate::record::run::RunDirectory;
 use crate::record::source::{Checkpoint, Source};
 use crate::science::check;
-use crate::science::evaluate::{
-    BatchLimit, ContextPolicy, Encoder, Estimate, Settings, Text, score_padded,
-};
+use crate::science::evaluate::{ContextPolicy, Encoder, Estimate, Text};
 use crate::{Error, Experiment};
 
 /// Share of a text that a model must not hold for the text to be too large for it.
@@ -225,7 +224,7 @@ impl CapacitySettings {
         let held = |source: &Source| -> Result<Option<Estimate>, Error> {
             let model =
                 source.load_in(&self.backend.device_for(self.precision)?, self.precision)?;
-            self.memorised(&model, &text, &information, context, interrupt)
+            self.memorised(&model, &text, &information, interrupt)
         };
         let halfway = halfway(&Checkpoints::new(run.checkpoints()).steps(), step);
         Ok(Some(Memorised {
@@ -255,20 +254,11 @@ impl CapacitySettings {
         model: &Transformer,
         text: &Text,
         information: &[f64],
-        context: usize,
         interrupt: &AtomicBool,
     ) -> Result<Option<Estimate>, Error> {
-        let settings = Settings {
-            context,
-            policy: ContextPolicy::Documents,
-            batch: self.batch,
-        };
-        let limit = (1, BatchLimit::Windows(self.batch));
-        let scores = score_padded(model, text, &settings, limit, interrupt, &mut |_| {})?;
-        let saved = scores.iter().zip(information).map(|(scores, information)| {
-            let nats: f64 = scores.iter().map(|score| f64::from(score.nats)).sum();
-            information - nats / std::f64::consts::LN_2
-        });
+        let nats = nats(model, text, (1, self.batch), interrupt, &mut |_| {})?;
+        let saved = nats.iter().zip(information);
+        let saved = saved.map(|(nats, information)| information - nats / std::f64::consts::LN_2);
         let mean = Estimate::of_mean(saved);
         Ok(mean.map(|mean| mean.scaled(information.len() as f64)))
     }

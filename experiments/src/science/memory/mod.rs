@@ -8,6 +8,7 @@ mod capacity;
 mod capacity_page;
 mod counterfactual;
 mod counterfactual_page;
+mod documents;
 mod extract;
 mod gap;
 mod groups;
@@ -18,7 +19,7 @@ mod sequences;
 mod subset_runs;
 
 pub use canaries::{CanaryGroup, CanaryRank, CanarySettings, CanaryTexts};
-pub use canary_page::{CanaryRecord, EXPOSURE_OF_CHANCE};
+pub use canary_page::{CanaryRecord, EXPOSURE_OF_CHANCE, copies};
 pub use capacities::{Capacities, Capacity, LowerBound};
 pub use capacity::{CapacitySettings, Halfway, Memorised, refuse_immeasurable};
 pub use capacity_page::CapacityRecord;

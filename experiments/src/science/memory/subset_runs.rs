@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use foretoken_datasets::{Monitor, Subset};
-use foretoken_model::Transformer;
 
 use super::counterfactual::{MIN_MODELS, Measured, Savings};
+use super::documents::nats;
 use super::sample::places;
 use crate::backend::Backend;
 use crate::backend::precision::Precision;
@@ -17,9 +17,7 @@ use crate::record::result::RunResult;
 use crate::record::run::RunDirectory;
 use crate::record::source::{Checkpoint, Source};
 use crate::science::bootstrap::Bootstrap;
-use crate::science::evaluate::{
-    BatchLimit, ContextPolicy, Document, Segment, Settings, Text, TextSize, score_padded,
-};
+use crate::science::evaluate::{Document, Segment, Text, TextSize};
 use crate::science::random::Random;
 use crate::show::format::plural;
 use crate::{Error, Experiment};
@@ -205,7 +203,7 @@ impl SubsetRuns {
             let source = Source::open(&run.path, Checkpoint::Last, None)?;
             let device = settings.backend.device_for(settings.precision)?;
             let model = source.load_in(&device, settings.precision)?;
-            let nats = nats(&model, &text, settings.batch, interrupt, progress)?;
+            let nats = nats(&model, &text, (GRAIN, settings.batch), interrupt, progress)?;
             for (measured, nats) in measured.iter_mut().zip(nats) {
                 let bits = nats / std::f64::consts::LN_2;
                 measured.bits.push(bits / measured.bytes as f64);
@@ -291,25 +289,4 @@ fn segment(number: usize, border: u32, mut ids: Vec<u32>) -> Segment {
         }],
         ids,
     }
-}
-
-/// Returns the loss of each segment, in nats.
-fn nats(
-    model: &Transformer,
-    text: &Text,
-    batch: usize,
-    interrupt: &AtomicBool,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Vec<f64>, Error> {
-    let settings = Settings {
-        context: model.config().context,
-        policy: ContextPolicy::Documents,
-        batch,
-    };
-    let limit = (GRAIN, BatchLimit::Windows(batch));
-    let scores = score_padded(model, text, &settings, limit, interrupt, progress)?;
-    let nats = scores
-        .iter()
-        .map(|scores| scores.iter().map(|score| f64::from(score.nats)).sum());
-    Ok(nats.collect())
 }

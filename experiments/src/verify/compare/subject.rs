@@ -25,6 +25,7 @@ use crate::engine::rounding::nudged;
 use crate::record::identity::{Identity, weights_hash};
 use crate::record::run::MetricsLog;
 use crate::show::dashboard::Dashboard;
+use crate::show::format::Shown;
 use crate::show::output;
 use crate::{Error, errln, outln};
 
@@ -150,7 +151,7 @@ pub fn print_comparison<S: Subject>(
         return Ok(ExitCode::from(130));
     };
     output::write(&comparison.to_text());
-    outln!("\nReport: {}", report.display());
+    outln!("\nReport: {}", report.shown());
     Ok(match comparison.has_failures() {
         true => ExitCode::from(3),
         false => ExitCode::SUCCESS,
